@@ -1,0 +1,172 @@
+"""The interface to write for a new kind of infrastructure: five methods and what it offers.
+
+A driver is declarative and idempotent: `apply` makes the infrastructure equal to the blueprint whatever was there before
+(also after a crash half-way), `remove` of what is not there succeeds, `inventory` finds everything by tag so that nothing
+is forgotten. It keeps no state of its own that a restart would lose.
+
+A blueprint is what one segment needs in one domain
+- a *network* is one broadcast domain; its members are function ports and attachments. Two members: a point-to-point link;
+- an *attachment* joins a network to a SAP of the domain under a label (0 = untagged). A network of two attachments and
+  no port is a transit;
+- a *function* has ports with addresses and forwards at layer 3 between its data ports: one routing table per ingress port
+  (so that several paths may share it), and the same routes for packets it originates (ICMP errors). A management port
+  does not forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from typing import Any, Protocol
+
+
+class DriverError(Exception):
+    """The infrastructure refused or failed; the message names the object. `apply` may be called again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """A function's port on a network. `name` is the port of the spec (`input`); `network` an id in the blueprint."""
+
+    name: str
+    network: str
+    interfaces: tuple[IPv4Interface | IPv6Interface, ...] = ()
+    management: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """Packets that entered at `ingress` for `destination` leave by `egress` to `next_hop`."""
+
+    ingress: str
+    destination: IPv4Network | IPv6Network
+    egress: str
+    next_hop: IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Function:
+    """`implementation` is one of the driver's (`forwarder`, `firewall`, …); `parameters` are its own."""
+
+    id: str
+    implementation: str
+    ports: tuple[Port, ...]
+    routes: tuple[Route, ...] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """One broadcast domain of the segment, with the MTU (bytes of IP packet) of every member."""
+
+    id: str
+    mtu: int
+    lan: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    network: str
+    sap: str
+    label: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blueprint:
+    """Everything that one segment needs here. `segment` is unique in the domain (letters, digits, hyphen; ≤ 63)."""
+
+    segment: str
+    networks: tuple[Network, ...]
+    functions: tuple[Function, ...] = ()
+    attachments: tuple[Attachment, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One object that the driver made: `segment` from its tag, `kind` (`namespace`, `interface`, …) and `name`."""
+
+    segment: str
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortCounters:
+    """Packets and bytes that entered and left one port since it was made."""
+
+    function: str
+    port: str
+    rx_packets: int
+    rx_bytes: int
+    tx_packets: int
+    tx_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    ports: tuple[PortCounters, ...]
+    values: Mapping[str, float] = field(default_factory=dict)
+    """Counters of the functions' own, `function.counter` (`fw.dropped`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbePath:
+    """From a function's port to an address: does a packet of `size` bytes (IP, not fragmented) come back?"""
+
+    segment: str
+    function: str
+    port: str
+    target: IPv4Address | IPv6Address
+    size: int = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeResult:
+    ok: bool
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SapPort:
+    """Configuration of a SAP in the domain, for the driver: where its device is made, and its tunnel end points."""
+
+    id: str
+    encapsulation: str
+    """`ETHERNET` or `VXLAN`."""
+    mtu: int
+    """Bytes of IP packet that a service may send through the SAP."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """The driver's own words, from the domain's configuration."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverOffer:
+    """What the driver can really do on this machine, found at start: nothing else is announced."""
+
+    implementations: frozenset[str]
+    encapsulations: frozenset[str]
+    lan: bool
+    probes: bool
+    missing: tuple[str, ...] = ()
+    """What it cannot offer here, each with its reason, for the operator."""
+
+
+class Driver(Protocol):
+    """All methods may be called again with the same arguments; calls for one segment never overlap."""
+
+    @property
+    def offer(self) -> DriverOffer: ...
+
+    def check_parameters(self, implementation: str, parameters: Mapping[str, Any]) -> None:
+        """Raise ValueError naming the parameter that this implementation does not understand."""
+
+    async def apply(self, blueprint: Blueprint) -> None: ...
+
+    async def remove(self, segment: str) -> None: ...
+
+    async def inventory(self) -> tuple[Item, ...]: ...
+
+    async def measure(self, segment: str) -> Measurement: ...
+
+    async def probe(self, path: ProbePath) -> ProbeResult: ...

@@ -1,0 +1,199 @@
+"""What is asked for: a ServiceSpec. A segment handed down to a supplier is one too; nothing in it says its level.
+
+Shape
+- *ends*: where the service meets a customer or a peer, each at one SAP of the supplier asked.
+- *functions*: network functions by type, each with named ports (`function:port` is a connection point).
+- *links*: LINE joins two connection points, LAN any number; an end is a connection point by its id.
+- *paths*: a flow's connection points in order, from an end, in and out of functions, to an end; replies take it in reverse
+  (RFC 7665 service function path, bidirectional).
+- *addressing*: what may be used (DESIGN 5). Per link a prefix and host sets, per end a label set, for all of it blocks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter
+
+from service_model.words import (
+    Address,
+    BitsPerSecond,
+    Instant,
+    Label,
+    Labels,
+    Microseconds,
+    Mtu,
+    Name,
+    PointName,
+    Prefix,
+    Text,
+    Word,
+)
+
+STRICT = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class FunctionType:
+    """The vendor/name/version triple of a function's type."""
+
+    vendor: str
+    name: str
+    version: str
+
+    @classmethod
+    def parse(cls, text: str) -> FunctionType:
+        parts = text.split("/")
+        if len(parts) != 3 or not all(p and len(p) <= 100 for p in parts):
+            raise ValueError(f"{text!r} is not a function type: vendor/name/version")
+        return cls(*parts)
+
+    def __str__(self) -> str:
+        return f"{self.vendor}/{self.name}/{self.version}"
+
+
+FunctionTypeText = Annotated[
+    FunctionType,
+    BeforeValidator(lambda v: FunctionType.parse(v) if isinstance(v, str) else v),
+    PlainSerializer(str, return_type=str),
+]
+
+
+class LinkKind(Word):
+    UNSPECIFIED = "LINK_KIND_UNSPECIFIED"
+    LINE = "LINK_KIND_LINE"
+    LAN = "LINK_KIND_LAN"
+
+
+class AddressRole(Word):
+    """Why an address is reserved on a link."""
+
+    UNSPECIFIED = "ADDRESS_ROLE_UNSPECIFIED"
+    GATEWAY = "ADDRESS_ROLE_GATEWAY"
+    PEER = "ADDRESS_ROLE_PEER"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class End:
+    """One end of the service, at a SAP of the supplier asked.
+
+    `labels`: which labels may be used there (None: any); `suggested_label`: take this one if it is free (RFC 3473, 4.1).
+    `networks`: prefixes that lie behind the end, besides its link's own prefix.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    id: Name
+    sap: Name
+    labels: Labels | None = None
+    suggested_label: Label | None = None
+    networks: Annotated[tuple[Prefix, ...], Field(max_length=64)] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionRequest:
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    id: Name
+    type: FunctionTypeText
+    flavour: Name | None = None
+    places: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReservedAddress:
+    """An address on a link that is not the supplier's to choose: it belongs to the connection point `point`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    role: AddressRole
+    address: Address
+    point: PointName | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkAddressing:
+    """Layer-3 constraint of one link.
+
+    `prefix`: REQUIRED; None leaves it to the supplier, from the blocks. `hosts`: what the supplier's own ports may take
+    (empty: any of the prefix). `reserved`: addresses already given to somebody else on the link.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    prefix: Prefix | None = None
+    hosts: Annotated[tuple[Prefix, ...], Field(max_length=64)] = ()
+    reserved: Annotated[tuple[ReservedAddress, ...], Field(max_length=64)] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualLink:
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    id: Name
+    kind: LinkKind = LinkKind.LINE
+    points: Annotated[tuple[PointName, ...], Field(max_length=128)]
+    addressing: LinkAddressing = LinkAddressing()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceFunctionPath:
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    id: Name
+    hops: Annotated[tuple[PointName, ...], Field(min_length=2, max_length=200)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blocks:
+    """Prefixes of the whole service: `allowed` is the share to choose from (empty: the supplier's own pools),
+    `excluded` must not be touched."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    allowed: Annotated[tuple[Prefix, ...], Field(max_length=64)] = ()
+    excluded: Annotated[tuple[Prefix, ...], Field(max_length=256)] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSpec:
+    """One service or segment as asked for. Delay in microseconds one way, bandwidth in bit/s, price over `term_hours`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    name: Name
+    ends: Annotated[tuple[End, ...], Field(min_length=1, max_length=64)]
+    functions: Annotated[tuple[FunctionRequest, ...], Field(max_length=64)] = ()
+    links: Annotated[tuple[VirtualLink, ...], Field(min_length=1, max_length=128)]
+    paths: Annotated[tuple[ServiceFunctionPath, ...], Field(max_length=16)] = ()
+    blocks: Blocks = Blocks()
+    bandwidth_bps: BitsPerSecond = 0
+    max_delay_us: Microseconds | None = None
+    min_mtu: Mtu = 1280
+    max_price: Annotated[Decimal, Field(ge=0, le=Decimal("1e12"))] | None = None
+    term_hours: Annotated[int, Field(ge=1, le=876_000)] = 720
+    start_time: Instant | None = None
+    end_time: Instant | None = None
+    managers: Annotated[tuple[Name, ...], Field(max_length=16)] = ()
+    required_features: Annotated[tuple[Name, ...], Field(max_length=32)] = ()
+    reference: Text = ""
+    tags: Annotated[tuple[Name, ...], Field(max_length=32)] = ()
+
+    def end(self, id: str) -> End:
+        return next(e for e in self.ends if e.id == id)
+
+    def function(self, id: str) -> FunctionRequest:
+        return next(f for f in self.functions if f.id == id)
+
+    def link(self, id: str) -> VirtualLink:
+        return next(link for link in self.links if link.id == id)
+
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON: two requests with the same digest ask for the same."""
+        return hashlib.sha256(SPEC.dump_json(self)).hexdigest()
+
+
+SPEC: TypeAdapter[ServiceSpec] = TypeAdapter(ServiceSpec)
+
+
+def split_point(point: str) -> tuple[str, str]:
+    """`"fw:input"` → `("fw", "input")`; an end `"client"` → `("client", "")`."""
+    owner, _, port = point.partition(":")
+    return owner, port

@@ -1,0 +1,94 @@
+"""Base types that every word of the model is built from.
+
+Rules kept here
+- An enum's value *is* its name in the protocol buffers (`LINK_KIND_LAN`), so that a value's JSON form is proto3 JSON.
+  People write the short form (`LAN`); both are read, case does not matter.
+- Identifiers are short and plain, so that they can be quoted, logged, and used in a file name anywhere.
+- Every number has a bound: an absurd one is refused where it is read.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, PlainSerializer, WithJsonSchema
+
+from address_planner.labels import LabelSet
+
+Prefix = IPv4Network | IPv6Network
+Address = IPv4Address | IPv6Address
+
+
+class Word(StrEnum):
+    """An enum of the model: value = proto enum value name, `short` = what people write and read."""
+
+    @classmethod
+    def _prefix(cls) -> str:
+        out = "".join(("_" + c) if c.isupper() else c.upper() for c in cls.__name__).lstrip("_")
+        return out + "_"
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if isinstance(value, str):
+            name = value.upper().replace("-", "_").removeprefix(cls._prefix())
+            return cls.__members__.get(name)
+        if isinstance(value, int):  # a value of a newer release: tolerated where the enum has UNSPECIFIED
+            return cls.__members__.get("UNSPECIFIED")
+        return None
+
+    @property
+    def short(self) -> str:
+        return self.name
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core_schema: Any, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        names = [n for n in cls.__members__ if n != "UNSPECIFIED"]
+        return {"title": cls.__name__, "enum": names, "type": "string"}
+
+
+def _labels_in(value: Any) -> Any:
+    if isinstance(value, LabelSet):
+        return value
+    if isinstance(value, int):
+        return LabelSet.of([value])
+    if isinstance(value, str):
+        return LabelSet.parse(value)
+    if isinstance(value, list | tuple):
+        return LabelSet(tuple((int(r["first"] if "first" in r else 0), int(r["last"])) for r in value))
+    raise ValueError("a label set is a text like '100-199,300'")
+
+
+def _labels_out(labels: LabelSet) -> list[dict[str, int]]:
+    return [{"first": first, "last": last} for first, last in labels.ranges]
+
+
+Labels = Annotated[
+    LabelSet,
+    BeforeValidator(_labels_in),
+    PlainSerializer(_labels_out, return_type=list[dict[str, int]]),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9, -]*$", "description": "e.g. 100-199,300"}),
+]
+
+
+def _utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError("a time needs its offset from UTC, e.g. 2026-01-31T12:00:00Z")
+    return value.astimezone(UTC)
+
+
+Instant = Annotated[datetime, AfterValidator(_utc)]
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$")]
+"""An identifier: 1-63 of letters, digits, dot, underscore and hyphen, beginning and ending with a letter or digit."""
+
+PointName = Annotated[str, Field(pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,125}[A-Za-z0-9])?$")]
+"""A connection point: an end's id, or `function:port`."""
+
+Text = Annotated[str, Field(max_length=1000)]
+Label = Annotated[int, Field(ge=0, le=(1 << 24) - 1)]
+Mtu = Annotated[int, Field(ge=576, le=65535)]
+BitsPerSecond = Annotated[int, Field(ge=0, le=100_000_000_000_000)]
+Microseconds = Annotated[int, Field(ge=0, le=60_000_000)]
