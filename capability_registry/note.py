@@ -1,0 +1,209 @@
+"""A capability note: what an SP announces that it can deliver, to one audience, in numbered editions.
+
+Rules kept here
+- The payload is proto3 JSON of `spbroker.v1.CapabilityNote`: enum values by full name, times in RFC 3339.
+- Unknown fields and enum values are tolerated: partners upgrade at different times.
+- Delay is in microseconds one way, bandwidth in bit/s, MTU in bytes of IP packet, availability a fraction.
+- Between two border points at least two points are announced, the cheapest and the fastest, each attainable as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
+
+from service_model.money import FREE, Price
+from service_model.spec import FunctionTypeText
+from service_model.words import BitsPerSecond, Instant, Labels, Microseconds, Name, Word
+
+
+class Lifecycle(Word):
+    UNSPECIFIED = "LIFECYCLE_UNSPECIFIED"
+    TRIAL = "LIFECYCLE_TRIAL"
+    ACTIVE = "LIFECYCLE_ACTIVE"
+    WITHDRAWING = "LIFECYCLE_WITHDRAWING"
+
+
+class SapRole(Word):
+    UNSPECIFIED = "SAP_ROLE_UNSPECIFIED"
+    UNI = "SAP_ROLE_UNI"
+    NNI = "SAP_ROLE_NNI"
+
+
+class Encapsulation(Word):
+    UNSPECIFIED = "ENCAPSULATION_UNSPECIFIED"
+    ETHERNET = "ENCAPSULATION_ETHERNET"
+    VLAN = "ENCAPSULATION_VLAN"
+    VXLAN = "ENCAPSULATION_VXLAN"
+
+
+class Runtime(Word):
+    UNSPECIFIED = "RUNTIME_UNSPECIFIED"
+    PROCESS = "RUNTIME_PROCESS"
+    CONTAINER = "RUNTIME_CONTAINER"
+    VM = "RUNTIME_VM"
+
+
+class PortRole(Word):
+    UNSPECIFIED = "PORT_ROLE_UNSPECIFIED"
+    DATA = "PORT_ROLE_DATA"
+    MANAGEMENT = "PORT_ROLE_MANAGEMENT"
+
+
+class PointKind(Word):
+    UNSPECIFIED = "POINT_KIND_UNSPECIFIED"
+    CHEAPEST = "POINT_KIND_CHEAPEST"
+    FASTEST = "POINT_KIND_FASTEST"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A PoP or service area. `id` follows UN/LOCODE where there is one (NLAMS); coordinates in degrees (WGS 84)."""
+
+    id: Name
+    country: Annotated[str, Field(pattern="^[A-Z]{2}$")]
+    latitude: Annotated[float, Field(ge=-90, le=90)] = 0.0
+    longitude: Annotated[float, Field(ge=-180, le=180)] = 0.0
+    tags: tuple[Name, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionPort:
+    name: Name
+    role: PortRole = PortRole.DATA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bin:
+    """`count` anonymous hosts with `size` free capacity units each."""
+
+    size: Annotated[int, Field(ge=0, le=1_000_000)]
+    count: Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Flavour:
+    name: Name
+    units: Annotated[int, Field(ge=0, le=100_000)] = 1
+    runtime: Runtime = Runtime.PROCESS
+    price: Price = FREE
+    max_bandwidth_bps: BitsPerSecond = 0
+    """0: as much as the links carry."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionOffer:
+    """A function type at one place. `ports` are its connection points; the first flavour is the default."""
+
+    type: FunctionTypeText
+    place: Name
+    ports: tuple[FunctionPort, ...]
+    flavours: Annotated[tuple[Flavour, ...], Field(min_length=1)]
+    delay_us: Microseconds = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceCapacity:
+    place: Name
+    bins: tuple[Bin, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SapOffer:
+    """A service attachment point. NNI SAPs name their interconnect and the SP at its other side;
+    `decides_labels` says which side is the interconnect's authority: exactly one of the two."""
+
+    id: Name
+    role: SapRole
+    place: Name
+    encapsulation: Encapsulation
+    mtu: int
+    labels: Labels
+    bandwidth_bps: BitsPerSecond
+    interconnect: str = ""
+    peer: str = ""
+    decides_labels: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BorderPoint:
+    """One attainable way between two points of the supplier, as a whole."""
+
+    kind: PointKind
+    price: Price = FREE
+    delay_us: Microseconds = 0
+    bandwidth_bps: BitsPerSecond = 0
+    availability: Annotated[float, Field(ge=0, le=1)] = 1.0
+    mtu: int = 9000
+    swaps_labels: bool = True
+    lan: bool = False
+    isolation: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BorderEntry:
+    """The ways between `a` and `b` (SAP or place ids), in both directions alike."""
+
+    a: Name
+    b: Name
+    points: Annotated[tuple[BorderPoint, ...], Field(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedLimit:
+    """The entries' bandwidths, each times its coefficient, together stay within `limit_bps`. Keys are `a|b`."""
+
+    id: Name
+    limit_bps: BitsPerSecond
+    coefficients: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QosClass:
+    name: Name
+    max_delay_us: Microseconds = 0
+    alias: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outage:
+    """Planned unavailability of a SAP or place."""
+
+    subject: Name
+    start: Instant
+    end: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapabilityNote:
+    sp_id: Name
+    edition: Annotated[int, Field(ge=1)]
+    audience: str
+    not_before: Instant
+    expires: Instant
+    lifecycle: Lifecycle = Lifecycle.ACTIVE
+    api_features: tuple[str, ...] = ()
+    currency: str = "EUR"
+    places: tuple[Place, ...] = ()
+    functions: tuple[FunctionOffer, ...] = ()
+    capacities: tuple[PlaceCapacity, ...] = ()
+    saps: tuple[SapOffer, ...] = ()
+    matrix: tuple[BorderEntry, ...] = ()
+    shared: tuple[SharedLimit, ...] = ()
+    qos_classes: tuple[QosClass, ...] = ()
+    outages: tuple[Outage, ...] = ()
+    max_hold_s: Annotated[int, Field(ge=1)] = 300
+    remaining_depth: Annotated[int, Field(ge=0, le=64)] = 0
+    origin_tokens: tuple[str, ...] = ()
+    """Opaque tokens of every SP whose capability is in here: only their own minter recognises one (loop detection)."""
+    max_functions: int = 64
+    terms: Mapping[str, str] = field(default_factory=dict)
+
+    def sap(self, id: str) -> SapOffer | None:
+        return next((s for s in self.saps if s.id == id), None)
+
+
+NOTE: TypeAdapter[CapabilityNote] = TypeAdapter(CapabilityNote)

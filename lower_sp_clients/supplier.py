@@ -1,0 +1,74 @@
+"""The one interface: anything that delivers segments. A lower SP over gRPC, a local domain, and the broker itself.
+
+Rules of the contract (tests/contract runs one suite over every implementation)
+- `ref` is chosen and stored by the caller before the first call and scoped to its account; `version` only grows.
+- Same version and same body: the recorded answer. Same version, another body: KEY_REUSED.
+- A version at or below a released one is refused. A higher version replaces a hold; if it is refused the older stays.
+- `release` frees a held version only, and leaves a tombstone where it was never seen. `terminate` ends every version.
+- A refusal is a value. `OutcomeUnknown` is raised where the caller cannot know: ask again with the same ref and version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from capability_registry.note import CapabilityNote
+from service_model.outcomes import Bindings, Committed, Event, Refused, Reserved, ServiceStatus
+from service_model.spec import ServiceSpec
+
+
+class OutcomeUnknown(Exception):
+    """The call may or may not have had its effect; the message says what happened to it."""
+
+
+class ServiceNotFound(Exception):
+    """The caller has no service with this ref (or it is not the caller's, which is the same)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What travels beside a request and is no part of it.
+
+    `deadline`: when the caller stops waiting. `hop_budget` levels and `call_budget` calls may still be spent below here.
+    """
+
+    deadline: datetime | None = None
+    hop_budget: int = 16
+    call_budget: int = 1000
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignedNote:
+    """A note as it came: the compact JWS, relayed untouched, beside what was read from it after verification."""
+
+    jws: str
+    note: CapabilityNote
+
+
+class Supplier(Protocol):
+    def notes(self) -> AsyncIterator[SignedNote]:
+        """The current note, then each new edition, without end."""
+
+    async def reserve(self, ref: str, version: int, spec: ServiceSpec, ctx: Context) -> Reserved | Refused: ...
+
+    async def extend(self, ref: str, version: int, seconds: float, ctx: Context) -> Reserved | Refused:
+        """Prolong a hold to `seconds` from now, as far as the supplier allows. Refused leaves it as it was."""
+
+    async def commit(self, ref: str, version: int, bindings: Bindings, ctx: Context) -> Committed | Refused: ...
+
+    async def release(self, ref: str, version: int, ctx: Context) -> None: ...
+
+    async def terminate(self, ref: str, ctx: Context) -> None: ...
+
+    async def status(self, ref: str, ctx: Context) -> ServiceStatus:
+        """Raises ServiceNotFound."""
+
+    def services(self, ctx: Context) -> AsyncIterator[ServiceStatus]:
+        """Every service of the caller's, in order of creation, for reconciliation between partners."""
+
+    def watch(self, after: str) -> AsyncIterator[Event]:
+        """Changes of the caller's services behind the token `after` ("" = from now), without end."""

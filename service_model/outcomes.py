@@ -1,0 +1,205 @@
+"""What a supplier answers: choices, holds, refusals, states, events.
+
+Rules kept here
+- A refusal is a value, not an exception: `Refused` carries typed reasons, nested as orders nest. An exception means that
+  the outcome is not known (`lower_sp_clients.supplier.OutcomeUnknown`) or that the call itself was wrong.
+- Reason codes are public: they are never renamed, only added. The message names the culprit.
+- A hold is answered with what *remains* of it (seconds), so that clocks need not agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field, TypeAdapter
+
+from service_model.money import FREE, Price
+from service_model.words import Address, Instant, Labels, Prefix, Word
+
+
+class ReasonCode(Word):
+    """Why something was refused. `retry`able ones are marked in `Reason.retryable`."""
+
+    UNSPECIFIED = "REASON_CODE_UNSPECIFIED"
+    INVALID_SPEC = "REASON_CODE_INVALID_SPEC"
+    UNKNOWN_SAP = "REASON_CODE_UNKNOWN_SAP"
+    UNKNOWN_FUNCTION_TYPE = "REASON_CODE_UNKNOWN_FUNCTION_TYPE"
+    UNKNOWN_PORT = "REASON_CODE_UNKNOWN_PORT"
+    UNKNOWN_PLACE = "REASON_CODE_UNKNOWN_PLACE"
+    INVALID_PARAMETER = "REASON_CODE_INVALID_PARAMETER"
+    MANAGER_NOT_ALLOWED = "REASON_CODE_MANAGER_NOT_ALLOWED"
+    FEATURE_NOT_OFFERED = "REASON_CODE_FEATURE_NOT_OFFERED"
+    SHAPE_NOT_OFFERED = "REASON_CODE_SHAPE_NOT_OFFERED"
+    LAN_NOT_OFFERED = "REASON_CODE_LAN_NOT_OFFERED"
+    NO_PATH = "REASON_CODE_NO_PATH"
+    DELAY = "REASON_CODE_DELAY"
+    BANDWIDTH = "REASON_CODE_BANDWIDTH"
+    CAPACITY = "REASON_CODE_CAPACITY"
+    PRICE = "REASON_CODE_PRICE"
+    MTU = "REASON_CODE_MTU"
+    LABELS_EXHAUSTED = "REASON_CODE_LABELS_EXHAUSTED"
+    LABEL_TAKEN = "REASON_CODE_LABEL_TAKEN"
+    LABEL_CONTENDED = "REASON_CODE_LABEL_CONTENDED"
+    PREFIX_TOO_SMALL = "REASON_CODE_PREFIX_TOO_SMALL"
+    PREFIX_CONFLICT = "REASON_CODE_PREFIX_CONFLICT"
+    ADDRESS_EXHAUSTED = "REASON_CODE_ADDRESS_EXHAUSTED"
+    CONSTRAINT_VIOLATED = "REASON_CODE_CONSTRAINT_VIOLATED"
+    NOT_ADDRESSABLE = "REASON_CODE_NOT_ADDRESSABLE"
+    KEY_REUSED = "REASON_CODE_KEY_REUSED"
+    VERSION_RELEASED = "REASON_CODE_VERSION_RELEASED"
+    VERSION_CONFLICT = "REASON_CODE_VERSION_CONFLICT"
+    HOLD_EXPIRED = "REASON_CODE_HOLD_EXPIRED"
+    NOT_HELD = "REASON_CODE_NOT_HELD"
+    HOP_BUDGET = "REASON_CODE_HOP_BUDGET"
+    CALL_BUDGET = "REASON_CODE_CALL_BUDGET"
+    DEADLINE = "REASON_CODE_DEADLINE"
+    QUOTA = "REASON_CODE_QUOTA"
+    NOT_IN_SERVICE = "REASON_CODE_NOT_IN_SERVICE"
+    MODIFICATION_NOT_OFFERED = "REASON_CODE_MODIFICATION_NOT_OFFERED"
+    INTERRUPTED = "REASON_CODE_INTERRUPTED"
+    SUPPLIER_UNREACHABLE = "REASON_CODE_SUPPLIER_UNREACHABLE"
+    SEGMENT_REFUSED = "REASON_CODE_SEGMENT_REFUSED"
+    SEGMENT_FAILED = "REASON_CODE_SEGMENT_FAILED"
+    INFRASTRUCTURE = "REASON_CODE_INFRASTRUCTURE"
+    CUSTOMER = "REASON_CODE_CUSTOMER"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nogood:
+    """A constraint that cannot hold, with what would: the acceptable labels, or the size needed (addresses)."""
+
+    end: str = ""
+    acceptable_labels: Labels | None = None
+    needed_addresses: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """One reason of a refusal. `subject` is the culprit in the caller's own words (a field, an end, a function);
+    `segment` the local alias of the part that refused, whose own reasons are `causes`."""
+
+    code: ReasonCode
+    message: str
+    subject: str = ""
+    segment: str = ""
+    retryable: bool = False
+    nogood: Nogood | None = None
+    incident_id: str = ""
+    causes: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkChoice:
+    """What was chosen for one link: its prefix, the address of each connection point that has one, and the MTU in bytes."""
+
+    link: str
+    prefix: Prefix | None = None
+    addresses: Mapping[str, Address] = field(default_factory=dict)
+    mtu: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AddressingChoice:
+    """The supplier's choice within the constraint: a label per end, prefix and addresses per link,
+    and in `reach` the prefixes that lie beyond an end that is the customer's."""
+
+    labels: Mapping[str, int] = field(default_factory=dict)
+    links: tuple[LinkChoice, ...] = ()
+    reach: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict)
+
+    def link(self, id: str) -> LinkChoice | None:
+        return next((link for link in self.links if link.link == id), None)
+
+
+Bindings = AddressingChoice
+"""The confirmed whole, told at commit: the same shape, with the neighbours' addresses and every end's reach filled in."""
+
+
+class ServiceState(Word):
+    UNSPECIFIED = "SERVICE_STATE_UNSPECIFIED"
+    RESERVING = "SERVICE_STATE_RESERVING"
+    RESERVED = "SERVICE_STATE_RESERVED"
+    COMMITTING = "SERVICE_STATE_COMMITTING"
+    ACTIVATING = "SERVICE_STATE_ACTIVATING"
+    ACTIVE = "SERVICE_STATE_ACTIVE"
+    DEGRADED = "SERVICE_STATE_DEGRADED"
+    TERMINATING = "SERVICE_STATE_TERMINATING"
+    TERMINATED = "SERVICE_STATE_TERMINATED"
+    REFUSED = "SERVICE_STATE_REFUSED"
+    EXPIRED = "SERVICE_STATE_EXPIRED"
+    FAILED = "SERVICE_STATE_FAILED"
+    STUCK = "SERVICE_STATE_STUCK"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reserved:
+    """Everything allocated, nothing activated, for `remaining_s` more seconds from the sending of the answer's request."""
+
+    ref: str
+    version: int
+    choice: AddressingChoice
+    price: Price = FREE
+    remaining_s: float = 0.0
+    delay_us: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    ref: str
+    version: int
+    reasons: Annotated[tuple[Reason, ...], Field(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    ref: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentStatus:
+    """One part of a service as its owner may see it: under a local alias, with nested parts where the supplier tells."""
+
+    alias: str
+    state: ServiceState
+    functions: tuple[str, ...] = ()
+    place: str = ""
+    reasons: tuple[Reason, ...] = ()
+    segments: tuple[SegmentStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceStatus:
+    """A service as its owner sees it. `remaining_s` only while it is held; `binding` from commit on."""
+
+    ref: str
+    version: int
+    state: ServiceState
+    name: str = ""
+    reference: str = ""
+    tags: tuple[str, ...] = ()
+    price: Price | None = None
+    delay_us: int = 0
+    choice: AddressingChoice | None = None
+    binding: Bindings | None = None
+    remaining_s: float = 0.0
+    reasons: tuple[Reason, ...] = ()
+    segments: tuple[SegmentStatus, ...] = ()
+    create_time: Instant = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+    update_time: Instant = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """A change of one service of the caller's. `token` resumes the stream behind it."""
+
+    token: str
+    status: ServiceStatus
+
+
+REASONS: TypeAdapter[tuple[Reason, ...]] = TypeAdapter(tuple[Reason, ...])
+CHOICE: TypeAdapter[AddressingChoice] = TypeAdapter(AddressingChoice)
+STATUS: TypeAdapter[ServiceStatus] = TypeAdapter(ServiceStatus)
