@@ -107,8 +107,11 @@ class FunctionOffer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaceCapacity:
+    """What is free at one place. `lan`: LAN links (one bridge domain for several functions' ports) are offered there."""
+
     place: Name
     bins: tuple[Bin, ...]
+    lan: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

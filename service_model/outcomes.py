@@ -194,10 +194,13 @@ class ServiceStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """A change of one service of the caller's. `token` resumes the stream behind it."""
+    """A change of one service of the caller's. `token` resumes the stream behind it.
+
+    Without `status` it is a bookmark: the stream has come this far. The first event of every stream is one, so that a
+    caller can ask for the present state after it and miss nothing."""
 
     token: str
-    status: ServiceStatus
+    status: ServiceStatus | None = None
 
 
 REASONS: TypeAdapter[tuple[Reason, ...]] = TypeAdapter(tuple[Reason, ...])

@@ -1,0 +1,231 @@
+"""What an operator administers, as documents: one YAML document per object, `kind` and `name` first.
+
+Rules kept here
+- Settings hold only what a process needs to start; everything else is here, applied to a running node, and versioned.
+- An unknown field is an error. A name is unique within its kind.
+- Nothing distinguishes a top, a middle and a leaf node but which of these documents it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter
+
+from capability_registry.note import Bin, Encapsulation, FunctionPort, Lifecycle, Place, Runtime, SapRole
+from service_model.money import FREE, Currency, Price
+from service_model.spec import STRICT, FunctionTypeText
+from service_model.words import BitsPerSecond, Instant, Labels, Microseconds, Mtu, Name, Prefix, Text, Word
+
+
+class AdminState(Word):
+    """Of suppliers, domains, SAPs and interconnects: DRAINING takes nothing new, DISABLED is not used at all."""
+
+    IN_SERVICE = "ADMIN_STATE_IN_SERVICE"
+    DRAINING = "ADMIN_STATE_DRAINING"
+    MAINTENANCE = "ADMIN_STATE_MAINTENANCE"
+    DISABLED = "ADMIN_STATE_DISABLED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """A planned maintenance window, in UTC instants."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    start: Instant
+    end: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupplierDoc:
+    """A lower SP. `name` is the local alias that customers may see; `anchor` what its `spbroker init` wrote (sp_id, CA,
+    note keys); `account` is our own account there."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    kind: Literal["supplier"] = "supplier"
+    name: Name
+    sp_id: Name
+    endpoint: Annotated[str, Field(pattern=r"^[^\s:]+:\d+$")]
+    anchor: Mapping[str, Any]
+    account: Name
+    expose_saps: Mapping[Name, Name] = field(default_factory=dict)
+    """SAP of the supplier → the name under which we announce it (default: `<alias>.<sap>`)."""
+    state: AdminState = AdminState.IN_SERVICE
+    window: Window | None = None
+    reason: Text = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainSap:
+    """A SAP of an own domain. UNI: where customers attach. NNI: names the interconnect."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    id: Name
+    role: SapRole
+    place: Name
+    encapsulation: Encapsulation = Encapsulation.ETHERNET
+    mtu: Mtu = 1500
+    bandwidth_bps: BitsPerSecond = 1_000_000_000
+    interconnect: Name | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    state: AdminState = AdminState.IN_SERVICE
+    window: Window | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WaySpec:
+    """One way (a class of transport) along a domain's internal link."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    name: Name
+    price: Price = FREE
+    delay_us: Microseconds
+    bandwidth_bps: BitsPerSecond = 1_000_000_000
+    availability: Annotated[float, Field(ge=0, le=1)] = 0.999
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainLink:
+    """An internal connection between two SAPs or places of the domain, with at least one way."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    a: Name
+    b: Name
+    ways: Annotated[tuple[WaySpec, ...], Field(min_length=1)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainPlace:
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    place: Name
+    bins: tuple[Bin, ...] = ()
+    lan: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainDoc:
+    """An own domain under one driver."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    kind: Literal["domain"] = "domain"
+    name: Name
+    driver: Literal["linux", "simulated"]
+    places: Annotated[tuple[DomainPlace, ...], Field(min_length=1)]
+    saps: Annotated[tuple[DomainSap, ...], Field(min_length=1)]
+    links: tuple[DomainLink, ...] = ()
+    swaps_labels: bool = True
+    state: AdminState = AdminState.IN_SERVICE
+    window: Window | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlaceDoc:
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    kind: Literal["place"] = "place"
+    name: Name
+    country: Annotated[str, Field(pattern="^[A-Z]{2}$")]
+    latitude: Annotated[float, Field(ge=-90, le=90)] = 0.0
+    longitude: Annotated[float, Field(ge=-180, le=180)] = 0.0
+    tags: tuple[Name, ...] = ()
+
+    def place(self) -> Place:
+        return Place(
+            id=self.name, country=self.country, latitude=self.latitude, longitude=self.longitude, tags=self.tags
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlavourDoc:
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    name: Name
+    units: Annotated[int, Field(ge=0, le=100_000)] = 1
+    runtime: Runtime = Runtime.PROCESS
+    price: Price = FREE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionDoc:
+    """A function type of our catalogue: how own domains make it, at which places, and what it costs."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    kind: Literal["function"] = "function"
+    name: Name
+    type: FunctionTypeText
+    implementation: Name
+    ports: Annotated[tuple[FunctionPort, ...], Field(min_length=2)]
+    flavours: Annotated[tuple[FlavourDoc, ...], Field(min_length=1)] = (FlavourDoc(name="default"),)
+    places: tuple[Name, ...] = ()
+    """Empty: every place of every own domain whose driver offers the implementation."""
+    delay_us: Microseconds = 0
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """Defaults; a spec's own parameters replace them key by key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InterconnectDoc:
+    """A joint with a peer: the labels agreed for us both and who decides where answers differ."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    kind: Literal["interconnect"] = "interconnect"
+    name: Name
+    peer: Name
+    labels: Labels
+    decides_labels: bool
+    state: AdminState = AdminState.IN_SERVICE
+    window: Window | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolDoc:
+    """Prefixes that blocks of services are taken from, when no upper SP gave a share."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    kind: Literal["pool"] = "pool"
+    name: Name
+    prefix: Prefix
+    block: Annotated[int, Field(ge=8, le=127)]
+    """Prefix length of the block that one service gets."""
+    quarantine_s: Annotated[int, Field(ge=0, le=86_400 * 30)] = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgreementDoc:
+    """The contract with a customer: margin on what we buy and make, quota, hold. A reservation pins its version."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    kind: Literal["agreement"] = "agreement"
+    name: Name
+    currency: Currency = "EUR"
+    margin_percent: Annotated[Decimal, Field(ge=0, le=1000, decimal_places=4)] = Decimal(0)
+    max_services: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
+    max_hold_s: Annotated[int, Field(ge=1, le=86_400)] = 300
+    show_segments: bool = True
+    lifecycle: Lifecycle = Lifecycle.ACTIVE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountDoc:
+    """Who may call. A person has a password (set apart, never in a document); a service a certificate of its own CA."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    kind: Literal["account"] = "account"
+    name: Name
+    type: Literal["person", "service"] = "person"
+    roles: Annotated[tuple[Literal["customer", "operator"], ...], Field(min_length=1)] = ("customer",)
+    agreement: Name | None = None
+    anchor: Mapping[str, Any] | None = None
+    """Of a service: what its `spbroker init` wrote; its certificates are trusted for this account alone."""
+    password_hash: Text | None = None
+    """argon2id, as `spbroker apply` makes it from a password; the password itself is never stored or sent back."""
+    state: AdminState = AdminState.IN_SERVICE
+
+
+Document = Annotated[
+    SupplierDoc | DomainDoc | PlaceDoc | FunctionDoc | InterconnectDoc | PoolDoc | AgreementDoc | AccountDoc,
+    Field(discriminator="kind"),
+]
+DOCUMENT: TypeAdapter[Document] = TypeAdapter(Document)
+DOCUMENTS: TypeAdapter[tuple[Document, ...]] = TypeAdapter(tuple[Document, ...])
