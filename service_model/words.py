@@ -57,7 +57,7 @@ def _labels_in(value: Any) -> Any:
     if isinstance(value, str):
         return LabelSet.parse(value)
     if isinstance(value, list | tuple):
-        return LabelSet(tuple((int(r["first"] if "first" in r else 0), int(r["last"])) for r in value))
+        return LabelSet(tuple((int(r.get("first", 0)), int(r["last"])) for r in value))
     raise ValueError("a label set is a text like '100-199,300'")
 
 
