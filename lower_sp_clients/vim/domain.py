@@ -230,7 +230,8 @@ def note(domain: Domain, usage: Usage, edition: int, now: datetime, validity: ti
         places=domain.places,
         functions=tuple(offers),
         capacities=tuple(
-            PlaceCapacity(place=p.id, bins=free_bins(domain, usage, p.id), lan=p.id in domain.lan) for p in domain.places
+            PlaceCapacity(place=p.id, bins=free_bins(domain, usage, p.id), lan=p.id in domain.lan)
+            for p in domain.places
         ),
         saps=tuple(
             SapOffer(
