@@ -110,8 +110,9 @@ def thumbprint(certificate: bytes) -> str:
 
 def subject_sp_id(certificate: bytes) -> str:
     """The SP that a PEM certificate names. Raises `CertificateError` when it names none, or more than one."""
+    loaded = _load(certificate)
     try:
-        alternatives = _load(certificate).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        alternatives = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, x509.DuplicateExtension, ValueError) as error:
         raise CertificateError("the certificate names no SP") from error
     uris = alternatives.get_values_for_type(x509.UniformResourceIdentifier)

@@ -137,6 +137,7 @@ class Writer:
         if (
             not self._driver.in_transaction
             or connection.get_transaction() is not transaction
+            or not transaction.is_active
             or connection.get_nested_transaction() is not None
         ):
             raise TransactionLost("a function ended the transaction that it shares, or SQLite gave it up") from error
