@@ -177,6 +177,22 @@ async def test_a_caller_that_gives_up_does_not_disturb_the_others(engine: Engine
     assert await engine.read(ids) == [1, 3]
 
 
+async def test_a_caller_that_gives_up_in_the_middle_of_a_batch_does_not_keep_the_rest_from_their_answers(
+    engine: Engine,
+) -> None:
+    before = Gate(engine)
+    await before.entered()
+    inside = Gate(engine)  # the first of the next batch
+    second = asyncio.ensure_future(engine.tx(insert(2)))
+    await asyncio.sleep(0)
+    before.open()
+    await inside.entered()
+    inside.task.cancel()
+    await asyncio.wait([inside.task])
+    inside.open()
+    assert await asyncio.wait_for(second, 20) == 2
+
+
 async def test_a_full_queue_refuses_instead_of_growing(tmp_path: Path) -> None:
     async with Engine.open(tmp_path / "broker.db", migrate=create, max_waiting=2) as engine:
         gate = Gate(engine)
@@ -242,6 +258,13 @@ async def test_an_open_result_does_not_leave_its_thread(engine: Engine) -> None:
 async def test_an_exception_that_a_future_cannot_carry_still_reaches_its_caller(engine: Engine) -> None:
     with pytest.raises(RuntimeError, match="StopIteration"):
         await engine.tx(lambda _connection: next(iter(())))
+
+
+async def test_a_commit_waits_for_the_disk(engine: Engine) -> None:
+    """Only a power cut would show it: WAL with synchronous=FULL (2) flushes the log at each commit."""
+    pragmas = ("journal_mode", "synchronous")
+    found = await engine.tx(lambda c: [c.exec_driver_sql(f"PRAGMA {pragma}").scalar_one() for pragma in pragmas])
+    assert found == ["wal", 2]
 
 
 async def test_foreign_keys_are_enforced(engine: Engine) -> None:
