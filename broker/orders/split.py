@@ -248,7 +248,6 @@ class _Splitter:
         planned = self.plan.segments[i]
         start, count = self.starts[i], len(planned.functions)
         chain = self.chain
-        hops = [self._edge(i, 0)]
         out: list[VirtualLink] = []
         share: list[Prefix] = []
         for k in range(start, start + count + 1):
@@ -263,10 +262,7 @@ class _Splitter:
             elif line.id in self.carved:
                 share.append(self.carved[line.id])
             out.append(VirtualLink(id=line.id, kind=LinkKind.LINE, points=(left, right), addressing=addressing))
-            hops += [left, right] if k > start else [right]
-        hops = [self._edge(i, 0)]
-        for link in out:
-            hops += [p for p in link.points if p != hops[-1]] if link is out[0] else list(link.points)
+        hops = tuple(point for line in out for point in line.points)
         for carriage in planned.lans:
             out.append(self._lan_link(i, planned, carriage.lan, carriage.at_entry, carriage.at_exit, links, share))
         functions = tuple(
@@ -278,7 +274,7 @@ class _Splitter:
             ends=tuple(self._ends(i)),
             functions=functions,
             links=tuple(out),
-            paths=(ServiceFunctionPath(id="path", hops=tuple(hops)),),
+            paths=(ServiceFunctionPath(id="path", hops=hops),),
             blocks=Blocks(allowed=aggregate(share), excluded=self.excluded),
             bandwidth_bps=self.spec.bandwidth_bps,
             max_delay_us=planned.delay_us if self.spec.max_delay_us is not None else None,

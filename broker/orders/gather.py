@@ -1,0 +1,173 @@
+"""From the suppliers' choices to the service's own, and from its bindings to each segment's. Pure.
+
+Rules kept here
+- Every choice is checked against the constraint that was handed down; one that violates it is not used.
+- What a supplier says about ends and links of its own making never goes up: only points of the service's own spec do.
+- A segment learns of its neighbours what it needs: the address of the far port of a link, and what lies beyond each end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from address_planner.prefixes import inside, is_usable, overlap
+from broker.orders.split import HandedDown, Split
+from service_model.outcomes import AddressingChoice, Bindings, LinkChoice, Reason, ReasonCode
+from service_model.spec import LinkKind, ServiceSpec, VirtualLink, split_point
+from service_model.words import Address, Prefix
+
+
+def violation(spec: ServiceSpec, choice: AddressingChoice) -> Reason | None:
+    """How `choice` breaks the constraint in `spec` (CONSTRAINT_VIOLATED, its subject an end or link), or None."""
+
+    def broken(subject: str, message: str) -> Reason:
+        return Reason(code=ReasonCode.CONSTRAINT_VIOLATED, message=f"{subject!r}: {message}", subject=subject)
+
+    for end in spec.ends:
+        label = choice.labels.get(end.id)
+        if label is None:
+            return broken(end.id, "no label was chosen")
+        if end.labels is not None and label not in end.labels:
+            return broken(end.id, f"label {label} is not in {end.labels}")
+    chosen: list[Prefix] = []
+    for link in spec.links:
+        ports = [p for p in link.points if split_point(p)[1]]
+        answer = choice.link(link.id)
+        if answer is None:
+            return broken(link.id, "nothing was chosen for this link")
+        if answer.mtu < spec.min_mtu:
+            return broken(link.id, f"MTU {answer.mtu} is below {spec.min_mtu}")
+        if not ports:
+            continue
+        if answer.prefix is None:
+            return broken(link.id, "no prefix was chosen")
+        wrong = _prefix_wrong(spec, link, answer.prefix, chosen) or _addresses_wrong(link, answer, ports)
+        if wrong:
+            return broken(link.id, wrong)
+        chosen.append(answer.prefix)
+    return None
+
+
+def _prefix_wrong(spec: ServiceSpec, link: VirtualLink, prefix: Prefix, others: Iterable[Prefix]) -> str:
+    required = link.addressing.prefix
+    if required is not None:
+        return "" if prefix == required else f"prefix {prefix} instead of {required}"
+    if spec.blocks.allowed and not any(inside(prefix, block) for block in spec.blocks.allowed):
+        return f"prefix {prefix} is outside the allowed blocks"
+    for cut in (*spec.blocks.excluded, *others):
+        if overlap(prefix, cut):
+            return f"prefix {prefix} overlaps {cut}"
+    return ""
+
+
+def _addresses_wrong(link: VirtualLink, answer: LinkChoice, ports: list[str]) -> str:
+    assert answer.prefix is not None
+    given = {r.address for r in link.addressing.reserved}
+    own: set[Address] = set()
+    for port in ports:
+        address = answer.addresses.get(port)
+        if address is None:
+            return f"no address was chosen for {port}"
+        if not is_usable(address, answer.prefix):
+            return f"{address} of {port} is no host of {answer.prefix}"
+        if link.addressing.hosts and not any(address in hosts for hosts in link.addressing.hosts):
+            return f"{address} of {port} is outside the hosts given"
+        gateway = any(r.address == address and r.role.short == "GATEWAY" for r in link.addressing.reserved)
+        if address in own or (address in given and not gateway):
+            return f"{address} of {port} is taken"
+        own.add(address)
+    return ""
+
+
+def gather(spec: ServiceSpec, parts: Split, answers: Mapping[str, AddressingChoice]) -> AddressingChoice:
+    """The service's own choice from its segments' (`answers` by segment key)."""
+    own_ends = {end.id: end for end in spec.ends}
+    labels: dict[str, int] = {}
+    reach: dict[str, tuple[Prefix, ...]] = {}
+    for answer in answers.values():
+        labels |= {end: label for end, label in answer.labels.items() if end in own_ends}
+        reach |= {end: prefixes for end, prefixes in answer.reach.items() if end in own_ends}
+    links = tuple(_gather_link(link, parts, answers) for link in spec.links)
+    for link in spec.links:
+        crossing = parts.links.get(link.id)
+        if crossing is not None and link.kind is LinkKind.LINE:
+            for end in (p for p in link.points if p in own_ends):
+                reach.setdefault(end, (crossing.prefix, *own_ends[end].networks))
+    return AddressingChoice(labels=labels, links=links, reach=reach)
+
+
+def _gather_link(link: VirtualLink, parts: Split, answers: Mapping[str, AddressingChoice]) -> LinkChoice:
+    crossing = parts.links.get(link.id)
+    prefix = crossing.prefix if crossing else link.addressing.prefix
+    addresses: dict[str, Address] = dict(crossing.addresses) if crossing else {}
+    mtus = []
+    for answer in answers.values():
+        part = answer.link(link.id)
+        if part is None:
+            continue
+        prefix = prefix or part.prefix
+        addresses |= {point: address for point, address in part.addresses.items() if point in link.points}
+        mtus.append(part.mtu)
+    return LinkChoice(link=link.id, prefix=prefix, addresses=addresses, mtu=min(mtus, default=0))
+
+
+def whole(choice: AddressingChoice, told: Bindings) -> Bindings:
+    """The bindings of the service: its own choice, completed by what the caller tells at commit."""
+    links = []
+    for link in choice.links:
+        above = told.link(link.link) or link
+        links.append(
+            LinkChoice(
+                link=link.link,
+                prefix=link.prefix or above.prefix,
+                addresses={**above.addresses, **link.addresses},
+                mtu=min(link.mtu, above.mtu or link.mtu),
+            )
+        )
+    return AddressingChoice(
+        labels={**told.labels, **choice.labels}, links=tuple(links), reach={**choice.reach, **told.reach}
+    )
+
+
+def unconfirmed(choice: AddressingChoice, told: Bindings) -> Reason | None:
+    """What `told` contradicts of the choice that is held: a commit confirms, it does not change."""
+    for end, label in told.labels.items():
+        if choice.labels.get(end) != label:
+            return Reason(
+                code=ReasonCode.CONSTRAINT_VIOLATED,
+                message=f"end {end!r}: bound to label {label}, held is {choice.labels.get(end)}",
+                subject=end,
+            )
+    for link in told.links:
+        held = choice.link(link.link)
+        if held is None or (held.prefix is not None and link.prefix not in (None, held.prefix)):
+            return Reason(
+                code=ReasonCode.CONSTRAINT_VIOLATED,
+                message=f"link {link.link!r}: bound to {link.prefix}, held is {held.prefix if held else 'nothing'}",
+                subject=link.link,
+            )
+    return None
+
+
+def binding(spec: ServiceSpec, part: HandedDown, chosen: AddressingChoice, bound: Bindings) -> Bindings:
+    """What the supplier of one segment is told at commit: `chosen` is its own answer, `bound` the service's bindings."""
+    links = []
+    for link in part.spec.links:
+        service_link = spec.link(link.id)
+        known = bound.link(link.id) or LinkChoice(link=link.id)
+        own = chosen.link(link.id) or LinkChoice(link=link.id)
+        addresses = {p: a for p, a in own.addresses.items() if p in link.points}
+        if link.kind is LinkKind.LINE:
+            far = [p for p in service_link.points if p not in link.points]
+            for point in link.points:
+                address = known.addresses.get(point if point in service_link.points else far[0] if far else point)
+                if address is not None:
+                    addresses[point] = address
+        links.append(
+            LinkChoice(link=link.id, prefix=own.prefix or known.prefix, addresses=addresses, mtu=known.mtu or own.mtu)
+        )
+    return AddressingChoice(
+        labels=chosen.labels,
+        links=tuple(links),
+        reach={end: bound.reach[beyond] for end, beyond in part.towards.items() if beyond in bound.reach},
+    )
