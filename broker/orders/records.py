@@ -1,0 +1,228 @@
+"""An order as a value: one service of one account, its version, its segments. What the store keeps and the tasks change.
+
+Rules kept here
+- Everything that must survive a crash is in here; everything in here is plain data.
+- (account, ref, version) names a request; the same body is the same request.
+- The child's ref is derived from the store's epoch, the service and the segment's key: never from chance or time.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from typing import Protocol
+
+from pydantic import TypeAdapter
+
+from address_planner.classes import LabelClass
+from broker.decompose.plan import Avoid, Plan
+from broker.orders.split import CrossingLink
+from broker.orders.states import Event, SegmentState, after
+from lower_sp_clients.versions import Known
+from lower_sp_clients.vim.holds import Allocation
+from service_model.money import FREE, Price
+from service_model.outcomes import AddressingChoice, Bindings, Reason, SegmentStatus, ServiceState
+from service_model.spec import ServiceSpec
+from service_model.words import Instant, Prefix, Word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One part at one supplier (`alias`). `spec` is what we want held; `asked` the digest of what `version` asked for.
+
+    `announced` is the price of the note, `price` the supplier's own; `retry_at` when an unanswered call is made again.
+    """
+
+    key: str
+    alias: str
+    ref: str
+    spec: ServiceSpec
+    towards: Mapping[str, str] = field(default_factory=dict)
+    crossings: frozenset[str] = frozenset()
+    state: SegmentState = SegmentState.PLANNED
+    version: int = 0
+    asked: str = ""
+    choice: AddressingChoice | None = None
+    bindings: Bindings | None = None
+    announced: Price = FREE
+    price: Price = FREE
+    delay_us: int = 0
+    expires: Instant | None = None
+    reasons: tuple[Reason, ...] = ()
+    parts: tuple[SegmentStatus, ...] = ()
+    place: str = ""
+    attempts: int = 0
+    retry_at: Instant | None = None
+    wanted: bool = True
+    """False: no longer part of the plan; it is only to be released."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """The agreement that a reservation pinned: its name and version, and what it says."""
+
+    agreement: str = ""
+    version: int = 0
+    margin: Decimal = Decimal(1)
+    """Factor on what we pay and make: 10 % is 1.1."""
+    currency: str = "EUR"
+    max_hold_s: int = 300
+    max_services: int = 1000
+    show_segments: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A recorded refusal of a version, so that the same request gets the same answer."""
+
+    digest: str
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """`id` is ours; (`account`, `ref`) the caller's. `previous` is the hold that gives way to this version, if it can."""
+
+    id: str
+    account: str
+    ref: str
+    version: int
+    state: ServiceState
+    created: Instant
+    updated: Instant
+    epoch: str = ""
+    digest: str = ""
+    spec: ServiceSpec | None = None
+    terms: Terms = Terms()
+    hop_budget: int = 0
+    call_budget: int = 0
+    trace: str = ""
+    deadline: Instant | None = None
+    plan: Plan | None = None
+    avoid: Avoid = Avoid()
+    crankbacks: int = 0
+    rounds: int = 0
+    block: Prefix | None = None
+    pool: str = ""
+    classes: tuple[LabelClass, ...] = ()
+    links: Mapping[str, CrossingLink] = field(default_factory=dict)
+    segments: tuple[Segment, ...] = ()
+    choice: AddressingChoice | None = None
+    bindings: Bindings | None = None
+    price: Price = FREE
+    cost: Price = FREE
+    delay_us: int = 0
+    expires: Instant | None = None
+    reasons: tuple[Reason, ...] = ()
+    released_upto: int = 0
+    answers: Mapping[int, Answer] = field(default_factory=dict)
+    previous: Order | None = None
+    was_live: bool = False
+
+    def on(self, event: Event) -> Order:
+        """The order after `event` by the table. Raises IllegalTransition."""
+        return replace(self, state=after(self.state, event))
+
+    def known(self) -> Known:
+        return Known(version=self.version, digest=self.digest, state=self.state, released_upto=self.released_upto)
+
+    def with_segment(self, segment: Segment) -> Order:
+        return replace(self, segments=tuple(segment if s.key == segment.key else s for s in self.segments))
+
+    def segment(self, key: str) -> Segment | None:
+        return next((s for s in self.segments if s.key == key), None)
+
+
+ORDER: TypeAdapter[Order] = TypeAdapter(Order)
+
+
+def child_ref(epoch: str, service: str, key: str) -> str:
+    """The ref under which a supplier knows one of our segments (RFC 9562, version 5)."""
+    return str(uuid.uuid5(uuid.UUID(epoch), f"{service}/{key}"))
+
+
+class ChargeKind(Word):
+    ONCE = "CHARGE_KIND_ONCE"
+    START = "CHARGE_KIND_START"
+    STOP = "CHARGE_KIND_STOP"
+
+
+class Side(Word):
+    SELL = "SIDE_SELL"
+    BUY = "SIDE_BUY"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Charge:
+    """One append-only event of what is owed: once, or by the hour from START to STOP."""
+
+    at: datetime
+    side: Side
+    partner: str
+    service: str
+    segment: str
+    kind: ChargeKind
+    price: Price
+    agreement: str
+    agreement_version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JournalEntry:
+    """What was about to be done (`intent`) or what came of it, beside the change of state that it belongs to."""
+
+    at: datetime
+    service: str
+    segment: str
+    what: str
+    key: str
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditRow:
+    """Who changed what, on whose behalf, and why."""
+
+    at: datetime
+    actor: str
+    on_behalf_of: str
+    action: str
+    subject: str
+    before: str
+    after: str
+    reason: str
+    trace: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """All that one transaction records: the order, what was allocated and freed, and the rows that only grow."""
+
+    order: Order
+    journal: Sequence[JournalEntry] = ()
+    audit: Sequence[AuditRow] = ()
+    charges: Sequence[Charge] = ()
+    put: Sequence[Allocation] = ()
+    drop: Sequence[Allocation] = ()
+    event: bool = True
+    """Whether watchers are told."""
+
+
+class OrderBook(Protocol):
+    """Durable storage of orders."""
+
+    async def load(self) -> tuple[Sequence[Order], Sequence[Allocation]]:
+        """Every order that is not over, tombstones included, and the allocations of the address pools."""
+
+    async def save(self, change: Change) -> int:
+        """All or nothing, durable on return. Returns the sequence number of the event (0: none)."""
+
+    async def put_allocations(self, put: Sequence[Allocation], drop: Sequence[Allocation]) -> None: ...
+
+    async def events_after(self, sequence: int, account: str, limit: int) -> Sequence[tuple[int, bytes]]:
+        """Events of the account's services behind `sequence`: (sequence, ServiceStatus as JSON)."""
+
+    async def last_event(self) -> int: ...
