@@ -2,14 +2,13 @@
 
 Rules kept here
 - An id names one thing: ends and functions share a name space; links have theirs, paths theirs.
-- A connection point is a declared end, or a port of a declared function, and lies on at most one link. Every end lies on one.
-- A LINE has two points. A LAN may have one only where that is a port off every path (the management of a lone function).
-- A path goes from an end, into each function by one port and out by another, to an end; each out and the next in are the
-  two points of a LINE (RFC 7665, 2.2). A function that no path visits would be paid for and never used.
-- Addresses: networks of different ends are disjoint, prefixes of links too, and both keep off what is excluded; host sets
-  and reserved addresses lie in their link's prefix; IPv6 needs an MTU of 1280 (RFC 8200, 5).
+- A connection point is a declared end, or a port of a declared function, and lies on at most one link. Every end does.
+- A LINE has two points. A LAN may have one only if that is a port off every path (the management of a lone function).
+- A path goes from an end, into each function by one port and out by another, to an end; each out and the next in are
+  the two points of a LINE (RFC 7665, 2.2). A function that no path visits would be paid for and never used.
+- What holds of its addresses is in `check_addresses`.
 
-Problems come in the order of the spec; each names its culprit. A transit is a valid spec: two ends, a link, no function.
+Each problem names its culprit; their order is fixed. A transit is a valid spec: two ends, a link, no function.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """What is wrong with the addresses of a spec in itself.
 
 Rules kept here
-- Networks of two different ends are disjoint, prefixes of two different links too; both keep off the excluded blocks.
+- Networks of two different ends are disjoint, prefixes of two different links too.
+- A link's prefix keeps off the excluded blocks (customers' networks are among those: they are not ours to use).
 - Host sets and reserved addresses lie in their link's prefix and are of its family; an address is reserved once.
-- The network and broadcast addresses of an IPv4 prefix shorter than /31 belong to nobody (RFC 3021 frees those of a /31).
+- The first and last address of an IPv4 prefix shorter than /31 belong to nobody (RFC 3021 frees those of a /31).
 - A path whose two ends have networks has some of one family at both, or nothing could flow.
 - A link with IPv6 needs an MTU of 1280 (RFC 8200, 5). Multicast and loopback prefixes name no customer.
 

@@ -8,7 +8,6 @@ Rules kept here
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -29,8 +28,10 @@ _IP = {
 def document_errors(
     error: ValidationError, document: Document, origin: Callable[[Path], Path] = lambda path: path
 ) -> tuple[DocumentError, ...]:
-    """`error` about the data of `document`, in its order; `origin` leads from a path in the validated data to the one in
-    the document where they differ."""
+    """`error` about the data of `document`, in its order.
+
+    `origin` leads from a path in the validated data to the one in the document, where they differ.
+    """
     found: dict[Path, dict[str, str]] = {}
     for item in error.errors(include_url=False):
         path = _path(item["loc"], item["type"], document, origin)
@@ -70,9 +71,11 @@ def _reason(item: Mapping[str, Any]) -> str:
 
 
 def _short(names: list[str]) -> str:
-    prefix = os.path.commonprefix(names).rpartition("_")
-    cut = len(prefix[0] + prefix[1])
-    return ", ".join(name[cut:] for name in names if not name.endswith("UNSPECIFIED"))
+    prefix = names[0] if names else ""
+    while prefix and not all(name.startswith(prefix + "_") for name in names):
+        prefix = prefix.rpartition("_")[0]
+    short = [name.removeprefix(prefix).removeprefix("_") for name in names]
+    return ", ".join(name for name in short if name != "UNSPECIFIED")
 
 
 def _together(reasons: Mapping[str, str]) -> str:

@@ -1,8 +1,8 @@
 """YAML documents as plain data, with the line and column of everything in them.
 
 Rules kept here
-- The subset is YAML 1.2 as JSON has it: mappings with text keys, sequences, text, integers, finite decimal numbers, true,
-  false, null. No tags, no merge keys; `no`, `on` and `12:30` are text, and a date stays text until a type asks for one.
+- The subset is YAML 1.2 as JSON has it: mappings with text keys, sequences, text, integers, finite decimal numbers,
+  true, false, null. No tags, no merge keys; `no`, `on` and `12:30` are text; a date is text until a type asks for one.
 - Refused: a duplicate key (YAML 1.2.2, 3.2.1.1), more than `MAX_ALIASES` aliases or `MAX_NODES` nodes once they are
   expanded, nesting deeper than `MAX_DEPTH`, input over `MAX_BYTES`, anything that is not UTF-8.
 - The limits are applied while the parser runs, so what is refused was not built first.
@@ -58,7 +58,7 @@ class DocumentRefused(ValueError):
     """A document with everything that is wrong in it, in the order of its lines. `errors` is never empty."""
 
     def __init__(self, errors: tuple[DocumentError, ...]) -> None:
-        ordered = tuple(sorted(dict.fromkeys(errors), key=lambda e: (e.line, e.field)))
+        ordered = tuple(sorted(dict.fromkeys(errors), key=lambda e: (e.line, e.field, e.reason)))
         super().__init__(ordered)
         self.errors = ordered
 
@@ -101,7 +101,7 @@ class Document:
 
 @dataclass(slots=True)
 class _Node:
-    """A node as parsed. `children`: key → (position of the key or item, node); `size` and `height` are after expansion."""
+    """A node as parsed. `children`: key → (line, column of the key or item, node); `size`, `height` after expansion."""
 
     line: int
     column: int
