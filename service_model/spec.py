@@ -60,7 +60,7 @@ FunctionTypeText = Annotated[
     FunctionType,
     BeforeValidator(lambda v: FunctionType.parse(v) if isinstance(v, str) else v),
     PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": "^[^/]{1,100}(/[^/]{1,100}){2}$", "description": "vendor/name/version"}),
+    WithJsonSchema({"type": "string", "pattern": "^[^/]{1,100}(/[^/]{1,100}){2}$", "examples": ["v/n/1.0"]}),
 ]
 
 
