@@ -91,6 +91,14 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """Text; the Unicode line breaks stand escaped in double quotes, since a plain scalar would fold them."""
+        style = '"' if any(c in data for c in "\x85\u2028\u2029") else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
 
 def dump_spec(spec: ServiceSpec) -> str:
     """`spec` as YAML, in the order of its fields."""

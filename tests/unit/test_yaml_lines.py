@@ -156,23 +156,24 @@ def test_nesting_is_refused_beyond_the_limit_and_not_at_it() -> None:
     assert refused("a: &x " + "[" * 30 + "]" * 30 + "\nb: " + "[" * 30 + "*x" + "]" * 30).line == 2
 
 
+def refusals(text: str | bytes) -> list[DocumentError]:
+    """What `text` is refused for; anything else that is raised fails the test."""
+    try:
+        load_documents(text, "f")
+    except DocumentError as error:
+        return [error]
+    return []
+
+
 @given(st.text() | st.binary())
 def test_any_input_is_read_or_refused_with_a_line_that_it_has(text: str | bytes) -> None:
-    try:
-        documents = load_documents(text, "f")
-    except DocumentError as error:
-        assert error.line >= 1
-        assert str(error).startswith(f"f:{error.line}: ")
-    else:
-        assert all(document.positions[()][0] >= 1 for document in documents)
+    lines = [int(str(error).split(":")[1]) for error in refusals(text)]
+    assert all(line >= 1 for line in lines)
 
 
 @given(st.text(alphabet="ab:- \n[]{}&*!|>'\"#?,%~0.<\t\r", max_size=60))
 def test_yaml_punctuation_in_any_order_is_read_or_refused(text: str) -> None:
-    try:
-        load_documents(text, "f")
-    except DocumentError as error:
-        assert 1 <= error.line <= text.count("\n") + text.count("\r") + 2
+    assert all(1 <= error.line <= text.count("\n") + text.count("\r") + 2 for error in refusals(text))
 
 
 def spec_errors(text: str) -> list[str]:
@@ -185,7 +186,8 @@ def spec_errors(text: str) -> list[str]:
 def test_what_pydantic_refuses_has_a_line_and_plain_words() -> None:
     errors = spec_errors(
         "name: x\nends:\n  - id: a\n    sap: s\n    networks: [10.0.0.1/24]\n    colour: red\n  - {id: 'b c'}\n"
-        "links:\n  - id: l\n    kind: ring\n    points: [a, b]\n    addressing:\n      hosts: [1.2.3.4/33]\nmin_mtu: 5\n"
+        "links:\n  - id: l\n    kind: ring\n    points: [a, b]\n    addressing:\n"
+        "      hosts: [1.2.3.4/33]\nmin_mtu: 5\n"
     )
     assert errors == [
         "f:5: ends[0].networks[0]: not an IP prefix such as 192.0.2.0/24, without host bits",
