@@ -190,7 +190,8 @@ def test_the_schema_refuses_what_is_refused(change: dict[str, Any]) -> None:
         jsonschema.validate({**yaml.safe_load(DEMO), **change}, schema())
 
 
-PLAIN = st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.text() | st.floats(allow_nan=False, allow_infinity=False)
+FINITE = st.floats(allow_nan=False, allow_infinity=False)
+PLAIN = st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.text() | FINITE
 PARAMETERS = st.recursive(
     PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3), max_leaves=8
 )
