@@ -55,6 +55,10 @@ class Price:
     per_hour: Amount = Decimal(0)
 
     def __add__(self, other: Price) -> Price:
+        if not (self.once or self.per_hour):  # nothing costs the same in every currency
+            return other
+        if not (other.once or other.per_hour):
+            return self
         if self.currency != other.currency:
             raise CurrencyMismatch(f"cannot add {other.currency} to {self.currency}")
         return Price(currency=self.currency, once=self.once + other.once, per_hour=self.per_hour + other.per_hour)

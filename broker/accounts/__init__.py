@@ -1,0 +1,1 @@
+"""Who may call: passwords, certificates, accounts."""

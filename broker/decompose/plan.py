@@ -96,4 +96,3 @@ class Infeasible:
     """No plan: the binding constraint first, then what else is wrong."""
 
     reasons: tuple[Reason, ...]
-

@@ -1,0 +1,1 @@
+"""The API that customers and upper SPs call."""

@@ -1,0 +1,22 @@
+"""What the store says when it cannot.
+
+    StoreError          the store failed; nothing of this transaction was applied
+    ├── StoreBusy       too many transactions are waiting; this one was not accepted, it may be sent again
+    └── StoreClosed     the store was closed before this transaction was accepted
+
+An exception that a transaction function raises itself is not in this tree: it reaches its caller as it is.
+"""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """The message names the database and the cause."""
+
+
+class StoreBusy(StoreError):
+    """The queue is full: shed load."""
+
+
+class StoreClosed(StoreError):
+    """The engine is closing or closed."""

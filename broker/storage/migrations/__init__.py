@@ -1,0 +1,49 @@
+"""Bringing a database's schema up to date, and writing the next revision.
+
+Rules kept here
+- `migrate` works on a connection that is inside a transaction and leaves the commit to its owner: the whole upgrade
+  happens or none of it.
+- No ini file, no environment variable, no logging set-up: everything comes in as an argument.
+- A released revision is never edited. A database of a newer release is refused (its revision is unknown here).
+- Foreign keys are off while it runs (SQLite rebuilds tables); the engine checks them before it commits.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy
+from alembic import command
+from alembic.config import Config
+
+HERE = Path(__file__).parent
+VERSIONS = HERE / "versions"
+
+
+def configuration(connection: sqlalchemy.Connection, metadata: sqlalchemy.MetaData | None, versions: Path) -> Config:
+    """What Alembic needs, for `env.py` to read."""
+    config = Config()
+    for option, value in (
+        ("script_location", str(HERE)),
+        ("version_locations", str(versions)),
+        ("path_separator", "newline"),
+    ):
+        config.set_main_option(option, value.replace("%", "%%"))
+    config.attributes["connection"] = connection
+    config.attributes["metadata"] = metadata
+    return config
+
+
+def migrate(connection: sqlalchemy.Connection, versions: Path = VERSIONS) -> None:
+    """Upgrade to the newest revision in `versions`. Raises Alembic's or SQLAlchemy's errors."""
+    command.upgrade(configuration(connection, None, versions), "head")
+
+
+def write_revision(
+    connection: sqlalchemy.Connection, metadata: sqlalchemy.MetaData, message: str, versions: Path = VERSIONS
+) -> Path:
+    """Write the revision that turns the schema of an up-to-date database into `metadata`; a person reviews it."""
+    script = command.revision(configuration(connection, metadata, versions), message, autogenerate=True)
+    if script is None or isinstance(script, list):
+        raise RuntimeError("Alembic wrote no single revision")
+    return Path(script.path)

@@ -1,0 +1,205 @@
+"""The one thread that writes, with group commit.
+
+Rules kept here
+- All functions that wait are run in one transaction, in the order in which they came, and committed once. A caller gets
+  its answer only after that commit is on disk.
+- Each function of a batch runs in its own savepoint: one that raises undoes only its own work, and only its caller sees
+  the exception.
+- When the transaction itself is lost (COMMIT fails, or SQLite or a function ended it) nothing of the batch is applied
+  and every caller of the batch is told so with a `StoreError`.
+- A caller that gives up does not disturb the others. Its function is skipped if it has not begun; otherwise it counts.
+- At most `max_waiting` functions wait; the next one is refused with `StoreBusy`.
+
+A function gets a `Connection` inside a transaction that is not its own: it must not commit, roll back, or return an
+open result. It runs once. Constraints must be immediate: a deferred one fails at COMMIT, for everybody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy
+
+from broker.storage.errors import StoreBusy, StoreClosed, StoreError
+from broker.storage.sqlite import cause, is_disk_fault
+
+Work = Callable[[sqlalchemy.Connection], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A function, and the future that its caller awaits on its own loop."""
+
+    work: Work
+    future: asyncio.Future[Any]
+    loop: asyncio.AbstractEventLoop
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    job: Job
+    value: Any = None
+    error: BaseException | None = None
+
+
+class TransactionLost(Exception):
+    """The batch's transaction no longer exists; `__cause__` says why."""
+
+
+class Writer:
+    """Owns `connection` from `start` until its thread has ended."""
+
+    def __init__(self, connection: sqlalchemy.Connection, name: str, max_waiting: int) -> None:
+        self.commits = 0
+        self.transactions = 0
+        self._connection = connection
+        self._driver: Any = connection.connection.dbapi_connection
+        self._name = name
+        self._max_waiting = max_waiting
+        self._waiting: list[Job] = []
+        self._closing = False
+        self._in_function = False
+        self._changed = threading.Condition(threading.Lock())
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        sqlalchemy.event.listen(connection, "commit", self._refuse_early_commit)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def submit(self, job: Job) -> None:
+        """Queue `job`; from any thread. Raises `StoreBusy` or `StoreClosed`."""
+        with self._changed:
+            if self._closing:
+                raise StoreClosed(f"{self._name}: the store is closed")
+            if len(self._waiting) >= self._max_waiting:
+                raise StoreBusy(f"{self._name}: {len(self._waiting)} transactions are waiting")
+            self._waiting.append(job)
+            if len(self._waiting) == 1:
+                self._changed.notify()
+
+    def drain(self) -> None:
+        """Accept nothing more, finish what waits, end the thread. Blocks; may be called again."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._closing:
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                batch, self._waiting = self._waiting, []
+            jobs = [job for job in batch if not job.future.cancelled()]
+            if jobs:
+                deliver(self._transact(jobs))
+
+    def _transact(self, jobs: list[Job]) -> list[Outcome]:
+        """Run a batch in one transaction; whatever happens, there is one outcome per job."""
+        outcomes: list[Outcome] = []
+        try:
+            transaction = self._connection.begin()
+            for job in jobs:
+                outcomes.append(self._run_one(job, transaction))
+            applied = sum(outcome.error is None for outcome in outcomes)
+            if applied:
+                transaction.commit()
+                self.commits += 1
+                self.transactions += applied
+            else:
+                transaction.rollback()
+        except Exception as error:
+            return self._undo(jobs, outcomes, error)
+        return outcomes
+
+    def _run_one(self, job: Job, transaction: sqlalchemy.RootTransaction) -> Outcome:
+        execute = self._driver.execute
+        execute("SAVEPOINT one")
+        error: BaseException | None = None
+        value: Any = None
+        self._in_function = True
+        try:
+            value = job.work(self._connection)
+            if isinstance(value, sqlalchemy.Result):
+                value.close()
+                raise TypeError("a transaction function returned an open result; return its rows")
+        except BaseException as raised:
+            error = raised
+        finally:
+            self._in_function = False
+        connection = self._connection
+        if (
+            not self._driver.in_transaction
+            or connection.get_transaction() is not transaction
+            or not transaction.is_active
+            or connection.get_nested_transaction() is not None
+        ):
+            raise TransactionLost("a function ended the transaction that it shares, or SQLite gave it up") from error
+        if error is None:
+            execute("RELEASE one")
+            return Outcome(job, value=value)
+        execute("ROLLBACK TO one")
+        execute("RELEASE one")
+        return Outcome(job, error=self._translate(error))
+
+    def _undo(self, jobs: list[Job], outcomes: list[Outcome], error: Exception) -> list[Outcome]:
+        """Roll back what is left of the transaction. Functions that had raised keep their own exception."""
+        try:
+            if self._driver.in_transaction:
+                self._driver.execute("ROLLBACK")
+            self._connection.rollback()
+        except Exception as second:
+            error.add_note(f"the rollback failed too: {cause(second)}")
+        reason = cause(error.__cause__ or error)
+        if error.__cause__ is not None and not is_disk_fault(error.__cause__):
+            reason = f"{error}: {reason}"
+        failed = {id(outcome.job): outcome for outcome in outcomes if outcome.error is not None}
+        return [failed.get(id(job)) or Outcome(job, error=self._failure(reason, error)) for job in jobs]
+
+    def _failure(self, reason: str, error: BaseException) -> StoreError:
+        failure = StoreError(f"{self._name}: the transaction was not applied: {reason}")
+        failure.__cause__ = error
+        return failure
+
+    def _translate(self, error: BaseException) -> BaseException:
+        if is_disk_fault(error):
+            return self._failure(cause(error), error)
+        if isinstance(error, StopIteration):  # a future cannot carry it
+            replacement = RuntimeError("a transaction function raised StopIteration")
+            replacement.__cause__ = error
+            return replacement
+        return error
+
+    def _refuse_early_commit(self, _connection: sqlalchemy.Connection) -> None:
+        if self._in_function:
+            raise TransactionLost("a transaction function must not commit")
+
+
+def deliver(outcomes: list[Outcome]) -> None:
+    """Wake each loop once for all its callers. A loop that has been closed has no callers left."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[Outcome]] = {}
+    for outcome in outcomes:
+        by_loop.setdefault(outcome.job.loop, []).append(outcome)
+    for loop, mine in by_loop.items():
+        try:
+            loop.call_soon_threadsafe(resolve, mine)
+        except RuntimeError:
+            if not loop.is_closed():
+                raise
+
+
+def resolve(outcomes: list[Outcome]) -> None:
+    for outcome in outcomes:
+        future = outcome.job.future
+        if future.done():  # cancelled meanwhile
+            continue
+        if outcome.error is None:
+            future.set_result(outcome.value)
+        else:
+            future.set_exception(outcome.error)

@@ -1,0 +1,314 @@
+"""The lower SP's choice: places, ways, hosts, labels and addresses for one segment, within its constraint. Pure.
+
+Rules kept here
+- The suggested label is taken if it is free, else another of the label set, picked by hash; which one is said in the answer.
+- A link's prefix is the one required, else carved from the allowed blocks; a port's address comes from the hosts given.
+- The cheapest combination of ways that keeps the delay budget; functions packed as the note announces.
+- Everything wrong is named at once where it can be, each with the spec's own word for the culprit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import pairwise
+
+from address_planner.labels import ANY_LABEL, LabelSet
+from address_planner.prefixes import PrefixTooSmall, carve, host_bits, pick_hosts
+from capability_registry.note import Flavour, PortRole, SapRole
+from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Route, Sap, Usage, Way, pack, routes
+from service_model.money import FREE, Price
+from service_model.outcomes import AddressingChoice, LinkChoice, Nogood, Reason, ReasonCode
+from service_model.spec import AddressRole, End, FunctionRequest, LinkKind, ServiceSpec, VirtualLink, split_point
+from service_model.words import Address, Prefix
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """All that a hold takes. `hosts`: function id to (place, host index); `ways` with repetition where used twice."""
+
+    addressing: AddressingChoice
+    price: Price
+    delay_us: int
+    ways: tuple[Way, ...]
+    hosts: dict[str, tuple[str, int]]
+
+
+class Impossible(Exception):
+    """The segment cannot be made here; `reasons` say why."""
+
+    def __init__(self, *reasons: Reason) -> None:
+        super().__init__("; ".join(r.message for r in reasons))
+        self.reasons = reasons
+
+
+def _no(code: ReasonCode, message: str, subject: str = "", nogood: Nogood | None = None) -> Impossible:
+    return Impossible(Reason(code=code, message=message, subject=subject, nogood=nogood))
+
+
+def flavour_of(offer: CatalogueFunction, request: FunctionRequest) -> Flavour:
+    """The flavour asked for, or the type's first. Raises Impossible naming the function."""
+    if request.flavour is None:
+        return offer.flavours[0]
+    for flavour in offer.flavours:
+        if flavour.name == request.flavour:
+            return flavour
+    raise _no(
+        ReasonCode.UNKNOWN_FUNCTION_TYPE,
+        f"function {request.id!r}: {offer.type} has no flavour {request.flavour!r}",
+        request.id,
+    )
+
+
+def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
+    """`usage` is what others have; `key` seeds the choice of labels. Raises Impossible."""
+    saps = {end.id: _sap(domain, end) for end in spec.ends}
+    offers = {f.id: _offer(domain, f) for f in spec.functions}
+    _check_ports(spec, offers)
+    if any(link.kind is LinkKind.LAN for link in spec.links) and not domain.lan:
+        lan = next(link for link in spec.links if link.kind is LinkKind.LAN)
+        raise _no(ReasonCode.LAN_NOT_OFFERED, f"link {lan.id!r}: LAN links are not offered here", lan.id)
+    for end in spec.ends:
+        sap = saps[end.id]
+        if sap.mtu < spec.min_mtu:
+            raise _no(ReasonCode.MTU, f"end {end.id!r}: MTU {sap.mtu} is below {spec.min_mtu}", end.id)
+        if sap.bandwidth_bps - usage.bandwidth.get(sap.id, 0) < spec.bandwidth_bps:
+            raise _no(ReasonCode.BANDWIDTH, f"end {end.id!r}: not enough bandwidth is free at its SAP", end.id)
+    placed = _place(domain, usage, spec, offers)
+    legs = _legs(domain, usage, spec, saps, offers, placed)
+    price = sum((leg.price for leg in legs), FREE)
+    delay = sum(leg.delay_us for leg in legs) + sum(offers[f.id].delay_us for f in spec.functions)
+    for function in spec.functions:
+        price = price + flavour_of(offers[function.id], function).price
+    hosts = _hosts(domain, usage, spec, offers, placed)
+    labels = _labels(usage, spec, saps, key)
+    mtu = min(sap.mtu for sap in saps.values())
+    links, reach = _addresses(spec, saps, mtu)
+    return Choice(
+        addressing=AddressingChoice(labels=labels, links=links, reach=reach),
+        price=price,
+        delay_us=delay,
+        ways=tuple(way for leg in legs for way in leg.ways),
+        hosts=hosts,
+    )
+
+
+def _sap(domain: Domain, end: End) -> Sap:
+    sap = domain.sap(end.sap)
+    if sap is None:
+        known = ", ".join(sorted(s.id for s in domain.saps))
+        raise _no(ReasonCode.UNKNOWN_SAP, f"end {end.id!r}: no SAP {end.sap!r} here (there are {known})", end.id)
+    if not sap.usable:
+        raise _no(ReasonCode.NOT_IN_SERVICE, f"end {end.id!r}: SAP {end.sap!r} takes nothing new", end.id)
+    return sap
+
+
+def _offer(domain: Domain, request: FunctionRequest) -> CatalogueFunction:
+    offer = domain.function(request.type)
+    if offer is None or not offer.places:
+        raise _no(
+            ReasonCode.UNKNOWN_FUNCTION_TYPE,
+            f"function {request.id!r}: type {request.type} is not offered here",
+            request.id,
+        )
+    return offer
+
+
+def _check_ports(spec: ServiceSpec, offers: dict[str, CatalogueFunction]) -> None:
+    for link in spec.links:
+        wanted = PortRole.MANAGEMENT if link.kind is LinkKind.LAN else PortRole.DATA
+        for owner, port in map(split_point, link.points):
+            if not port:
+                continue
+            roles = {p.name: p.role for p in offers[owner].ports}
+            if port not in roles:
+                raise _no(
+                    ReasonCode.UNKNOWN_PORT,
+                    f"function {owner!r} has no port {port!r} (it has {', '.join(roles)})",
+                    owner,
+                )
+            if roles[port] is not wanted:
+                raise _no(
+                    ReasonCode.UNKNOWN_PORT,
+                    f"link {link.id!r}: port {port!r} of {owner!r} is a {roles[port].short} port",
+                    link.id,
+                )
+
+
+def _place(domain: Domain, usage: Usage, spec: ServiceSpec, offers: dict[str, CatalogueFunction]) -> dict[str, str]:
+    out = {}
+    for function in spec.functions:
+        offer = offers[function.id]
+        allowed = offer.places & set(function.places) if function.places else offer.places
+        if not allowed:
+            raise _no(
+                ReasonCode.UNKNOWN_PLACE,
+                f"function {function.id!r}: {offer.type} is not offered at {', '.join(function.places)}",
+                function.id,
+            )
+        units = flavour_of(offer, function).units
+        roomy = [p for p in sorted(allowed) if pack(domain, usage, p, [units]) is not None]
+        if not roomy:
+            raise _no(ReasonCode.CAPACITY, f"function {function.id!r}: no host with {units} free units", function.id)
+        out[function.id] = roomy[0]
+    return out
+
+
+def _hosts(
+    domain: Domain, usage: Usage, spec: ServiceSpec, offers: dict[str, CatalogueFunction], placed: dict[str, str]
+) -> dict[str, tuple[str, int]]:
+    out: dict[str, tuple[str, int]] = {}
+    for place in sorted(set(placed.values())):
+        here = [f for f in spec.functions if placed[f.id] == place]
+        hosts = pack(domain, usage, place, [flavour_of(offers[f.id], f).units for f in here])
+        if hosts is None:
+            names = ", ".join(f.id for f in here)
+            raise _no(ReasonCode.CAPACITY, f"functions {names} do not fit together at {place}", here[0].id)
+        out.update({f.id: (place, host) for f, host in zip(here, hosts, strict=True)})
+    return out
+
+
+def _stops(spec: ServiceSpec, saps: dict[str, Sap], placed: dict[str, str]) -> Iterator[list[str]]:
+    """For each path, the points of the domain that it passes: a SAP, places, a SAP."""
+    for path in spec.paths:
+        stops: list[str] = []
+        for owner, port in map(split_point, path.hops):
+            point = placed[owner] if port else saps[owner].id
+            if not stops or stops[-1] != point:
+                stops.append(point)
+        yield stops
+
+
+def _legs(
+    domain: Domain,
+    usage: Usage,
+    spec: ServiceSpec,
+    saps: dict[str, Sap],
+    offers: dict[str, CatalogueFunction],
+    placed: dict[str, str],
+) -> list[Route]:
+    """The cheapest routes along all paths that keep the delay budget of each."""
+    legs: list[Route] = []
+    for stops in _stops(spec, saps, placed):
+        options = [_options(domain, usage, a, b, spec.bandwidth_bps) for a, b in pairwise(stops)]
+        partial: list[tuple[Route, ...]] = [()]
+        for choices in options:
+            grown = [(*done, choice) for done in partial for choice in choices]
+            grown.sort(key=lambda rs: (_cost(rs, spec), _delay(rs)))
+            partial = []
+            for candidate in grown:  # cheapest first: keep only what is faster than all before
+                if not partial or _delay(candidate) < _delay(partial[-1]):
+                    partial.append(candidate)
+        fixed = sum(offers[f.id].delay_us for f in spec.functions)
+        within = [p for p in partial if spec.max_delay_us is None or _delay(p) + fixed <= spec.max_delay_us]
+        if not within:
+            best = (_delay(partial[-1]) + fixed) / 1000
+            raise _no(ReasonCode.DELAY, f"delay: best {best:g} ms > {(spec.max_delay_us or 0) / 1000:g} ms")
+        legs.extend(within[0])
+    return legs
+
+
+def _cost(chosen: tuple[Route, ...], spec: ServiceSpec) -> Decimal:
+    return sum((r.price.over(spec.term_hours) for r in chosen), Decimal(0))
+
+
+def _delay(chosen: tuple[Route, ...]) -> int:
+    return sum(r.delay_us for r in chosen)
+
+
+def _options(domain: Domain, usage: Usage, a: str, b: str, bandwidth: int) -> tuple[Route, ...]:
+    found = [routes(domain, usage, a, by_delay, bandwidth).get(b) for by_delay in (False, True)]
+    options = tuple(dict.fromkeys(r for r in found if r is not None))
+    if not options:
+        if routes(domain, usage, a, by_delay=False).get(b) is not None:
+            raise _no(ReasonCode.BANDWIDTH, f"no way from {a} to {b} has {bandwidth} bit/s free")
+        raise _no(ReasonCode.NO_PATH, f"no way joins {a} and {b}")
+    return options
+
+
+def _labels(usage: Usage, spec: ServiceSpec, saps: dict[str, Sap], key: str) -> dict[str, int]:
+    out: dict[str, int] = {}
+    for end in spec.ends:
+        sap = saps[end.id]
+        mine = {out[e.id] for e in spec.ends if e.id in out and saps[e.id] is sap}
+        wanted = sap.labels & (end.labels if end.labels is not None else ANY_LABEL)
+        free = wanted & usage.free_labels(sap)
+        if end.suggested_label is not None and end.suggested_label in free and end.suggested_label not in mine:
+            out[end.id] = end.suggested_label
+            continue
+        value = next((v for v in _by_hash(free, f"{key}/{end.id}") if v not in mine), None)
+        if value is None:
+            acceptable = usage.free_labels(sap)
+            code = ReasonCode.LABEL_TAKEN if acceptable else ReasonCode.LABELS_EXHAUSTED
+            raise _no(
+                code,
+                f"end {end.id!r}: none of the labels {wanted or end.labels or sap.labels} is free at SAP {sap.id!r}",
+                end.id,
+                Nogood(end=end.id, acceptable_labels=acceptable),
+            )
+        out[end.id] = value
+    return out
+
+
+def _by_hash(left: LabelSet, key: str) -> Iterator[int]:
+    while (value := left.suggest(key)) is not None:
+        yield value
+        left -= LabelSet.of([value])
+
+
+def _addresses(
+    spec: ServiceSpec, saps: dict[str, Sap], mtu: int
+) -> tuple[tuple[LinkChoice, ...], dict[str, tuple[Prefix, ...]]]:
+    open_links = {link.id: host_bits(len(link.points)) for link in spec.links if chooses_prefix(link)}
+    taken = [link.addressing.prefix for link in spec.links if link.addressing.prefix is not None]
+    behind = [n for end in spec.ends for n in end.networks]
+    if open_links and not spec.blocks.allowed:
+        raise _no(ReasonCode.NOT_ADDRESSABLE, "no prefixes were given to choose from", "blocks")
+    try:
+        carved = carve(spec.blocks.allowed, (*spec.blocks.excluded, *taken, *behind), open_links)
+    except PrefixTooSmall as error:
+        raise _no(
+            ReasonCode.PREFIX_TOO_SMALL, str(error), error.wanted, Nogood(needed_addresses=error.needed)
+        ) from None
+    links, reach = [], {}
+    for link in spec.links:
+        prefix = carved.get(link.id, link.addressing.prefix)
+        ports = [p for p in link.points if split_point(p)[1]]
+        if prefix is None or not ports:
+            links.append(LinkChoice(link=link.id, prefix=prefix, mtu=mtu))
+            continue
+        addresses = _hosts_of(link, prefix, ports)
+        links.append(LinkChoice(link=link.id, prefix=prefix, addresses=addresses, mtu=mtu))
+        for point in link.points:
+            if point in saps and saps[point].role is SapRole.UNI and link.kind is LinkKind.LINE:
+                reach[point] = (prefix, *spec.end(point).networks)
+    return tuple(links), reach
+
+
+def chooses_prefix(link: VirtualLink) -> bool:
+    """Whether the link's prefix is the supplier's to choose: none is required, and some function has a port on it."""
+    return link.addressing.prefix is None and any(split_point(p)[1] for p in link.points)
+
+
+def _hosts_of(link: VirtualLink, prefix: Prefix, ports: list[str]) -> dict[str, Address]:
+    given = {r.point: r.address for r in link.addressing.reserved if r.role is AddressRole.PEER and r.point is not None}
+    gateway = next((r.address for r in link.addressing.reserved if r.role is AddressRole.GATEWAY), None)
+    out: dict[str, Address] = {}
+    if gateway is not None and link.kind is LinkKind.LINE:
+        out[ports[0]] = gateway
+    taken = [r.address for r in link.addressing.reserved]
+    try:
+        # an end's own address first: on a link of two the customer gets the lower one
+        ends = [p for p in link.points if p not in ports and p not in given] if link.kind is LinkKind.LINE else []
+        out.update(pick_hosts(prefix, (), [*taken, *out.values()], ends))
+        left = [p for p in ports if p not in out]
+        out.update(pick_hosts(prefix, link.addressing.hosts, [*taken, *out.values()], left))
+    except PrefixTooSmall as error:
+        raise _no(
+            ReasonCode.ADDRESS_EXHAUSTED,
+            f"link {link.id!r}: no address is left for {error.wanted!r} in {prefix}",
+            link.id,
+        ) from None
+    out.update({p: a for p, a in given.items() if p in link.points})
+    return out

@@ -1,0 +1,75 @@
+"""What a local domain keeps durably: one hold per ref, and the labels that it has. Values and a port; no effects.
+
+Rules kept here
+- A hold and the allocations that it takes or frees are saved in one transaction, before anything is answered.
+- A label that was live rests in quarantine when it is freed, so that a late packet meets nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from pydantic import TypeAdapter
+
+from lower_sp_clients.versions import Known
+from service_model.money import FREE, Price
+from service_model.outcomes import AddressingChoice, Bindings, Reason, ServiceState
+from service_model.spec import ServiceSpec
+from service_model.words import Instant, Word
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A segment in one domain from hold to end. `spec` None: only a tombstone, for a ref never seen."""
+
+    ref: str
+    version: int
+    state: ServiceState
+    created: Instant
+    updated: Instant
+    digest: str = ""
+    released_upto: int = 0
+    spec: ServiceSpec | None = None
+    choice: AddressingChoice | None = None
+    bindings: Bindings | None = None
+    price: Price = FREE
+    delay_us: int = 0
+    ways: tuple[str, ...] = ()
+    hosts: dict[str, tuple[str, int]] = field(default_factory=dict)
+    units: dict[str, int] = field(default_factory=dict)
+    expires: Instant | None = None
+    reasons: tuple[Reason, ...] = ()
+
+    def known(self) -> Known:
+        return Known(version=self.version, digest=self.digest, state=self.state, released_upto=self.released_upto)
+
+
+HOLD: TypeAdapter[Hold] = TypeAdapter(Hold)
+
+
+class AllocationState(Word):
+    HELD = "ALLOCATION_STATE_HELD"
+    LIVE = "ALLOCATION_STATE_LIVE"
+    RESTING = "ALLOCATION_STATE_RESTING"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocation:
+    """One value of one pool: a label of a SAP, or a prefix. `until`: when a resting one is free again."""
+
+    pool: str
+    value: str
+    owner: str
+    state: AllocationState
+    until: Instant | None = None
+
+
+class HoldBook(Protocol):
+    """Durable storage of one domain's holds."""
+
+    async def load(self) -> tuple[Sequence[Hold], Sequence[Allocation]]: ...
+
+    async def save(self, hold: Hold | None, put: Sequence[Allocation], drop: Sequence[Allocation]) -> None:
+        """All or nothing, durable on return. Raises where the store cannot."""
