@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter
+from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, WithJsonSchema
 
 from service_model.words import (
     Address,
@@ -60,6 +60,7 @@ FunctionTypeText = Annotated[
     FunctionType,
     BeforeValidator(lambda v: FunctionType.parse(v) if isinstance(v, str) else v),
     PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": "^[^/]{1,100}(/[^/]{1,100}){2}$", "examples": ["v/n/1.0"]}),
 ]
 
 

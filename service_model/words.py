@@ -9,6 +9,7 @@ Rules kept here
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
@@ -56,8 +57,10 @@ def _labels_in(value: Any) -> Any:
         return LabelSet.of([value])
     if isinstance(value, str):
         return LabelSet.parse(value)
-    if isinstance(value, list | tuple):
-        return LabelSet(tuple((int(r.get("first", 0)), int(r["last"])) for r in value))
+    if isinstance(value, list | tuple) and all(isinstance(r, Mapping) and "last" in r for r in value):
+        ranges = [(r.get("first", 0), r["last"]) for r in value]
+        if all(isinstance(bound, int | str) for pair in ranges for bound in pair):
+            return LabelSet(tuple((int(first), int(last)) for first, last in ranges))
     raise ValueError("a label set is a text like '100-199,300'")
 
 
