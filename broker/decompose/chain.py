@@ -4,7 +4,7 @@ Rules kept here
 - Exactly one path, from end A through every function once to end B; no function at all is a transit.
 - LINE links join the consecutive hops of the path, one each; there is no other LINE.
 - LAN links join ports that are not on the path, and at most one end at each side of the chain. Such an end stands at
-  the same SAP as end A or end B: there the LAN enters or leaves the chain, under a label of its own. (Where A and B share
+  the same SAP as end A or end B: there the LAN enters or leaves the chain, under its own label. (Where A and B share
   one SAP, `<id of A>.…` or `<id of B>.…` tells which side is meant; else the first is A's.)
 - Anything else is SHAPE_NOT_OFFERED, and the reason names the culprit.
 """

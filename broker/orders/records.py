@@ -56,6 +56,7 @@ class Segment:
     place: str = ""
     attempts: int = 0
     retry_at: Instant | None = None
+    extended: bool = False
     wanted: bool = True
     """False: no longer part of the plan; it is only to be released."""
 
@@ -102,6 +103,8 @@ class Order:
     trace: str = ""
     deadline: Instant | None = None
     plan: Plan | None = None
+    addressed: bool = False
+    """Whether the segments follow from the plan."""
     avoid: Avoid = Avoid()
     crankbacks: int = 0
     rounds: int = 0

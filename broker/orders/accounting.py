@@ -1,0 +1,107 @@
+"""What a change of state costs, and how an order reads to its owner. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+
+from broker.orders.reasons import words_of, wrapped
+from broker.orders.records import Charge, ChargeKind, Order, Side
+from broker.orders.states import AS_SERVICE, SegmentState
+from service_model.money import Price
+from service_model.outcomes import ReasonCode, Refused, Reserved, SegmentStatus, ServiceState, ServiceStatus
+
+_CHARGED = frozenset({ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.DEGRADED})
+
+
+def charges(before: Order | None, order: Order, now: datetime) -> tuple[Charge, ...]:
+    """The charges that follow from this change: what is owed begins when a service is committed, ends when its end is decided."""
+    was, is_now = before is not None and before.state in _CHARGED, order.state in _CHARGED
+    if was == is_now:
+        return ()
+    return tuple(_events(order, now, is_now))
+
+
+def _events(order: Order, now: datetime, begins: bool) -> Iterator[Charge]:
+    def charge(side: Side, partner: str, segment: str, kind: ChargeKind, price: Price) -> Charge:
+        return Charge(
+            at=now,
+            side=side,
+            partner=partner,
+            service=order.id,
+            segment=segment,
+            kind=kind,
+            price=price,
+            agreement=order.terms.agreement,
+            agreement_version=order.terms.version,
+        )
+
+    sides = [(Side.SELL, order.account, "", order.price)]
+    sides += [(Side.BUY, s.alias, s.key, s.price) for s in order.segments if s.wanted]
+    for side, partner, segment, price in sides:
+        if begins:
+            if price.once:
+                yield charge(side, partner, segment, ChargeKind.ONCE, price)
+            yield charge(side, partner, segment, ChargeKind.START, price)
+        else:
+            yield charge(side, partner, segment, ChargeKind.STOP, price)
+
+
+def remaining(order: Order, now: datetime) -> float:
+    """Seconds until the hold ends; 0 when it is not a hold."""
+    if order.state is not ServiceState.RESERVED or order.expires is None:
+        return 0.0
+    return max(0.0, (order.expires - now).total_seconds())
+
+
+def answer(order: Order, version: int, now: datetime) -> Reserved | Refused:
+    """The recorded answer to the reservation of `version`."""
+    if version in order.answers:
+        return Refused(ref=order.ref, version=version, reasons=order.answers[version].reasons)
+    if order.choice is None or order.version != version:
+        return Refused(ref=order.ref, version=version, reasons=order.reasons)
+    return Reserved(
+        ref=order.ref,
+        version=version,
+        choice=order.choice,
+        price=order.price,
+        remaining_s=remaining(order, now),
+        delay_us=order.delay_us,
+    )
+
+
+def status(order: Order, now: datetime) -> ServiceStatus:
+    """The service as its owner sees it."""
+    return ServiceStatus(
+        ref=order.ref,
+        version=order.version,
+        state=order.state,
+        name=order.spec.name if order.spec else "",
+        reference=order.spec.reference if order.spec else "",
+        tags=order.spec.tags if order.spec else (),
+        price=order.price,
+        delay_us=order.delay_us,
+        choice=order.choice,
+        binding=order.bindings,
+        remaining_s=remaining(order, now),
+        reasons=order.reasons,
+        segments=tuple(_segments(order)) if order.terms.show_segments else (),
+        create_time=order.created,
+        update_time=order.updated,
+    )
+
+
+def _segments(order: Order) -> Iterator[SegmentStatus]:
+    words = words_of(order.spec) if order.spec else frozenset()
+    for segment in order.segments:
+        if not segment.wanted and order.state in _CHARGED:
+            continue
+        failed = segment.reasons and segment.state in (SegmentState.REFUSED, SegmentState.FAILED)
+        yield SegmentStatus(
+            alias=segment.key,
+            state=AS_SERVICE[segment.state],
+            functions=tuple(f.id for f in segment.spec.functions),
+            place=segment.place,
+            reasons=(wrapped(segment, ReasonCode.SEGMENT_REFUSED, words),) if failed else (),
+            segments=segment.parts,
+        )

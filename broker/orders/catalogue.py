@@ -1,0 +1,82 @@
+"""What a broker knows of its suppliers at this moment, and the snapshot that plans are made over.
+
+A supplier is in here by its local alias, with its administrative state and its last good note; the snapshot is made anew
+only when something changed, so that everything computed from it can be cached by its identity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+from broker.decompose.plan import Snapshot, SupplierView
+from capability_registry.note import CapabilityNote
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listing:
+    """One supplier as administered. `expose` maps its SAP names to those under which we announce them."""
+
+    alias: str
+    sp_id: str
+    local: bool
+    usable: bool = True
+    expose: Mapping[str, str] = field(default_factory=dict)
+
+
+class Catalogue:
+    def __init__(self, own_sp_id: str) -> None:
+        self._own = own_sp_id
+        self._listings: dict[str, Listing] = {}
+        self._notes: dict[str, CapabilityNote] = {}
+        self._snapshot = Snapshot(own_sp_id=own_sp_id, number=0, suppliers=())
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self._snapshot
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after every change."""
+        self._listeners.append(listener)
+
+    def list(self, listings: tuple[Listing, ...]) -> None:
+        """These are the suppliers from now on; notes of those that stay are kept."""
+        self._listings = {item.alias: item for item in listings}
+        self._notes = {alias: note for alias, note in self._notes.items() if alias in self._listings}
+        self._renew()
+
+    def put(self, alias: str, note: CapabilityNote | None) -> None:
+        """The supplier's last good note; None: it has lapsed."""
+        if alias not in self._listings:
+            return
+        if note is None:
+            self._notes.pop(alias, None)
+        else:
+            self._notes[alias] = note
+        self._renew()
+
+    def note(self, alias: str) -> CapabilityNote | None:
+        return self._notes.get(alias)
+
+    def listing(self, alias: str) -> Listing | None:
+        return self._listings.get(alias)
+
+    def _renew(self) -> None:
+        views = []
+        for alias, note in sorted(self._notes.items()):
+            item = self._listings[alias]
+            names = {sap.id: item.expose.get(sap.id, f"{alias}.{sap.id}") for sap in note.saps}
+            views.append(
+                SupplierView(
+                    alias=alias,
+                    sp_id=item.sp_id,
+                    note=note,
+                    local=item.local,
+                    saps={ours: theirs for theirs, ours in names.items()},
+                    usable=item.usable,
+                )
+            )
+        self._snapshot = replace(self._snapshot, number=self._snapshot.number + 1, suppliers=tuple(views))
+        for listener in self._listeners:
+            listener()

@@ -1,0 +1,202 @@
+"""The tasks after a reservation: bind, extend, commit, activate, degrade, recover; and what the answers of suppliers change.
+
+Rules kept here
+- A commit goes forward only: bindings are recorded before the first call and never change for a version.
+- One segment that refuses its commit or fails before the service was active ends the whole: the customer never keeps half a
+  service, and is told per segment what happened.
+- An answer counts for the version that was asked, and for nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from broker.orders.gather import binding, violation
+from broker.orders.reasons import words_of, wrapped
+from broker.orders.records import Order, Segment
+from broker.orders.reserving import parts_of
+from broker.orders.states import Event, SegmentState
+from broker.orders.tasks import Call, CallKind, Env, Pause, repeat, retry_at, task
+from service_model.outcomes import Committed, Reason, ReasonCode, Refused, Reserved, ServiceState, ServiceStatus
+
+EXTEND_BELOW = timedelta(seconds=20)
+"""A child's hold that ends sooner is prolonged before the decision to commit is recorded."""
+_DONE = frozenset({SegmentState.COMMITTED, SegmentState.ACTIVE, SegmentState.DEGRADED})
+
+
+@task
+def bind(order: Order, env: Env) -> Order | Pause:
+    """Tell each segment the values of its neighbours; immutable from here on."""
+    if order.spec is None or order.bindings is None or all(s.bindings for s in order.segments if s.wanted):
+        return order
+    parts = {p.key: p for p in parts_of(order).segments}
+    for segment in order.segments:
+        if segment.wanted and segment.choice is not None:
+            bound = binding(order.spec, parts[segment.key], segment.choice, order.bindings)
+            order = order.with_segment(replace(segment, bindings=bound))
+    return order
+
+
+@task
+def extend(order: Order, env: Env) -> Order | Pause:
+    """Prolong holds that might end while we commit."""
+    calls = []
+    for segment in order.segments:
+        ends_soon = segment.expires is not None and segment.expires - env.now < EXTEND_BELOW
+        if segment.state is SegmentState.HELD and segment.wanted and ends_soon and not segment.extended:
+            order = order.with_segment(replace(segment, extended=True))
+            calls.append(Call(CallKind.EXTEND, segment.key, segment.version))
+    return Pause(order, tuple(calls)) if calls else order
+
+
+@task
+def commit(order: Order, env: Env) -> Order | Pause:
+    """Commit every segment at once, until each supplier has answered."""
+    if any(s.state is SegmentState.FAILED for s in order.segments if s.wanted):
+        return _fail(order)
+    result = repeat(
+        order,
+        env,
+        CallKind.COMMIT,
+        SegmentState.COMMITTING,
+        lambda s: s.wanted and s.state not in _DONE,
+    )
+    if result is not order:
+        return result
+    return replace(order, expires=None, was_live=True).on(Event.COMMITTED)
+
+
+def _fail(order: Order) -> Order:
+    assert order.spec is not None
+    words = words_of(order.spec)
+    reasons = tuple(
+        wrapped(s, ReasonCode.SEGMENT_FAILED, words) for s in order.segments if s.state is SegmentState.FAILED
+    )
+    return replace(order, reasons=reasons, was_live=True).on(Event.FAIL)
+
+
+@task
+def activate(order: Order, env: Env) -> Order | Pause:
+    """Active when every segment is; failed when one cannot be."""
+    mine = [s for s in order.segments if s.wanted]
+    if any(s.state is SegmentState.FAILED for s in mine):
+        return _fail(order)
+    if all(s.state in (SegmentState.ACTIVE, SegmentState.DEGRADED) for s in mine):
+        return order.on(Event.ACTIVATED)
+    return Pause(order)
+
+
+@task
+def degrade(order: Order, env: Env) -> Order | Pause:
+    """A part that failed or is degraded degrades the whole."""
+    bad = [s for s in order.segments if s.wanted and s.state is not SegmentState.ACTIVE]
+    if not bad or order.spec is None:
+        return order
+    words = words_of(order.spec)
+    reasons = tuple(wrapped(s, ReasonCode.SEGMENT_FAILED, words) for s in bad)
+    return replace(order, reasons=reasons).on(Event.DEGRADE)
+
+
+@task
+def recover(order: Order, env: Env) -> Order | Pause:
+    """Whole again when every part is."""
+    if all(s.state is SegmentState.ACTIVE for s in order.segments if s.wanted):
+        return replace(order, reasons=()).on(Event.RECOVER)
+    return order
+
+
+# what answers change
+
+Result = Reserved | Refused | Committed | None | Exception
+
+
+def fold(order: Order, call: Call, result: Result, sent: datetime, now: datetime) -> Order:
+    """The order after the answer to `call`, which was sent at `sent`. An exception: the outcome is not known."""
+    segment = order.segment(call.segment)
+    if segment is None or segment.version != call.version:
+        return order
+    if isinstance(result, Exception):
+        attempts = segment.attempts + 1
+        return order.with_segment(replace(segment, attempts=attempts, retry_at=retry_at(now, attempts)))
+    segment = replace(segment, attempts=0, retry_at=None)
+    return order.with_segment(_FOLDS[call.kind](segment, result, sent))
+
+
+def _reserved(segment: Segment, result: Result, sent: datetime) -> Segment:
+    if segment.state is not SegmentState.RESERVING:
+        return segment
+    if isinstance(result, Refused):
+        return replace(segment, state=SegmentState.REFUSED, reasons=result.reasons)
+    assert isinstance(result, Reserved)
+    wrong = violation(segment.spec, result.choice)
+    if wrong is not None:  # released at once, and judged as a refusal
+        return replace(segment, state=SegmentState.RELEASING, reasons=(wrong,))
+    return replace(
+        segment,
+        state=SegmentState.HELD,
+        choice=result.choice,
+        price=result.price,
+        delay_us=result.delay_us,
+        expires=sent + timedelta(seconds=result.remaining_s),
+        extended=False,
+        bindings=None,
+    )
+
+
+def _extended(segment: Segment, result: Result, sent: datetime) -> Segment:
+    if isinstance(result, Reserved) and segment.state is SegmentState.HELD:
+        return replace(segment, expires=sent + timedelta(seconds=result.remaining_s))
+    return segment
+
+
+def _committed(segment: Segment, result: Result, sent: datetime) -> Segment:
+    if segment.state is not SegmentState.COMMITTING:
+        return segment
+    if isinstance(result, Refused):
+        return replace(segment, state=SegmentState.FAILED, reasons=result.reasons)
+    return replace(segment, state=SegmentState.COMMITTED, expires=None)
+
+
+def _released(segment: Segment, result: Result, sent: datetime) -> Segment:
+    return replace(segment, state=SegmentState.RELEASED) if segment.state is SegmentState.RELEASING else segment
+
+
+def _terminated(segment: Segment, result: Result, sent: datetime) -> Segment:
+    return replace(segment, state=SegmentState.LEAVING) if segment.state is SegmentState.TERMINATING else segment
+
+
+_FOLDS = {
+    CallKind.RESERVE: _reserved,
+    CallKind.EXTEND: _extended,
+    CallKind.COMMIT: _committed,
+    CallKind.RELEASE: _released,
+    CallKind.TERMINATE: _terminated,
+}
+
+_SEEN: dict[ServiceState, SegmentState] = {
+    ServiceState.ACTIVE: SegmentState.ACTIVE,
+    ServiceState.DEGRADED: SegmentState.DEGRADED,
+    ServiceState.FAILED: SegmentState.FAILED,
+}
+_OURS_LIVE = frozenset(
+    {SegmentState.COMMITTING, SegmentState.COMMITTED, SegmentState.ACTIVE, SegmentState.DEGRADED, SegmentState.FAILED}
+)
+
+
+def observe(order: Order, key: str, status: ServiceStatus | None) -> Order:
+    """The order after seeing a supplier's status of one segment; None: the supplier knows nothing of it."""
+    segment = order.segment(key)
+    if segment is None or (status is not None and status.version > segment.version):
+        return order
+    over = status is None or status.state in (ServiceState.TERMINATED, ServiceState.EXPIRED)
+    changed = replace(segment, parts=status.segments) if status is not None else segment
+    if segment.state in (SegmentState.TERMINATING, SegmentState.LEAVING):
+        leaving = over or (status is not None and status.state is ServiceState.REFUSED)
+        changed = replace(changed, state=SegmentState.TERMINATED) if leaving else changed
+    elif segment.state in _OURS_LIVE and status is not None and status.state in _SEEN:
+        changed = replace(changed, state=_SEEN[status.state], reasons=status.reasons)
+    elif segment.state in _OURS_LIVE and segment.state is not SegmentState.COMMITTING and over:
+        reason = Reason(code=ReasonCode.INFRASTRUCTURE, message="ended by its supplier")
+        changed = replace(changed, state=SegmentState.FAILED, reasons=(reason,))
+    return order.with_segment(changed) if changed != segment else order

@@ -1,0 +1,80 @@
+"""How a supplier's reasons read one level up.
+
+Rules kept here
+- Each level wraps what it heard under the segment's local alias; codes stay, words are made anew from them, and a subject
+  stays only if it is a word of the spec that was handed down. So names, addresses and ids of lower levels do not go up.
+- An opaque incident id stands for the rest: the supplier finds the whole story by it in its own log.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import replace
+
+from broker.orders.records import Segment
+from service_model.outcomes import Reason, ReasonCode
+from service_model.spec import ServiceSpec
+
+PHRASES: dict[ReasonCode, str] = {
+    ReasonCode.CAPACITY: "not enough capacity",
+    ReasonCode.BANDWIDTH: "not enough bandwidth",
+    ReasonCode.DELAY: "the delay budget cannot be met",
+    ReasonCode.PRICE: "dearer than allowed",
+    ReasonCode.MTU: "the MTU is too small",
+    ReasonCode.NO_PATH: "no way through",
+    ReasonCode.LAN_NOT_OFFERED: "LAN links are not offered",
+    ReasonCode.LABELS_EXHAUSTED: "no label is left",
+    ReasonCode.LABEL_TAKEN: "the label is taken",
+    ReasonCode.LABEL_CONTENDED: "the label is held by another order",
+    ReasonCode.UNKNOWN_FUNCTION_TYPE: "the function type is not offered",
+    ReasonCode.UNKNOWN_SAP: "the SAP is not known",
+    ReasonCode.INVALID_PARAMETER: "a parameter is not understood",
+    ReasonCode.SUPPLIER_UNREACHABLE: "a supplier does not answer",
+    ReasonCode.CONSTRAINT_VIOLATED: "the addressing constraint was not kept",
+    ReasonCode.HOLD_EXPIRED: "the hold expired",
+    ReasonCode.INFRASTRUCTURE: "the infrastructure failed",
+    ReasonCode.NOT_IN_SERVICE: "out of service",
+    ReasonCode.QUOTA: "the quota is used up",
+    ReasonCode.HOP_BUDGET: "too many levels",
+    ReasonCode.CALL_BUDGET: "too many calls",
+}
+
+
+def words_of(spec: ServiceSpec) -> frozenset[str]:
+    """Every id that the spec itself uses."""
+    ends = [e.id for e in spec.ends]
+    return frozenset([*ends, *(f.id for f in spec.functions), *(x.id for x in spec.links), *(p.id for p in spec.paths)])
+
+
+def rewritten(reason: Reason, words: frozenset[str]) -> Reason:
+    """The reason without anything that the level above does not know."""
+    subject = reason.subject if reason.subject in words else ""
+    phrase = PHRASES.get(reason.code, reason.code.short.lower().replace("_", " "))
+    # what a customer wrote wrong is told as it was said: parameters are the customer's own words
+    said = reason.message if reason.code is ReasonCode.INVALID_PARAMETER and subject else ""
+    message = said or (f"{phrase} ({subject})" if subject else phrase)
+    return replace(
+        reason,
+        message=message,
+        subject=subject,
+        segment="",
+        causes=tuple(rewritten(c, words) for c in reason.causes),
+        nogood=None,
+    )
+
+
+def wrapped(segment: Segment, code: ReasonCode, words: frozenset[str], heard: Sequence[Reason] | None = None) -> Reason:
+    """One reason for the level above: this segment refused or failed, and why in words that may go up."""
+    causes = tuple(rewritten(r, words) for r in (segment.reasons if heard is None else heard))
+    because = causes[0].message if causes else "no reason was given"
+    verb = "failed" if code is ReasonCode.SEGMENT_FAILED else "refused"
+    return Reason(
+        code=code,
+        message=f"segment {segment.key} {verb}: {because}",
+        subject=causes[0].subject if causes else "",
+        segment=segment.key,
+        retryable=any(c.retryable for c in causes),
+        incident_id=uuid.uuid5(uuid.NAMESPACE_OID, f"{segment.ref}/{segment.version}").hex[:12],
+        causes=causes,
+    )

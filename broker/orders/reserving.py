@@ -1,0 +1,345 @@
+"""The tasks of a reservation: place, address, crank_back, hold, agree, price, decide. Pure.
+
+Rules kept here
+- All segments are asked in one parallel wave; only what is refused, dearer or differs is asked again.
+- A label on which answers differ is pinned to the authority's value; only the other side is reserved again, at its next
+  version. A label that cannot be had shrinks its class. Rounds and crank-backs are bounded.
+- What is held and still fits is never planned or asked again.
+- If the whole is refused, everything is released; a hold that was to be replaced is restored first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from address_planner.classes import LabelClass, LabelsExhausted, disagreement, without
+from address_planner.labels import LabelSet
+from broker.decompose.chain import Chain, read_chain
+from broker.decompose.plan import Avoid, Infeasible, PlannedSegment
+from broker.orders.gather import gather
+from broker.orders.reasons import words_of, wrapped
+from broker.orders.records import Answer, Order, Segment, child_ref
+from broker.orders.split import CannotAddress, HandedDown, Split, block_bits, split
+from broker.orders.states import Event, SegmentState
+from broker.orders.tasks import GUARD, Call, CallKind, Env, Pause, abandon, task
+from service_model.money import FREE
+from service_model.outcomes import Reason, ReasonCode, ServiceState
+from service_model.spec import ServiceSpec
+
+MAX_CRANKBACKS = 8
+MAX_ROUNDS = 8
+_LABEL_REASONS = frozenset({ReasonCode.LABEL_TAKEN, ReasonCode.LABEL_CONTENDED, ReasonCode.LABELS_EXHAUSTED})
+
+
+def refuse(order: Order, *reasons: Reason) -> Order:
+    """The order refused. Where it was to replace a hold, that hold is wanted again as it was."""
+    answers = {**order.answers, order.version: Answer(digest=order.digest, reasons=reasons)}
+    previous = order.previous
+    if previous is None:
+        return abandon(replace(order, reasons=reasons, answers=answers).on(Event.REFUSE))
+    before = {s.key: s for s in previous.segments if s.wanted}
+    segments = [
+        replace(
+            s, wanted=True, spec=before[s.key].spec, towards=before[s.key].towards, crossings=before[s.key].crossings
+        )
+        if s.key in before
+        else replace(s, wanted=False)
+        for s in order.segments
+    ]
+    segments += [s for key, s in before.items() if order.segment(key) is None]
+    return replace(
+        previous, state=ServiceState.RESERVING, segments=tuple(segments), answers=answers, previous=None, expires=None
+    )
+
+
+@task
+def place(order: Order, env: Env) -> Order | Pause:
+    """Plan the service over the suppliers' notes, around what was refused so far."""
+    if order.plan is not None or order.spec is None:
+        return order
+    found = env.plan(order.spec, env.snapshot, env.now, order.avoid)
+    if isinstance(found, Infeasible):
+        return refuse(order, *(order.reasons or found.reasons))
+    return replace(order, plan=found[0], addressed=False)
+
+
+@task
+def address(order: Order, env: Env) -> Order | Pause:
+    """Take the block if none was given, and derive the segments from the plan."""
+    if order.addressed or order.plan is None or order.spec is None:
+        return order
+    spec, plan = order.spec, order.plan
+    allowed = spec.blocks.allowed
+    bits = block_bits(spec)
+    if not allowed and bits:
+        if order.block is None:
+            taken = env.allocate(order.id, bits)
+            if isinstance(taken, Reason):
+                return refuse(order, taken)
+            order = replace(order, pool=taken[0], block=taken[1])
+        allowed = (order.block,) if order.block is not None else ()
+    try:
+        parts = split(_chain(spec), plan, env.snapshot, allowed, order.id)
+    except CannotAddress as error:
+        if error.reason.code is ReasonCode.LABELS_EXHAUSTED and order.crankbacks < MAX_CRANKBACKS:
+            return _again(order, Avoid(interconnects=frozenset(plan.interconnects)), error.reason)
+        return refuse(order, error.reason)
+    known = {s.key: s for s in order.segments}
+    segments = tuple(
+        _segment(order, known, part, planned) for part, planned in zip(parts.segments, plan.segments, strict=True)
+    )
+    kept = {s.key for s in segments}
+    rest = tuple(replace(s, wanted=False) for s in order.segments if s.key not in kept)
+    return replace(order, addressed=True, segments=(*segments, *rest), classes=parts.classes, links=parts.links)
+
+
+def _chain(spec: ServiceSpec) -> Chain:
+    chain = read_chain(spec)
+    assert isinstance(chain, Chain), "what was planned is a chain"
+    return chain
+
+
+def _segment(order: Order, known: dict[str, Segment], part: HandedDown, planned: PlannedSegment) -> Segment:
+    old = known.get(part.key) or Segment(
+        key=part.key, alias=part.alias, ref=child_ref(order.epoch, order.id, part.key), spec=part.spec
+    )
+    spec = part.spec
+    if old.state is SegmentState.HELD and _fits(old, spec):
+        spec = old.spec  # what is held and still fits is not asked again
+    return replace(
+        old,
+        spec=spec,
+        towards=part.towards,
+        crossings=part.crossings,
+        announced=planned.price,
+        place=_place_of(planned),
+        wanted=True,
+    )
+
+
+def _fits(held: Segment, wanted: ServiceSpec) -> bool:
+    """Whether a hold serves the new spec: the same but for labels, and its labels are allowed."""
+    if held.choice is None:
+        return False
+    bare = {e.id: replace(e, labels=None, suggested_label=None) for e in held.spec.ends}
+    if replace(held.spec, ends=tuple(bare.values())) != replace(
+        wanted, ends=tuple(replace(e, labels=None, suggested_label=None) for e in wanted.ends)
+    ):
+        return False
+    return all(e.labels is None or held.choice.labels.get(e.id) in e.labels for e in wanted.ends)
+
+
+def _place_of(planned: PlannedSegment) -> str:
+    places = sorted(set(planned.places.values()))
+    return ", ".join(places)
+
+
+def _again(order: Order, more: Avoid, *reasons: Reason) -> Order:
+    """Plan again around `more`: one crank-back."""
+    avoid = Avoid(
+        functions=order.avoid.functions | more.functions,
+        ways=order.avoid.ways | more.ways,
+        interconnects=order.avoid.interconnects | more.interconnects,
+    )
+    return replace(
+        order, avoid=avoid, plan=None, addressed=False, crankbacks=order.crankbacks + 1, reasons=reasons, rounds=0
+    )
+
+
+@task
+def crank_back(order: Order, env: Env) -> Order | Pause:
+    """Around what was refused: choose a label again, plan again, or give up with the reasons."""
+    refused = [
+        s
+        for s in order.segments
+        if s.wanted
+        and s.reasons
+        and s.asked == s.spec.digest()
+        and s.state in (SegmentState.REFUSED, SegmentState.RELEASED)
+    ]
+    if not refused or order.spec is None:
+        return order
+    segment = refused[0]
+    reasons = tuple(wrapped(s, ReasonCode.SEGMENT_REFUSED, words_of(order.spec)) for s in refused)
+    label_class = _class_refused(order, segment)
+    if label_class is not None:
+        if order.rounds >= MAX_ROUNDS:
+            return refuse(order, *reasons)
+        nogood = segment.reasons[0].nogood
+        acceptable = nogood.acceptable_labels if nogood else None
+        try:
+            smaller = without(label_class, label_class.suggested or -1, acceptable, order.id)
+        except LabelsExhausted as error:
+            exhausted = Reason(code=ReasonCode.LABELS_EXHAUSTED, message=str(error), causes=reasons, retryable=True)
+            if order.crankbacks >= MAX_CRANKBACKS:
+                return refuse(order, exhausted)
+            return _again(order, Avoid(interconnects=frozenset(label_class.interconnects)), exhausted)
+        return _relabel(replace(order, rounds=order.rounds + 1), smaller)
+    if order.crankbacks >= MAX_CRANKBACKS:
+        return refuse(order, *reasons)
+    return _again(order, _learnt(order, segment), *reasons)
+
+
+def _class_refused(order: Order, segment: Segment) -> LabelClass | None:
+    reason = segment.reasons[0]
+    end = reason.nogood.end if reason.nogood else reason.subject
+    if reason.code not in _LABEL_REASONS:
+        return None
+    return next((c for c in order.classes if any((m.segment, m.end) == (segment.key, end) for m in c.members)), None)
+
+
+def _learnt(order: Order, segment: Segment) -> Avoid:
+    """What not to plan again after this segment's refusal."""
+    functions = [f.id for f in segment.spec.functions]
+    if not functions:
+        ends = segment.spec.ends
+        return Avoid(ways=frozenset({(segment.alias, ends[0].sap, e.sap) for e in ends[1:] if e.sap != ends[0].sap}))
+    culprits = [r.subject for r in segment.reasons if r.subject in functions] or functions
+    return Avoid(functions=frozenset((segment.alias, f) for f in culprits))
+
+
+def _relabel(order: Order, label_class: LabelClass) -> Order:
+    """The class with its new labels, in the order and in the specs of its members."""
+    classes = tuple(label_class if c.id == label_class.id else c for c in order.classes)
+    for member in label_class.members:
+        order = _with_labels(order, member.segment, member.end, label_class.labels, label_class.suggested)
+    return replace(order, classes=classes)
+
+
+def _with_labels(order: Order, key: str, end: str, labels: LabelSet, suggested: int | None) -> Order:
+    segment = order.segment(key)
+    assert segment is not None, "a class names segments of the plan"
+    ends = tuple(replace(e, labels=labels, suggested_label=suggested) if e.id == end else e for e in segment.spec.ends)
+    return order.with_segment(replace(segment, spec=replace(segment.spec, ends=ends)))
+
+
+@task
+def hold(order: Order, env: Env) -> Order | Pause:
+    """Ask every supplier for its segment, all at once; ask again where the outcome is not known."""
+    calls: list[Call] = []
+    waits = []
+    late = order.deadline is not None and env.now >= order.deadline
+    for segment in order.segments:
+        digest = segment.spec.digest()
+        if not segment.wanted or (segment.state is SegmentState.HELD and segment.asked == digest):
+            continue
+        if late:
+            unreachable = Reason(
+                code=ReasonCode.SUPPLIER_UNREACHABLE,
+                message=f"segment {segment.key}: no answer in time",
+                segment=segment.key,
+                retryable=True,
+            )
+            return refuse(replace(order, previous=None), unreachable)
+        if segment.state is SegmentState.RELEASING:
+            if segment.retry_at is not None and segment.retry_at > env.now:
+                waits.append(segment.retry_at)
+            else:
+                calls.append(Call(CallKind.RELEASE, segment.key, segment.version))
+                order = order.with_segment(replace(segment, retry_at=None))
+            continue
+        version = segment.version
+        if segment.state is SegmentState.RESERVING and segment.asked == digest:
+            if segment.retry_at is not None and segment.retry_at > env.now:
+                waits.append(segment.retry_at)
+                continue
+            order = order.with_segment(replace(segment, retry_at=None))
+        else:
+            version += 1
+            order = order.with_segment(
+                replace(
+                    segment,
+                    state=SegmentState.RESERVING,
+                    version=version,
+                    asked=digest,
+                    attempts=0,
+                    retry_at=None,
+                    reasons=(),
+                )
+            )
+        calls.append(Call(CallKind.RESERVE, segment.key, version))
+    if calls:
+        return Pause(order, tuple(calls))
+    if waits:
+        ends = [*waits, order.deadline] if order.deadline is not None else waits
+        return Pause(order, wake=min(ends))
+    return order
+
+
+def chosen_labels(order: Order) -> dict[tuple[str, str], int]:
+    """(segment, end) to the label chosen there."""
+    return {
+        (s.key, end): label for s in order.segments if s.wanted and s.choice for end, label in s.choice.labels.items()
+    }
+
+
+@task
+def agree(order: Order, env: Env) -> Order | Pause:
+    """Where the two sides of an interconnect chose differently, pin the other side to the authority's value."""
+    chosen = chosen_labels(order)
+    pinned = order
+    for label_class in order.classes:
+        differs = disagreement(label_class, chosen)
+        if differs is None:
+            continue
+        value, others = differs
+        for member in others:
+            pinned = _with_labels(pinned, member.segment, member.end, LabelSet.of([value]), value)
+        classes = tuple(replace(c, suggested=value) if c.id == label_class.id else c for c in pinned.classes)
+        pinned = replace(pinned, classes=classes)
+    if pinned is order:
+        return order
+    if order.rounds >= MAX_ROUNDS:
+        return refuse(
+            order,
+            Reason(code=ReasonCode.LABEL_CONTENDED, message="the suppliers did not agree on labels", retryable=True),
+        )
+    return replace(pinned, rounds=order.rounds + 1)
+
+
+@task
+def price(order: Order, env: Env) -> Order | Pause:
+    """What the suppliers ask, with our margin, against what the customer allows."""
+    if order.spec is None:
+        return order
+    cost = sum((s.price for s in order.segments if s.wanted), FREE)
+    asked = cost.scaled(order.terms.margin)
+    if order.spec.max_price is not None and asked.over(order.spec.term_hours) > order.spec.max_price:
+        total = asked.over(order.spec.term_hours)
+        message = f"price: {total} {asked.currency} over {order.spec.term_hours} h > {order.spec.max_price}"
+        return refuse(order, Reason(code=ReasonCode.PRICE, message=message, subject="max_price"))
+    if (cost, asked) == (order.cost, order.price):
+        return order
+    return replace(order, cost=cost, price=asked)
+
+
+@task
+def decide(order: Order, env: Env) -> Order | Pause:
+    """All is held and fits: the service is reserved until shortly before the first of its holds ends."""
+    if order.spec is None:
+        return order
+    mine = [s for s in order.segments if s.wanted]
+    answers = {s.key: s.choice for s in mine if s.choice is not None}
+    until = env.now + timedelta(seconds=order.terms.max_hold_s)
+    expires = min([until, *(s.expires - GUARD for s in mine if s.expires is not None)])
+    choice = gather(order.spec, parts_of(order), answers)
+    return replace(
+        order,
+        choice=choice,
+        delay_us=sum(s.delay_us for s in mine),
+        expires=expires,
+        previous=None,
+        reasons=(),
+        was_live=False,
+    ).on(Event.HELD)
+
+
+def parts_of(order: Order) -> Split:
+    """The split as the order records it."""
+    handed = tuple(
+        HandedDown(key=s.key, alias=s.alias, spec=s.spec, towards=s.towards, crossings=s.crossings)
+        for s in order.segments
+        if s.wanted
+    )
+    return Split(segments=handed, classes=order.classes, links=order.links)

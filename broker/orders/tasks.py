@@ -1,0 +1,192 @@
+"""The tasks that orders are made of, and the workflows that are schedules of them. Pure.
+
+Theory of operation
+- A task looks at an order and either leaves it, changes it, or pauses it for calls or for time. It never calls itself.
+- `advance` runs the tasks of the order's state from the first again and again until one pauses or none changes anything.
+  Because every task starts from what is recorded, running them after a crash is running them.
+- A call's intent is a change of the order (a segment RESERVING, COMMITTING, …); the engine records it before it calls.
+- Extending the broker means one registered task and its place in a schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import Enum
+
+from broker.decompose.plan import Avoid, Infeasible, Plan, Snapshot
+from broker.orders.records import Order, Segment
+from broker.orders.states import GONE, Event, SegmentState
+from service_model.outcomes import Reason, ReasonCode, ServiceState
+from service_model.spec import ServiceSpec
+from service_model.words import Prefix
+
+
+class CallKind(Enum):
+    RESERVE = "reserve"
+    EXTEND = "extend"
+    COMMIT = "commit"
+    RELEASE = "release"
+    TERMINATE = "terminate"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call to one supplier, to be made after the order was recorded."""
+
+    kind: CallKind
+    segment: str
+    version: int
+
+
+Planner = Callable[[ServiceSpec, Snapshot, datetime, Avoid], Sequence[Plan] | Infeasible]
+Allocate = Callable[[str, int], tuple[str, Prefix] | Reason]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Env:
+    """What tasks may know besides the order. `allocate(service, host bits)` takes a block from the address pools."""
+
+    now: datetime
+    snapshot: Snapshot
+    plan: Planner
+    allocate: Allocate
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The order as it is to be recorded, the calls to be made then, and when to look again if nothing happens."""
+
+    order: Order
+    calls: tuple[Call, ...] = ()
+    wake: datetime | None = None
+
+
+Task = Callable[[Order, Env], Order | Pause]
+TASKS: dict[str, Task] = {}
+
+
+def task(function: Task) -> Task:
+    """Register a task under its name."""
+    TASKS[function.__name__] = function
+    return function
+
+
+GUARD = timedelta(seconds=5)
+"""By how much a hold of ours ends before the earliest of the holds that it rests on."""
+_BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+def retry_at(now: datetime, attempts: int) -> datetime:
+    """When an unanswered call is made again."""
+    return now + timedelta(seconds=_BACKOFF[min(attempts, len(_BACKOFF) - 1)])
+
+
+def repeat(order: Order, env: Env, kind: CallKind, state: SegmentState, of: Callable[[Segment], bool]) -> Order | Pause:
+    """Bring every segment that `of` selects to `state` and call its supplier, again after a pause if it did not answer."""
+    calls, waits = [], []
+    for segment in order.segments:
+        if not of(segment):
+            continue
+        if segment.state is state and segment.retry_at is not None and segment.retry_at > env.now:
+            waits.append(segment.retry_at)
+            continue
+        attempts = segment.attempts if segment.state is state else 0
+        order = order.with_segment(replace(segment, state=state, attempts=attempts, retry_at=None))
+        calls.append(Call(kind, segment.key, segment.version))
+    if calls:
+        return Pause(order, tuple(calls))
+    return Pause(order, wake=min(waits)) if waits else order
+
+
+@task
+def release(order: Order, env: Env) -> Order | Pause:
+    """Give back what is held and no longer wanted. In a live plan only the segments that fell out of it."""
+    return repeat(
+        order,
+        env,
+        CallKind.RELEASE,
+        SegmentState.RELEASING,
+        lambda s: not s.wanted and s.state not in GONE and s.version > 0,
+    )
+
+
+@task
+def expire(order: Order, env: Env) -> Order | Pause:
+    """A hold ends by itself."""
+    if order.expires is not None and order.expires <= env.now:
+        reason = Reason(code=ReasonCode.HOLD_EXPIRED, message="the hold expired before it was committed")
+        return abandon(replace(order, reasons=(reason,)).on(Event.EXPIRE))
+    return Pause(order, wake=order.expires)
+
+
+def abandon(order: Order) -> Order:
+    """Nothing of the order is wanted any more."""
+    return replace(order, segments=tuple(replace(s, wanted=False) for s in order.segments), previous=None, expires=None)
+
+
+@task
+def quiesce(order: Order, env: Env) -> Order | Pause:
+    """End every segment at its supplier, whatever is known of it, until each supplier has said yes."""
+    return repeat(
+        order,
+        env,
+        CallKind.TERMINATE,
+        SegmentState.TERMINATING,
+        lambda s: s.version > 0 and s.state not in GONE and s.state is not SegmentState.LEAVING,
+    )
+
+
+@task
+def gone(order: Order, env: Env) -> Order | Pause:
+    """The service is over when every supplier has taken its part away."""
+    if any(s.version > 0 and s.state not in GONE for s in order.segments):
+        return Pause(order)
+    return order.on(Event.GONE) if order.state is ServiceState.TERMINATING else order
+
+
+@task
+def free(order: Order, env: Env) -> Order | Pause:
+    """Give the block back once nothing below can use it. The engine drops its allocation when it leaves the order."""
+    if order.block is not None and all(s.version == 0 or s.state in GONE for s in order.segments):
+        return replace(order, block=None, pool="")
+    return order
+
+
+@task
+def ended(order: Order, env: Env) -> Order | Pause:
+    """A service with an end time ends by itself."""
+    end = order.spec.end_time if order.spec else None
+    if end is not None and end <= env.now:
+        return order.on(Event.TERMINATE)
+    return Pause(order, wake=end)
+
+
+WORKFLOWS: dict[ServiceState, tuple[str, ...]] = {
+    ServiceState.RESERVING: ("place", "address", "crank_back", "hold", "release", "agree", "price", "decide"),
+    ServiceState.RESERVED: ("release", "expire"),
+    ServiceState.COMMITTING: ("bind", "extend", "commit"),
+    ServiceState.ACTIVATING: ("activate",),
+    ServiceState.ACTIVE: ("degrade", "ended"),
+    ServiceState.DEGRADED: ("recover", "ended"),
+    ServiceState.REFUSED: ("release", "free"),
+    ServiceState.EXPIRED: ("release", "free"),
+    ServiceState.FAILED: ("quiesce", "gone", "free"),
+    ServiceState.TERMINATING: ("quiesce", "free", "gone"),
+    ServiceState.TERMINATED: (),
+}
+
+
+def advance(order: Order, env: Env) -> Pause:
+    """As far as the order goes without a call: what to record, what to call then, when to look again."""
+    while True:
+        for name in WORKFLOWS[order.state]:
+            result = TASKS[name](order, env)
+            if isinstance(result, Pause):
+                return result
+            if result is not order:
+                order = result
+                break
+        else:
+            return Pause(order)
