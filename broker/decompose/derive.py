@@ -22,6 +22,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 
+from capability_registry.packing import total
+
 from broker.decompose.graph import Crossing, Graph, PlaceVertex, graph_of, price_of
 from broker.decompose.plan import Snapshot, SupplierView
 from broker.decompose.reach import Reached, reach
@@ -38,7 +40,6 @@ from capability_registry.note import (
     SapOffer,
     SharedLimit,
 )
-from capability_registry.packing import total
 from service_model.money import Price
 
 COMPARED_HOURS = 720

@@ -1,0 +1,231 @@
+"""Where orders, holds, notes' editions and the store's epoch are kept: the ports of the inner layers over the tables.
+
+One transaction per call; an order's row, its version, what was allocated and the rows that only grow go together.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from broker.orders.accounting import status
+from broker.orders.pools import PREFIXES
+from broker.orders.records import ORDER, Change, Order
+from broker.storage import tables as t
+from broker.storage.engine import Engine
+from lower_sp_clients.vim.holds import HOLD, Allocation, AllocationState, Hold
+from service_model.outcomes import STATUS
+
+
+def _put(connection: Connection, table: Any, row: dict[str, Any]) -> None:
+    """Insert the row, or replace the one with its key."""
+    key = [c.name for c in table.primary_key]
+    statement = upsert(table)
+    rest = {name: statement.excluded[name] for name in row if name not in key}
+    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=rest), row)
+
+
+def _save_allocations(
+    connection: Connection, epoch: str, put: Sequence[Allocation], drop: Sequence[Allocation]
+) -> None:
+    for a in drop:
+        connection.execute(
+            delete(t.allocations).where(
+                t.allocations.c.pool == a.pool, t.allocations.c.value == a.value, t.allocations.c.owner == a.owner
+            )
+        )
+    for a in put:
+        row = {
+            "pool": a.pool,
+            "value": a.value,
+            "owner": a.owner,
+            "epoch": epoch,
+            "state": a.state.short,
+            "until": a.until,
+        }
+        _put(connection, t.allocations, row)
+
+
+def _load_allocations(connection: Connection, prefix: str) -> list[Allocation]:
+    rows = connection.execute(select(t.allocations).where(t.allocations.c.pool.startswith(prefix, autoescape=True)))
+    return [
+        Allocation(pool=r.pool, value=r.value, owner=r.owner, state=AllocationState(r.state), until=r.until)
+        for r in rows
+    ]
+
+
+async def epoch_of(engine: Engine, fresh: uuid.UUID) -> str:
+    """The store's incarnation: made once, as `fresh`, with the store."""
+
+    def work(connection: Connection) -> str:
+        known = connection.execute(select(t.meta.c.value).where(t.meta.c.key == "epoch")).scalar()
+        if known is None:
+            connection.execute(insert(t.meta), {"key": "epoch", "value": str(fresh)})
+        return known or str(fresh)
+
+    return await engine.tx(work)
+
+
+class SqlOrderBook:
+    """OrderBook over the tables."""
+
+    def __init__(self, engine: Engine, epoch: str) -> None:
+        self._engine = engine
+        self._epoch = epoch
+
+    async def load(self) -> tuple[Sequence[Order], Sequence[Allocation]]:
+        def work(connection: Connection) -> tuple[list[Order], list[Allocation]]:
+            v = t.service_versions
+            current = t.services.join(v, (v.c.service == t.services.c.id) & (v.c.version == t.services.c.version))
+            rows = connection.execute(select(v.c.document).select_from(current).order_by(t.services.c.created))
+            return [ORDER.validate_json(row.document) for row in rows], _load_allocations(connection, PREFIXES)
+
+        return await self._engine.read(work)
+
+    async def save(self, change: Change) -> int:
+        order = change.order
+        document = ORDER.dump_json(order, exclude_defaults=True)
+        visible = STATUS.dump_json(status(order, order.updated), exclude_defaults=True) if change.event else b""
+
+        def work(connection: Connection) -> int:
+            spec = order.spec
+            service = {
+                "id": order.id,
+                "account": order.account,
+                "ref": order.ref,
+                "state": order.state.short,
+                "version": order.version,
+                "name": spec.name if spec else "",
+                "reference": spec.reference if spec else "",
+                "tags": " ".join(spec.tags) if spec else "",
+                "created": order.created,
+                "updated": order.updated,
+            }
+            _put(connection, t.services, service)
+            version = {
+                "service": order.id,
+                "version": order.version,
+                "state": order.state.short,
+                "digest": order.digest,
+                "agreement": order.terms.agreement,
+                "agreement_version": order.terms.version,
+                "document": document,
+            }
+            _put(connection, t.service_versions, version)
+            _save_allocations(connection, self._epoch, change.put, change.drop)
+            self._append(connection, change)
+            if not (change.event and order.version):
+                return 0
+            event = {"at": order.updated, "account": order.account, "service": order.id, "document": visible}
+            return int(connection.execute(insert(t.events), event).inserted_primary_key[0])  # type: ignore[index]
+
+        return await self._engine.tx(work)
+
+    @staticmethod
+    def _append(connection: Connection, change: Change) -> None:
+        if change.journal:
+            rows = [
+                {
+                    "at": j.at,
+                    "service": j.service,
+                    "segment": j.segment,
+                    "what": j.what,
+                    "key": j.key,
+                    "detail": j.detail,
+                }
+                for j in change.journal
+            ]
+            connection.execute(insert(t.journal), rows)
+        if change.audit:
+            connection.execute(insert(t.audit), [{f: getattr(a, f) for f in a.__slots__} for a in change.audit])
+        if change.charges:
+            rows = [
+                {
+                    "at": c.at,
+                    "side": c.side.short,
+                    "partner": c.partner,
+                    "service": c.service,
+                    "segment": c.segment,
+                    "kind": c.kind.short,
+                    "currency": c.price.currency,
+                    "once": str(c.price.once),
+                    "per_hour": str(c.price.per_hour),
+                    "agreement": c.agreement,
+                    "agreement_version": c.agreement_version,
+                }
+                for c in change.charges
+            ]
+            connection.execute(insert(t.charges), rows)
+
+    async def put_allocations(self, put: Sequence[Allocation], drop: Sequence[Allocation]) -> None:
+        await self._engine.tx(lambda connection: _save_allocations(connection, self._epoch, put, drop))
+
+    async def events_after(self, sequence: int, account: str, limit: int) -> Sequence[tuple[int, bytes]]:
+        def work(connection: Connection) -> list[tuple[int, bytes]]:
+            e = t.events
+            query = select(e.c.seq, e.c.document).where(e.c.account == account, e.c.seq > sequence)
+            return [(r.seq, r.document) for r in connection.execute(query.order_by(e.c.seq).limit(limit))]
+
+        return await self._engine.read(work)
+
+    async def last_event(self) -> int:
+        return await self._engine.read(lambda c: int(c.execute(select(func.max(t.events.c.seq))).scalar() or 0))
+
+
+class SqlHoldBook:
+    """HoldBook of one domain over the tables."""
+
+    def __init__(self, engine: Engine, epoch: str, domain: str) -> None:
+        self._engine = engine
+        self._epoch = epoch
+        self._domain = domain
+
+    async def load(self) -> tuple[Sequence[Hold], Sequence[Allocation]]:
+        def work(connection: Connection) -> tuple[list[Hold], list[Allocation]]:
+            rows = connection.execute(select(t.holds.c.document).where(t.holds.c.domain == self._domain))
+            return [HOLD.validate_json(r.document) for r in rows], _load_allocations(connection, f"{self._domain}/")
+
+        return await self._engine.read(work)
+
+    async def save(self, hold: Hold | None, put: Sequence[Allocation], drop: Sequence[Allocation]) -> None:
+        document = HOLD.dump_json(hold, exclude_defaults=True) if hold is not None else b""
+
+        def work(connection: Connection) -> None:
+            if hold is not None:
+                row = {
+                    "domain": self._domain,
+                    "ref": hold.ref,
+                    "version": hold.version,
+                    "state": hold.state.short,
+                    "updated": hold.updated,
+                    "document": document,
+                }
+                _put(connection, t.holds, row)
+            _save_allocations(connection, self._epoch, put, drop)
+
+        await self._engine.tx(work)
+
+
+class SqlEditions:
+    """Which edition of its note each audience was given last, so that editions grow over restarts."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def next(self, audience: str, digest: str) -> int:
+        """The edition for this content: the last one if nothing changed, else one more."""
+
+        def work(connection: Connection) -> int:
+            e = t.note_editions
+            known = connection.execute(select(e.c.edition, e.c.digest).where(e.c.audience == audience)).first()
+            if known is not None and known.digest == digest:
+                return int(known.edition)
+            edition = (known.edition if known is not None else 0) + 1
+            _put(connection, e, {"audience": audience, "edition": edition, "digest": digest})
+            return int(edition)
+
+        return await self._engine.tx(work)
