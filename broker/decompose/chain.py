@@ -3,8 +3,8 @@
 Rules kept here
 - Exactly one path, from end A through every function once to end B; no function at all is a transit.
 - LINE links join the consecutive hops of the path, one each; there is no other LINE.
-- LAN links join ports that are not on the path, and at most one end at each side of the chain. Such an end stands at the
-  same SAP as end A or end B: there the LAN enters or leaves the chain, under a label of its own. (Where A and B share
+- LAN links join ports that are not on the path, and at most one end at each side of the chain. Such an end stands at
+  the same SAP as end A or end B: there the LAN enters or leaves the chain, under its own label. (Where A and B share
   one SAP, `<id of A>.…` or `<id of B>.…` tells which side is meant; else the first is A's.)
 - Anything else is SHAPE_NOT_OFFERED, and the reason names the culprit.
 """
@@ -19,8 +19,8 @@ from service_model.spec import End, FunctionRequest, LinkKind, ServiceSpec, Virt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChainLan:
-    """A LAN over positions of the chain: `members` are indices into `Chain.functions`; `at_a` and `at_b` the ends where it
-    leaves the chain, `ports` each member's port."""
+    """A LAN over positions of the chain: `members` are indices into `Chain.functions`, `ports` each member's port;
+    `at_a` and `at_b` are the ends where it leaves the chain."""
 
     id: str
     members: tuple[int, ...]
@@ -37,7 +37,7 @@ class ChainLan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chain:
-    """`lines[k]` joins hop k to hop k+1: there is one more than functions. `ports[k]` is function k's way in and out."""
+    """`lines[k]` joins hop k to hop k+1: one more than functions. `ports[k]` is function k's way in and out."""
 
     spec: ServiceSpec
     a: End
@@ -115,7 +115,9 @@ def _walk(spec: ServiceSpec) -> tuple[End, End, tuple[FunctionRequest, ...], tup
         if owner not in by_id or not port_in:
             raise _Odd(f"hop {way_in!r} of path {path.id!r} is no port of a function of the service", way_in)
         if owner != other or not port_out or port_in == port_out:
-            raise _Odd(f"path {path.id!r} enters at {way_in!r} but does not leave by another port: {way_out!r}", way_out)
+            raise _Odd(
+                f"path {path.id!r} enters at {way_in!r} but does not leave by another port: {way_out!r}", way_out
+            )
         if any(f.id == owner for f in functions):
             raise _Odd(f"path {path.id!r} passes function {owner!r} twice", owner)
         functions.append(by_id[owner])
@@ -133,10 +135,10 @@ def _lines(spec: ServiceSpec) -> tuple[VirtualLink, ...]:
             raise _Odd(f"LINE {link.id!r} joins {len(link.points)} points, not two", link.id)
     out: list[VirtualLink] = []
     for near, far in zip(path.hops[::2], path.hops[1::2], strict=True):
-        link = next((ln for ln in lines if set(ln.points) == {near, far}), None)
-        if link is None:
+        joint = next((ln for ln in lines if set(ln.points) == {near, far}), None)
+        if joint is None:
             raise _Odd(f"no LINE joins {near!r} and {far!r}, which path {path.id!r} needs", near)
-        out.append(link)
+        out.append(joint)
     for link in lines:
         if link not in out:
             raise _Odd(f"LINE {link.id!r} is not on the path", link.id)
@@ -165,9 +167,7 @@ def _lan(spec: ServiceSpec, link: VirtualLink, a: End, b: End, functions: tuple[
     if not members and None in sides:
         raise _Odd(f"LAN {link.id!r} joins nothing", link.id)
     order = tuple(sorted(members))
-    return ChainLan(
-        id=link.id, members=order, ports=tuple(members[i] for i in order), at_a=sides[0], at_b=sides[1]
-    )
+    return ChainLan(id=link.id, members=order, ports=tuple(members[i] for i in order), at_a=sides[0], at_b=sides[1])
 
 
 def _sides(link: VirtualLink, outer: list[End], a: End, b: End) -> tuple[End | None, End | None]:

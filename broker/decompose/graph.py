@@ -6,9 +6,10 @@ Rules kept here
 - A way leads from an inward SAP or a place to an outward SAP or a place; each announced border point is one, in both
   directions. A way from a SAP to itself does not exist.
 - An interconnect joins two SAPs when both notes name it, each names the other's SP as peer, exactly one side decides
-  labels, the encapsulations are equal and both sides have a common free label. Named by one note only, it is *dangling*.
-- Prices are kept as whole numbers of 1e-9 currency units, so sums are exact. A price in another currency than its note's
-  is not used; suppliers of different currencies are not joined.
+  labels, and the encapsulations are equal; it carries what both sides have free labels for. Named by one note only, and
+  with a peer that is no supplier of ours, it is *dangling*.
+- Prices are kept as whole numbers of 1e-9 currency units, so sums are exact. A price in another currency than its
+  note's is not used; suppliers of different currencies are not joined.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ def price_of(currency: str, once: int, hour: int) -> Price:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sap:
-    """`vertex` inward; the outward vertex is `Graph.outward(index)`."""
+    """A SAP: vertex `index` inward, `Graph.outward(index)` outward."""
 
     index: int
     supplier: int
@@ -71,7 +72,7 @@ class PlaceVertex:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Way:
-    """One border point in one direction. `number` is the same in both; `limits` are (index of a shared limit, coefficient)."""
+    """One border point in one direction; `number` is the same in both. `limits`: (shared limit, coefficient)."""
 
     number: int
     source: int
@@ -84,7 +85,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crossing:
-    """An interconnect from the outward SAP `source` to the SAP `target` (indices), with the labels free at both."""
+    """An interconnect from SAP `source` to SAP `target` (indices), with the labels free at both (perhaps none)."""
 
     id: str
     source: int
@@ -98,7 +99,6 @@ class Unjoined:
 
     id: str
     why: str
-    labels_exhausted: bool
 
 
 class Graph:
@@ -117,6 +117,7 @@ class Graph:
         self._vertices()
         self.size = 2 * len(self.saps) + len(self.places)
         self.ways: list[list[Way]] = [[] for _ in range(self.size)]
+        self.way_bandwidth: list[int] = []
         self._ways()
         self.crossing: list[Crossing | None] = [None] * len(self.saps)
         self.unjoined: list[Unjoined] = []
@@ -141,7 +142,7 @@ class Graph:
 
     @cached_property
     def announced(self) -> dict[str, int]:
-        """SAP names that a customer may use → SAP index: UNI SAPs and dangling NNI SAPs. The first supplier's counts."""
+        """SAP names that a customer may use → SAP index: UNI and dangling NNI SAPs. The first supplier's counts."""
         names: dict[str, int] = {}
         for i, view in enumerate(self.suppliers):
             for name, own in view.saps.items():
@@ -202,6 +203,7 @@ class Graph:
                     once, hour = nano(point.price.once), nano(point.price.per_hour)
                     self.ways[out_a].append(Way(number, out_a, in_b, point, once, hour, tuple(held)))
                     self.ways[out_b].append(Way(number, out_b, in_a, point, once, hour, tuple(held)))
+                    self.way_bandwidth.append(point.bandwidth_bps)
                     number += 1
 
     def _join(self) -> None:
@@ -222,7 +224,7 @@ class Graph:
                 continue
             why = _mismatch(sides)
             if why:
-                self.unjoined.append(Unjoined(id=id, why=why, labels_exhausted="free label" in why))
+                self.unjoined.append(Unjoined(id=id, why=why))
                 continue
             x, y = (i for i in indices if i is not None)
             labels = sides[0][1].labels & sides[1][1].labels
@@ -269,8 +271,6 @@ def _mismatch(sides: list[tuple[SupplierView, SapOffer]]) -> str:
         return f"{x.alias} and {y.alias} encapsulate differently"
     if x.note.currency != y.note.currency:
         return f"{x.alias} and {y.alias} charge in different currencies"
-    if not p.labels & q.labels:
-        return f"{x.alias} and {y.alias} have no common free label"
     return ""
 
 

@@ -1,0 +1,57 @@
+"""The planner: a spec and a snapshot in, ranked plans or the binding constraint out.
+
+Rules kept here
+- Pure: the same arguments give the same answer; the clock is an argument.
+- The order of judgement: shape, words, labels at the ends, then the search; what is refused is explained.
+- Suppliers that are not usable, not in the validity of their note, or withdrawing are not planned with. A planned
+  outage counts where it covers the start of the service.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from broker.decompose.chain import Chain, read_chain
+from broker.decompose.explain import ends_without_label, explain, vocabulary
+from broker.decompose.graph import Graph, graph_of
+from broker.decompose.labelling import find
+from broker.decompose.layered import Question
+from broker.decompose.plan import Avoid, Infeasible, Plan, Snapshot
+from broker.decompose.segments import to_plan
+from service_model.spec import ServiceSpec
+
+
+def plan(
+    spec: ServiceSpec,
+    snapshot: Snapshot,
+    now: datetime,
+    avoid: Avoid | None = None,
+    alternatives: int = 3,
+) -> tuple[Plan, ...] | Infeasible:
+    """At most `alternatives` (≥ 1) plans, best first, distinct in their segments; or why there is none."""
+    chain = read_chain(spec)
+    if not isinstance(chain, Chain):
+        return Infeasible(reasons=(chain,))
+    graph = graph_of(snapshot)
+    wrong = vocabulary(chain, graph) or ends_without_label(chain, graph)
+    if wrong:
+        return Infeasible(reasons=wrong)
+    question = ask(chain, graph, now, avoid or Avoid())
+    routes = find(question, alternatives)
+    if not routes:
+        return Infeasible(reasons=explain(question))
+    return tuple(to_plan(route) for route in routes)
+
+
+def ask(chain: Chain, graph: Graph, now: datetime, avoid: Avoid) -> Question:
+    """The question that a chain with known words asks of the graph."""
+    return Question(
+        chain=chain,
+        graph=graph,
+        start=graph.announced[chain.a.sap],
+        goal=graph.announced[chain.b.sap],
+        now=now,
+        avoid=avoid,
+        bandwidth_bps=chain.spec.bandwidth_bps,
+        min_mtu=chain.spec.min_mtu,
+    )
