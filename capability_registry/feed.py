@@ -8,13 +8,13 @@ stays
  4. its sp_id is the supplier's: whoever holds a key speaks for itself only;                          WRONG_ISSUER
  5. its audience is us: what was announced to another is not relayed to us;                           WRONG_AUDIENCE
  6. its edition is not older than the one held: no rollback;                                          OLDER_EDITION
- 7. it is valid now, give or take the skew of clocks;                                                 NOT_YET_VALID, EXPIRED
+ 7. it is valid now, give or take the skew of clocks;                                             NOT_YET_VALID, EXPIRED
  8. it does not bear a token of our own: we would buy from ourselves;                                 LOOP
 
 States
 - CONNECTING: no note was ever accepted. LIVE: the stream is up and its last note is held.
 - STALE: the stream broke; the last good note is still planned with. Stale is not zero.
-- REJECTED: the last note that came was refused; an older good one, if any, is still planned with.
+- REJECTED: the last note that came was refused; the older good one is still planned with.
 - LAPSED: the held note expired; nothing is planned with.
 The machine does no I/O. A pair of state and event that is not in the table is an error.
 """

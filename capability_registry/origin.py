@@ -1,7 +1,8 @@
 """Opaque origin tokens: how an SP recognises its own capability when it comes back round a loop.
 
 Rules kept here
-- A token is a random salt and a MAC of it: without the secret nobody can tell whose it is, or that two are the same SP's.
+- A token is a random salt and a MAC of it: without the secret nobody can tell whose it is, or that two are the same
+  SP's.
 - One token is minted per note and audience, so that two audiences cannot compare theirs.
 - Tokens have one length and are compared in constant time; anything else is simply not ours.
 """
@@ -23,7 +24,7 @@ class WeakSecret(ValueError):
 
 
 def mint(secret: bytes, salt: bytes, audience: str) -> str:
-    """A token of ours for one audience (it must recognise no one). `salt` is SALT_BYTES random bytes, new for each note.
+    """A token of ours for one audience. `salt` is SALT_BYTES random bytes, new for each note.
 
     Raises WeakSecret for a secret of less than 32 bytes or another length of salt.
     """

@@ -134,8 +134,10 @@ def chain_spec(
     )
 
 
-def random_snapshot(seed: int, suppliers: int = 4, own: bool = False) -> Snapshot:
-    """A random multigraph: UNIs, interconnects, one or two places each, tight labels, bandwidths, capacities and delays."""
+def random_snapshot(seed: int, suppliers: int = 4, labels: int = 0) -> Snapshot:
+    """A random multigraph: UNIs, interconnects, up to two places each, and tight figures everywhere.
+
+    `labels`: at least so many on each interconnect."""
     rng = random.Random(seed)
     names = [f"s{i}" for i in range(suppliers)]
     saps: dict[str, list[SapOffer]] = {n: [] for n in names}
@@ -145,14 +147,14 @@ def random_snapshot(seed: int, suppliers: int = 4, own: bool = False) -> Snapsho
     pairs += [tuple(sorted(rng.sample(names, 2))) for _ in range(rng.randint(1, 3))]  # type: ignore[misc]
     for i, (x, y) in enumerate(pairs):
         first = rng.randint(1, 6)
-        labels = LabelSet(((first, first + rng.choice([0, 0, 1, 5])),))
+        free = LabelSet(((first, first + labels + rng.choice([0, 0, 1, 5])),))
         mtu = rng.choice([1500, 9000, 9000])
         for near, far, decides in ((x, y, True), (y, x, False)):
             bandwidth = rng.choice([1, 2, 10])
             saps[near].append(
                 sap(
                     f"n{i}", f"{near}p0", to=f"ix{i}", peer=f"sp-{far}", decides_labels=decides,
-                    labels=labels, bandwidth_bps=bandwidth, mtu=mtu,
+                    labels=free, bandwidth_bps=bandwidth, mtu=mtu,
                 )
             )  # fmt: skip
     views = []

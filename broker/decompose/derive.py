@@ -1,0 +1,245 @@
+"""Our own capability note, made from the notes of our suppliers and domains.
+
+Rules kept here (sound: whatever the note promises alone can be delivered)
+- Exported are the SAPs that `SupplierView.saps` names: UNI SAPs and dangling NNI SAPs. Names, ids and interconnects of
+  lower levels do not appear; the peer of a dangling interconnect does, since it knows us.
+- A place belongs to one supplier, the one with most capacity there: two suppliers' capacities at one place cannot be
+  used together, and what reaches one of them does not reach the other.
+- Between two exported points: the cheapest and the fastest way, and where those carry no LAN the cheapest that does.
+  Each has the figures of one route: prices and delays add, bandwidth and MTU are minima, availability multiplies.
+- What several entries draw on together becomes a shared limit: interconnects, suppliers' entries, their own limits.
+- Prices are times `margin`; a price that the margin would round down to less than we pay is rounded up.
+- The note lives no longer than the notes that it is made from.
+Not expressed: how many labels an inner interconnect has left when one service crosses it more often than announced here
+for one entry; such an order is refused below, and planned again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from decimal import ROUND_CEILING, Decimal
+
+from broker.decompose.graph import Crossing, Graph, PlaceVertex, graph_of, price_of
+from broker.decompose.plan import Snapshot, SupplierView
+from broker.decompose.reach import Reached, reach
+from capability_registry.note import (
+    BorderEntry,
+    BorderPoint,
+    CapabilityNote,
+    Flavour,
+    FunctionOffer,
+    Outage,
+    Place,
+    PlaceCapacity,
+    PointKind,
+    SapOffer,
+    SharedLimit,
+)
+from capability_registry.packing import total
+from service_model.money import Price
+
+COMPARED_HOURS = 720
+"""The term over which prices are compared where the buyer's is not known: a month, a spec's default."""
+HOLD_GUARD_S = 10
+
+
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """An exported point: its announced id, the vertex to leave it from and the one to arrive at."""
+
+    id: str
+    leave: int
+    arrive: int
+
+
+def derive(
+    snapshot: Snapshot,
+    own_sp_id: str,
+    edition: int,
+    audience: str,
+    now: datetime,
+    validity: timedelta,
+    margin: Decimal,
+    currency: str,
+    origin_token: str,
+    max_hold_s: int,
+    api_features: tuple[str, ...],
+) -> CapabilityNote:
+    """The note for one audience. `margin` is a factor (1.1 adds 10 %); suppliers of another currency are left out."""
+    served = tuple(
+        replace(v, usable=v.usable and v.note.currency == currency and v.note.not_before <= now < v.note.expires)
+        for v in snapshot.suppliers
+    )
+    graph = graph_of(replace(snapshot, suppliers=served))
+    views = graph.suppliers
+    names = {index: name for name, index in reversed(graph.announced.items())}
+    places = _owned(graph)
+    points = [_Point(name, index, graph.outward(index)) for index, name in sorted(names.items())]
+    points += [_Point(p.place, p.vertex, p.vertex) for p in places]
+    ways = _matrix(graph, points, now)
+    shown = {graph.saps[i].offer.place for i in names} | {p.place for p in places}
+    return CapabilityNote(
+        sp_id=own_sp_id,
+        edition=edition,
+        audience=audience,
+        not_before=now,
+        expires=min([now + validity] + [v.note.expires for v in views]),
+        api_features=api_features,
+        currency=currency,
+        places=_places(views, shown),
+        functions=tuple(_reprice(o, margin) for p in places for _, o in sorted(p.offers.items())),
+        capacities=tuple(PlaceCapacity(place=p.place, bins=p.capacity.bins, lan=p.capacity.lan) for p in places),
+        saps=tuple(_export(graph.saps[i].offer, name) for i, name in sorted(names.items())),
+        matrix=tuple(
+            BorderEntry(a=a, b=b, points=tuple(_point(kind, w, margin, currency) for kind, w in found))
+            for (a, b), found in ways.items()
+        ),
+        shared=_limits(graph, ways),
+        outages=_outages(graph, names, places),
+        max_hold_s=max(1, min([max_hold_s] + [v.note.max_hold_s - (0 if v.local else HOLD_GUARD_S) for v in views])),
+        remaining_depth=min(64, max((1 + v.note.remaining_depth for v in views if not v.local), default=0)),
+        origin_tokens=tuple(sorted({origin_token, *(t for v in views for t in v.note.origin_tokens)})),
+        max_functions=min((v.note.max_functions for v in views), default=0),
+    )
+
+
+def _owned(graph: Graph) -> list[PlaceVertex]:
+    """One supplier's place for each place id: the one with most free capacity, local before bought, then by alias."""
+    best: dict[str, tuple[tuple[int, bool, str], PlaceVertex]] = {}
+    for place in graph.places:
+        view = graph.suppliers[place.supplier]
+        rank = (-total(place.capacity.bins), not view.local, view.alias)
+        if place.place not in best or rank < best[place.place][0]:
+            best[place.place] = (rank, place)
+    return [place for _, (_, place) in sorted(best.items())]
+
+
+def _places(views: tuple[SupplierView, ...], shown: set[str]) -> tuple[Place, ...]:
+    known: dict[str, Place] = {}
+    for view in views:
+        for place in view.note.places:
+            known.setdefault(place.id, place)
+    return tuple(known[id] for id in sorted(shown) if id in known)
+
+
+def _export(sap: SapOffer, name: str) -> SapOffer:
+    return replace(sap, id=name)
+
+
+def _scaled(price: Price, margin: Decimal) -> Price:
+    """Times the margin and rounded, but never below the exact product: the note's price must cover the cost."""
+    scaled = price.scaled(margin)
+    once, hour = price.once * margin, price.per_hour * margin
+    return replace(
+        scaled,
+        once=max(scaled.once, once.quantize(Decimal("0.000001"), ROUND_CEILING)),
+        per_hour=max(scaled.per_hour, hour.quantize(Decimal("0.000001"), ROUND_CEILING)),
+    )
+
+
+def _reprice(offer: FunctionOffer, margin: Decimal) -> FunctionOffer:
+    flavours: tuple[Flavour, ...] = tuple(replace(f, price=_scaled(f.price, margin)) for f in offer.flavours)
+    return replace(offer, flavours=flavours)
+
+
+_Ways = dict[tuple[str, str], list[tuple[PointKind, Reached]]]
+
+
+def _matrix(graph: Graph, points: list[_Point], now: datetime) -> _Ways:
+    closed = frozenset(
+        s.index
+        for s in graph.saps
+        for o in graph.suppliers[s.supplier].note.outages
+        if o.subject == s.offer.id and o.start <= now < o.end
+    )
+    ways: _Ways = {}
+    for i, a in enumerate(points):
+        cheap = reach(graph, a.leave, COMPARED_HOURS, closed=closed)
+        fast = reach(graph, a.leave, COMPARED_HOURS, fastest=True, closed=closed)
+        shared: Mapping[int, Reached] | None = None
+        for b in points[i + 1 :]:
+            if b.arrive not in cheap or b.arrive not in fast:
+                continue
+            found = [(PointKind.CHEAPEST, cheap[b.arrive]), (PointKind.FASTEST, fast[b.arrive])]
+            if not any(w.lan for _, w in found):
+                if shared is None:
+                    shared = reach(graph, a.leave, COMPARED_HOURS, lan=True, closed=closed)
+                if b.arrive in shared and shared[b.arrive].lan:
+                    found.append((PointKind.CHEAPEST, shared[b.arrive]))
+            ways[a.id, b.id] = found
+    return ways
+
+
+def _point(kind: PointKind, way: Reached, margin: Decimal, currency: str) -> BorderPoint:
+    return BorderPoint(
+        kind=kind,
+        price=_scaled(price_of(currency, way.once, way.hour), margin),
+        delay_us=way.delay_us,
+        bandwidth_bps=way.bandwidth_bps,
+        availability=way.availability,
+        mtu=way.mtu,
+        swaps_labels=way.swaps_labels,
+        lan=way.lan,
+        isolation=way.isolation,
+    )
+
+
+def _limits(graph: Graph, ways: _Ways) -> tuple[SharedLimit, ...]:
+    """A limit for each inner resource that entries could overdraw together; of those over the same entries the least."""
+    drawn: dict[tuple[str, int], dict[str, float]] = {}
+    ceilings: dict[str, int] = {}
+    for (a, b), found in ways.items():
+        key = f"{a}|{b}"
+        ceilings[key] = sum({w.steps: w.bandwidth_bps for _, w in found}.values())
+        for _, way in found:
+            for resource, amount in _draws(way).items():
+                entries = drawn.setdefault(resource, {})
+                entries[key] = max(entries.get(key, 0.0), amount)
+    least: dict[tuple[tuple[str, float], ...], int] = {}
+    for resource, entries in sorted(drawn.items()):
+        limit = _limit(graph, resource)
+        if sum(c * ceilings[key] for key, c in entries.items()) > limit:
+            over = tuple(sorted(entries.items()))
+            least[over] = min(least.get(over, limit), limit)
+    return tuple(
+        SharedLimit(id=f"limit-{n}", limit_bps=limit, coefficients=dict(over))
+        for n, (over, limit) in enumerate(sorted(least.items()), start=1)
+    )
+
+
+def _draws(way: Reached) -> dict[tuple[str, int], float]:
+    out: Counter[tuple[str, int]] = Counter()
+    sums: dict[tuple[str, int], float] = {}
+    for step in way.steps:
+        if isinstance(step, Crossing):
+            out["crossing", min(step.source, step.target)] += 1
+            continue
+        out["way", step.number] += 1
+        for index, coefficient in step.limits:
+            sums["shared", index] = sums.get(("shared", index), 0.0) + coefficient
+    return {**{k: float(n) for k, n in out.items()}, **sums}
+
+
+def _limit(graph: Graph, resource: tuple[str, int]) -> int:
+    kind, index = resource
+    if kind == "way":
+        return graph.way_bandwidth[index]
+    if kind == "shared":
+        return graph.shared[index][1].limit_bps
+    crossing = graph.crossing[index]
+    assert crossing is not None
+    return min(graph.saps[i].offer.bandwidth_bps for i in (crossing.source, crossing.target))
+
+
+def _outages(graph: Graph, names: Mapping[int, str], places: list[PlaceVertex]) -> tuple[Outage, ...]:
+    out: list[Outage] = []
+    for index, name in sorted(names.items()):
+        sap = graph.saps[index]
+        outages = graph.suppliers[sap.supplier].note.outages
+        out.extend(replace(o, subject=name) for o in outages if o.subject == sap.offer.id)
+    for place in places:
+        out.extend(o for o in graph.suppliers[place.supplier].note.outages if o.subject == place.place)
+    return tuple(out)
