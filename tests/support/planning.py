@@ -134,17 +134,17 @@ def chain_spec(
     )
 
 
-def random_snapshot(seed: int, suppliers: int = 4, labels: int = 0) -> Snapshot:
+def random_snapshot(seed: int, suppliers: int = 4, labels: int = 0, joints: int = 3) -> Snapshot:
     """A random multigraph: UNIs, interconnects, up to two places each, and tight figures everywhere.
 
-    `labels`: at least so many on each interconnect."""
+    `labels`: at least so many on each interconnect; `joints`: at most so many beside those of a line."""
     rng = random.Random(seed)
     names = [f"s{i}" for i in range(suppliers)]
     saps: dict[str, list[SapOffer]] = {n: [] for n in names}
     for n in names:
         saps[n].append(sap("uni", f"{n}p0", labels=LabelSet(((1, 9),)), bandwidth_bps=rng.choice([3, 10])))
     pairs = [(names[i], names[i + 1]) for i in range(suppliers - 1)]
-    pairs += [tuple(sorted(rng.sample(names, 2))) for _ in range(rng.randint(1, 3))]  # type: ignore[misc]
+    pairs += [tuple(sorted(rng.sample(names, 2))) for _ in range(rng.randint(1, joints))]  # type: ignore[misc]
     for i, (x, y) in enumerate(pairs):
         first = rng.randint(1, 6)
         free = LabelSet(((first, first + labels + rng.choice([0, 0, 1, 5])),))

@@ -14,7 +14,19 @@ from broker.decompose.search import plan
 from capability_registry.note import NOTE, Bin, CapabilityNote, PlaceCapacity, PointKind
 from service_model.money import Price
 from service_model.spec import FunctionRequest
-from tests.support.planning import GBIT, NOW, chain_spec, entry, kind, offer, point, random_snapshot, sap, snapshot, view
+from tests.support.planning import (
+    GBIT,
+    NOW,
+    chain_spec,
+    entry,
+    kind,
+    offer,
+    point,
+    random_snapshot,
+    sap,
+    snapshot,
+    view,
+)
 
 
 def note_of(snap: Snapshot, margin: str = "1", **more: object) -> CapabilityNote:
@@ -47,9 +59,7 @@ def test_whatever_the_note_promises_is_planned_below_at_least_as_well(block: int
                 continue
             for promise in upper:
                 places = promise.segments[0].places
-                pinned = tuple(
-                    FunctionRequest(id=f.id, type=f.type, places=(places[f.id],)) for f in spec.functions
-                )
+                pinned = tuple(FunctionRequest(id=f.id, type=f.type, places=(places[f.id],)) for f in spec.functions)
                 asked = chain_spec(
                     a, b, types, functions=pinned, bandwidth_bps=bandwidth, min_mtu=mtu, term_hours=1,
                     max_delay_us=promise.delay_us, max_price=promise.cost,
