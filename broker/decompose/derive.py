@@ -188,7 +188,7 @@ def _point(kind: PointKind, way: Reached, margin: Decimal, currency: str) -> Bor
 
 
 def _limits(graph: Graph, ways: _Ways) -> tuple[SharedLimit, ...]:
-    """A limit for each inner resource that entries could overdraw together; of those over the same entries the least."""
+    """A limit for each inner resource that entries could overdraw together; of those over equal entries the least."""
     drawn: dict[tuple[str, int], dict[str, float]] = {}
     ceilings: dict[str, int] = {}
     for (a, b), found in ways.items():

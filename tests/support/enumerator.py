@@ -152,8 +152,8 @@ def feasible(walk: Walk, spec: ServiceSpec) -> bool:
     if any(n > len(sizes[id]) for id, n in label_use.items()):
         return False
     for stage in walk.stages:
-        for s in stage.view.note.saps:
-            if sap_use[stage.view.alias, s.id] > s.bandwidth_bps:
+        for side in stage.view.note.saps:
+            if sap_use[stage.view.alias, side.id] > side.bandwidth_bps:
                 return False
     return _labels_continue(walk, stretch_at, need)
 

@@ -16,7 +16,7 @@ from broker.decompose.search import plan
 from capability_registry.note import Bin, Lifecycle, Outage, PlaceCapacity, SharedLimit
 from capability_registry.packing import packs
 from service_model.outcomes import Reason, ReasonCode
-from service_model.spec import End, FunctionRequest, FunctionType, ServiceFunctionPath, ServiceSpec
+from service_model.spec import End, FunctionRequest, ServiceFunctionPath, ServiceSpec
 from tests.support.enumerator import cost, key, walks
 from tests.support.planning import (
     GBIT,
@@ -115,7 +115,11 @@ def federation(**right: object) -> Snapshot:
         ),
         view(
             "right",
-            [sap("uni", "MUC"), sap("n1", "MUC", to="cheap", peer="sp-left"), sap("n2", "MUC", to="fast", peer="sp-left")],
+            [
+                sap("uni", "MUC"),
+                sap("n1", "MUC", to="cheap", peer="sp-left"),
+                sap("n2", "MUC", to="fast", peer="sp-left"),
+            ],
             [
                 entry("n1", "uni", point(1, 100)), entry("n2", "uni", point(1, 100)),
                 entry("n1", "MUC", point(1, 50)), entry("n2", "MUC", point(1, 50)), entry("uni", "MUC", point(1, 50)),
@@ -304,12 +308,15 @@ def test_a_joint_that_the_notes_do_not_agree_on_is_not_crossed(change: dict[str,
 # --- reasons ---------------------------------------------------------------------------------------------------------
 
 
-def request(type: FunctionType = kind("x"), **more: object) -> tuple[FunctionRequest, ...]:
-    return (FunctionRequest(id="f0", type=type, **more),)  # type: ignore[arg-type]
+def request(**more: object) -> tuple[FunctionRequest, ...]:
+    return (FunctionRequest(id="f0", type=kind("x"), **more),)  # type: ignore[arg-type]
 
 
 REASONS: list[tuple[ServiceSpec, ReasonCode, str, str]] = [
-    (chain_spec("left.un", "right.uni"), ReasonCode.UNKNOWN_SAP, "a", "unknown SAP 'left.un'; known: left.uni, right.uni"),
+    (
+        chain_spec("left.un", "right.uni"), ReasonCode.UNKNOWN_SAP, "a",
+        "unknown SAP 'left.un'; known: left.uni, right.uni",
+    ),
     (
         chain_spec(*ACROSS, ["xx"]), ReasonCode.UNKNOWN_FUNCTION_TYPE, "f0",
         "function 'f0': nobody offers type acme/xx/1; did you mean acme/x/1, acme/z/1, acme/y/1?",

@@ -75,7 +75,10 @@ def two_suppliers() -> Snapshot:
         view(
             "left",
             [sap("uni", "BER"), sap("n", "BER", to="hidden-joint", peer="sp-right", decides_labels=True)],
-            [entry("uni", "n", point(2, 10, availability=0.9), point(5, 3, availability=0.9)), entry("uni", "BER", point(0, 0))],
+            [
+                entry("uni", "n", point(2, 10, availability=0.9), point(5, 3, availability=0.9)),
+                entry("uni", "BER", point(0, 0)),
+            ],
             [offer("x", "BER", cost=7)],
             remaining_depth=2,
             origin_tokens=("theirs",),
