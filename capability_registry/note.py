@@ -107,7 +107,7 @@ class FunctionOffer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaceCapacity:
-    """What is free at one place. `lan`: LAN links (one bridge domain for several functions' ports) are offered there."""
+    """What is free at one place. `lan`: LAN links (one bridge domain for several functions' ports) are offered."""
 
     place: Name
     bins: tuple[Bin, ...]

@@ -22,8 +22,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 
-from capability_registry.packing import total
-
 from broker.decompose.graph import Crossing, Graph, PlaceVertex, graph_of, price_of
 from broker.decompose.plan import Snapshot, SupplierView
 from broker.decompose.reach import Reached, reach
@@ -40,6 +38,7 @@ from capability_registry.note import (
     SapOffer,
     SharedLimit,
 )
+from capability_registry.packing import total
 from service_model.money import Price
 
 COMPARED_HOURS = 720
@@ -189,7 +188,7 @@ def _point(kind: PointKind, way: Reached, margin: Decimal, currency: str) -> Bor
 
 
 def _limits(graph: Graph, ways: _Ways) -> tuple[SharedLimit, ...]:
-    """A limit for each inner resource that entries could overdraw together; of those over the same entries the least."""
+    """A limit for each inner resource that entries could overdraw together; of those over equal entries the least."""
     drawn: dict[tuple[str, int], dict[str, float]] = {}
     ceilings: dict[str, int] = {}
     for (a, b), found in ways.items():

@@ -14,8 +14,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 
-from capability_registry.packing import packs
-
 from address_planner.labels import LabelSet
 from broker.decompose.chain import Chain
 from broker.decompose.graph import Graph, PlaceVertex, default_flavour
@@ -23,6 +21,7 @@ from broker.decompose.labelling import Route, find
 from broker.decompose.layered import Question
 from broker.decompose.plan import Avoid
 from capability_registry.note import PortRole
+from capability_registry.packing import packs
 from service_model.outcomes import Nogood, Reason, ReasonCode
 from service_model.spec import End, FunctionRequest
 

@@ -17,12 +17,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from capability_registry.packing import packs
-
 from broker.decompose.chain import Chain
 from broker.decompose.graph import Crossing, Graph, PlaceVertex, Way, default_flavour, nano
 from broker.decompose.plan import Avoid
 from capability_registry.note import Flavour, FunctionOffer, PortRole
+from capability_registry.packing import packs
 from service_model.outcomes import ReasonCode
 
 Resource = tuple[str, int | str]

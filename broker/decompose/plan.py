@@ -56,8 +56,8 @@ class Avoid:
 class PlannedSegment:
     """A maximal run at one supplier: enters at SAP `entry`, places `functions` (in path order), leaves at SAP `exit`.
 
-    SAP ids are the supplier's own. `places` maps function id to place. `delay_us` is the budget handed down (plan plus a
-    share of the slack), `price` what the note says. `swaps_labels` False: labels at entry and exit must be equal.
+    SAP ids are the supplier's own. `places` maps function id to place. `delay_us` is the budget handed down (plan plus
+    a share of the slack), `price` what the note says. `swaps_labels` False: labels at entry and exit must be equal.
     `lans`: ids of the LAN links that this segment carries, and at which of its two SAPs they cross.
     """
 

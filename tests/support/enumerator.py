@@ -1,0 +1,194 @@
+"""A plain enumerator as the oracle of the planner: every walk, judged as a whole, written without the planner's parts.
+
+It walks notes directly (no graph, no bounds, no dominance) and judges a finished walk by the rules of the plan.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from decimal import Decimal
+from itertools import pairwise
+
+from address_planner.labels import LabelSet
+from broker.decompose.plan import Snapshot, SupplierView
+from capability_registry.note import BorderPoint, SapOffer
+from service_model.spec import LinkKind, ServiceSpec
+
+
+@dataclass
+class Walk:
+    """`stages`: the parts of the walk at one supplier each: entry, functions' places, exit, the ways between."""
+
+    stages: list[Stage] = field(default_factory=list)
+    crossings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Stage:
+    view: SupplierView
+    entry: str
+    exit: str
+    places: list[str]
+    ways: list[tuple[str, int, BorderPoint, int]]
+    """(entry of the matrix, number of the point, the point, functions placed before it)"""
+
+
+def _ways(view: SupplierView, a: str, b: str) -> Iterator[tuple[str, int, BorderPoint]]:
+    for e in view.note.matrix:
+        if {e.a, e.b} == {a, b} and a != b:
+            for number, p in enumerate(e.points):
+                yield f"{e.a}|{e.b}", number, p
+
+
+def _inside(view: SupplierView, entry: str, types: list[object], done: int) -> Iterator[Stage]:
+    """Every stage that begins at `entry` with `done` functions placed."""
+    note = view.note
+
+    def go(at: str, places: list[str], ways: list[tuple[str, int, BorderPoint, int]]) -> Iterator[Stage]:
+        k = done + len(places)
+        for s in note.saps:
+            if s.id != at:
+                for key, number, p in _ways(view, at, s.id):
+                    yield Stage(view, entry, s.id, places, [*ways, (key, number, p, k)])
+        if k < len(types):
+            for f in note.functions:
+                if f.type != types[k]:
+                    continue
+                if f.place == at:
+                    yield from go(at, [*places, at], ways)
+                for key, number, p in _ways(view, at, f.place):
+                    yield from go(f.place, [*places, f.place], [*ways, (key, number, p, k)])
+
+    yield from go(entry, [], [])
+
+
+def walks(spec: ServiceSpec, snapshot: Snapshot) -> Iterator[Walk]:
+    """Every feasible walk from end a to end b (their SAPs are `alias.sap`), not entering a SAP twice in one layer."""
+    views = {v.alias: v for v in snapshot.suppliers}
+    sides: dict[str, list[tuple[str, SapOffer]]] = {}
+    for v in snapshot.suppliers:
+        for s in v.note.saps:
+            if s.interconnect:
+                sides.setdefault(s.interconnect, []).append((v.alias, s))
+    types: list[object] = [f.type for f in spec.functions]
+    start, goal = spec.ends[0].sap.split("."), spec.ends[1].sap.split(".")
+
+    def go(alias: str, entry: str, done: int, walk: Walk, seen: set[tuple[str, str, int]]) -> Iterator[Walk]:
+        if (alias, entry, done) in seen:
+            return
+        for stage in _inside(views[alias], entry, types, done):
+            k = done + len(stage.places)
+            longer = Walk([*walk.stages, stage], walk.crossings)
+            if not feasible(longer, spec):  # what is too much already never becomes less
+                continue
+            if [alias, stage.exit] == goal:
+                if k == len(types):
+                    yield longer
+                continue
+            out = views[alias].note.sap(stage.exit)
+            assert out is not None
+            if out.interconnect:
+                for other, s in sides[out.interconnect]:
+                    if (other, s.id) != (alias, stage.exit):
+                        longer = Walk(longer.stages, [*walk.crossings, out.interconnect])
+                        yield from go(other, s.id, k, longer, seen | {(alias, entry, done)})
+
+    yield from go(start[0], start[1], 0, Walk(), set())
+
+
+def cost(walk: Walk, spec: ServiceSpec) -> tuple[Decimal, int]:
+    total, delay, k = Decimal(0), 0, 0
+    for stage in walk.stages:
+        for *_, p, _k in stage.ways:
+            total, delay = total + p.price.over(spec.term_hours), delay + p.delay_us
+        for place in stage.places:
+            f = next(f for f in stage.view.note.functions if f.place == place and f.type == spec.functions[k].type)
+            total, delay, k = total + f.flavours[0].price.over(spec.term_hours), delay + f.delay_us, k + 1
+    return total, delay
+
+
+def key(walk: Walk) -> tuple[object, ...]:
+    """What makes two plans the same: where they go and what they place."""
+    return tuple((s.view.alias, s.entry, s.exit, tuple(s.places)) for s in walk.stages)
+
+
+def feasible(walk: Walk, spec: ServiceSpec) -> bool:
+    need = _lans_per_stretch(spec)
+    bps = spec.bandwidth_bps
+    sap_use: Counter[tuple[str, str]] = Counter()
+    way_use: Counter[tuple[str, str, int]] = Counter()
+    label_use: Counter[str] = Counter()
+    units: dict[tuple[str, str], list[int]] = {}
+    k, stretch_at = 0, []
+    for stage in walk.stages:
+        v = stage.view
+        for s in (stage.entry, stage.exit):
+            offer = v.note.sap(s)
+            assert offer is not None
+            if offer.mtu < spec.min_mtu:
+                return False
+            sap_use[v.alias, s] += bps
+        for name, number, p, at in stage.ways:
+            if p.mtu < spec.min_mtu or (need[at] and not p.lan):
+                return False
+            way_use[v.alias, name, number] += bps
+            if way_use[v.alias, name, number] > p.bandwidth_bps:
+                return False
+        for place in stage.places:
+            capacity = next(c for c in v.note.capacities if c.place == place)
+            if f"f{k}" in _members(spec) and not capacity.lan:
+                return False
+            f = next(f for f in v.note.functions if f.place == place and f.type == spec.functions[k].type)
+            units.setdefault((v.alias, place), []).append(f.flavours[0].units)
+            if sum(units[v.alias, place]) > capacity.bins[0].size:  # one bin each in these notes
+                return False
+            k += 1
+        stretch_at.append(k)
+    for id, k in zip(walk.crossings, stretch_at, strict=False):
+        label_use[id] += 1 + need[k]
+    sizes = {s.interconnect: s.labels for st in walk.stages for s in st.view.note.saps if s.interconnect}
+    if any(n > len(sizes[id]) for id, n in label_use.items()):
+        return False
+    for stage in walk.stages:
+        for side in stage.view.note.saps:
+            if sap_use[stage.view.alias, side.id] > side.bandwidth_bps:
+                return False
+    return _labels_continue(walk, stretch_at, need)
+
+
+def _labels_continue(walk: Walk, stretch_at: list[int], need: list[int]) -> bool:
+    """Along segments that do not swap, the sets of all SAPs have enough in common."""
+    first = walk.stages[0]
+    common: LabelSet | None = _free(first, first.entry)
+    for i, stage in enumerate(walk.stages):
+        if stage.places or all(p.swaps_labels for *_, p, _k in stage.ways):
+            common = None
+        here = _free(stage, stage.exit)
+        common = here if common is None else common & here
+        if len(common) < 1 + need[stretch_at[i]]:
+            return False
+    return True
+
+
+def _free(stage: Stage, id: str) -> LabelSet:
+    offer = stage.view.note.sap(id)
+    assert offer is not None
+    return offer.labels
+
+
+def _members(spec: ServiceSpec) -> set[str]:
+    return {p.partition(":")[0] for link in spec.links if link.kind is LinkKind.LAN for p in link.points}
+
+
+def _lans_per_stretch(spec: ServiceSpec) -> list[int]:
+    """LANs here join functions only: each runs between its first and last member."""
+    need = [0] * (len(spec.functions) + 1)
+    for link in spec.links:
+        if link.kind is LinkKind.LAN:
+            at = sorted(int(p.partition(":")[0][1:]) for p in link.points)
+            for a, b in pairwise(at):
+                for stretch in range(a + 1, b + 1):
+                    need[stretch] += 1
+    return need
