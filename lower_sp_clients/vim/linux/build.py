@@ -12,6 +12,7 @@ Rules enforced here
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -39,6 +40,9 @@ from lower_sp_clients.vim.soundness import label_in_use
 
 KERNEL_ERRORS = (NetlinkError, OSError)
 """What the kernel and its namespaces raise."""
+
+CLEANING_SECONDS = 0.5
+"""How long a VNI may still be in use by a namespace that somebody deleted by hand: the kernel cleans up later."""
 
 
 def build(domain: str, plan: SegmentPlan, nft: Nft) -> None:
@@ -182,12 +186,23 @@ def _add_tunnels(ip: Any, tunnels: Iterable[Tunnel]) -> None:
         if border.device is not None:
             options["vxlan_link"] = index_of(ip, border.device)
         target = str(namespaces.DIRECTORY / tunnel.end.namespace)
-        try:
-            ip.link("add", ifname=tunnel.end.device, kind="vxlan", mtu=tunnel.mtu, net_ns_fd=target, **options)
-        except NetlinkError as error:
-            if error.code == errno.EEXIST:
-                raise label_in_use(tunnel.attachment) from error
-            raise
+        request = {"ifname": tunnel.end.device, "kind": "vxlan", "mtu": tunnel.mtu, "net_ns_fd": target, **options}
+        deadline = time.monotonic() + CLEANING_SECONDS
+        while not _added(ip, request):
+            if time.monotonic() > deadline:
+                raise label_in_use(tunnel.attachment)
+            time.sleep(0.02)
+
+
+def _added(ip: Any, request: dict[str, Any]) -> bool:
+    """Create a device; False when the kernel says that it exists."""
+    try:
+        ip.link("add", **request)
+    except NetlinkError as error:
+        if error.code == errno.EEXIST:
+            return False
+        raise
+    return True
 
 
 def index_of(ip: Any, device: str) -> int:

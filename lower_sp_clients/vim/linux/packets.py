@@ -73,7 +73,10 @@ def ping(
     attempts: int = 3,
     wait: float = 0.4,
 ) -> Echo:
-    """ICMP echo of `size` bytes; at most `attempts` × `wait` seconds. Raises NamespaceMissing, and ValueError for `size`."""
+    """ICMP echo of `size` bytes, at most `attempts` × `wait` seconds.
+
+    Raises NamespaceMissing, and ValueError for a size that no echo can have.
+    """
     to = ip_address(target)
     if not LEAST_ECHO[to.version] <= size <= 65_535:
         raise ValueError(f"an echo to {to} of {size} bytes is not within {LEAST_ECHO[to.version]}-65535")

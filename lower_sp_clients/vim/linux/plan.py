@@ -2,8 +2,8 @@
 
 Rules enforced here
 - Two members, both ports: a veth pair between the functions. A port and a VXLAN attachment: the VXLAN device *is* the
-  port. A port and an ETHERNET attachment: a veth from the port to a bridge beside the access device. All else (LAN, transit):
-  a namespace with one bridge.
+  port. A port and an ETHERNET attachment: a veth from the port to a bridge beside the access device.
+  All else (LAN, transit): a namespace with one bridge.
 - Each ingress port has a table: the function's routes for it, the connected prefixes of all data ports, and then
   `unreachable`, so a packet never falls through to another path's routes. A management port's table is
   `unreachable` alone.

@@ -3,8 +3,8 @@
 Rules enforced here
 - Only names and tags decide what belongs to a segment; nothing is remembered between calls.
 - A segment is complete when exactly its planned namespaces exist and each bears the mark that was written after the
-  last step. The mark holds the plan's digest and a fingerprint of devices, addresses, routes, rules, shapers and nftables as
-  they were then, so a part that somebody took away or added is noticed.
+  last step. The mark holds the plan's digest and a fingerprint of devices, addresses, routes, rules, shapers and
+  nftables as they were then, so a part that somebody took away or added is noticed.
 - Whatever the kernel does by itself (link-local addresses, local and cached routes) is in no fingerprint.
 """
 
