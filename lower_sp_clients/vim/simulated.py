@@ -92,7 +92,9 @@ class SimulatedDriver:
         for segment, blueprint in sorted(self._domain.built.items()):
             found += [Item(segment=segment, kind="network", name=network.id) for network in blueprint.networks]
             found += [Item(segment=segment, kind="function", name=function.id) for function in blueprint.functions]
-            found += [Item(segment=segment, kind="attachment", name=f"{a.sap}:{a.label}") for a in blueprint.attachments]
+            found += [
+                Item(segment=segment, kind="attachment", name=f"{a.sap}:{a.label}") for a in blueprint.attachments
+            ]
         return tuple(found)
 
     async def measure(self, segment: str) -> Measurement:

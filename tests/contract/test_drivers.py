@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from ipaddress import IPv4Address, ip_address, ip_network
+from ipaddress import IPv4Address, ip_address, ip_interface, ip_network
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from lower_sp_clients.vim.driver import (
     DriverError,
     Function,
     Network,
+    Port,
     ProbePath,
     Route,
 )
@@ -198,25 +199,118 @@ async def test_different_labels_do_not_join(bench: Bench) -> None:
 
 async def test_a_firewall_decides_which_echo_passes_and_counts_it(bench: Bench) -> None:
     await bench.customer("left", ["10.1.0.9/24"], [(ip_network("10.0.0.0/8"), IPv4Address("10.1.0.1"))])
-    open_one = attach(pair("s1"), "outer")
-    await bench.left.apply(open_one)
-    assert await reaches(bench.left, "s1", "fwd", "west", "10.1.0.9") is False  # fwd has no route of its own from west
-    passing = with_way_back(open_one)
-    await bench.left.apply(passing)
+    await bench.left.apply(at_customer(pair("s1")))
     assert await reaches(bench.left, "s1", "fwd", "west", "10.1.0.9")
-    assert (await bench.left.measure("s1")).values["fw.accepted"] >= 2
-    await bench.left.apply(with_way_back(attach(pair("s1", firewall={"deny": [{"protocol": "icmp"}]}), "outer")))
+    assert (await bench.left.measure("s1")).values["fw.accepted"] == 2
+    await bench.left.apply(at_customer(pair("s1", firewall={"deny": [{"protocol": "icmp"}]})))
     assert not await reaches(bench.left, "s1", "fwd", "west", "10.1.0.9")
     assert (await bench.left.measure("s1")).values["fw.dropped"] >= 1
+    await bench.left.apply(at_customer(pair("s1", firewall={"policy": "drop", "allow": [{"protocol": "icmp"}]})))
+    assert await reaches(bench.left, "s1", "fwd", "west", "10.1.0.9")
+    await bench.left.apply(at_customer(pair("s1", firewall={"policy": "drop", "allow": [{"protocol": "tcp"}]})))
+    assert not await reaches(bench.left, "s1", "fwd", "west", "10.1.0.9")
 
 
-def attach(blueprint: Blueprint, network: str) -> Blueprint:
-    return replace(blueprint, attachments=(Attachment(network=network, sap="uni", label=0),))
+def at_customer(blueprint: Blueprint) -> Blueprint:
+    return replace(blueprint, attachments=(Attachment(network="outer", sap="uni", label=0),))
 
 
-def with_way_back(blueprint: Blueprint) -> Blueprint:
-    """`fw` forwards what comes from the inner network to the customer, whose prefix is connected there."""
-    return blueprint
+async def test_a_transit_joins_two_labels_and_holds_no_address(bench: Bench) -> None:
+    await bench.right.apply(attached("s1", 77, host=2))
+    await bench.right.apply(attached("s2", 88, sap="alt", host=3))
+    assert not await reaches(bench.right, "s1", "edge", "west", "10.9.0.3")
+    await bench.left.apply(
+        Blueprint(
+            segment="transit",
+            networks=(Network(id="through", mtu=1450),),
+            attachments=(
+                Attachment(network="through", sap="nni", label=77),
+                Attachment(network="through", sap="alt", label=88),
+            ),
+        )
+    )
+    assert await reaches(bench.right, "s1", "edge", "west", "10.9.0.3", 1450)
+    assert await reaches(bench.right, "s1", "edge", "west", "fd09::3", 1450)
+    assert (await bench.left.measure("transit")).ports == ()
+    await bench.left.remove("transit")
+    assert not await reaches(bench.right, "s1", "edge", "west", "10.9.0.3")
+
+
+async def test_a_lan_joins_all_its_members_in_both_domains(bench: Bench) -> None:
+    members = tuple(single(f"m{i}", "joint", f"10.9.0.{i}/24") for i in (5, 6, 7))
+    lan = Blueprint(
+        segment="lan",
+        networks=(Network(id="joint", mtu=1400, lan=True),),
+        functions=members,
+        attachments=(Attachment(network="joint", sap="nni", label=77),),
+    )
+    with pytest.raises(DriverError, match="is no LAN and has 4 members"):
+        await bench.left.apply(replace(lan, networks=(Network(id="joint", mtu=1400),)))
+    await bench.left.apply(lan)
+    await bench.right.apply(attached("s1", 77, host=2, mtu=1400))
+    for target in ("10.9.0.6", "10.9.0.7", "10.9.0.2"):
+        assert await reaches(bench.left, "lan", "m5", "only", target, 1400)
+    assert not await reaches(bench.left, "lan", "m5", "only", "10.9.0.8")
+
+
+def single(id: str, network: str, addresses: str, routes: tuple[tuple[str, str], ...] = ()) -> Function:
+    """An end point: one port `only`, routes as (destination, next hop)."""
+    port = Port(name="only", network=network, interfaces=tuple(ip_interface(a) for a in addresses.split()))
+    ways = tuple(route("only", destination, "only", hop) for destination, hop in routes)
+    return Function(id=id, implementation="forwarder", ports=(port,), routes=ways)
+
+
+def crossroads() -> Blueprint:
+    """`mid` between four end points: `west` may go to `east` and 10.6.0.0/24 behind it, `south` has no such route."""
+    mid = two_port(
+        "mid",
+        "forwarder",
+        ("w", "10.1.0.1/24 fd01::1/64"),
+        ("e", "10.2.0.1/24 fd02::1/64"),
+        [route("west", "10.6.0.0/24", "east", "10.2.0.2")],
+        extra=(
+            Port(name="south", network="s", interfaces=(ip_interface("10.4.0.1/24"),)),
+            Port(
+                name="mgmt",
+                network="m",
+                interfaces=(ip_interface("10.5.0.1/24"), ip_interface("fd05::1/64")),
+                management=True,
+            ),
+        ),
+    )
+    everything = ("10.0.0.0/8", "fd00::/8")
+    ends = {
+        "w": ("10.1.0.2/24 fd01::2/64", ("10.1.0.1", "fd01::1")),
+        "e": ("10.2.0.2/24 10.6.0.1/24 fd02::2/64", ("10.2.0.1", "fd02::1")),
+        "s": ("10.4.0.2/24", ("10.4.0.1",)),
+        "m": ("10.5.0.2/24 fd05::2/64", ("10.5.0.1", "fd05::1")),
+    }
+    functions = tuple(
+        single(f"at-{network}", network, addresses, tuple(zip(everything, hops, strict=False)))
+        for network, (addresses, hops) in ends.items()
+    )
+    networks = tuple(Network(id=network, mtu=1500) for network in ends)
+    return Blueprint(segment="x", networks=networks, functions=(mid, *functions))
+
+
+async def test_a_packet_follows_the_table_of_its_ingress_port(bench: Bench) -> None:
+    await bench.left.apply(crossroads())
+    assert await reaches(bench.left, "x", "at-w", "only", "10.2.0.2")
+    assert await reaches(bench.left, "x", "at-w", "only", "10.6.0.1")
+    assert await reaches(bench.left, "x", "at-s", "only", "10.2.0.2")
+    assert not await reaches(bench.left, "x", "at-s", "only", "10.6.0.1")
+
+
+@pytest.mark.parametrize(
+    ("near", "east", "manager"), [("10.5.0.1", "10.2.0.2", "10.5.0.2"), ("fd05::1", "fd02::2", "fd05::2")]
+)
+async def test_a_management_port_answers_and_does_not_forward(bench: Bench, near: str, east: str, manager: str) -> None:
+    await bench.left.apply(crossroads())
+    assert await reaches(bench.left, "x", "at-m", "only", near)
+    assert await reaches(bench.left, "x", "mid", "mgmt", manager)
+    assert await reaches(bench.left, "x", "at-w", "only", east)
+    assert not await reaches(bench.left, "x", "at-m", "only", east)
+    assert not await reaches(bench.left, "x", "at-w", "only", manager)
 
 
 async def test_every_port_counts_what_enters_and_leaves(bench: Bench) -> None:
@@ -265,9 +359,13 @@ UNSOUND = {
     "unknown implementation 'toaster'": _with_function(replace(FW, implementation="toaster", parameters={})),
     "'polcy'": _with_function(replace(FW, parameters={"polcy": "drop"})),
     "address 10.2.0.1 is on both fw:east and fwd:west": pair("s1", last=1),
-    "network 'outer' is there twice": replace(pair("s1"), networks=(*pair("s1").networks, Network(id="outer", mtu=1500))),
+    "network 'outer' is there twice": replace(
+        pair("s1"), networks=(*pair("s1").networks, Network(id="outer", mtu=1500))
+    ),
     "unknown network 'inner'": replace(pair("s1"), networks=(Network(id="outer", mtu=1500),)),
-    "'north', which is no data port": _with_function(replace(FW, routes=(route("north", "10.3.0.0/24", "east", "10.2.0.2"),))),
+    "'north', which is no data port": _with_function(
+        replace(FW, routes=(route("north", "10.3.0.0/24", "east", "10.2.0.2"),))
+    ),
     "next hop 10.7.0.1": _with_function(replace(FW, routes=(route("west", "10.3.0.0/24", "east", "10.7.0.1"),))),
     "segment 'a.b'": pair("a.b"),
 }

@@ -3,7 +3,7 @@
     client -- uni [left] nni ==== nni [right] uni -- server
                          alt ==== alt
 
-`uni` is ETHERNET, `nni` and `alt` are VXLAN over an underlay of MTU 1500, so a service may send 1450 bytes through them.
+`uni` is ETHERNET, `nni` and `alt` are VXLAN over an underlay of MTU 1500: a service may send 1450 bytes through them.
 """
 
 from __future__ import annotations

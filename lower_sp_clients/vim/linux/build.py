@@ -30,7 +30,6 @@ from lower_sp_clients.vim.linux.plan import (
     AccessBridge,
     BridgeSpace,
     DeviceEnd,
-    FunctionSpace,
     SegmentPlan,
     Tunnel,
     Wire,

@@ -35,7 +35,9 @@ def configure_ports(ip: Any, space: FunctionSpace) -> None:
             write_sysctl(key, value)
         index = _index(ip, port.device)
         alias = port_alias(port.index, port.name, management=port.management)
-        ip.link("set", index=index, ifalias=alias, state="up")
+        known = {} if port.hardware_address is None else {"address": port.hardware_address}
+        ip.link("set", index=index, ifalias=alias, **known)
+        ip.link("set", index=index, state="up")
 
 
 def configure_function(ip: Any, space: FunctionSpace, nft: Nft) -> None:

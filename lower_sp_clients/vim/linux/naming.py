@@ -92,5 +92,11 @@ class PortAlias:
         return cls(int(index), port, use == "management")
 
 
+def hardware_address(key: str) -> str:
+    """A locally administered unicast address (IEEE 802-2014, 8.2) that is the same for the same key."""
+    octets = bytes.fromhex(_hash(key, 12))
+    return ":".join(f"{octet:02x}" for octet in (octets[0] & 0xFC | 0x02, *octets[1:]))
+
+
 def _hash(text: str, digits: int) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()[:digits]

@@ -160,7 +160,7 @@ def _mark(plan: SegmentPlan, space: FunctionSpace | BridgeSpace, nft: Nft) -> st
 
 def _links(ip: Any) -> list[tuple[object, ...]]:
     return [
-        (link["index"], link.get("ifname"), link.get("mtu"), link["flags"] & 1, link.get("master"))
+        (link["index"], link.get("ifname"), link.get("mtu"), link.get("address"), link["flags"] & 1, link.get("master"))
         for link in ip.get_links()
     ]
 
