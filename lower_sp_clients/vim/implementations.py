@@ -30,9 +30,11 @@ METERED = ("tcp", "udp", "icmp", "other")
 """What a meter tells apart."""
 
 LEAST_RATE_BPS = 8_000
-MOST_RATE_BPS = 100_000_000_000_000
+MOST_RATE_BPS = 32_000_000_000
 LEAST_BURST_BYTES = 1_600
 MOST_BURST_BYTES = 1 << 31
+MOST_BURST_SECONDS = 60
+"""Bounds of what a token bucket in the Linux kernel can count (32 bits of bytes per second, and of ticks)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,10 @@ def shaper_rate(parameters: Mapping[str, Any]) -> ShaperRate:
     burst = parameters.get("burst_bytes")
     if burst is not None:
         burst = _whole("shaper parameter 'burst_bytes'", burst, LEAST_BURST_BYTES, MOST_BURST_BYTES)
+        if burst * 8 > rate * MOST_BURST_SECONDS:
+            raise ValueError(
+                f"shaper parameter 'burst_bytes': {burst} last longer than {MOST_BURST_SECONDS} s at {rate} bit/s"
+            )
     return ShaperRate.of(rate, burst)
 
 

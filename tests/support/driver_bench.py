@@ -216,18 +216,23 @@ def _children() -> list[str]:
 
 
 def linux_or_skip(token: str) -> LinuxBench:
-    """A Linux bench where everything is on offer; without the rights the test is skipped, or fails if CI demands it."""
+    """A Linux bench where everything is on offer."""
+    require_packets()
+    return LinuxBench(token)
+
+
+def require_packets() -> None:
+    """Skip the test where namespaces are not permitted or something is missing; fail it if CI demands packets."""
     try:
-        offer = (probe := LinuxDriver(token, [])).offer
-        probe.close()
-        reason = "; ".join(offer.missing)
+        driver = LinuxDriver("require-packets", [])
+        driver.close()
+        reason = "; ".join(driver.offer.missing)
     except DriverError as error:
         reason = str(error)
     if reason:
         if os.environ.get("SPBROKER_REQUIRE_PACKETS") == "1":
             pytest.fail(f"packets are required and cannot be sent: {reason}")
         pytest.skip(reason)
-    return LinuxBench(token)
 
 
 def two_port(

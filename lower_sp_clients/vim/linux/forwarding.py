@@ -22,6 +22,8 @@ from lower_sp_clients.vim.linux.plan import FunctionSpace, PlannedPort
 from lower_sp_clients.vim.linux.ruleset import Nft, ruleset
 
 MAIN_TABLE = 254
+ETHERNET_HEADER = 18
+"""Bytes, with one VLAN tag."""
 _IFA_F_NODAD = 0x02
 _FAMILIES = (AF_INET, AF_INET6)
 
@@ -143,8 +145,9 @@ def _add_route(ip: Any, route: Route, indices: dict[str, int], table: int) -> No
 
 def _shape(ip: Any, index: int, rate: ShaperRate) -> None:
     bytes_per_second = max(rate.rate_bps // 8, 1)
+    burst = max(rate.burst_bytes, ip.get_links(index)[0].get("mtu") + ETHERNET_HEADER)  # a larger frame never gets out
     # a queue of 50 ms beyond the burst: long enough for a TCP sender to see delay before loss
-    ip.tc("add", "tbf", index, root=True, rate=bytes_per_second, burst=rate.burst_bytes, latency="50ms")
+    ip.tc("add", "tbf", index, root=True, rate=bytes_per_second, burst=burst, latency="50ms")
 
 
 def _family(prefix: IPv4Network | IPv6Network) -> int:

@@ -7,8 +7,8 @@ Rules enforced here
 - Each ingress port has a table: the function's routes for it, the connected prefixes of all data ports, and then
   `unreachable`, so a packet never falls through to another path's routes. A management port's table is
   `unreachable` alone.
-- A port's hardware address follows from its addresses, as VRRP's does (RFC 9568, 7.3): a function that is rebuilt, here or
-  in another domain, is reached at once. Two ports of one broadcast domain share no address, so they share none here.
+- A port's hardware address follows from its addresses, as VRRP's does (RFC 9568, 7.3): a function that is rebuilt, here
+  or in another domain, is reached at once. Two ports of one broadcast domain share no address, so they share none here.
 - Packets that the function originates (ICMP errors, probes) use the main table, which holds the same routes. Where two
   ingress ports send one destination different ways, the first in the blueprint wins there.
 """
