@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 import uuid
@@ -150,6 +151,16 @@ async def test_a_namespace_whose_creation_was_interrupted_is_found_and_repaired(
     path.touch(exist_ok=False)
     await bench.left.remove("s1")
     assert await bench.left.inventory() == ()
+
+
+async def test_a_cancelled_apply_is_over_before_the_next_change_begins(bench: LinuxBench) -> None:
+    applying = asyncio.ensure_future(bench.left.apply(guarded(sap="nni", label=5)))
+    await asyncio.wait({applying}, timeout=0)
+    applying.cancel()
+    await bench.left.remove("s1")
+    assert await bench.left.inventory() == ()
+    await bench.left.apply(guarded(sap="nni", label=5))
+    assert {item.segment for item in await bench.left.inventory()} == {"s1"}
 
 
 async def test_a_vni_that_somebody_else_uses_in_the_border_is_in_use(bench: LinuxBench) -> None:

@@ -6,7 +6,7 @@ Rules enforced here
   VXLAN device keeps the namespace of the request as its underlay: that is the border namespace.)
 - All devices are up before the first address and route; each namespace is marked complete at the very end.
 - Removal deletes the devices explicitly: a namespace alone is cleaned up some time later, and until then a label would
-  still be in use.
+  still be in use. They bear one group number, so that each namespace's go in one request, eight times as fast.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ from lower_sp_clients.vim.soundness import label_in_use
 KERNEL_ERRORS = (NetlinkError, OSError)
 """What the kernel and its namespaces raise."""
 
+DEVICE_GROUP = 0x5350
+"""The group number (`ip link show group`) of every device made here. Groups are per namespace."""
+
 CLEANING_SECONDS = 0.5
 """How long a VNI may still be in use by a namespace that somebody deleted by hand: the kernel cleans up later."""
 
@@ -70,11 +73,12 @@ def build(domain: str, plan: SegmentPlan, nft: Nft) -> None:
 
 
 def remove_devices(namespace: str) -> None:
-    """Delete every device of a service's namespace but `lo`. Success when there is no such namespace."""
+    """Delete every device of a service's or a lab's namespace but `lo`. Success when there is no such namespace."""
 
     def delete(ip: Any) -> None:
+        _delete(ip, group=DEVICE_GROUP)
         for link in ip.get_links():
-            if link.get("ifname") != "lo":
+            if link.get("ifname") != "lo":  # somebody else put it there
                 delete_device(ip, link["index"])
 
     with suppress(namespaces.NamespaceMissing):
@@ -88,8 +92,12 @@ def add_wire(a: DeviceEnd, b: DeviceEnd, mtu: int) -> None:
 
 def delete_device(ip: Any, index: int) -> None:
     """Delete a device; success when it is already gone (its veth peer was deleted)."""
+    _delete(ip, index=index)
+
+
+def _delete(ip: Any, **which: int) -> None:
     try:
-        ip.link("del", index=index)
+        ip.link("del", **which)
     except NetlinkError as error:
         # EOPNOTSUPP: a device that the kernel makes in every namespace (tunl0, sit0)
         if error.code not in (errno.ENODEV, errno.EOPNOTSUPP):
@@ -125,7 +133,9 @@ def _grouped(things: Iterable[Any], key: Callable[[Any], str]) -> Iterator[tuple
 
 def _add_bridge(ip: Any, bridge: BridgeSpace) -> None:
     bridge_sysctls("default")  # devices made later inherit it: a bridge domain speaks no IPv6 of its own
-    ip.link("add", ifname=BRIDGE, kind="bridge", mtu=bridge.mtu, br_mcast_snooping=0, br_stp_state=0)
+    ip.link(
+        "add", ifname=BRIDGE, kind="bridge", group=DEVICE_GROUP, mtu=bridge.mtu, br_mcast_snooping=0, br_stp_state=0
+    )
 
 
 def _join_bridge(ip: Any, bridge: BridgeSpace) -> None:
@@ -164,11 +174,11 @@ def _join_access(ip: Any, domain: str, segment: str, access: AccessBridge) -> No
 
 def _add_wires(ip: Any, wires: Iterable[Wire]) -> None:
     for wire in wires:
-        peer = {"ifname": wire.b.device, "mtu": wire.mtu}
+        peer: dict[str, Any] = {"ifname": wire.b.device, "mtu": wire.mtu, "group": DEVICE_GROUP}
         if wire.b.namespace != wire.a.namespace:
             peer["net_ns_fd"] = str(namespaces.DIRECTORY / wire.b.namespace)
         with _told(f"veth of {wire.a.namespace}:{wire.a.device} to {wire.b.namespace}:{wire.b.device}"):
-            ip.link("add", ifname=wire.a.device, kind="veth", mtu=wire.mtu, peer=peer)
+            ip.link("add", ifname=wire.a.device, kind="veth", group=DEVICE_GROUP, mtu=wire.mtu, peer=peer)
 
 
 def _add_tunnels(ip: Any, tunnels: Iterable[Tunnel]) -> None:
@@ -176,12 +186,15 @@ def _add_tunnels(ip: Any, tunnels: Iterable[Tunnel]) -> None:
         border = tunnel.border
         six = "6" if border.local.version == 6 else ""
         options = {
+            "group": DEVICE_GROUP,
             "vxlan_id": tunnel.attachment.label,
             "vxlan_port": border.port,
             "vxlan_learning": 0,
             f"vxlan_local{six}": str(border.local),
             f"vxlan_group{six}": str(border.remote),
         }
+        if not six:
+            options["vxlan_df"] = 1  # what the underlay does not carry is told to the sender, never fragmented
         if border.device is not None:
             options["vxlan_link"] = index_of(ip, border.device)
         target = str(namespaces.DIRECTORY / tunnel.end.namespace)
