@@ -5,7 +5,8 @@ Rules enforced here (each error names the culprit)
 - A network that is no LAN joins at most two members; an address is used once on a network.
 - A label is used once per SAP; ETHERNET SAPs carry untagged frames only, VXLAN SAPs a VNI of 1-16777215.
 - A network's MTU fits through the SAPs that it is attached to, and IPv6 needs 1280 bytes (RFC 8200, 5).
-- A route goes between data ports of its function, and its next hop is on a prefix of its egress port.
+- A route goes between data ports of its function, and its next hop is on a prefix of its egress port;
+  there is one way from an ingress port to a destination.
 - An implementation is one that the driver offers, with parameters that it understands.
 """
 
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from address_planner.labels import LABEL_MAX, UNTAGGED
-from lower_sp_clients.vim.driver import Attachment, Blueprint, DriverError, Function, Network, SapPort
+from lower_sp_clients.vim.driver import Attachment, Blueprint, DriverError, Function, Network, Route, SapPort
 
 IPV6_LEAST_MTU = 1280
 ETHERNET = "ETHERNET"
@@ -85,6 +86,7 @@ def _check_function(
         if mtu < IPV6_LEAST_MTU and any(i.version == 6 for i in port.interfaces):
             raise DriverError(f"{where}: port {port.name!r} has IPv6 on a network of MTU {mtu}, less than 1280")
     data = {port.name: port for port in function.ports if not port.management}
+    ways: dict[tuple[str, object], Route] = {}
     for route in function.routes:
         for end in (route.ingress, route.egress):
             if end not in data:
@@ -93,6 +95,8 @@ def _check_function(
             raise DriverError(
                 f"{where}: route to {route.destination} has a next hop {route.next_hop} of another version"
             )
+        if ways.setdefault((route.ingress, route.destination), route) != route:
+            raise DriverError(f"{where}: two ways from {route.ingress!r} to {route.destination}")
         if not any(route.next_hop in interface.network for interface in data[route.egress].interfaces):
             raise DriverError(
                 f"{where}: next hop {route.next_hop} of the route to {route.destination} "

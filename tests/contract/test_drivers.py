@@ -367,6 +367,9 @@ UNSOUND = {
         replace(FW, routes=(route("north", "10.3.0.0/24", "east", "10.2.0.2"),))
     ),
     "next hop 10.7.0.1": _with_function(replace(FW, routes=(route("west", "10.3.0.0/24", "east", "10.7.0.1"),))),
+    "two ways from 'west' to 10.3.0.0/24": _with_function(
+        replace(FW, routes=tuple(route("west", "10.3.0.0/24", "east", hop) for hop in ("10.2.0.2", "10.2.0.3")))
+    ),
     "segment 'a.b'": pair("a.b"),
 }
 
