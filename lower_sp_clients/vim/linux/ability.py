@@ -1,0 +1,95 @@
+"""What this machine lets the driver do, tried in a namespace that vanishes: nothing else is announced.
+
+Rules enforced here
+- A facility is tried, not looked up: a kernel module that is missing or a right that is not granted shows the same way.
+- What every service needs (namespaces, veth, bridges) is an error; the rest is left out of the offer, with the reason
+  and the remedy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from lower_sp_clients.vim.driver import DriverError, DriverOffer
+from lower_sp_clients.vim.implementations import FIREWALL, FORWARDER, METER, SHAPER
+from lower_sp_clients.vim.linux import namespaces
+from lower_sp_clients.vim.linux.naming import BRIDGE
+from lower_sp_clients.vim.linux.ruleset import Nft
+from lower_sp_clients.vim.soundness import ETHERNET, VXLAN
+
+RIGHTS = (
+    "run as root or with CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN (or inside `unshare -Urnm` with a tmpfs on /run)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    vxlan: str | None
+    tbf: str | None
+    nftables: str | None
+
+
+def detect(nft: Nft) -> DriverOffer:
+    """The offer. Raises DriverError when no service could be built at all."""
+    try:
+        tried = namespaces.run_in_new(lambda: _try_all(nft))
+        namespaces.DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except PermissionError as error:
+        raise DriverError(f"network namespaces are not permitted: {RIGHTS}") from error
+    except NetlinkError as error:
+        raise DriverError(f"this kernel makes no veth or bridge: {error}") from error
+    except OSError as error:
+        raise DriverError(f"network namespaces cannot be used: {error}") from error
+    missing = []
+    implementations, encapsulations = {FORWARDER}, {ETHERNET}
+    if tried.nftables is None:
+        implementations |= {FIREWALL, METER}
+    else:
+        missing.append(f"firewall, meter: {tried.nftables}")
+    if tried.tbf is None:
+        implementations.add(SHAPER)
+    else:
+        missing.append(f"shaper: {tried.tbf}; load the kernel module sch_tbf")
+    if tried.vxlan is None:
+        encapsulations.add(VXLAN)
+    else:
+        missing.append(f"VXLAN: {tried.vxlan}; load the kernel module vxlan")
+    return DriverOffer(
+        implementations=frozenset(implementations),
+        encapsulations=frozenset(encapsulations),
+        lan=True,
+        probes=True,
+        missing=tuple(missing),
+    )
+
+
+def _try_all(nft: Nft) -> _Tried:
+    with IPRoute() as ip:
+        ip.link("add", ifname=BRIDGE, kind="bridge")
+        ip.link("add", ifname="a", kind="veth", peer={"ifname": "b"})
+        index = ip.link_lookup(ifname="a")[0]
+        vxlan = _refusal(ip.link, "add", ifname="v", kind="vxlan", vxlan_id=1, vxlan_port=4789)
+        tbf = _refusal(ip.tc, "add", "tbf", index, root=True, rate=125_000, burst=15_140, latency="50ms")
+    return _Tried(vxlan=vxlan, tbf=tbf, nftables=_nftables(nft))
+
+
+def _refusal(call: Any, *arguments: Any, **options: Any) -> str | None:
+    try:
+        call(*arguments, **options)
+    except NetlinkError as error:
+        return str(error.args[-1])
+    return None
+
+
+def _nftables(nft: Nft) -> str | None:
+    if not nft.installed:
+        return "the nft binary is missing: apt-get install nftables"
+    try:
+        nft.load("table inet spb {\n  counter c {\n  }\n  chain f {\n ct state new counter name c accept\n  }\n}\n")
+    except DriverError as error:
+        return str(error)
+    return None

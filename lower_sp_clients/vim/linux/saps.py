@@ -1,0 +1,89 @@
+"""The settings of a SAP in a Linux domain: where its devices are, and where its tunnel ends.
+
+Rules enforced here
+- Settings are read once, when the driver is made; a missing, unknown or malformed one is an error that names both.
+- VXLAN: `namespace`, `local`, `remote` (addresses of one version), `port` (default 4789, RFC 7348, 5), `device` (the
+  underlay's device, optional). One border namespace per interconnect: a namespace refuses a second device of the
+  same VNI and port, so two interconnects that share one could not use the same label.
+- ETHERNET: `namespace` and `device`, the access device. It stays where it is: it joins a bridge beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from lower_sp_clients.vim.driver import SapPort
+from lower_sp_clients.vim.soundness import ETHERNET, VXLAN
+
+VXLAN_PORT = 4789
+ENCAPSULATIONS = frozenset({ETHERNET, VXLAN})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VxlanBorder:
+    sap: str
+    namespace: str
+    local: IPv4Address | IPv6Address
+    remote: IPv4Address | IPv6Address
+    port: int = VXLAN_PORT
+    device: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EthernetBorder:
+    sap: str
+    namespace: str
+    device: str
+
+
+Border = VxlanBorder | EthernetBorder
+
+
+def border_of(sap: SapPort) -> Border:
+    """Read the settings. Raises ValueError naming the SAP and the setting."""
+    if sap.encapsulation == ETHERNET:
+        _only(sap, {"namespace", "device"})
+        return EthernetBorder(sap=sap.id, namespace=_required(sap, "namespace"), device=_required(sap, "device"))
+    if sap.encapsulation != VXLAN:
+        raise ValueError(f"SAP {sap.id!r}: encapsulation {sap.encapsulation!r} is neither ETHERNET nor VXLAN")
+    _only(sap, {"namespace", "local", "remote", "port", "device"})
+    local, remote = _address(sap, "local"), _address(sap, "remote")
+    if local.version != remote.version:
+        raise ValueError(f"SAP {sap.id!r}: 'local' {local} and 'remote' {remote} are of different versions")
+    port = sap.settings.get("port", str(VXLAN_PORT))
+    if not port.isdecimal() or not 1 <= int(port) <= 65535:
+        raise ValueError(f"SAP {sap.id!r}: setting 'port' {port!r} is no UDP port")
+    return VxlanBorder(
+        sap=sap.id,
+        namespace=_required(sap, "namespace"),
+        local=local,
+        remote=remote,
+        port=int(port),
+        device=sap.settings.get("device"),
+    )
+
+
+def borders_of(saps: Mapping[str, SapPort]) -> dict[str, Border]:
+    return {name: border_of(sap) for name, sap in saps.items()}
+
+
+def _only(sap: SapPort, known: set[str]) -> None:
+    for name in sap.settings:
+        if name not in known:
+            raise ValueError(f"SAP {sap.id!r}: {sap.encapsulation} has no setting {name!r}")
+
+
+def _required(sap: SapPort, name: str) -> str:
+    value = sap.settings.get(name)
+    if not value or "/" in value:
+        raise ValueError(f"SAP {sap.id!r}: setting {name!r} is missing or malformed")
+    return value
+
+
+def _address(sap: SapPort, name: str) -> IPv4Address | IPv6Address:
+    try:
+        return ip_address(_required(sap, name))
+    except ValueError as error:
+        raise ValueError(f"SAP {sap.id!r}: setting {name!r}: {error}") from error

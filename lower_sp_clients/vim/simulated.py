@@ -1,0 +1,135 @@
+"""A domain in memory behind the driver interface: no kernel, no clock, no sockets, and the same refusals.
+
+Rules enforced here
+- It refuses what real infrastructure would: unknown SAPs, labels that are in use, addresses that clash, implementations
+  and parameters that it does not know (see `soundness`).
+- A probe is answered by walking what is built (see `simulated_domain`), never by believing the blueprint.
+- A fault is injected, used up by the next call of that operation, and may leave an `apply` half done.
+
+Domains are joined SAP to SAP, so that chains through several of them can be proved; a customer is a domain of one
+function with one port.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from lower_sp_clients.vim import implementations
+from lower_sp_clients.vim.driver import (
+    Blueprint,
+    DriverError,
+    DriverOffer,
+    Item,
+    Measurement,
+    ProbePath,
+    ProbeResult,
+    SapPort,
+)
+from lower_sp_clients.vim.implementations import IMPLEMENTATIONS
+from lower_sp_clients.vim.simulated_domain import Domain, Lost, Station, echo
+from lower_sp_clients.vim.soundness import ETHERNET, VXLAN, check_blueprint, label_in_use
+
+Operation = Literal["apply", "remove", "inventory", "measure", "probe"]
+
+
+class SimulatedDriver:
+    """A domain with these SAPs. `offered` may be less than all implementations."""
+
+    def __init__(self, saps: Sequence[SapPort], *, offered: frozenset[str] = IMPLEMENTATIONS) -> None:
+        self._saps = {sap.id: sap for sap in saps}
+        self._offer = DriverOffer(
+            implementations=offered, encapsulations=frozenset({ETHERNET, VXLAN}), lan=True, probes=True
+        )
+        self._domain = Domain()
+        self._faults: defaultdict[str, deque[tuple[Exception, bool]]] = defaultdict(deque)
+
+    @property
+    def offer(self) -> DriverOffer:
+        return self._offer
+
+    def check_parameters(self, implementation: str, parameters: Mapping[str, Any]) -> None:
+        if implementation not in self._offer.implementations:
+            raise ValueError(f"no implementation {implementation!r} in this domain")
+        implementations.check_parameters(implementation, parameters)
+
+    def join(self, sap: str, other: SimulatedDriver, other_sap: str) -> None:
+        """Wire a SAP to one of another simulated domain. Raises DriverError for an unknown SAP."""
+        for driver, name in ((self, sap), (other, other_sap)):
+            if name not in driver._saps:
+                raise DriverError(f"unknown SAP {name!r}")
+        self._domain.join(sap, other._domain, other_sap)
+
+    def fail_next(self, operation: Operation, error: Exception, *, half_done: bool = False) -> None:
+        """The next call of `operation` raises `error`; an `apply` that is `half_done` has built part of it by then."""
+        self._faults[operation].append((error, half_done))
+
+    async def apply(self, blueprint: Blueprint) -> None:
+        fault = self._fault("apply")
+        if fault is not None and not fault[1]:
+            raise fault[0]
+        check_blueprint(blueprint, self._saps, self._offer.implementations, self.check_parameters)
+        for attachment in blueprint.attachments:
+            held = self._domain.holder(attachment.sap, attachment.label)
+            if held is not None and held[0] != blueprint.segment:
+                raise label_in_use(attachment)
+        if fault is not None:
+            half = len(blueprint.functions) // 2
+            self._domain.replace(replace(blueprint, functions=blueprint.functions[:half], attachments=()))
+            raise fault[0]
+        if self._domain.built.get(blueprint.segment) != blueprint:
+            self._domain.replace(blueprint)
+
+    async def remove(self, segment: str) -> None:
+        self._fail("remove")
+        self._domain.forget(segment)
+
+    async def inventory(self) -> tuple[Item, ...]:
+        self._fail("inventory")
+        found = []
+        for segment, blueprint in sorted(self._domain.built.items()):
+            found += [Item(segment=segment, kind="network", name=network.id) for network in blueprint.networks]
+            found += [Item(segment=segment, kind="function", name=function.id) for function in blueprint.functions]
+            found += [
+                Item(segment=segment, kind="attachment", name=f"{a.sap}:{a.label}") for a in blueprint.attachments
+            ]
+        return tuple(found)
+
+    async def measure(self, segment: str) -> Measurement:
+        self._fail("measure")
+        self._segment(segment)
+        return Measurement(
+            ports=self._domain.port_counters(segment),
+            values={name: float(count) for name, count in self._domain.values[segment].items()},
+        )
+
+    async def probe(self, path: ProbePath) -> ProbeResult:
+        self._fail("probe")
+        blueprint = self._segment(path.segment)
+        function = next((f for f in blueprint.functions if f.id == path.function), None)
+        if function is None:
+            raise DriverError(f"segment {path.segment!r} has no function {path.function!r}")
+        port = next((p for p in function.ports if p.name == path.port), None)
+        if port is None:
+            raise DriverError(f"function {path.function!r} of segment {path.segment!r} has no port {path.port!r}")
+        try:
+            echo(Station(self._domain, path.segment, function), port, path.target, path.size)
+        except Lost as lost:
+            return ProbeResult(ok=False, detail=str(lost))
+        return ProbeResult(ok=True)
+
+    def _segment(self, segment: str) -> Blueprint:
+        if segment not in self._domain.built:
+            raise DriverError(f"segment {segment!r} is not there")
+        return self._domain.built[segment]
+
+    def _fault(self, operation: Operation) -> tuple[Exception, bool] | None:
+        waiting = self._faults[operation]
+        return waiting.popleft() if waiting else None
+
+    def _fail(self, operation: Operation) -> None:
+        fault = self._fault(operation)
+        if fault is not None:
+            raise fault[0]

@@ -1,0 +1,212 @@
+"""A domain in memory, and the walk of a packet through it and through the domains that it is joined to.
+
+Rules enforced here
+- A packet goes where the blueprint says and nowhere else: table of the ingress port, longest prefix, next hop on the
+  egress network, attachments with the same label on both sides of a joint. It is counted wherever it passes.
+- It is never fragmented: larger than the MTU of a network on its way, it is lost there.
+- A management port neither forwards nor is reached from another port; a function's own packets use all its routes.
+- A firewall judges the first packet of a flow; the reply passes where the request was accepted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+from lower_sp_clients.vim.driver import Attachment, Blueprint, Function, Port, PortCounters
+from lower_sp_clients.vim.implementations import FIREWALL, METER, firewall_rules
+
+Address = IPv4Address | IPv6Address
+Prefix = IPv4Network | IPv6Network
+
+HOP_LIMIT = 64
+
+
+@dataclass(eq=False, slots=True)
+class Domain:
+    """What is built, by segment, the joints of its SAPs to other domains, and what has been counted."""
+
+    built: dict[str, Blueprint] = field(default_factory=dict)
+    joints: dict[str, list[tuple[Domain, str]]] = field(default_factory=dict)
+    counted: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
+    """By segment, function, port and one of the four names of `PortCounters`."""
+    values: dict[str, Counter[str]] = field(default_factory=dict)
+    """By segment: the functions' own counters."""
+
+    def join(self, sap: str, other: Domain, other_sap: str) -> None:
+        """Wire a SAP to one of another domain: what leaves here under a label arrives there under the same."""
+        self.joints.setdefault(sap, []).append((other, other_sap))
+        other.joints.setdefault(other_sap, []).append((self, sap))
+
+    def replace(self, blueprint: Blueprint) -> None:
+        """Build a segment; its counters begin at zero."""
+        self.forget(blueprint.segment)
+        self.built[blueprint.segment] = blueprint
+        self.values[blueprint.segment] = Counter()
+
+    def forget(self, segment: str) -> None:
+        self.built.pop(segment, None)
+        self.values.pop(segment, None)
+        for key in [key for key in self.counted if key[0] == segment]:
+            del self.counted[key]
+
+    def holder(self, sap: str, label: int) -> tuple[str, Attachment] | None:
+        """The segment that uses a label on a SAP, and its attachment."""
+        for segment, blueprint in self.built.items():
+            for attachment in blueprint.attachments:
+                if (attachment.sap, attachment.label) == (sap, label):
+                    return segment, attachment
+        return None
+
+    def port_counters(self, segment: str) -> tuple[PortCounters, ...]:
+        return tuple(
+            PortCounters(
+                function=function.id,
+                port=port.name,
+                rx_packets=self.counted[segment, function.id, port.name, "rx_packets"],
+                rx_bytes=self.counted[segment, function.id, port.name, "rx_bytes"],
+                tx_packets=self.counted[segment, function.id, port.name, "tx_packets"],
+                tx_bytes=self.counted[segment, function.id, port.name, "tx_bytes"],
+            )
+            for function in self.built[segment].functions
+            for port in function.ports
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Station:
+    """A function where it is built."""
+
+    domain: Domain
+    segment: str
+    function: Function
+
+    def owns(self, address: Address) -> bool:
+        return any(interface.ip == address for port in self.function.ports for interface in port.interfaces)
+
+    def port(self, name: str) -> Port:
+        return next(port for port in self.function.ports if port.name == name)
+
+    def way_to(self, target: Address, ingress: str | None) -> tuple[Port, Address] | None:
+        """Egress port and next hop for a packet that entered at `ingress`, or is the function's own (None)."""
+        if ingress is not None and self.port(ingress).management:
+            return None
+        ways: dict[Prefix, tuple[Port, Address]] = {}
+        for port in self.function.ports:
+            if ingress is None or not port.management:
+                for interface in port.interfaces:
+                    ways.setdefault(interface.network, (port, target))
+        routed: set[Prefix] = set()
+        for route in self.function.routes:
+            if ingress in (None, route.ingress) and route.destination not in routed:
+                routed.add(route.destination)
+                ways[route.destination] = (self.port(route.egress), route.next_hop)
+        fitting = [prefix for prefix in ways if target in prefix]
+        return ways[max(fitting, key=lambda prefix: prefix.prefixlen)] if fitting else None
+
+    def count(self, port: str, direction: str, size: int) -> None:
+        self.domain.counted[self.segment, self.function.id, port, f"{direction}_packets"] += 1
+        self.domain.counted[self.segment, self.function.id, port, f"{direction}_bytes"] += size
+
+    def count_value(self, name: str, size: int) -> None:
+        values = self.domain.values[self.segment]
+        values[f"{self.function.id}.{name}"] += 1
+        values[f"{self.function.id}.{name}_bytes"] += size
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    target: Address
+    size: int
+    reply: bool = False
+
+
+class Lost(Exception):
+    """The packet went no further; the message says where and why."""
+
+
+def echo(start: Station, port: Port, target: Address, size: int) -> None:
+    """An ICMP echo from a port and back. Raises Lost."""
+    sources = [interface for interface in port.interfaces if interface.version == target.version]
+    if not sources:
+        raise Lost(f"port {port.name!r} has no IPv{target.version} address")
+    source = next((i.ip for i in sources if target in i.network), sources[0].ip)
+    flow = _Flow()
+    far = flow.send(start, Packet(target, size), port.name)
+    flow.send(far, Packet(source, size, reply=True), None)
+
+
+class _Flow:
+    """One echo: remembers which firewalls accepted it (their connection tracking)."""
+
+    def __init__(self) -> None:
+        self._accepted_by: set[tuple[int, str, str]] = set()
+
+    def send(self, origin: Station, packet: Packet, only_by: str | None) -> Station:
+        """The station that the packet reaches. `only_by`: the port that it must leave the origin by."""
+        here, ingress = origin, None
+        for _ in range(HOP_LIMIT):
+            if here.owns(packet.target):
+                return here
+            way = here.way_to(packet.target, ingress)
+            if way is None or (ingress is None and only_by not in (None, way[0].name)):
+                raise Lost(f"{here.function.id}: no route to {packet.target}")
+            egress, next_hop = way
+            if ingress is not None:
+                self._pass_function(here, ingress, packet)
+            here, ingress = _cross(here, egress, next_hop, packet)
+        raise Lost(f"{packet.target}: more than {HOP_LIMIT} hops")
+
+    def _pass_function(self, here: Station, ingress: str, packet: Packet) -> None:
+        if here.function.implementation == METER:
+            here.count_value(f"{ingress}.icmp", packet.size)
+        if here.function.implementation != FIREWALL:
+            return
+        key = (id(here.domain), here.segment, here.function.id)
+        known = packet.reply and key in self._accepted_by
+        if not known and not firewall_rules(here.function.parameters).accepts("icmp"):
+            here.count_value("dropped", packet.size)
+            raise Lost(f"{here.function.id}: dropped")
+        self._accepted_by.add(key)
+        here.count_value("accepted", packet.size)
+
+
+def _cross(here: Station, egress: Port, next_hop: Address, packet: Packet) -> tuple[Station, str]:
+    """Over one broadcast domain to whoever has the next hop; the station and the port of entry."""
+    network = next(n for n in here.domain.built[here.segment].networks if n.id == egress.network)
+    if packet.size > network.mtu:
+        raise Lost(f"{here.function.id}: {packet.size} bytes do not fit the MTU {network.mtu} of {network.id}")
+    for station, port, mtu in _neighbours(here.domain, here.segment, egress.network):
+        if any(interface.ip == next_hop for interface in port.interfaces):
+            here.count(egress.name, "tx", packet.size)
+            if packet.size > mtu:
+                raise Lost(f"{here.function.id}: {packet.size} bytes are lost on a network of MTU {mtu}")
+            station.count(port.name, "rx", packet.size)
+            return station, port.name
+    raise Lost(f"{here.function.id}: nobody answers for {next_hop} on {egress.network}")
+
+
+def _neighbours(domain: Domain, segment: str, network: str) -> Iterator[tuple[Station, Port, int]]:
+    """Every port of the broadcast domain that the network is part of, and the least MTU on the way to it."""
+    waiting: list[tuple[Domain, str, str, int | None]] = [(domain, segment, network, None)]
+    seen: set[tuple[int, str, str]] = set()
+    while waiting:
+        at, owner, name, so_far = waiting.pop()
+        if (id(at), owner, name) in seen:
+            continue
+        seen.add((id(at), owner, name))
+        blueprint = at.built[owner]
+        here = next(n.mtu for n in blueprint.networks if n.id == name)
+        mtu = here if so_far is None else min(so_far, here)
+        for function in blueprint.functions:
+            for port in function.ports:
+                if port.network == name:
+                    yield Station(at, owner, function), port, mtu
+        for attachment in blueprint.attachments:
+            if attachment.network == name:
+                for far, far_sap in at.joints.get(attachment.sap, ()):
+                    held = far.holder(far_sap, attachment.label)
+                    if held is not None:
+                        waiting.append((far, held[0], held[1].network, mtu))
