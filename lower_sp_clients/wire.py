@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
-from google.protobuf.struct_pb2 import ListValue, Struct, Value
+from google.protobuf.struct_pb2 import NULL_VALUE, ListValue, Struct, Value
 from google.protobuf.timestamp_pb2 import Timestamp
 from pydantic import TypeAdapter, ValidationError
 
@@ -66,7 +66,8 @@ class Codec(Generic[T, M]):
     """`encode` and `decode` between one dataclass and one message. Both raise WireError."""
 
     def __init__(self, adapter: TypeAdapter[T], message: type[M]) -> None:
-        self._adapter, self._message, self._descriptor = adapter, message, message.DESCRIPTOR
+        self._adapter = adapter
+        self._descriptor = cast(Descriptor, message.DESCRIPTOR)  # the C implementation has a type of its own
 
     def encode(self, value: T) -> M:
         encoded: M = _encode_message(self._descriptor, self._adapter.dump_python(value, mode="json"), "")
@@ -105,7 +106,7 @@ def _encoders(descriptor: Descriptor) -> tuple[tuple[str, _Convert | None], ...]
 
 def _encoder(field: FieldDescriptor) -> _Convert | None:
     if _is_map(field):
-        value = _encode_one(field.message_type.fields_by_name["value"])
+        value = _encode_one(_map_value(field))
         return value and (lambda data, path: {k: value(v, f'{path}["{k}"]') for k, v in data.items()})
     one = _encode_one(field)
     if one is None or not _is_repeated(field):
@@ -135,7 +136,7 @@ def encode_struct(data: Mapping[str, Any], path: str) -> Struct:
 
 def _encode_value(data: Any, path: str) -> Value:
     if data is None:
-        return Value(null_value="NULL_VALUE")
+        return Value(null_value=NULL_VALUE)
     if isinstance(data, bool):
         return Value(bool_value=data)
     if isinstance(data, str):
@@ -170,7 +171,7 @@ def _decoders(descriptor: Descriptor) -> tuple[tuple[str, bool, _Convert | None]
 
 def _decoder(field: FieldDescriptor) -> _Convert | None:
     if _is_map(field):
-        value = _decode_one(field.message_type.fields_by_name["value"])
+        value = _decode_one(_map_value(field))
         if value is None:
             return lambda data, path: dict(data)
         return lambda data, path: {k: value(v, f'{path}["{k}"]') for k, v in data.items()}
@@ -240,6 +241,10 @@ def _is_map(field: FieldDescriptor) -> bool:
     return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
 
 
+def _map_value(field: FieldDescriptor) -> FieldDescriptor:
+    return cast(Descriptor, field.message_type).fields_by_name["value"]
+
+
 def _joined(path: str, name: str) -> str:
     return f"{path}.{name}" if path and name and not name.startswith("[") else path + name
 
@@ -268,7 +273,7 @@ def _steps(location: tuple[int | str, ...], descriptor: Descriptor | None) -> It
             yield f".{part}"
             field = descriptor.fields_by_name[part]
             inside_map = _is_map(field)
-            descriptor = field.message_type.fields_by_name["value"].message_type if inside_map else field.message_type
+            descriptor = _map_value(field).message_type if inside_map else field.message_type
         else:
             return
 

@@ -30,10 +30,7 @@ async def page(items: AsyncIterator[T], key: Callable[[T], Key], token: str, siz
     size = min(size, MAX_SIZE) if size > 0 else DEFAULT_SIZE
     last = _read(token) if token else None
     found: list[T] = []
-    if last is None:
-        seen = True
-    else:
-        seen = False
+    seen = last is None
     later: list[T] = []  # created after the last item given, in case that this one never turns up
     async with aclosing(items) as source:  # type: ignore[type-var]
         async for item in source:

@@ -19,9 +19,9 @@ from enum import StrEnum
 class AuthReason(StrEnum):
     """Public: never renamed, only added."""
 
-    TOKEN_MISSING = "TOKEN_MISSING"
-    TOKEN_INVALID = "TOKEN_INVALID"
-    TOKEN_EXPIRED = "TOKEN_EXPIRED"
+    TOKEN_MISSING = "TOKEN_MISSING"  # noqa: S105  a reason, no password
+    TOKEN_INVALID = "TOKEN_INVALID"  # noqa: S105
+    TOKEN_EXPIRED = "TOKEN_EXPIRED"  # noqa: S105
     CREDENTIALS_REFUSED = "CREDENTIALS_REFUSED"
     ACCOUNT_DISABLED = "ACCOUNT_DISABLED"
     ROLE_REQUIRED = "ROLE_REQUIRED"

@@ -123,7 +123,7 @@ class RemoteSp:
 
     async def status(self, ref: str, ctx: Context) -> ServiceStatus:
         answer = await self._call("GetService", pb.GetServiceRequest(ref=ref), ctx)
-        status = _readable(wire.STATUS.decode, answer.service)
+        status: ServiceStatus = _readable(wire.STATUS.decode, answer.service)
         if status.ref != ref:
             raise OutcomeUnknown(f"GetService was answered for {status.ref!r}, not {ref!r}")
         return status

@@ -78,7 +78,7 @@ class Session:
     async def unary(self, method: str, request: Any, timeout: Callable[[], float], trace: str = "") -> Any:
         """The answer of `method`; `timeout` (seconds left) is asked before each attempt. Raises CallFailed."""
         for last in (False, True):
-            token = await self._current_token()
+            token = await self._current_token(min(ISSUE_TIMEOUT_S, timeout()))
             try:
                 with _failures():
                     metadata = _metadata(token, trace)
@@ -92,7 +92,7 @@ class Session:
     async def stream(self, method: str, request: Any) -> AsyncIterator[Any]:
         """Messages of `method` until the stream breaks. Raises CallFailed, also when the SP ends it."""
         for last in (False, True):
-            token, begun = await self._current_token(), False
+            token, begun = await self._current_token(ISSUE_TIMEOUT_S), False
             call = getattr(self._stub, method)(request, metadata=_metadata(token, ""))
             try:
                 while True:
@@ -116,23 +116,23 @@ class Session:
             await self._channel.close()
         self._channel = self._stub = self._used_tls = self._token = None
 
-    async def _current_token(self) -> _Token:
+    async def _current_token(self, timeout_s: float) -> _Token:
         async with self._renewing:
             now = self._clock.now()
             if self._token is not None and now < self._token.renew_at:
                 return self._token
             self._connect()
             try:
-                self._token = await self._issue(now)
+                self._token = await self._issue(now, timeout_s)
             except CallFailed as error:
                 # What is left of the old token serves, unless it was refused: then there is none.
                 if self._token is None or self._token.expires <= now or error.code == "UNAUTHENTICATED":
                     raise
             return self._token
 
-    async def _issue(self, now: datetime) -> _Token:
+    async def _issue(self, now: datetime, timeout_s: float) -> _Token:
         with _failures():
-            answer = await self._stub.IssueToken(pb.IssueTokenRequest(account=self._account), timeout=ISSUE_TIMEOUT_S)
+            answer = await self._stub.IssueToken(pb.IssueTokenRequest(account=self._account), timeout=timeout_s)
         try:
             expires = answer.expire_time.ToDatetime(UTC)
         except (ValueError, OverflowError) as error:
