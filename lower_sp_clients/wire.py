@@ -5,6 +5,7 @@ Rules kept here
   Two things differ: `LabelSet` and `PrefixList` are messages there and plain lists here, for a list in a map or an
   optional list needs a message of its own.
 - A field with presence that is not set is left to the default of the dataclass; one without presence is its zero.
+- A map has no order on the wire; what is read is ordered by key, so the same message always gives the same value.
 - An enum number of a newer release is read as UNSPECIFIED, an unknown field is passed over.
 - What cannot be read or written is one `WireError` that names every culprit by its path in the message.
 """
@@ -173,8 +174,8 @@ def _decoder(field: FieldDescriptor) -> _Convert | None:
     if _is_map(field):
         value = _decode_one(_map_value(field))
         if value is None:
-            return lambda data, path: dict(data)
-        return lambda data, path: {k: value(v, f'{path}["{k}"]') for k, v in data.items()}
+            return lambda data, path: dict(sorted(data.items()))
+        return lambda data, path: {k: value(v, f'{path}["{k}"]') for k, v in sorted(data.items())}
     one = _decode_one(field)
     if not _is_repeated(field):
         return one
@@ -204,7 +205,7 @@ def _decode_timestamp(stamp: Timestamp, path: str) -> datetime:
 
 
 def decode_struct(struct: Struct, path: str) -> dict[str, Any]:
-    return {k: _decode_value(v, f'{path}["{k}"]') for k, v in struct.fields.items()}
+    return {k: _decode_value(v, f'{path}["{k}"]') for k, v in sorted(struct.fields.items())}
 
 
 def _decode_value(value: Value, path: str) -> Any:
