@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
@@ -426,6 +426,12 @@ async def next_of(stream: Any) -> Any:
     return await asyncio.wait_for(anext(stream), 20)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not condition():  # noqa: ASYNC110  what is waited for happens in other tasks of this loop
+            await asyncio.sleep(0)
+
+
 async def test_events_begin_with_a_bookmark_and_resume_behind_a_token(node: ApiNode, remote: RemoteSp) -> None:
     async with aclosing(cast(Any, remote.watch(""))) as events:
         first = await next_of(events)
@@ -479,9 +485,9 @@ async def test_notes_resume_after_a_break_without_repeating(node: ApiNode, remot
         assert node.server is not None
         port = node.server.ports["partners"]
         await node.server.stop(0.5)
-        while remote.feed_broken_since is None:  # noqa: ASYNC110  RemoteSp has no event for it; the loop turns
-            await asyncio.sleep(0)
+        await until(lambda: remote.feed_broken_since is not None)
         await node.start(port)
+        await until(lambda: remote.feed_broken_since is None)  # connected again, and not given edition 1 a second time
         await node.suppliers["sp-a"].publish(signed(2))
         assert (await following).note.edition == 2
     assert node.clock.slept[0] == 1.0

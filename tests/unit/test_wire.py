@@ -69,7 +69,7 @@ from service_model.spec import (
     ServiceSpec,
     VirtualLink,
 )
-from spbroker.v1 import note_pb2, spec_pb2
+from spbroker.v1 import note_pb2, spec_pb2, words_pb2
 
 NOW = datetime(2026, 5, 17, 12, 30, 15, 123456, tzinfo=UTC)
 CODECS: list[Codec[Any, Any]] = [
@@ -337,7 +337,7 @@ def pairs(kind: type[Any], descriptor: Descriptor, seen: set[str]) -> Iterator[t
             message = field.message_type
             value = message.fields_by_name["value"].message_type if message.GetOptions().map_entry else message
             if inner not in (FunctionType, LabelSet):
-                yield from pairs(inner, value, seen)
+                yield from pairs(inner, cast(Descriptor, value), seen)
 
 
 def _dataclasses_in(hint: Any) -> Iterator[type[Any]]:
@@ -379,7 +379,7 @@ def test_the_words_of_every_enum_are_those_of_the_protocol() -> None:
     for kind, descriptor in ALL_PAIRS:
         for name, hint in get_type_hints(kind).items():
             field = descriptor.fields_by_name.get(name)
-            words = field and field.enum_type
+            words = field.enum_type if field is not None else None
             if words is not None and isinstance(hint, type) and issubclass(hint, enum.Enum):
                 assert {w.value for w in hint} == {v.name for v in words.values}
                 compared += 1
@@ -449,12 +449,24 @@ def changed(**fields: Any) -> spec_pb2.ServiceSpec:
         (changed(ends=[spec_pb2.End(id="b", sap="")]), "ends[1].sap", "match pattern"),
         (changed(ends=[spec_pb2.End(id="b", sap="y", networks=["10.0.0.1/8"])]), "ends[1].networks[0]", "10.0.0.1/8"),
         (
-            changed(ends=[spec_pb2.End(id="b", sap="y", labels={"ranges": [{"first": 9, "last": 3}]})]),
+            changed(
+                ends=[
+                    spec_pb2.End(
+                        id="b", sap="y", labels=words_pb2.LabelSet(ranges=[words_pb2.LabelRange(first=9, last=3)])
+                    )
+                ]
+            ),
             "ends[1].labels",
             "9-3",
         ),
         (
-            changed(links=[spec_pb2.VirtualLink(id="m", addressing={"reserved": [{"address": "nine"}]})]),
+            changed(
+                links=[
+                    spec_pb2.VirtualLink(
+                        id="m", addressing=spec_pb2.LinkAddressing(reserved=[spec_pb2.ReservedAddress(address="nine")])
+                    )
+                ]
+            ),
             "links[1].addressing.reserved[0].address",
             "'nine'",
         ),
