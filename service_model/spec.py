@@ -12,6 +12,7 @@ Shape
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -187,8 +188,9 @@ class ServiceSpec:
         return next(link for link in self.links if link.id == id)
 
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON: two requests with the same digest ask for the same."""
-        return hashlib.sha256(SPEC.dump_json(self)).hexdigest()
+        """SHA-256 of the canonical JSON, keys in order: two requests with the same digest ask for the same."""
+        canonical = json.dumps(SPEC.dump_python(self, mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 SPEC: TypeAdapter[ServiceSpec] = TypeAdapter(ServiceSpec)

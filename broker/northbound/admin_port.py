@@ -1,0 +1,139 @@
+"""What the AdminService asks of the node: the port that the wiring plugs the administration into.
+
+Rules kept here
+- Documents are plain mappings here: whoever implements the port validates them, so that a problem names its document.
+- Every change says who made it and why; `actor` comes from the token, never from the request.
+- Passwords and their hashes never come back out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from service_model.outcomes import AddressingChoice, Bindings, Reason, ServiceState, ServiceStatus
+from service_model.spec import ServiceSpec
+from service_model.words import Word
+
+Documents = tuple[Mapping[str, Any], ...]
+
+
+class ChangeAction(Word):
+    UNSPECIFIED = "CHANGE_ACTION_UNSPECIFIED"
+    CREATED = "CHANGE_ACTION_CREATED"
+    CHANGED = "CHANGE_ACTION_CHANGED"
+    REMOVED = "CHANGE_ACTION_REMOVED"
+    UNCHANGED = "CHANGE_ACTION_UNCHANGED"
+
+
+class AllocationState(Word):
+    UNSPECIFIED = "ALLOCATION_STATE_UNSPECIFIED"
+    HELD = "ALLOCATION_STATE_HELD"
+    COMMITTED = "ALLOCATION_STATE_COMMITTED"
+    QUARANTINED = "ALLOCATION_STATE_QUARANTINED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldDiff:
+    """`before` and `after` are JSON; empty where the field is absent."""
+
+    field: str
+    before: str = ""
+    after: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    kind: str
+    name: str
+    action: ChangeAction
+    diffs: tuple[FieldDiff, ...] = ()
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """Where any change has problems, or it was a dry run, nothing was applied."""
+
+    changes: tuple[Change, ...]
+    applied: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allocation:
+    pool: str
+    value: str
+    owner: str
+    state: AllocationState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    account: str
+    ref: str
+    version: int
+    remaining_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DomainItem:
+    """What a domain's driver found; `segment` is empty where it bears no tag of ours."""
+
+    domain: str
+    segment: str
+    kind: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Discrepancy:
+    where: str
+    subject: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inventory:
+    allocations: tuple[Allocation, ...] = ()
+    holds: tuple[Hold, ...] = ()
+    items: tuple[DomainItem, ...] = ()
+    discrepancies: tuple[Discrepancy, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentDetail:
+    """One part of an order: what was asked of whom (the constraint is in the spec), and what came of it."""
+
+    alias: str
+    supplier: str
+    ref: str
+    version: int
+    state: ServiceState
+    spec: ServiceSpec | None = None
+    choice: AddressingChoice | None = None
+    binding: Bindings | None = None
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceDetail:
+    account: str
+    status: ServiceStatus
+    segments: tuple[SegmentDetail, ...] = ()
+
+
+class AdminPort(Protocol):
+    async def apply(self, documents: Documents, *, dry_run: bool, prune: bool, reason: str, actor: str) -> Applied:
+        """All of it in one transaction, or nothing. `prune` removes what no document names, of the kinds given."""
+
+    async def export(self, kinds: tuple[str, ...]) -> Documents:
+        """Documents of these kinds (none given: all), by kind and name, without password hashes."""
+
+    async def inventory(self) -> Inventory: ...
+
+    async def set_password(self, account: str, password: str, *, actor: str) -> None:
+        """Raises AccountNotFound; ValueError, whose message says why, for a password that is not acceptable."""
+
+    def orders(self, account: str, ref: str) -> AsyncIterator[ServiceDetail]:
+        """Orders of `account` ("": of all) with `ref` ("": any), in order of creation."""

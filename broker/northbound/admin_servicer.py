@@ -1,0 +1,61 @@
+"""AdminService over the AdminPort. The gate has checked that the caller is an operator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf.struct_pb2 import Struct
+from pydantic import TypeAdapter
+
+from broker.northbound.admin_port import AdminPort, Applied, Inventory, ServiceDetail
+from broker.northbound.auth import caller
+from broker.northbound.paging import page
+from lower_sp_clients.wire import Codec, Violation, WireError, decode_struct, encode_struct
+from spbroker.v1 import admin_service_pb2 as pb
+from spbroker.v1 import admin_service_pb2_grpc
+
+APPLIED = Codec(TypeAdapter(Applied), pb.ApplyResponse)
+INVENTORY = Codec(TypeAdapter(Inventory), pb.Inventory)
+DETAIL = Codec(TypeAdapter(ServiceDetail), pb.ServiceDetail)
+
+
+class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
+    def __init__(self, port: AdminPort) -> None:
+        self._port = port
+
+    async def Apply(self, request: pb.ApplyRequest, context: Any) -> pb.ApplyResponse:
+        applied = await self._port.apply(
+            tuple(decode_struct(document, f"documents[{i}]") for i, document in enumerate(request.documents)),
+            dry_run=request.dry_run,
+            prune=request.prune,
+            reason=request.reason,
+            actor=caller().account,
+        )
+        return APPLIED.encode(applied)
+
+    async def Export(self, request: pb.ExportRequest, context: Any) -> pb.ExportResponse:
+        documents = await self._port.export(tuple(request.kinds))
+        return pb.ExportResponse(documents=[_struct(document, i) for i, document in enumerate(documents)])
+
+    async def GetInventory(self, request: pb.GetInventoryRequest, context: Any) -> pb.GetInventoryResponse:
+        return pb.GetInventoryResponse(inventory=INVENTORY.encode(await self._port.inventory()))
+
+    async def SetPassword(self, request: pb.SetPasswordRequest, context: Any) -> pb.SetPasswordResponse:
+        try:
+            await self._port.set_password(request.account, request.password, actor=caller().account)
+        except ValueError as error:
+            raise WireError(Violation("password", str(error))) from error
+        return pb.SetPasswordResponse()
+
+    async def ListOrders(self, request: pb.ListOrdersRequest, context: Any) -> pb.ListOrdersResponse:
+        found, next_token = await page(
+            self._port.orders(request.account, request.ref),
+            lambda order: (order.status.create_time, f"{order.account}/{order.status.ref}"),
+            request.page_token,
+            request.page_size,
+        )
+        return pb.ListOrdersResponse(orders=map(DETAIL.encode, found), next_page_token=next_token)
+
+
+def _struct(document: Any, index: int) -> Struct:
+    return encode_struct(document, f"documents[{index}]")

@@ -1,0 +1,133 @@
+"""The gate that every call passes: who is calling, may it, is it too large; and what went wrong becomes its status.
+
+Rules kept here
+- A method that is not in the table of roles needs the strongest role there is: forgetting one closes it.
+- Reading and writing the effect of a call is never cut short by the caller going away: a unary call runs to its end, so
+  that "the outcome is not known" is only ever true of the caller.
+- A stream ends when its token does, and when the node stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+import grpc
+
+from broker.northbound.auth import Authenticator, Principal, admit, bearer, peer_certificate, thumbprint
+from broker.northbound.status import abort
+from broker.northbound.wrong_calls import AuthError, AuthReason, RequestTooLarge, ShuttingDown
+from service_model.clock import Clock
+
+REQUEST_MAX_BYTES = 1 << 20
+
+ROLES: dict[str, str | None] = {
+    "/spbroker.v1.BrokerService/IssueToken": None,
+    "/spbroker.v1.BrokerService/": "customer",
+    "/spbroker.v1.AdminService/": "operator",
+}
+"""Method or service -> the role that it needs; None: no token is needed."""
+
+OPEN = (
+    "/grpc.health.v1.Health/",
+    "/grpc.reflection.v1alpha.ServerReflection/",
+    "/grpc.reflection.v1.ServerReflection/",
+)
+"""Say nothing but what the API is and whether it works."""
+
+
+def required_role(method: str) -> str | None:
+    service = method[: method.rindex("/") + 1]
+    return ROLES[method] if method in ROLES else ROLES.get(service, "operator")
+
+
+class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
+    def __init__(self, authenticator: Authenticator, clock: Clock) -> None:
+        self._authenticator, self._clock = authenticator, clock
+        self._calls: set[asyncio.Task[Any]] = set()
+        self._streams: set[asyncio.Task[Any]] = set()
+        self._closing = False
+
+    async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
+        handler = await continuation(details)
+        if handler is None or details.method.startswith(OPEN):
+            return handler
+        role = required_role(details.method)
+        codec = {
+            "request_deserializer": handler.request_deserializer,
+            "response_serializer": handler.response_serializer,
+        }
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(self._stream(handler.unary_stream, role), **codec)
+        return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary, role), **codec)
+
+    async def end_streams(self) -> None:
+        """Ends every stream with SHUTTING_DOWN, so that its reader connects elsewhere."""
+        self._closing = True
+        for task in tuple(self._streams):
+            task.cancel()
+
+    async def finish_calls(self) -> None:
+        """Waits for calls whose callers have gone away."""
+        if self._calls:
+            await asyncio.wait(tuple(self._calls))
+
+    def _admit(self, request: Any, context: Any, role: str | None) -> Principal | None:
+        principal = None
+        if role is not None:
+            certificate = peer_certificate(context.auth_context())
+            bound_to = thumbprint(certificate) if certificate else None
+            principal = self._authenticator.authenticate(bearer(context.invocation_metadata() or ()), bound_to)
+            admit(principal, role)
+        if (size := request.ByteSize()) > REQUEST_MAX_BYTES:
+            raise RequestTooLarge(size, REQUEST_MAX_BYTES)
+        return principal
+
+    def _unary(self, inner: Callable[[Any, Any], Awaitable[Any]], role: str | None) -> Any:
+        async def answer(request: Any, context: Any) -> Any:
+            return await inner(request, context)
+
+        async def call(request: Any, context: Any) -> Any:
+            try:
+                self._admit(request, context, role)
+                task = asyncio.create_task(answer(request, context))
+                self._calls.add(task)
+                task.add_done_callback(self._done)
+                return await asyncio.shield(task)
+            except Exception as error:
+                await abort(context, error)
+
+        return call
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._calls.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at, so that the loop does not complain of a caller that went away
+
+    def _stream(self, inner: Callable[[Any, Any], AsyncIterator[Any]], role: str | None) -> Any:
+        async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
+            task = asyncio.current_task()
+            assert task is not None
+            self._streams.add(task)
+            try:
+                if self._closing:
+                    raise ShuttingDown
+                principal = self._admit(request, context, role)
+                async with aclosing(inner(request, context)) as messages:  # type: ignore[type-var]
+                    async for message in messages:
+                        if principal is not None and principal.expires <= self._clock.now():
+                            raise AuthError(AuthReason.TOKEN_EXPIRED, "the token expired while the stream was open")
+                        yield message
+            except asyncio.CancelledError:
+                if not self._closing:
+                    raise
+                task.uncancel()
+                await abort(context, ShuttingDown())
+            except Exception as error:
+                await abort(context, error)
+            finally:
+                self._streams.discard(task)
+
+        return stream

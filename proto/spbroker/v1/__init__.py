@@ -1,0 +1,1 @@
+"""Generated code of `spbroker.v1`: `python proto/generate.py`."""

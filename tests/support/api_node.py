@@ -1,0 +1,211 @@
+"""A node's northbound side over real sockets, with certificates of its own and fakes behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections import defaultdict
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+
+import grpc
+import trustme
+
+from broker.northbound.admin_port import (
+    Allocation,
+    AllocationState,
+    Applied,
+    Change,
+    ChangeAction,
+    Documents,
+    FieldDiff,
+    Inventory,
+    SegmentDetail,
+    ServiceDetail,
+)
+from broker.northbound.auth import Credentials, Password, Principal
+from broker.northbound.server import Identity, NorthboundServer, Serving, serve
+from broker.northbound.wrong_calls import AccountNotFound, AuthError, AuthReason, Throttled
+from lower_sp_clients.remote_sp import ClientTls
+from service_model.outcomes import ServiceState, ServiceStatus
+from tests.support.fake_supplier import FakeSupplier
+
+START = datetime(2026, 5, 17, 12, 0, tzinfo=UTC)
+
+
+class SetClock:
+    """Stands still until it is moved. A sleep moves it, and is remembered."""
+
+    def __init__(self) -> None:
+        self._now = START
+        self.slept: list[float] = []
+
+    def now(self) -> datetime:
+        return self._now
+
+    def move(self, seconds: float) -> None:
+        self._now += timedelta(seconds=seconds)
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.move(seconds)
+        await asyncio.sleep(0)
+
+
+class FakeAuthenticator:
+    """Tokens are JSON; their signature is that this object remembers them."""
+
+    def __init__(self, clock: SetClock, lifetime_s: float = 900.0) -> None:
+        self._clock, self.lifetime_s = clock, lifetime_s
+        self.passwords: dict[str, str] = {}
+        self.roles: dict[str, frozenset[str]] = {}
+        self.certificates: dict[str, str] = {}
+        """Account of a service -> thumbprint of its certificate."""
+        self.issued: set[str] = set()
+        self.issues = 0
+        self.throttle_s: float | None = None
+
+    async def issue(self, credentials: Credentials) -> tuple[str, datetime]:
+        known = (
+            self.passwords.get(credentials.account) == credentials.secret
+            if isinstance(credentials, Password)
+            else self.certificates.get(credentials.account) == credentials.thumbprint
+        )
+        if not known:
+            raise AuthError(AuthReason.CREDENTIALS_REFUSED, "account or credentials are wrong")
+        self.issues += 1
+        expires = self._clock.now() + timedelta(seconds=self.lifetime_s)
+        bound = None if isinstance(credentials, Password) else credentials.thumbprint
+        token = json.dumps([credentials.account, expires.isoformat(), bound, self.issues])
+        self.issued.add(token)
+        return token, expires
+
+    def authenticate(self, token: str, peer_cert_thumbprint: str | None) -> Principal:
+        if self.throttle_s is not None:
+            raise Throttled(self.throttle_s)
+        if token not in self.issued:
+            raise AuthError(AuthReason.TOKEN_INVALID, "not a token of ours")
+        account, expires, bound, _ = json.loads(token)
+        if bound is not None and bound != peer_cert_thumbprint:
+            raise AuthError(AuthReason.TOKEN_INVALID, "bound to another certificate")
+        until = datetime.fromisoformat(expires)
+        if until <= self._clock.now():
+            raise AuthError(AuthReason.TOKEN_EXPIRED, "expired")
+        return Principal(account, self.roles.get(account, frozenset({"customer"})), until)
+
+
+class FakeAdmin:
+    def __init__(self) -> None:
+        self.documents: dict[tuple[str, str], Any] = {}
+        self.passwords: dict[str, str] = {}
+        self.log: list[tuple[str, str]] = []
+
+    async def apply(self, documents: Documents, *, dry_run: bool, prune: bool, reason: str, actor: str) -> Applied:
+        self.log.append((actor, reason))
+        changes = []
+        for document in documents:
+            key = (document["kind"], document["name"])
+            before = self.documents.get(key)
+            action = ChangeAction.CREATED if before is None else ChangeAction.CHANGED
+            diffs = (FieldDiff(field="prefix", after=json.dumps(document["prefix"])),)
+            changes.append(Change(kind=key[0], name=key[1], action=action, diffs=diffs))
+            if not dry_run:
+                self.documents[key] = document
+        return Applied(changes=tuple(changes), applied=not dry_run)
+
+    async def export(self, kinds: tuple[str, ...]) -> Documents:
+        return tuple(d for (kind, _), d in sorted(self.documents.items()) if not kinds or kind in kinds)
+
+    async def inventory(self) -> Inventory:
+        held = Allocation(pool="p", value="10.0.0.0/24", owner="r-1", state=AllocationState.HELD)
+        return Inventory(allocations=(held,))
+
+    async def set_password(self, account: str, password: str, *, actor: str) -> None:
+        if account != "ann":
+            raise AccountNotFound(account)
+        if len(password) < 8:
+            raise ValueError("has fewer than 8 characters")
+        self.passwords[account] = password
+
+    async def orders(self, account: str, ref: str) -> AsyncIterator[ServiceDetail]:
+        for number in range(3):
+            status = ServiceStatus(ref=f"r-{number}", version=1, state=ServiceState.ACTIVE, create_time=START)
+            part = SegmentDetail(alias="east", supplier="sp-c", ref="x", version=1, state=ServiceState.ACTIVE)
+            if ref in ("", status.ref):
+                yield ServiceDetail(account=account or "acme", status=status, segments=(part,))
+
+
+@dataclass
+class ApiNode:
+    """What `start` made; `close` ends it."""
+
+    clock: SetClock = field(default_factory=SetClock)
+    authority: trustme.CA = field(default_factory=trustme.CA)
+    partners: trustme.CA = field(default_factory=trustme.CA)
+    trusted_partners: bytes | None = None
+    """CA of partners, if it is not `partners`; b"": nobody's."""
+    admin: FakeAdmin = field(default_factory=FakeAdmin)
+    server: NorthboundServer | None = None
+
+    def __post_init__(self) -> None:
+        self.suppliers: defaultdict[str, FakeSupplier] = defaultdict(lambda: FakeSupplier(self.clock))
+        self.authenticator = FakeAuthenticator(self.clock)
+        self._open: list[Any] = []
+
+    @cached_property
+    def identity(self) -> Identity:
+        return identity_of(self.authority)
+
+    async def start(self, port: int = 0) -> ApiNode:
+        serving = Serving(
+            supplier_for=lambda account: self.suppliers[account],
+            notes_for=lambda account: self.suppliers[account].notes(),
+            authenticator=self.authenticator,
+            clock=self.clock,
+            admin=self.admin,
+        )
+        self.server = await serve(
+            serving,
+            identity=lambda: self.identity,
+            partner_roots=lambda: (
+                self.partners.cert_pem.bytes() if self.trusted_partners is None else self.trusted_partners
+            ),
+            listen="127.0.0.1:0",
+            listen_partners=f"127.0.0.1:{port}",
+        )
+        return self
+
+    async def close(self) -> None:
+        for channel in self._open:
+            await channel.close()
+        if self.server is not None:
+            await self.server.stop(1.0)
+
+    @property
+    def partner_endpoint(self) -> str:
+        assert self.server is not None
+        return f"127.0.0.1:{self.server.ports['partners']}"
+
+    def partner_tls(self, ca: trustme.CA | None = None) -> ClientTls:
+        """A new certificate under `ca` (default: the partners')."""
+        own = identity_of(ca or self.partners)
+        return ClientTls(roots=self.authority.cert_pem.bytes(), certificate=own.certificate, key=own.key)
+
+    def people_channel(self) -> Any:
+        """A channel to the people's listener, closed with the node."""
+        assert self.server is not None
+        credentials = grpc.ssl_channel_credentials(self.authority.cert_pem.bytes())
+        channel = grpc.aio.secure_channel(
+            f"127.0.0.1:{self.server.ports['people']}", credentials, (("grpc.use_local_subchannel_pool", 1),)
+        )
+        self._open.append(channel)
+        return channel
+
+
+def identity_of(ca: trustme.CA) -> Identity:
+    issued = ca.issue_cert("127.0.0.1")
+    chain = b"".join(pem.bytes() for pem in issued.cert_chain_pems)
+    return Identity(certificate=chain, key=issued.private_key_pem.bytes())

@@ -1,0 +1,206 @@
+"""A supplier in memory that keeps the contract of `lower_sp_clients.supplier`, for one account.
+
+What a test may do besides: publish a note, let a call fail, hold a call back, look at the contexts that came in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from address_planner.labels import ANY_LABEL, LabelSet
+from lower_sp_clients.supplier import Context, ServiceNotFound, SignedNote
+from service_model.clock import Clock
+from service_model.outcomes import (
+    AddressingChoice,
+    Bindings,
+    Committed,
+    Event,
+    Reason,
+    ReasonCode,
+    Refused,
+    Reserved,
+    ServiceState,
+    ServiceStatus,
+)
+from service_model.spec import ServiceSpec
+
+HOLD_S = 300.0
+MAX_BANDWIDTH_BPS = 10_000_000_000
+
+
+@dataclass
+class _Version:
+    digest: str
+    answer: Reserved | Refused
+    expires: datetime
+    released: bool = False
+    committed: Bindings | None = None
+
+
+@dataclass
+class _Order:
+    status: ServiceStatus
+    versions: dict[int, _Version] = field(default_factory=dict)
+    tombstone: int = 0
+    terminated: bool = False
+
+
+class FakeSupplier:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._orders: dict[str, _Order] = {}
+        self._events: list[Event] = []
+        self._notes: list[SignedNote] = []
+        self._changed = asyncio.Condition()
+        self.failures: dict[str, list[Exception]] = {}
+        """Method -> what its next calls raise."""
+        self.gate: asyncio.Event | None = None
+        """While set and not open, reserve waits in its middle."""
+        self.contexts: list[tuple[str, Context]] = []
+
+    async def publish(self, note: SignedNote) -> None:
+        async with self._changed:
+            self._notes.append(note)
+            self._changed.notify_all()
+
+    async def notes(self) -> AsyncIterator[SignedNote]:
+        shown = 0
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: len(self._notes) > shown)  # noqa: B023  awaited here
+                note, shown = self._notes[-1], len(self._notes)
+            yield note
+
+    async def reserve(self, ref: str, version: int, spec: ServiceSpec, ctx: Context) -> Reserved | Refused:
+        self._enter("reserve", ctx)
+        if self.gate is not None:
+            await self.gate.wait()
+        order = self._orders.get(ref)
+        if order is not None and (known := order.versions.get(version)) is not None and not known.released:
+            return self._again(known, spec)
+        if order is not None and version <= order.tombstone:
+            return _refused(ref, version, ReasonCode.VERSION_RELEASED, "this version was released")
+        if spec.bandwidth_bps > MAX_BANDWIDTH_BPS:
+            return _refused(ref, version, ReasonCode.BANDWIDTH, "there is not so much", subject="bandwidth_bps")
+        labels = {end.id: _label(end.labels or ANY_LABEL, end.suggested_label) for end in spec.ends}
+        answer = Reserved(ref=ref, version=version, choice=AddressingChoice(labels=labels), remaining_s=HOLD_S)
+        expires = self._clock.now() + timedelta(seconds=HOLD_S)
+        order = order or _Order(self._fresh_status(ref, version, spec))
+        self._orders[ref] = order
+        for other in order.versions.values():  # a higher version replaces a hold
+            other.released = other.released or other.committed is None
+        order.versions[version] = _Version(spec.digest(), answer, expires)
+        order.status = replace(order.status, version=version, choice=answer.choice, remaining_s=HOLD_S)
+        await self._to(order, ServiceState.RESERVED)
+        return answer
+
+    def _again(self, known: _Version, spec: ServiceSpec) -> Reserved | Refused:
+        if known.digest != spec.digest():
+            return _refused(known.answer.ref, known.answer.version, ReasonCode.KEY_REUSED, "came with another body")
+        if isinstance(known.answer, Refused):
+            return known.answer
+        return replace(known.answer, remaining_s=(known.expires - self._clock.now()).total_seconds())
+
+    async def extend(self, ref: str, version: int, seconds: float, ctx: Context) -> Reserved | Refused:
+        self._enter("extend", ctx)
+        held = self._held(ref, version)
+        if held is None or isinstance(held.answer, Refused):
+            return _refused(ref, version, ReasonCode.NOT_HELD, "there is no such hold")
+        granted = min(seconds, HOLD_S)
+        held.expires = self._clock.now() + timedelta(seconds=granted)
+        return replace(held.answer, remaining_s=granted)
+
+    async def commit(self, ref: str, version: int, bindings: Bindings, ctx: Context) -> Committed | Refused:
+        self._enter("commit", ctx)
+        held = self._held(ref, version)
+        if held is None:
+            return _refused(ref, version, ReasonCode.NOT_HELD, "there is no such hold")
+        if held.committed is None:
+            if held.expires <= self._clock.now():
+                return _refused(ref, version, ReasonCode.HOLD_EXPIRED, "the hold ran out")
+            held.committed = bindings
+            order = self._orders[ref]
+            order.status = replace(order.status, binding=bindings, remaining_s=0.0)
+            await self._to(order, ServiceState.ACTIVE)
+        return Committed(ref=ref, version=version)
+
+    async def release(self, ref: str, version: int, ctx: Context) -> None:
+        self._enter("release", ctx)
+        order = self._orders.get(ref)
+        if order is None:
+            order = self._orders[ref] = _Order(self._fresh_status(ref, version, None))
+        order.tombstone = max(order.tombstone, version)
+        held = order.versions.get(version)
+        if held is not None and held.committed is None and not held.released:
+            held.released = True
+            await self._to(order, ServiceState.EXPIRED)
+
+    async def terminate(self, ref: str, ctx: Context) -> None:
+        self._enter("terminate", ctx)
+        order = self._orders.setdefault(ref, _Order(self._fresh_status(ref, 0, None)))
+        if not order.terminated:
+            order.terminated, order.tombstone = True, 1 << 31
+            for version in order.versions.values():
+                version.released = True
+            await self._to(order, ServiceState.TERMINATED)
+
+    async def status(self, ref: str, ctx: Context) -> ServiceStatus:
+        self._enter("status", ctx)
+        if ref not in self._orders:
+            raise ServiceNotFound(ref)
+        return self._orders[ref].status
+
+    async def services(self, ctx: Context) -> AsyncIterator[ServiceStatus]:
+        self._enter("services", ctx)
+        for order in tuple(self._orders.values()):
+            yield order.status
+
+    async def watch(self, after: str) -> AsyncIterator[Event]:
+        position = int(after) if after else len(self._events)
+        yield Event(token=str(position))
+        while True:
+            async with self._changed:
+                await self._changed.wait_for(lambda: len(self._events) > position)  # noqa: B023  awaited here
+                event = self._events[position]
+            position += 1
+            yield event
+
+    def _enter(self, method: str, ctx: Context) -> None:
+        self.contexts.append((method, ctx))
+        if self.failures.get(method):
+            raise self.failures[method].pop(0)
+
+    def _held(self, ref: str, version: int) -> _Version | None:
+        order = self._orders.get(ref)
+        held = order.versions.get(version) if order else None
+        return None if held is None or held.released else held
+
+    def _fresh_status(self, ref: str, version: int, spec: ServiceSpec | None) -> ServiceStatus:
+        now = self._clock.now()
+        return ServiceStatus(
+            ref=ref,
+            version=version,
+            state=ServiceState.RESERVING,
+            name=spec.name if spec else "",
+            reference=spec.reference if spec else "",
+            tags=spec.tags if spec else (),
+            create_time=now,
+            update_time=now,
+        )
+
+    async def _to(self, order: _Order, state: ServiceState) -> None:
+        order.status = replace(order.status, state=state, update_time=self._clock.now())
+        async with self._changed:
+            self._events.append(Event(token=str(len(self._events) + 1), status=order.status))
+            self._changed.notify_all()
+
+
+def _refused(ref: str, version: int, code: ReasonCode, message: str, subject: str = "") -> Refused:
+    return Refused(ref=ref, version=version, reasons=(Reason(code=code, message=message, subject=subject),))
+
+
+def _label(allowed: LabelSet, suggested: int | None) -> int:
+    return suggested if suggested is not None and suggested in allowed else allowed.nth(0)
