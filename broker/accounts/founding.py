@@ -3,7 +3,8 @@
 Rules kept here
 - Nothing is overwritten: a directory in which any of the files is, is refused, naming it. What was written before a
   failure is taken away again.
-- The directory and its parts are for their owner only (0700), private keys 0600 from their first byte.
+- A directory that is made here is for its owner only (0700), the one with the keys always; private keys are 0600 from
+  their first byte.
 - The first operator is an account document for the store; its password goes nowhere but into its hash.
 - Certificates are renewed from the authority of the directory; the anchor that partners have stays valid.
 """
@@ -21,8 +22,9 @@ from typing import TypeVar
 
 from broker.accounts.pki import Credential, create_authority, issue, write_private, write_public
 from broker.accounts.secrets import STANDARD, Cost, Passwords
-from broker.settings.administered import AccountDoc
+from broker.settings.administered import AccountDoc, plain
 from broker.settings.anchor import Anchor, NoteKey, NoteKeys
+from broker.settings.problems import read
 from broker.settings.process import NODE_FILE
 from capability_registry.keys import SigningKey, base64url, from_base64url
 from service_model.yaml_written import written, yaml_text
@@ -30,8 +32,8 @@ from service_model.yaml_written import written, yaml_text
 T = TypeVar("T")
 CERTIFICATE_DAYS = 397
 SECRET_BYTES = 32
-LISTEN = "0.0.0.0:7443"  # noqa: S104  a node is there to be reached; every call needs TLS and a token
-LISTEN_PARTNERS = "0.0.0.0:7444"  # noqa: S104
+LISTEN = "0.0.0.0:7443"
+LISTEN_PARTNERS = "0.0.0.0:7444"
 
 
 class AlreadyFounded(Exception):
@@ -112,12 +114,16 @@ def found(
     listen_partners: str = LISTEN_PARTNERS,
     random: Callable[[int], bytes] = os.urandom,
 ) -> Founded:
-    """Make a node in `directory`, reachable under `names`. Raises AlreadyFounded, UnusablePassword, CertificateError."""
+    """Make a node in `directory`, reachable under `names`. Raises AlreadyFounded; ValueError
+    (UnusablePassword, CertificateError) for a name or a password that cannot be."""
     layout = Layout(directory)
     for file in layout.files():
         if file.exists() or file.is_symlink():
             raise AlreadyFounded(f"{file} exists: nothing was changed")
     account = AccountDoc(name=operator, roles=("operator",), password_hash=Passwords(cost, random).hash(password))
+    wrong = read(plain(account))
+    if isinstance(wrong, tuple):
+        raise ValueError("; ".join(problem.text for problem in wrong))
     ca = create_authority(sp_id, now)
     server, client = (issue(ca, sp_id, who, now, CERTIFICATE_DAYS) for who in (names, ()))
     note_key, token_key = SigningKey.generate(random), SigningKey.generate(random)
@@ -135,9 +141,9 @@ def found(
         private.append((key, credential.key))
     public.append((layout.node, yaml_text(node).encode()))  # last: a directory with it is complete
     try:
-        for part in (layout.directory, layout.pki):
-            part.mkdir(mode=0o700, parents=True, exist_ok=True)
-            part.chmod(0o700)
+        layout.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        layout.pki.mkdir(mode=0o700, exist_ok=True)
+        layout.pki.chmod(0o700)
         for path, data in private:
             write_private(path, data)
         for path, data in public:

@@ -19,6 +19,7 @@ from service_model.spec import STRICT
 from service_model.words import Name
 from service_model.yaml_faults import document_errors
 from service_model.yaml_lines import Document, DocumentError, DocumentRefused, load_document
+from service_model.yaml_lines import Path as FieldPath
 
 ENVIRONMENT = "SPBROKER_"
 NODE_FILE = "node.yml"
@@ -64,7 +65,8 @@ def load_process(file: Path, environment: Mapping[str, str]) -> Process:
 
 def _errors(error: ValidationError, document: Document, replaced: Mapping[str, str]) -> tuple[DocumentError, ...]:
     """Errors of fields that only the environment has stand at line 1."""
-    positions = {**{(name,): (1, 1) for name in replaced}, **document.positions}
+    positions: dict[FieldPath, tuple[int, int]] = {(name,): (1, 1) for name in replaced}
+    positions.update(document.positions)
     return document_errors(error, Document(document.file, document.data, positions, document.written))
 
 
