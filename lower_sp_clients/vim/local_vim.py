@@ -360,10 +360,10 @@ class LocalVim:
         try:
             await self._book.save(hold, put, drop)
         except BaseException:
-            self._swap(hold, before, [])
             for allocation in resting:
                 self._resting.remove(allocation)
                 accounting.rest(self._usage, allocation, -1)
+            self._swap(hold, before, [])
             raise
         self._events.send(Event(token="", status=self._status(hold)))
         self._stale_note = True
