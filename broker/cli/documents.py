@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from broker.accounts.admin_port import Applied
 from broker.cli.connection import Connection
 from broker.cli.faults import WrongInput
-from broker.northbound.admin_port import Applied
 from broker.northbound.admin_servicer import APPLIED
 from broker.settings.folder import read_folder
 from lower_sp_clients.wire import WireError, encode_struct

@@ -106,7 +106,9 @@ def _version(wanted: bool) -> None:
 
 
 def _top(
-    as_: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Act as this login (SPBROKER_PROFILE).")] = None,
+    as_: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Act as this login (SPBROKER_PROFILE).")
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and exit.")
     ] = False,

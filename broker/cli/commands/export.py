@@ -21,7 +21,9 @@ def command(
     folder: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Write a folder instead of to stdout.")
     ] = None,
-    kinds: Annotated[list[str] | None, typer.Option("--kind", metavar="KIND", help="Only this kind; repeatable.")] = None,
+    kinds: Annotated[
+        list[str] | None, typer.Option("--kind", metavar="KIND", help="Only this kind; repeatable.")
+    ] = None,
     as_json: AsJson = False,
     as_: As = None,
 ) -> None:

@@ -55,9 +55,7 @@ def command(
     expires = answer.expire_time.ToDatetime(UTC)
     if expires <= datetime.now(UTC):
         raise Fault(Exit.NOT_ALLOWED, f"the token of {endpoint} expired at {expires.isoformat()}: compare the clocks")
-    profile = Profile(
-        endpoint=endpoint, account=account, ca=authority, token=answer.token, expires=expires.isoformat()
-    )
+    profile = Profile(endpoint=endpoint, account=account, ca=authority, token=answer.token, expires=expires.isoformat())
     store(name, profile)
     say(f"logged in at {endpoint} as {account}, until {expires.astimezone():%Y-%m-%d %H:%M:%S}")
 

@@ -11,7 +11,7 @@ import typer
 
 from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault, WrongInput
-from broker.settings.process import SettingsError
+from service_model.yaml_lines import DocumentRefused
 
 
 def command(
@@ -32,7 +32,7 @@ def command(
 
     try:
         asyncio.run(main())
-    except SettingsError as error:
-        raise WrongInput(str(error)) from None
+    except DocumentRefused as refused:
+        raise WrongInput(*map(str, refused.errors)) from None
     except CannotServe as error:
         raise Fault(Exit.ENVIRONMENT_MISSING, str(error), hint=error.hint) from None

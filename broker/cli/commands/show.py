@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from rich.console import RenderableType
 from rich.text import Text
 
+from broker.accounts.admin_port import ServiceDetail
 from broker.cli.connection import Connection, connected
 from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault
@@ -18,7 +19,6 @@ from broker.cli.order_file import load, read_text
 from broker.cli.output import print_json, show
 from broker.cli.rendering import addressing_table, reasons_tree, service_facts, service_tree, state_text
 from broker.cli.session_choice import As, AsJson
-from broker.northbound.admin_port import ServiceDetail
 from broker.northbound.admin_servicer import DETAIL
 from service_model.outcomes import STATUS
 from spbroker.v1 import admin_service_pb2 as admin_pb

@@ -34,9 +34,7 @@ class DemoLab:
         self._namespaces: dict[str, str] = {}
         for wire in plan["wires"]:
             self.lab.wire(self._end(wire["a"]), self._end(wire["b"]), mtu=wire["mtu"])
-        self.hosts = tuple(
-            HostPlan(h["name"], self._end(h["border"]), h["sap"], h["mtu"]) for h in plan["hosts"]
-        )
+        self.hosts = tuple(HostPlan(h["name"], self._end(h["border"]), h["sap"], h["mtu"]) for h in plan["hosts"])
 
     def _end(self, end: Mapping[str, str]) -> WireEnd:
         name = end["namespace"]

@@ -13,8 +13,8 @@ from rich.table import Table
 from broker.bootstrap.domains import sap_ports
 from broker.cli.demo.federation import DemoFailed
 from broker.cli.demo.views import Placed
-from broker.settings.problems import read
 from broker.settings.administered import DomainDoc
+from broker.settings.problems import read
 from lower_sp_clients.vim.driver import PortCounters
 from lower_sp_clients.vim.linux import packets
 from lower_sp_clients.vim.linux.driver import LinuxDriver
@@ -134,7 +134,12 @@ def hops(spec: ServiceSpec, meters: Meters, where: Mapping[str, Placed], a: Site
         delta_in = after[function, port].rx_packets - before[function, port].rx_packets
         delta_out = after[function, port].tx_packets - before[function, port].tx_packets
         table.add_row(
-            str(number), function, f"{where[function].operator}/{where[function].domain}", port, str(delta_in), str(delta_out)
+            str(number),
+            function,
+            f"{where[function].operator}/{where[function].domain}",
+            port,
+            str(delta_in),
+            str(delta_out),
         )
         _must(min(delta_in, delta_out) >= BURST, f"{point} saw the burst", f"{delta_in} in, {delta_out} out")
     _must(answered == BURST, "every echo was answered", f"{answered} of {BURST}")
