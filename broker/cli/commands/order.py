@@ -1,0 +1,157 @@
+"""`spbroker order`: reserve a service, show what it costs and what was chosen, commit it, and follow it until it works.
+
+Rules kept here
+- The ref is said before the first call. Where an outcome is not known, the same command with that ref asks again: the
+  provider answers a request that it has seen with what it recorded.
+- Nothing is committed that was not shown; a hold that is not committed frees itself.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import TypeAdapter
+
+from broker.cli.commands.notes import current, read
+from broker.cli.connection import Connection, connected
+from broker.cli.exit_codes import Exit
+from broker.cli.faults import Fault, WrongInput
+from broker.cli.following import SETTLED, follow, status_of, view_on
+from broker.cli.order_file import catalogue_of, is_descriptor, load, read_text, with_lines
+from broker.cli.output import messages, print_json, say, show
+from broker.cli.rendering import addressing_table, delay_text, duration_text, price_text, service_facts, service_tree
+from broker.cli.session_choice import As, AsJson
+from lower_sp_clients import wire
+from service_model.outcomes import STATUS, Reserved, ServiceState, ServiceStatus
+from service_model.outcomes import Refused as RefusedAnswer
+from service_model.spec import ServiceSpec
+from spbroker.v1 import broker_service_pb2 as pb
+
+
+def command(
+    file: Annotated[Path, typer.Option("-f", "--file", metavar="FILE", help="A spec, or a SONATA NSD.")],
+    from_sap: Annotated[
+        str | None, typer.Option("--from", metavar="SAP", help="NSD: where its first path begins.")
+    ] = None,
+    to_sap: Annotated[str | None, typer.Option("--to", metavar="SAP", help="NSD: where its first path ends.")] = None,
+    saps: Annotated[
+        list[str] | None, typer.Option("--sap", metavar="CP=SAP", help="NSD: attach a connection point; repeatable.")
+    ] = None,
+    ref: Annotated[str, typer.Option("--ref", metavar="REF", help="Your reference; made up if left out.")] = "",
+    reserve_only: Annotated[
+        bool, typer.Option("--reserve-only", help="Hold it, do not commit; the same command without this commits.")
+    ] = False,
+    wait: Annotated[
+        bool | None,
+        typer.Option("--wait/--no-wait", show_default=False, help="Until it works (default, if it starts now)."),
+    ] = None,
+    timeout_s: Annotated[float, typer.Option("--timeout", min=0.1, metavar="SECONDS", help="Wait so long.")] = 300.0,
+    as_json: AsJson = False,
+    as_: As = None,
+) -> None:
+    """Order a service.
+
+    Reserves it, shows price, delay and what was chosen, commits it, and follows its parts until it is ACTIVE.
+    To ask again after a broken connection, repeat the command with the --ref that it said.
+    """
+    text = read_text(file)
+    attach = _attachments(saps or [])
+    with connected(as_) as connection:
+        catalogue = catalogue_of(read(current(connection))) if is_descriptor(text, file) else None
+        spec = load(text, file, catalogue, attach, from_sap, to_sap)
+        version = _version(connection, ref) if ref else 1
+        ref = ref or f"{spec.name[:100]}-{secrets.token_hex(3)}"
+        again = f"the outcome is not known; ask again with: spbroker order -f {file} --ref {ref}"
+        say(f"ordering {spec.name} as {ref}")
+        try:
+            held = _reserve(connection, ref, version, spec, as_json)
+            if reserve_only:
+                status = status_of(connection, ref)
+                _print(status, spec, as_json)
+                say(f"held for {duration_text(held.remaining_s)}; commit it: spbroker order -f {file} --ref {ref}")
+                return
+            _commit(connection, held, as_json)
+        except Fault as fault:
+            if fault.exit_code is Exit.UNREACHABLE:
+                raise Fault(fault.exit_code, fault.message, hint=again, kind=fault.kind) from None
+            raise with_lines(fault, text, file) from None
+        starts_later = spec.start_time is not None and spec.start_time > datetime.now(UTC)
+        if wait is None and starts_later:
+            say(f"it is built at {spec.start_time}; follow it: spbroker watch {ref}")
+        status = _followed(connection, ref, timeout_s) if wait or (wait is None and not starts_later) else None
+        _print(status or status_of(connection, ref), spec, as_json)
+    if status is not None and status.state is not ServiceState.ACTIVE:
+        raise Fault(Exit.FAILED, f"{ref} is {status.state.short}", reasons=status.reasons)
+
+
+def _attachments(saps: list[str]) -> dict[str, str]:
+    pairs = [item.partition("=") for item in saps]
+    for item, (point, _, sap) in zip(saps, pairs, strict=True):
+        if not point or not sap:
+            raise WrongInput(f"--sap {item!r}: give CONNECTION-POINT=SAP")
+    return {point: sap for point, _, sap in pairs}
+
+
+def _version(connection: Connection, ref: str) -> int:
+    """That of the order so far, so that it is answered again; the next, where that one came to nothing."""
+    try:
+        status = status_of(connection, ref)
+    except Fault as fault:
+        if fault.exit_code is Exit.NOT_FOUND:
+            return 1
+        raise
+    over = status.state in (ServiceState.REFUSED, ServiceState.EXPIRED)
+    return max(1, status.version + over)
+
+
+def _reserve(connection: Connection, ref: str, version: int, spec: ServiceSpec, as_json: bool) -> Reserved:
+    request = pb.ReserveServiceRequest(ref=ref, version=version, spec=wire.SPEC.encode(spec))
+    answer = connection.call("ReserveService", request)
+    if answer.WhichOneof("outcome") != "reserved":
+        raise _refused(answer, "the provider refuses the order", as_json)
+    held = wire.RESERVED.decode(answer.reserved)
+    delay = f", delay {delay_text(held.delay_us)}" if held.delay_us else ""
+    say(f"reserved for {duration_text(held.remaining_s)}: {price_text(held.price)}{delay}")
+    if held.choice.labels or held.choice.links:
+        messages().print(addressing_table(spec=spec, choice=held.choice))
+    return held
+
+
+def _commit(connection: Connection, held: Reserved, as_json: bool) -> None:
+    request = pb.CommitServiceRequest(ref=held.ref, version=held.version, bindings=wire.CHOICE.encode(held.choice))
+    answer = connection.call("CommitService", request)
+    if answer.WhichOneof("outcome") != "committed":
+        raise _refused(answer, "the provider refuses to commit it", as_json)
+    say("committed")
+
+
+def _refused(answer: pb.ReserveServiceResponse | pb.CommitServiceResponse, message: str, as_json: bool) -> Fault:
+    if answer.WhichOneof("outcome") != "refused":
+        return Fault(Exit.UNEXPECTED, "the provider gave an answer that this release does not know")
+    refused = wire.REFUSED.decode(answer.refused)
+    if as_json:
+        print_json({"refused": TypeAdapter(RefusedAnswer).dump_python(refused, mode="json")})
+    return Fault(Exit.REFUSED, message, reasons=refused.reasons)
+
+
+def _followed(connection: Connection, ref: str, timeout_s: float) -> ServiceStatus:
+    until = time.monotonic() + timeout_s
+    try:
+        return follow(connection, ref, view_on(messages(), stays=False), lambda s: s.state in SETTLED, until)
+    except Fault as fault:
+        if fault.kind != "TIMEOUT":
+            raise
+        message = f"{ref} is not ACTIVE within {timeout_s:g} s; the provider goes on"
+        raise Fault(Exit.FAILED, message, hint=f"follow it: spbroker watch {ref}") from None
+
+
+def _print(status: ServiceStatus, spec: ServiceSpec, as_json: bool) -> None:
+    if as_json:
+        print_json(STATUS.dump_python(status, mode="json"))
+    else:
+        show(service_tree(status), service_facts(status), addressing_table(status, spec=spec))

@@ -1,0 +1,38 @@
+"""What the command line and the demonstration show, as rich renderables; nothing here prints.
+
+service_tree(status)                    a service and its parts, as a tree with the colour of each state
+services_table(statuses)                services, one a line
+service_facts(status)                   price, delay, times, tags of one service
+addressing_table(status)                labels and prefixes: chosen and bound;
+addressing_table(spec=, choice=, binding=)   with the constraint too
+reasons_tree(reasons)                   why something was refused, nested as orders nest
+note_tables(note)                       a capability note
+changes_table(applied)                  what an apply changed or would change
+inventory_tables(inventory)             what is allocated, held, built, and what disagrees
+state_text(state)                       one state in its colour
+"""
+
+from __future__ import annotations
+
+from broker.cli.rendering.administration import changes_table, inventory_tables
+from broker.cli.rendering.figures import bandwidth_text, delay_text, duration_text, price_text
+from broker.cli.rendering.note import note_tables
+from broker.cli.rendering.reasons import reasons_tree
+from broker.cli.rendering.service import addressing_table, service_facts, service_tree, services_table
+from broker.cli.rendering.states import state_text
+
+__all__ = [
+    "addressing_table",
+    "bandwidth_text",
+    "changes_table",
+    "delay_text",
+    "duration_text",
+    "inventory_tables",
+    "note_tables",
+    "price_text",
+    "reasons_tree",
+    "service_facts",
+    "service_tree",
+    "services_table",
+    "state_text",
+]

@@ -1,0 +1,80 @@
+"""What an operator is shown: changes, and the inventory. Both have the fields of `broker.accounts.admin_port`."""
+
+from __future__ import annotations
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from broker.accounts.admin_port import AllocationState, Applied, ChangeAction, FieldDiff, Inventory
+from broker.cli.rendering.figures import duration_text, table
+
+_ACTION = {
+    ChangeAction.CREATED: ("+ new", "green"),
+    ChangeAction.CHANGED: ("~ changed", "yellow"),
+    ChangeAction.REMOVED: ("- removed", "red"),
+    ChangeAction.UNCHANGED: ("= as it was", "dim"),
+}
+
+
+def changes_table(applied: Applied) -> Table | Text:
+    """Each object that changed, with the fields that differ; one line where nothing does."""
+    changed = [c for c in applied.changes if c.action is not ChangeAction.UNCHANGED or c.problems]
+    if not changed:
+        return Text(f"nothing differs ({len(applied.changes)} documents)", style="dim")
+    made = table("", "WHAT", "KIND", "NAME", "FIELDS")
+    for change in changed:
+        sign, style = _ACTION.get(change.action, ("?", "dim"))
+        made.add_row(Text(sign, style=style), Text(change.kind), Text(change.name), _fields(change.diffs))
+    return made
+
+
+def _fields(diffs: tuple[FieldDiff, ...]) -> Text:
+    lines = []
+    for diff in diffs:
+        line = Text(diff.field)
+        if diff.before and diff.after:
+            line.append(f"  {_cut(diff.before)}", style="red").append(" → ", style="dim").append(
+                _cut(diff.after), "green"
+            )
+        elif diff.after:
+            line.append(f"  {_cut(diff.after)}", style="green")
+        else:
+            line.append(f"  {_cut(diff.before)}", style="red strike")
+        lines.append(line)
+    return Text("\n").join(lines)
+
+
+def _cut(text: str, length: int = 60) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def inventory_tables(inventory: Inventory) -> Group:
+    parts: list[Table | Text] = []
+    if inventory.allocations:
+        made = table("Allocated", "POOL", "VALUE", "STATE", "OWNER")
+        style = {AllocationState.HELD: "cyan", AllocationState.COMMITTED: "green"}
+        for item in inventory.allocations:
+            state = Text(item.state.short, style=style.get(item.state, "dim"))
+            made.add_row(Text(item.pool), Text(item.value), state, Text(item.owner, style="dim"))
+        parts += [made, Text()]
+    if inventory.holds:
+        made = table("Held", "ACCOUNT", "REF", "VERSION", "FOR", right=("VERSION", "FOR"))
+        for hold in inventory.holds:
+            cells = (hold.account, hold.ref, str(hold.version), duration_text(hold.remaining_s))
+            made.add_row(*map(Text, cells))
+        parts += [made, Text()]
+    if inventory.items:
+        made = table("Built", "DOMAIN", "KIND", "NAME", "SEGMENT")
+        for found in inventory.items:
+            tag = Text(found.segment, style="dim") if found.segment else Text("untracked", style="yellow")
+            made.add_row(Text(found.domain), Text(found.kind), Text(found.name), tag)
+        parts += [made, Text()]
+    if inventory.discrepancies:
+        made = table("Disagreements", "WHERE", "SUBJECT", "WHAT IS WRONG")
+        for wrong in inventory.discrepancies:
+            made.add_row(Text(wrong.where), Text(wrong.subject), Text(wrong.message, style="yellow"))
+        parts.append(made)
+    else:
+        parts.append(Text("records and infrastructure agree", style="green"))
+    return Group(*parts)

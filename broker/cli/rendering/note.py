@@ -1,0 +1,129 @@
+"""A capability note in tables: places, function types, attachment points, and the border matrix."""
+
+from __future__ import annotations
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from broker.cli.rendering.figures import bandwidth_text, delay_text, facts, price_text, table, time_text
+from capability_registry.note import BorderEntry, BorderPoint, CapabilityNote, Lifecycle, PointKind, PortRole
+
+
+def note_tables(note: CapabilityNote) -> Group:
+    """Everything that a customer orders by; what the note does not have is left out."""
+    parts: list[Table | Text] = [_head(note)]
+    sections = (
+        (note.places, _places),
+        (note.functions, _functions),
+        (note.saps, _saps),
+        (note.matrix, _matrix),
+        (note.outages, _outages),
+    )
+    for content, make in sections:
+        if content:
+            parts += [Text(), make(note)]
+    return Group(*parts)
+
+
+def _head(note: CapabilityNote) -> Table:
+    trial = "" if note.lifecycle is Lifecycle.ACTIVE else f"  {note.lifecycle.short.lower()}"
+    return facts(
+        (
+            ("provider", Text(note.sp_id, style="bold").append(trial, style="yellow")),
+            ("edition", f"{note.edition}, for {note.audience}" if note.audience else str(note.edition)),
+            ("valid", f"{time_text(note.not_before)} to {time_text(note.expires)}"),
+            ("hold", f"at most {note.max_hold_s} s"),
+        )
+    )
+
+
+def _places(note: CapabilityNote) -> Table:
+    made = table("Places", "PLACE", "COUNTRY", "FREE CAPACITY", "LAN", "TAGS")
+    capacities = {capacity.place: capacity for capacity in note.capacities}
+    for place in note.places:
+        free = capacities.get(place.id)
+        bins = " + ".join(f"{b.count} × {b.size}" for b in free.bins if b.count and b.size) if free else ""
+        made.add_row(
+            Text(place.id),
+            Text(place.country),
+            Text(bins or "–"),
+            Text("yes" if free and free.lan else "–"),
+            Text(" ".join(place.tags), style="dim"),
+        )
+    return made
+
+
+def _functions(note: CapabilityNote) -> Table:
+    """One line per type and flavour; places that offer the same are put together."""
+    made = table("Functions", "TYPE", "FLAVOUR", "RUNTIME", "SIZE", "PRICE", "PORTS", "PLACES", right=("SIZE", "PRICE"))
+    places: dict[tuple[str, str, str, int, str, str], list[str]] = {}
+    for offer in note.functions:
+        ports = " ".join(
+            f"{port.name}*" if port.role is PortRole.MANAGEMENT else port.name for port in offer.ports
+        )  # management
+        for flavour in offer.flavours:
+            key = (str(offer.type), flavour.name, flavour.runtime.short.lower(), flavour.units,
+                   price_text(flavour.price), ports)  # fmt: skip
+            places.setdefault(key, []).append(offer.place)
+    last = ""
+    for (type_, flavour_name, runtime, units, price, ports), where in sorted(places.items()):
+        made.add_row(
+            Text("" if type_ == last else type_),
+            *map(Text, (flavour_name, runtime, str(units), price, ports)),
+            Text(" ".join(where)),
+        )
+        last = type_
+    made.caption = "* management port" if any("*" in key[5] for key in places) else None
+    made.caption_justify, made.caption_style = "left", "dim"
+    return made
+
+
+def _saps(note: CapabilityNote) -> Table:
+    made = table("Attachment points", "SAP", "ROLE", "PLACE", "ENCAPSULATION", "FREE LABELS", "MTU", "BANDWIDTH", "PEER",
+                 right=("MTU", "BANDWIDTH"))  # fmt: skip
+    for sap in note.saps:
+        labels = "untagged" if str(sap.labels) == "0" else str(sap.labels) or "none free"
+        made.add_row(
+            *map(Text, (sap.id, sap.role.short, sap.place, sap.encapsulation.short.lower(), labels, str(sap.mtu))),
+            Text(bandwidth_text(sap.bandwidth_bps)),
+            Text(f"{sap.peer} {sap.interconnect}".strip(), style="dim"),
+        )
+    return made
+
+
+def _matrix(note: CapabilityNote) -> Table:
+    heads = ("PRICE", "DELAY", "BANDWIDTH", "AVAILABLE")
+    made = table("Between them", "FROM", "TO", "WAY", *heads, right=heads)
+    for entry in note.matrix:
+        for i, (name, point) in enumerate(_ways(entry)):
+            made.add_row(
+                Text(entry.a if i == 0 else ""),
+                Text(entry.b if i == 0 else ""),
+                Text(name, style="dim"),
+                Text(price_text(point.price)),
+                Text(delay_text(point.delay_us)),
+                Text(bandwidth_text(point.bandwidth_bps)),
+                Text(f"{point.availability * 100:.6g} %"),
+            )
+    return made
+
+
+def _ways(entry: BorderEntry) -> list[tuple[str, BorderPoint]]:
+    """The cheapest and the fastest on one line where they are the same way."""
+    ways = [(point.kind.short.lower(), point) for point in entry.points]
+    figures = {(p.price, p.delay_us, p.bandwidth_bps, p.availability) for p in entry.points}
+    if (
+        len(ways) > 1
+        and len(figures) == 1
+        and {p.kind for p in entry.points} >= {PointKind.CHEAPEST, PointKind.FASTEST}
+    ):
+        return [("only way", entry.points[0])]
+    return ways
+
+
+def _outages(note: CapabilityNote) -> Table:
+    made = table("Planned outages", "WHERE", "FROM", "TO")
+    for outage in note.outages:
+        made.add_row(Text(outage.subject), Text(time_text(outage.start)), Text(time_text(outage.end)))
+    return made

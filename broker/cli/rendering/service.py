@@ -1,0 +1,188 @@
+"""A service: its tree of parts, its facts, and its labels and prefixes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich.table import Table
+from rich.text import Text
+from rich.tree import Tree
+
+from broker.cli.rendering.figures import (
+    NONE,
+    delay_text,
+    duration_text,
+    facts,
+    price_text,
+    table,
+    time_text,
+)
+from broker.cli.rendering.reasons import add_reasons
+from broker.cli.rendering.states import state_text
+from service_model.outcomes import AddressingChoice, LinkChoice, SegmentStatus, ServiceStatus
+from service_model.spec import ServiceSpec, VirtualLink
+
+
+def service_tree(status: ServiceStatus) -> Tree:
+    """The service with its parts, nested as far as the provider tells, and what is wrong with each."""
+    head = Text(status.ref, style="bold").append("  ").append_text(state_text(status.state))
+    tree = Tree(head, guide_style="bright_black")
+    add_reasons(tree, status.reasons)
+    _add_segments(tree, status.segments)
+    return tree
+
+
+def _add_segments(tree: Tree, segments: Iterable[SegmentStatus]) -> None:
+    parts = tuple(segments)
+    width = max((len(part.alias) for part in parts), default=0)
+    for part in parts:
+        line = Text(part.alias.ljust(width)).append("  ").append_text(state_text(part.state))
+        if part.functions:
+            line.append(f"  {', '.join(part.functions)}", style="default")
+        if part.place:
+            line.append(f"  {part.place}", style="dim")
+        node = tree.add(line)
+        add_reasons(node, part.reasons)
+        _add_segments(node, part.segments)
+
+
+def service_facts(status: ServiceStatus) -> Table:
+    """What is known of it besides: name, version, price, delay, hold, references, times."""
+    return facts(
+        (
+            ("name", status.name),
+            ("version", str(status.version)),
+            ("price", price_text(status.price) if status.price else ""),
+            ("delay", delay_text(status.delay_us) if status.delay_us else ""),
+            ("held for", duration_text(status.remaining_s) if status.remaining_s else ""),
+            ("reference", status.reference),
+            ("tags", ", ".join(status.tags)),
+            ("created", time_text(status.create_time)),
+            ("changed", time_text(status.update_time)),
+        )
+    )
+
+
+def services_table(statuses: Iterable[ServiceStatus]) -> Table:
+    """One service a line."""
+    made = table("", "REF", "STATE", "NAME", "PRICE", "DELAY", "CREATED", "TAGS", right=("PRICE", "DELAY"))
+    for status in statuses:
+        made.add_row(
+            Text(status.ref),
+            state_text(status.state),
+            Text(status.name),
+            Text(price_text(status.price)),
+            Text(delay_text(status.delay_us) if status.delay_us else "–"),
+            Text(time_text(status.create_time)),
+            Text(" ".join(status.tags), style="dim"),
+        )
+    return made
+
+
+def addressing_table(
+    status: ServiceStatus | None = None,
+    *,
+    spec: ServiceSpec | None = None,
+    choice: AddressingChoice | None = None,
+    binding: AddressingChoice | None = None,
+) -> Table:
+    """Labels of each end, prefix and addresses of each link: as constrained (of `spec`), chosen and bound.
+
+    With `status`, choice and binding are taken from it where they are not given."""
+    if status is not None:
+        choice, binding = choice or status.choice, binding or status.binding
+    heads = (("CONSTRAINED",) if spec else ()) + ("CHOSEN", "BOUND")
+    made = table("", "WHERE", "WHAT", *heads)
+
+    def row(where: str, what: str, constrained: str, chosen: str, bound: str) -> None:
+        cells = ((constrained,) if spec else ()) + (chosen, bound)
+        if any(cells):
+            made.add_row(
+                Text(where), Text(what, style="dim"), *(Text(c) if c and c != "any" else _faint(c) for c in cells)
+            )
+
+    for end in _ends(spec, choice, binding):
+        row(end, "label", _label_constraint(spec, end), _label(choice, end), _label(binding, end))
+        row(end, "beyond it", "", _reach(choice, end), _reach(binding, end))
+    for id in _links(spec, choice, binding):
+        asked = next((link for link in spec.links if link.id == id), None) if spec else None
+        ours, theirs = (side.link(id) if side else None for side in (choice, binding))
+        row(id, "prefix", _prefix_constraint(asked, spec), _prefix(ours), _prefix(theirs))
+        row(id, "hosts", _hosts_constraint(asked), "", "")
+        for point in _points(ours, theirs, asked):
+            row(id, point, _reserved(asked, point), _address(ours, point), _address(theirs, point))
+        row(id, "MTU", "", _mtu(ours), _mtu(theirs))
+    return made
+
+
+def _faint(text: str) -> Text:
+    return Text(text, style="dim") if text else NONE
+
+
+def _ends(spec: ServiceSpec | None, *sides: AddressingChoice | None) -> list[str]:
+    named = [end.id for end in spec.ends] if spec else []
+    for side in sides:
+        named += [*side.labels, *side.reach] if side else []
+    return list(dict.fromkeys(named))
+
+
+def _links(spec: ServiceSpec | None, *sides: AddressingChoice | None) -> list[str]:
+    named = [link.id for link in spec.links] if spec else []
+    for side in sides:
+        named += [link.link for link in side.links] if side else []
+    return list(dict.fromkeys(named))
+
+
+def _points(ours: LinkChoice | None, theirs: LinkChoice | None, asked: VirtualLink | None) -> list[str]:
+    named = [r.point for r in asked.addressing.reserved if r.point] if asked else []
+    for side in (ours, theirs):
+        named += [*side.addresses] if side else []
+    return list(dict.fromkeys(named))
+
+
+def _label_constraint(spec: ServiceSpec | None, id: str) -> str:
+    end = next((end for end in spec.ends if end.id == id), None) if spec else None
+    if end is None:
+        return ""
+    text = "any" if end.labels is None else str(end.labels) or "none"
+    return text if end.suggested_label is None else f"{text} (suggested {end.suggested_label})"
+
+
+def _label(side: AddressingChoice | None, end: str) -> str:
+    if side is None or end not in side.labels:
+        return ""
+    return str(side.labels[end]) if side.labels[end] else "untagged"
+
+
+def _reach(side: AddressingChoice | None, end: str) -> str:
+    return ", ".join(map(str, side.reach.get(end, ()))) if side else ""
+
+
+def _prefix_constraint(asked: VirtualLink | None, spec: ServiceSpec | None) -> str:
+    if asked is None:
+        return ""
+    if asked.addressing.prefix is not None:
+        return str(asked.addressing.prefix)
+    blocks = ", ".join(map(str, spec.blocks.allowed)) if spec else ""
+    return f"of {blocks}" if blocks else "any"
+
+
+def _hosts_constraint(asked: VirtualLink | None) -> str:
+    return ", ".join(map(str, asked.addressing.hosts)) if asked else ""
+
+
+def _reserved(asked: VirtualLink | None, point: str) -> str:
+    mine = [r for r in asked.addressing.reserved if r.point == point] if asked else []
+    return ", ".join(f"{r.address} ({r.role.short.lower()})" for r in mine)
+
+
+def _prefix(side: LinkChoice | None) -> str:
+    return str(side.prefix) if side and side.prefix else ""
+
+
+def _address(side: LinkChoice | None, point: str) -> str:
+    return str(side.addresses[point]) if side and point in side.addresses else ""
+
+
+def _mtu(side: LinkChoice | None) -> str:
+    return str(side.mtu) if side and side.mtu else ""
