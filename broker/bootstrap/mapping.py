@@ -8,20 +8,15 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
-from ipaddress import ip_network
 
-from address_planner.prefixes import inside
 from broker.orders.catalogue import Listing
-from broker.orders.pools import PREFIXES, Pool
+from broker.orders.pools import Pool
 from broker.orders.records import Terms
-from broker.settings.administered import AccountDoc, AdminState, AgreementDoc, PoolDoc, Window
+from broker.settings.administered import AccountDoc, AdminState, AgreementDoc, Window
 from broker.settings.present import Administered, takes_new
-from broker.settings.problems import Problem
 from capability_registry.note import Lifecycle
-from lower_sp_clients.vim.holds import Allocation
 from service_model.outcomes import Reason, ReasonCode
 
 
@@ -30,17 +25,6 @@ def pools(administered: Administered) -> tuple[Pool, ...]:
         Pool(name=p.name, prefix=p.prefix, block=p.block, quarantine=timedelta(seconds=p.quarantine_s))
         for p in administered.pools
     )
-
-
-def pool_problems(administered: Administered, allocations: Iterable[Allocation]) -> tuple[Problem, ...]:
-    """What is allocated and would lose its place: the pool that it came from is gone, or no longer has it."""
-    found = []
-    for allocation in allocations:
-        name, prefix = allocation.pool.removeprefix(PREFIXES), ip_network(allocation.value)
-        pool = administered.find(PoolDoc, name)
-        if pool is None or not inside(prefix, pool.prefix):
-            found.append(Problem("pool", name, "prefix", f"{prefix} of it is still allocated"))
-    return tuple(found)
 
 
 def listings(administered: Administered, own_sp_id: str, now: datetime) -> tuple[Listing, ...]:

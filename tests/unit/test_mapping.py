@@ -11,16 +11,15 @@ import pytest
 
 from address_planner.labels import LabelSet
 from broker.bootstrap.domains import domain_value, sap_ports
-from broker.bootstrap.mapping import listings, next_turn, pool_problems, pools, terms
+from broker.bootstrap.mapping import listings, next_turn, pools, terms
 from broker.orders.catalogue import Listing
-from broker.orders.pools import PREFIXES, Pool
+from broker.orders.pools import Pool
 from broker.orders.records import Terms
 from broker.settings.administered import DomainDoc
 from broker.settings.present import Administered, Versioned
 from capability_registry.note import PointKind
 from lower_sp_clients.vim.domain import Domain, Usage, note
 from lower_sp_clients.vim.driver import DriverOffer, SapPort
-from lower_sp_clients.vim.holds import Allocation, AllocationState
 from service_model.outcomes import Reason, ReasonCode
 from tests.support import administered as docs
 
@@ -138,21 +137,6 @@ def test_pools_are_as_administered() -> None:
     assert pools(docs.administered(docs.pool(quarantine_s=60))) == (
         Pool(name="v4", prefix=ip_network("10.0.0.0/16"), block=24, quarantine=timedelta(seconds=60)),
     )
-
-
-def allocated(pool: str, prefix: str) -> Allocation:
-    return Allocation(pool=PREFIXES + pool, value=prefix, owner="service", state=AllocationState.HELD)
-
-
-def test_a_pool_cannot_lose_what_is_allocated_from_it() -> None:
-    taken = (allocated("v4", "10.0.3.0/24"), allocated("old", "10.9.0.0/24"))
-    assert [(p.name, p.text) for p in pool_problems(docs.administered(), taken)] == [
-        ("old", "prefix: 10.9.0.0/24 of it is still allocated")
-    ]
-    for prefix in ("10.0.0.0/23", "10.1.0.0/16", "fd00::/48"):
-        moved = docs.administered(docs.pool(prefix=prefix, block=64 if ":" in prefix else 24))
-        assert [p.name for p in pool_problems(moved, taken)] == ["v4", "old"]
-    assert pool_problems(docs.administered(docs.pool(prefix="10.0.0.0/22")), taken[:1]) == ()
 
 
 def test_domains_and_lower_sps_are_listed_alike() -> None:
