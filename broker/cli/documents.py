@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from broker.cli.connection import Connection
-from broker.cli.faults import WrongInput
+from broker.cli.faults import WrongFile
 from broker.northbound.admin_port import Applied
 from broker.northbound.admin_servicer import APPLIED
 from broker.settings.folder import read_folder
@@ -16,23 +16,23 @@ from spbroker.v1 import admin_service_pb2 as pb
 
 
 def apply(connection: Connection, path: Path, *, dry_run: bool, prune: bool, reason: str) -> Applied:
-    """What changed or would change. Raises WrongInput, with file and line, where a document has a problem."""
+    """What changed or would change. Raises WrongFile, with file and line, where a document has a problem."""
     try:
         folder = read_folder(path)
     except DocumentRefused as refused:
-        raise WrongInput(*map(str, refused.errors)) from None
+        raise WrongFile(*map(str, refused.errors)) from None
     except DocumentError as error:
-        raise WrongInput(str(error)) from None
+        raise WrongFile(str(error)) from None
     except OSError as error:
-        raise WrongInput(f"{path}: {error.strerror or error}") from None
+        raise WrongFile(f"{path}: {error.strerror or error}") from None
     request = pb.ApplyRequest(dry_run=dry_run, prune=prune, reason=reason)
     try:
         request.documents.extend(encode_struct(d, f"documents[{i}]") for i, d in enumerate(folder.documents))
     except WireError as error:
-        raise WrongInput(str(error)) from None
+        raise WrongFile(str(error)) from None
     applied = APPLIED.decode(connection.administer("Apply", request))
     if lines := tuple(_located(folder, c.kind, c.name, problem) for c in applied.changes for problem in c.problems):
-        raise WrongInput(*lines, hint="nothing was applied")
+        raise WrongFile(*lines, hint="nothing was applied")
     return applied
 
 

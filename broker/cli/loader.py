@@ -106,7 +106,9 @@ def _version(wanted: bool) -> None:
 
 
 def _top(
-    as_: Annotated[str | None, typer.Option("--as", metavar="NAME", help="Act as this login (SPBROKER_PROFILE).")] = None,
+    as_: Annotated[
+        str | None, typer.Option("--as", metavar="NAME", help="Act as this login (SPBROKER_PROFILE).")
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Say the version and exit.")
     ] = False,
@@ -149,7 +151,7 @@ def _told(fault: Fault) -> int:
     if fault.message:
         print(f"spbroker: {fault.message}", file=sys.stderr)
     for line in fault.details:
-        print(f"  {line}" if fault.message else f"spbroker: {line}", file=sys.stderr)
+        print(f"  {line}" if fault.message else line, file=sys.stderr)
     if fault.reasons:
         from broker.cli.output import messages
         from broker.cli.rendering import reasons_tree

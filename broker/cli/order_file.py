@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from broker.cli.exit_codes import Exit
-from broker.cli.faults import Fault, WrongInput
+from broker.cli.faults import Fault, WrongFile
 from capability_registry.note import CapabilityNote
 from service_model.sonata_form import DescriptorKind, kind_of
 from service_model.spec import FunctionType, ServiceSpec
@@ -21,14 +21,14 @@ _STEP = re.compile(r'\[(\d+)\]|\["([^"]*)"\]|([^.\[\]]+)')
 
 
 def read_text(path: Path, limit: int = MAX_BYTES) -> bytes:
-    """The bytes of the file. Raises WrongInput where it cannot be read or is larger than `limit`."""
+    """The bytes of the file. Raises WrongFile where it cannot be read or is larger than `limit`."""
     try:
         size = path.stat().st_size
         if size > limit:
-            raise WrongInput(f"{path}: has {size} bytes, at most {limit} are accepted; nothing was sent")
+            raise WrongFile(f"{path}: has {size} bytes, at most {limit} are accepted; nothing was sent")
         return path.read_bytes()
     except OSError as error:
-        raise WrongInput(f"{path}: {error.strerror or error}") from None
+        raise WrongFile(f"{path}: {error.strerror or error}") from None
 
 
 def is_descriptor(text: bytes, path: Path) -> bool:
@@ -36,7 +36,7 @@ def is_descriptor(text: bytes, path: Path) -> bool:
     try:
         return kind_of(load_document(text, str(path)).data) is not DescriptorKind.SPEC
     except DocumentError as error:
-        raise WrongInput(str(error)) from None
+        raise WrongFile(str(error)) from None
 
 
 def load(
@@ -47,11 +47,11 @@ def load(
     from_sap: str | None,
     to_sap: str | None,
 ) -> ServiceSpec:
-    """Raises WrongInput with everything that is wrong, one line each."""
+    """Raises WrongFile with everything that is wrong, one line each."""
     try:
         return load_order(text, str(path), catalogue=catalogue, attach=attach, from_sap=from_sap, to_sap=to_sap)
     except DocumentRefused as refused:
-        raise WrongInput(*(_in_our_words(error) for error in refused.errors)) from None
+        raise WrongFile(*(_in_our_words(error) for error in refused.errors)) from None
 
 
 def _in_our_words(error: DocumentError) -> str:
@@ -81,4 +81,4 @@ def with_lines(fault: Fault, text: bytes, path: Path) -> Fault:
             continue
         steps = tuple(int(i) if i else key or name for i, key, name in _STEP.findall(field.removeprefix("spec.")))
         found.append(str(document.error(steps, reason)))
-    return WrongInput(*found)
+    return WrongFile(*found)

@@ -159,7 +159,7 @@ class ApiNode:
     def identity(self) -> Identity:
         return identity_of(self.authority)
 
-    async def start(self, port: int = 0) -> ApiNode:
+    async def start(self, port: int = 0, people_port: int = 0) -> ApiNode:
         serving = Serving(
             supplier_for=lambda account: self.suppliers[account],
             notes_for=lambda account: self.suppliers[account].notes(),
@@ -173,7 +173,7 @@ class ApiNode:
             partner_roots=lambda: (
                 self.partners.cert_pem.bytes() if self.trusted_partners is None else self.trusted_partners
             ),
-            listen="127.0.0.1:0",
+            listen=f"127.0.0.1:{people_port}",
             listen_partners=f"127.0.0.1:{port}",
         )
         return self

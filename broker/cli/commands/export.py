@@ -9,7 +9,7 @@ import typer
 import yaml
 
 from broker.cli.connection import connected
-from broker.cli.faults import WrongInput
+from broker.cli.faults import WrongFile
 from broker.cli.output import print_json, say
 from broker.cli.session_choice import As, AsJson
 from broker.settings.folder import write_folder
@@ -21,7 +21,9 @@ def command(
     folder: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="DIR", help="Write a folder instead of to stdout.")
     ] = None,
-    kinds: Annotated[list[str] | None, typer.Option("--kind", metavar="KIND", help="Only this kind; repeatable.")] = None,
+    kinds: Annotated[
+        list[str] | None, typer.Option("--kind", metavar="KIND", help="Only this kind; repeatable.")
+    ] = None,
     as_json: AsJson = False,
     as_: As = None,
 ) -> None:
@@ -33,7 +35,7 @@ def command(
         try:
             write_folder(folder, documents)
         except OSError as error:
-            raise WrongInput(f"{folder}: {error.strerror or error}") from None
+            raise WrongFile(f"{folder}: {error.strerror or error}") from None
         say(f"{len(documents)} documents written to {folder}")
     elif as_json:
         print_json({"documents": documents})

@@ -28,7 +28,9 @@ def command(
     ref: Annotated[str, typer.Argument(metavar="REF")],
     spec_file: Annotated[
         Path | None,
-        typer.Option("--spec", metavar="FILE", help="The spec that was ordered: its constraints are shown beside."),
+        typer.Option(
+            "--spec", metavar="FILE", help="The spec that was ordered (no NSD): its constraints are shown too."
+        ),
     ] = None,
     operator: Annotated[
         bool, typer.Option("--operator", help="As the provider's operator: every part, with what was asked of whom.")

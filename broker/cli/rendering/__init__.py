@@ -1,15 +1,15 @@
 """What the command line and the demonstration show, as rich renderables; nothing here prints.
 
-    service_tree(status)                    a service and its parts, as a tree with the colour of each state
-    services_table(statuses)                services, one a line
-    service_facts(status)                   price, delay, times, tags of one service
-    addressing_table(status)                labels and prefixes: chosen and bound;
-    addressing_table(spec=, choice=, binding=)   with the constraint too
-    reasons_tree(reasons)                   why something was refused, nested as orders nest
-    note_tables(note)                       a capability note
-    changes_table(applied)                  what an apply changed or would change
-    inventory_tables(inventory)             what is allocated, held, built, and what disagrees
-    state_text(state)                       one state in its colour
+service_tree(status)                    a service and its parts, as a tree with the colour of each state
+services_table(statuses)                services, one a line
+service_facts(status)                   price, delay, times, tags of one service
+addressing_table(status)                labels and prefixes: chosen and bound;
+addressing_table(spec=, choice=, binding=)   with the constraint too
+reasons_tree(reasons)                   why something was refused, nested as orders nest
+note_tables(note)                       a capability note
+changes_table(applied)                  what an apply changed or would change
+inventory_tables(inventory)             what is allocated, held, built, and what disagrees
+state_text(state)                       one state in its colour
 """
 
 from __future__ import annotations

@@ -34,7 +34,9 @@ def _fields(diffs: tuple[FieldDiff, ...]) -> Text:
     for diff in diffs:
         line = Text(diff.field)
         if diff.before and diff.after:
-            line.append(f"  {_cut(diff.before)}", style="red").append(" → ", style="dim").append(_cut(diff.after), "green")
+            line.append(f"  {_cut(diff.before)}", style="red").append(" → ", style="dim").append(
+                _cut(diff.after), "green"
+            )
         elif diff.after:
             line.append(f"  {_cut(diff.after)}", style="green")
         else:

@@ -113,7 +113,11 @@ def _ways(entry: BorderEntry) -> list[tuple[str, BorderPoint]]:
     """The cheapest and the fastest on one line where they are the same way."""
     ways = [(point.kind.short.lower(), point) for point in entry.points]
     figures = {(p.price, p.delay_us, p.bandwidth_bps, p.availability) for p in entry.points}
-    if len(ways) > 1 and len(figures) == 1 and {p.kind for p in entry.points} >= {PointKind.CHEAPEST, PointKind.FASTEST}:
+    if (
+        len(ways) > 1
+        and len(figures) == 1
+        and {p.kind for p in entry.points} >= {PointKind.CHEAPEST, PointKind.FASTEST}
+    ):
         return [("only way", entry.points[0])]
     return ways
 
