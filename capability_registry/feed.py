@@ -68,13 +68,16 @@ class Acceptance(Generic[Key]):
     keys: Mapping[str, Key]
     verify: Callable[[str, Mapping[str, Key], int], bytes]
     is_ours: Callable[[str], bool]
+    read: Callable[[bytes], CapabilityNote] = NOTE.validate_json
+    """Reads the payload once it is known to be well formed; one that tolerates words of newer releases, where there is one.
+    Raises ValueError."""
     max_bytes: int = MAX_BYTES
     skew: timedelta = SKEW
 
 
 def accept(jws: str, by: Acceptance[Key], held: CapabilityNote | None, now: datetime) -> CapabilityNote:
     """The note in `jws`, after every rule above. Raises NoteNotAccepted, or what `verify` raises."""
-    note = _read(by.verify(jws, by.keys, by.max_bytes))
+    note = _read(by.verify(jws, by.keys, by.max_bytes), by.read)
     if note.sp_id != by.sp_id:
         raise NoteNotAccepted(Refusal.WRONG_ISSUER, f"sp_id is {note.sp_id!r}, not {by.sp_id!r}")
     if note.audience != by.audience:
@@ -90,14 +93,14 @@ def accept(jws: str, by: Acceptance[Key], held: CapabilityNote | None, now: date
     return note
 
 
-def _read(payload: bytes) -> CapabilityNote:
+def _read(payload: bytes, read: Callable[[bytes], CapabilityNote]) -> CapabilityNote:
     try:
         text = payload.decode("utf-8")
         _check_depth(text)
         value = json.loads(text, object_pairs_hook=_members, parse_constant=_no_constant)
         if not isinstance(value, dict):
             raise ValueError("not an object")
-        return NOTE.validate_python(value)
+        return read(payload)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])

@@ -15,23 +15,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Collection, Mapping
-from dataclasses import MISSING, Field, fields, is_dataclass
-from datetime import datetime
-from decimal import Decimal
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
-from address_planner.labels import LabelSet
 from service_model.check import check
 from service_model.sonata import import_nsd
 from service_model.sonata_form import DescriptorKind, ImportRefused, kind_of
 from service_model.spec import SPEC, FunctionType, ServiceSpec
-from service_model.words import Word
 from service_model.yaml_faults import document_errors
 from service_model.yaml_lines import Document, DocumentError, DocumentRefused, load_document
+from service_model.yaml_written import written, yaml_text
 
 FORM = "spbroker/v1"
 
@@ -85,46 +79,9 @@ def _spec(document: Document) -> ServiceSpec:
     return spec
 
 
-class _Dumper(yaml.SafeDumper):
-    """Without anchors: a value that stands twice is written twice."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-    def represent_str(self, data: str) -> yaml.ScalarNode:
-        """Text; the Unicode line breaks stand escaped in double quotes, since a plain scalar would fold them."""
-        style = '"' if any(c in data for c in "\x85\u2028\u2029") else None
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
-
-
-_Dumper.add_representer(str, _Dumper.represent_str)
-
-
 def dump_spec(spec: ServiceSpec) -> str:
     """`spec` as YAML, in the order of its fields."""
-    data = {"spec": FORM, **_written(spec)}
-    text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
-    return text
-
-
-def _written(value: Any) -> Any:
-    """`value` as plain data in the form that people write."""
-    if isinstance(value, Word):
-        return value.short
-    if isinstance(value, FunctionType | LabelSet | Decimal | IPv4Address | IPv4Network | IPv6Address | IPv6Network):
-        return str(value)
-    if isinstance(value, datetime):
-        return value.isoformat().replace("+00:00", "Z")
-    if is_dataclass(value):
-        named = ((f.name, getattr(value, f.name), _default(f)) for f in fields(value))
-        return {name: _written(part) for name, part, default in named if part != default}
-    if isinstance(value, Mapping):
-        return {key: _written(part) for key, part in value.items()}
-    return [_written(part) for part in value] if isinstance(value, list | tuple) else value
-
-
-def _default(field: Field[Any]) -> Any:
-    return field.default_factory() if field.default_factory is not MISSING else field.default
+    return yaml_text({"spec": FORM, **written(spec)})
 
 
 def schema() -> dict[str, Any]:

@@ -17,6 +17,8 @@ from pydantic import ValidationError
 from service_model.yaml_lines import Document, DocumentError, Path
 
 _QUOTED = re.compile(r"'([^']*)'")
+_NAMES = "^[A-Za-z0-9](?:"
+"""How the patterns of names begin."""
 _UNKNOWN = {"unexpected_keyword_argument", "extra_forbidden"}
 _MISSING = {"missing", "missing_argument", "missing_keyword_only_argument"}
 _IP = {
@@ -61,7 +63,10 @@ def _reason(item: Mapping[str, Any]) -> str:
     if kind == "enum":
         return f"not one of {_short(_QUOTED.findall(item['ctx']['expected']))}"
     if kind == "string_pattern_mismatch":
-        return f"{str(item['input'])[:80]!r} is not a name: letters, digits, dot, underscore and hyphen"
+        given, pattern = repr(str(item["input"])[:80]), item["ctx"]["pattern"]
+        if pattern.startswith(_NAMES):
+            return f"{given} is not a name: letters, digits, dot, underscore and hyphen"
+        return f"{given} does not have the form {pattern}"
     if kind == "too_short":
         return f"needs at least {item['ctx']['min_length']}"
     if kind in ("dataclass_type", "dataclass_exact_type"):

@@ -165,10 +165,11 @@ def _no_path(question: Question) -> Reason:
     where = f"from {chain.a.sap!r} to {chain.b.sap!r}"
     through = f" through {', '.join(f.id for f in chain.functions)}" if chain.functions else ""
     avoided = question.avoid != Avoid() and _best(replace(question, avoid=Avoid(), ignore=frozenset(CLASSES)))
-    if avoided:
-        message = f"every way {where}{through} uses what suppliers refused for this order"
-    else:
-        message = f"no way {where}{through}"
+    message = (
+        f"every way {where}{through} uses what suppliers refused for this order"
+        if avoided
+        else f"no way {where}{through}"
+    )
     return Reason(code=ReasonCode.NO_PATH, message=message, subject=chain.a.id)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf.struct_pb2 import Struct
 from pydantic import TypeAdapter
 
-from broker.northbound.admin_port import AdminPort, Applied, Inventory, ServiceDetail
+from broker.accounts.admin_port import AdminPort, Applied, Inventory, ServiceDetail
 from broker.northbound.auth import caller
 from broker.northbound.paging import page
 from lower_sp_clients.wire import Codec, Violation, WireError, decode_struct, encode_struct

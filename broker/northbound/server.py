@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health
 from grpc_reflection.v1alpha import reflection
 
-from broker.northbound.admin_port import AdminPort
+from broker.accounts.admin_port import AdminPort
 from broker.northbound.admin_servicer import AdminServicer
 from broker.northbound.auth import Authenticator
 from broker.northbound.calls import Gate

@@ -21,8 +21,8 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2
 
+from broker.accounts.admin_port import AccountNotFound
 from broker.northbound.wrong_calls import (
-    AccountNotFound,
     AuthError,
     AuthReason,
     PageTokenInvalid,

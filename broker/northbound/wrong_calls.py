@@ -5,10 +5,10 @@
     +-- Throttled             too many calls
     +-- RequestTooLarge
     +-- PageTokenInvalid
-    +-- AccountNotFound       an operator named an account that there is not
     ShuttingDown              the call is not wrong: the node is going away
 
-`status.py` turns each into what the caller sees; so it does with `WireError`, `ServiceNotFound` and `OutcomeUnknown`.
+`status.py` turns each into what the caller sees; so it does with `WireError`, `AccountNotFound`,
+`ServiceNotFound` and `OutcomeUnknown`.
 """
 
 from __future__ import annotations
@@ -58,11 +58,6 @@ class RequestTooLarge(WrongCall):
 class PageTokenInvalid(WrongCall):
     def __init__(self) -> None:
         super().__init__("page_token is not one that this service gave out: begin with the first page")
-
-
-class AccountNotFound(WrongCall):
-    def __init__(self, account: str) -> None:
-        super().__init__(f"there is no account {account!r} that can have a password")
 
 
 class ShuttingDown(Exception):

@@ -62,6 +62,9 @@ class Catalogue:
     def listing(self, alias: str) -> Listing | None:
         return self._listings.get(alias)
 
+    def listings(self) -> tuple[Listing, ...]:
+        return tuple(self._listings.values())
+
     def _renew(self) -> None:
         views = []
         for alias, note in sorted(self._notes.items()):

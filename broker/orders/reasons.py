@@ -49,19 +49,22 @@ def words_of(spec: ServiceSpec) -> frozenset[str]:
 
 def rewritten(reason: Reason, words: frozenset[str]) -> Reason:
     """The reason without anything that the level above does not know."""
+    causes = tuple(rewritten(c, words) for c in reason.causes)
+    if causes:  # a wrapper says what its innermost cause says
+        return replace(
+            reason, message=causes[0].message, subject=causes[0].subject, segment="", causes=causes, nogood=None
+        )
     subject = reason.subject if reason.subject in words else ""
     phrase = PHRASES.get(reason.code, reason.code.short.lower().replace("_", " "))
     # what a customer wrote wrong is told as it was said: parameters are the customer's own words
     said = reason.message if reason.code is ReasonCode.INVALID_PARAMETER and subject else ""
     message = said or (f"{phrase} ({subject})" if subject else phrase)
-    return replace(
-        reason,
-        message=message,
-        subject=subject,
-        segment="",
-        causes=tuple(rewritten(c, words) for c in reason.causes),
-        nogood=None,
-    )
+    return replace(reason, message=message, subject=subject, segment="", nogood=None)
+
+
+def incident_id(segment: Segment) -> str:
+    """What can be quoted about one refusal: derived from the call, so that it can be found again in the journal and log."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"{segment.ref}/{segment.version}").hex[:12]
 
 
 def wrapped(segment: Segment, code: ReasonCode, words: frozenset[str], heard: Sequence[Reason] | None = None) -> Reason:
@@ -75,6 +78,6 @@ def wrapped(segment: Segment, code: ReasonCode, words: frozenset[str], heard: Se
         subject=causes[0].subject if causes else "",
         segment=segment.key,
         retryable=any(c.retryable for c in causes),
-        incident_id=uuid.uuid5(uuid.NAMESPACE_OID, f"{segment.ref}/{segment.version}").hex[:12],
+        incident_id=incident_id(segment),
         causes=causes,
     )

@@ -106,10 +106,10 @@ class _Splitter:
         self.key = key
         self.views = {view.alias: view for view in snapshot.suppliers}
         behind = [n for end in self.spec.ends for n in end.networks]
-        behind += [link.addressing.prefix for link in self.spec.links if link.addressing.prefix is not None]
         self.excluded = aggregate([*self.spec.blocks.excluded, *behind])
+        required = [link.addressing.prefix for link in self.spec.links if link.addressing.prefix is not None]
         try:
-            self.carved = carve(allowed, self.excluded, _wanted(self.spec))
+            self.carved = carve(allowed, (*self.excluded, *required), _wanted(self.spec))
         except PrefixTooSmall as error:
             raise CannotAddress(
                 Reason(

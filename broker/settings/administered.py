@@ -15,10 +15,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
+from broker.settings.anchor import Anchor
 from capability_registry.note import Bin, Encapsulation, FunctionPort, Lifecycle, Place, Runtime, SapRole
 from service_model.money import FREE, Currency, Price
 from service_model.spec import STRICT, FunctionTypeText
 from service_model.words import BitsPerSecond, Instant, Labels, Microseconds, Mtu, Name, Prefix, Text, Word
+from service_model.yaml_written import written
 
 
 class AdminState(Word):
@@ -49,7 +51,7 @@ class SupplierDoc:
     name: Name
     sp_id: Name
     endpoint: Annotated[str, Field(pattern=r"^[^\s:]+:\d+$")]
-    anchor: Mapping[str, Any]
+    anchor: Anchor
     account: Name
     expose_saps: Mapping[Name, Name] = field(default_factory=dict)
     """SAP of the supplier → the name under which we announce it (default: `<alias>.<sap>`)."""
@@ -216,7 +218,7 @@ class AccountDoc:
     type: Literal["person", "service"] = "person"
     roles: Annotated[tuple[Literal["customer", "operator"], ...], Field(min_length=1)] = ("customer",)
     agreement: Name | None = None
-    anchor: Mapping[str, Any] | None = None
+    anchor: Anchor | None = None
     """Of a service: what its `spbroker init` wrote; its certificates are trusted for this account alone."""
     password_hash: Text | None = None
     """argon2id, as `spbroker apply` makes it from a password; the password itself is never stored or sent back."""
@@ -229,3 +231,19 @@ Document = Annotated[
 ]
 DOCUMENT: TypeAdapter[Document] = TypeAdapter(Document)
 DOCUMENTS: TypeAdapter[tuple[Document, ...]] = TypeAdapter(tuple[Document, ...])
+TYPES: Mapping[str, type[Document]] = {
+    "place": PlaceDoc,
+    "interconnect": InterconnectDoc,
+    "pool": PoolDoc,
+    "agreement": AgreementDoc,
+    "account": AccountDoc,
+    "supplier": SupplierDoc,
+    "domain": DomainDoc,
+    "function": FunctionDoc,
+}
+"""By kind, in the order in which they refer to each other."""
+
+
+def plain(document: Document) -> dict[str, Any]:
+    """The document as people write it; reading it again gives an equal one."""
+    return {"kind": document.kind, **written(document)}

@@ -21,7 +21,7 @@ import structlog
 from lower_sp_clients.broadcast import Broadcast
 from lower_sp_clients.supplier import Context, ServiceNotFound, SignedNote
 from lower_sp_clients.versions import OVER, Verdict, judge
-from lower_sp_clients.vim import blueprints
+from lower_sp_clients.vim import accounting, blueprints
 from lower_sp_clients.vim.choosing import Choice, Impossible, choose, flavour_of
 from lower_sp_clients.vim.domain import Domain, Usage, note
 from lower_sp_clients.vim.driver import Driver, DriverError, Item
@@ -42,9 +42,6 @@ from service_model.spec import ServiceSpec
 
 log = structlog.get_logger()
 
-_TAKES = frozenset(
-    {ServiceState.RESERVED, ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.FAILED, ServiceState.TERMINATING}
-)
 _TRIES = 4
 """How often an activation is tried before the segment is reported FAILED."""
 
@@ -72,6 +69,7 @@ class LocalVim:
         self._resting: list[Allocation] = []
         self._usage = Usage()
         self._edition = 0
+        self._stale_note = False
         self._events: Broadcast[Event] = Broadcast()
         self._notes: Broadcast[SignedNote] = Broadcast()
         self._locks: dict[str, asyncio.Lock] = {}
@@ -82,7 +80,10 @@ class LocalVim:
         holds, allocations = await self._book.load()
         self._holds = {hold.ref: hold for hold in holds}
         self._resting = [a for a in allocations if a.state is AllocationState.RESTING]
-        self._recount()
+        for hold in holds:
+            accounting.count(self._usage, hold, 1)
+        for allocation in self._resting:
+            accounting.rest(self._usage, allocation, 1)
         for hold in holds:
             if hold.state in (ServiceState.ACTIVATING, ServiceState.TERMINATING):
                 self._work(hold.ref)
@@ -111,27 +112,8 @@ class LocalVim:
         self._changed()
 
     def _changed(self) -> None:
+        self._stale_note = False
         self._notes.send(self.note())
-
-    def _recount(self) -> None:
-        """Usage from the records alone: the one truth after every change."""
-        usage = Usage()
-        for hold in self._holds.values():
-            if hold.state not in _TAKES or hold.spec is None or hold.choice is None:
-                continue
-            for way in hold.ways:
-                usage.bandwidth[way] = usage.bandwidth.get(way, 0) + hold.spec.bandwidth_bps
-            for function, (place, host) in hold.hosts.items():
-                key = (place, host)
-                usage.units[key] = usage.units.get(key, 0) + hold.units.get(function, 0)
-            saps = {end.id: end.sap for end in hold.spec.ends}
-            for end, label in hold.choice.labels.items():
-                usage.labels.setdefault(saps[end], {})[label] = hold.ref
-            for sap in set(saps.values()):
-                usage.bandwidth[sap] = usage.bandwidth.get(sap, 0) + hold.spec.bandwidth_bps
-        for rest in self._resting:
-            usage.labels.setdefault(rest.pool.partition("/")[2], {})[int(rest.value)] = rest.owner
-        self._usage = usage
 
     # the contract
 
@@ -145,16 +127,16 @@ class LocalVim:
             if verdict is Verdict.REPEAT and held is not None:
                 return self._answer(held)
             now = self._clock.now()
-            usage = self._usage
-            if verdict is Verdict.REPLACE and held is not None and held.state is ServiceState.RESERVED:
-                usage = self._usage_without(ref)
+            accounting.count(self._usage, held, -1)  # a hold that gives way does not stand in its own
             try:
-                choice = choose(self.domain, usage, spec, f"{ref}/{version}")
+                choice = choose(self.domain, self._usage, spec, f"{ref}/{version}")
                 self._check_parameters(spec)
             except Impossible as error:
+                accounting.count(self._usage, held, 1)
                 if held is None or held.state is not ServiceState.RESERVED:
                     await self._save(self._refusal(ref, version, digest, error.reasons, held))
                 return Refused(ref=ref, version=version, reasons=error.reasons)
+            accounting.count(self._usage, held, 1)
             hold = Hold(
                 ref=ref,
                 version=version,
@@ -220,7 +202,7 @@ class LocalVim:
             elif hold.state is ServiceState.RESERVED and hold.version <= version:
                 gone = replace(hold, state=ServiceState.EXPIRED, updated=now, released_upto=version, expires=None)
                 await self._save(gone, was=hold)
-            elif hold.released_upto < version and (hold.version < version or hold.state not in _TAKES):
+            elif hold.released_upto < version and (hold.version < version or hold.state not in accounting.TAKES):
                 await self._save(replace(hold, released_upto=version))
 
     async def terminate(self, ref: str, ctx: Context) -> None:
@@ -256,7 +238,7 @@ class LocalVim:
     # time and the infrastructure
 
     async def tick(self) -> None:
-        """Free what expired and what has rested long enough."""
+        """Free what expired and what has rested long enough; announce what changed since the last tick."""
         now = self._clock.now()
         for hold in list(self._holds.values()):
             if hold.state is ServiceState.RESERVED and hold.expires is not None and hold.expires <= now:
@@ -267,8 +249,11 @@ class LocalVim:
         rested = [a for a in self._resting if a.until is not None and a.until <= now]
         if rested:
             await self._book.save(None, (), rested)
-            self._resting = [a for a in self._resting if a not in rested]
-            self._recount()
+            for allocation in rested:
+                self._resting.remove(allocation)
+                accounting.rest(self._usage, allocation, -1)
+            self._stale_note = True
+        if self._stale_note:
             self._changed()
 
     async def inventory(self) -> tuple[Item, ...]:
@@ -355,57 +340,44 @@ class LocalVim:
     async def _save(self, hold: Hold, was: Hold | None = None, labels_of: Choice | None = None) -> None:
         """Store `hold`; `was` is the hold whose labels are freed by it, `labels_of` what it takes."""
         drop, put = [], []
-        if was is not None and was.state in _TAKES:
+        if was is not None and was.state in accounting.TAKES:
             live = was.state is not ServiceState.RESERVED
-            for allocation in self._labels(was):
-                if live and self._quarantine:
-                    rest = replace(
-                        allocation, state=AllocationState.RESTING, until=self._clock.now() + self._quarantine
-                    )
-                    put.append(rest)
+            until = self._clock.now() + self._quarantine
+            for allocation in accounting.labels(self.domain.name, was):
+                if live and self._quarantine and accounting.rests(allocation):
+                    put.append(replace(allocation, state=AllocationState.RESTING, until=until))
                 else:
                     drop.append(allocation)
         if labels_of is not None:
-            put.extend(self._labels(hold))
+            put.extend(accounting.labels(self.domain.name, hold))
             drop = [d for d in drop if not any((d.pool, d.value) == (p.pool, p.value) for p in put)]
         elif hold.state is ServiceState.ACTIVATING:
-            put.extend(self._labels(hold))
-        before = self._holds.get(hold.ref)
-        resting = self._resting
-        self._holds[hold.ref] = hold  # decided now, so that a concurrent reserve sees it; undone if the store fails
-        self._resting = [*resting, *(p for p in put if p.state is AllocationState.RESTING)]
-        self._recount()
+            put.extend(accounting.labels(self.domain.name, hold))
+        before, resting = self._holds.get(hold.ref), [p for p in put if p.state is AllocationState.RESTING]
+        self._swap(
+            before, hold, resting
+        )  # decided now, so that a concurrent reserve sees it; undone if the store fails
         try:
             await self._book.save(hold, put, drop)
         except BaseException:
-            self._resting = resting
-            if before is None:
-                del self._holds[hold.ref]
-            else:
-                self._holds[hold.ref] = before
-            self._recount()
+            for allocation in resting:
+                self._resting.remove(allocation)
+                accounting.rest(self._usage, allocation, -1)
+            self._swap(hold, before, [])
             raise
         self._events.send(Event(token="", status=self._status(hold)))
-        self._changed()
+        self._stale_note = True
 
-    def _labels(self, hold: Hold) -> list[Allocation]:
-        if hold.spec is None or hold.choice is None:
-            return []
-        saps = {end.id: end.sap for end in hold.spec.ends}
-        state = AllocationState.HELD if hold.state is ServiceState.RESERVED else AllocationState.LIVE
-        return [
-            Allocation(pool=f"{self.domain.name}/{saps[end]}", value=str(label), owner=hold.ref, state=state)
-            for end, label in hold.choice.labels.items()
-        ]
-
-    def _usage_without(self, ref: str) -> Usage:
-        hold = self._holds.pop(ref)
-        try:
-            self._recount()
-            return self._usage
-        finally:
-            self._holds[ref] = hold
-            self._recount()
+    def _swap(self, before: Hold | None, after: Hold | None, resting: list[Allocation]) -> None:
+        accounting.count(self._usage, before, -1)
+        accounting.count(self._usage, after, 1)
+        for allocation in resting:
+            self._resting.append(allocation)
+            accounting.rest(self._usage, allocation, 1)
+        if after is not None:
+            self._holds[after.ref] = after
+        elif before is not None:
+            del self._holds[before.ref]
 
     def _refusal(self, ref: str, version: int, digest: str, reasons: tuple[Reason, ...], held: Hold | None) -> Hold:
         now = self._clock.now()

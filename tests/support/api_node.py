@@ -14,7 +14,8 @@ from typing import Any
 import grpc
 import trustme
 
-from broker.northbound.admin_port import (
+from broker.accounts.admin_port import (
+    AccountNotFound,
     Allocation,
     AllocationState,
     Applied,
@@ -28,7 +29,7 @@ from broker.northbound.admin_port import (
 )
 from broker.northbound.auth import Credentials, Password, Principal
 from broker.northbound.server import Identity, NorthboundServer, Serving, serve
-from broker.northbound.wrong_calls import AccountNotFound, AuthError, AuthReason, Throttled
+from broker.northbound.wrong_calls import AuthError, AuthReason, Throttled
 from lower_sp_clients.remote_sp import ClientTls
 from service_model.outcomes import ServiceState, ServiceStatus
 from tests.support.fake_supplier import FakeSupplier

@@ -127,3 +127,9 @@ def _set_up(namespace: str, device: str) -> None:
             ip.link("set", index=build.index_of(ip, device), state="up")
 
     namespaces.run_in(namespace, work)
+
+
+def loopback_up() -> None:
+    """Bring up `lo` in the namespace that this process is in: a new one has it down."""
+    with IPRoute() as ip:
+        ip.link("set", index=1, state="up")

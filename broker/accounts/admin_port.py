@@ -19,6 +19,13 @@ from service_model.words import Word
 Documents = tuple[Mapping[str, Any], ...]
 
 
+class AccountNotFound(Exception):
+    """An operator named an account that there is not, or that cannot have a password."""
+
+    def __init__(self, account: str) -> None:
+        super().__init__(f"there is no account {account!r} that can have a password")
+
+
 class ChangeAction(Word):
     UNSPECIFIED = "CHANGE_ACTION_UNSPECIFIED"
     CREATED = "CHANGE_ACTION_CREATED"

@@ -1,0 +1,53 @@
+# Everything that a reader runs. Each target does its own set-up: a virtual environment in .venv and, where it is missing,
+# what is needed from Debian's packages. Nothing asks a question.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+export SPBROKER_DESCRIPTORS ?= $(abspath $(firstword $(wildcard ../shared/descriptors) $(wildcard shared/descriptors)))
+
+.PHONY: setup tools demo test lint bench proto clean help
+
+help:
+	@echo "make demo    one order, four providers, packets that arrive   [NSD=FILE] [KEEP=1] [DRIVER=simulated]"
+	@echo "make test    every test                                       make lint   style, types, import rules, protobuf"
+	@echo "make bench   the benchmarks, in short                         make clean  take away what was installed here"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@scripts/ensure-python "$(PYTHON)"
+	@test -x $(BIN)/python || { echo "Making a virtual environment in $(VENV)"; "$(PYTHON)" -m venv $(VENV); }
+	@echo "Installing spbroker and what it needs into $(VENV) (a minute)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[linux,dev]'
+	@touch $(STAMP)
+
+tools:
+	@scripts/ensure-tools
+
+demo: setup
+	@if [ "$(DRIVER)" != simulated ]; then scripts/ensure-tools; fi
+	@$(BIN)/spbroker demo $(if $(NSD),--nsd '$(NSD)') $(if $(KEEP),--keep) $(if $(DRIVER),--driver '$(DRIVER)')
+
+test: setup
+	@scripts/ensure-tools || { [ -z "$$CI" ] && echo "Going on without packet tests."; }
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/buf lint
+	$(BIN)/python proto/generate.py --check
+
+bench: setup
+	@for program in benchmarks/*.py; do $(BIN)/python $$program --quick || exit 1; done
+
+proto: setup
+	$(BIN)/python proto/generate.py
+
+clean:
+	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

@@ -1,0 +1,1 @@
+"""The only wiring: where the parts of a node meet."""

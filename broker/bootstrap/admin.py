@@ -1,0 +1,113 @@
+"""The node as its operator sees and changes it: AdminPort over the running parts."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from broker.accounts.administration import Administration
+from broker.accounts.admin_port import (
+    Allocation,
+    AllocationState,
+    Applied,
+    Discrepancy,
+    Documents,
+    DomainItem,
+    Hold,
+    Inventory,
+    SegmentDetail,
+    ServiceDetail,
+)
+from broker.orders.accounting import remaining, status
+from broker.orders.broker import Broker
+from broker.orders.catalogue import Catalogue
+from broker.orders.states import AS_SERVICE
+from lower_sp_clients.vim import accounting
+from lower_sp_clients.vim.holds import AllocationState as Recorded
+from lower_sp_clients.vim.local_vim import LocalVim
+from service_model.clock import Clock
+from service_model.outcomes import ServiceState
+
+_STATES = {
+    Recorded.HELD: AllocationState.HELD,
+    Recorded.LIVE: AllocationState.COMMITTED,
+    Recorded.RESTING: AllocationState.QUARANTINED,
+}
+
+
+class NodeAdmin:
+    def __init__(
+        self,
+        administration: Administration,
+        broker: Broker,
+        catalogue: Catalogue,
+        vims: Callable[[], tuple[LocalVim, ...]],
+        clock: Clock,
+    ) -> None:
+        self._administration = administration
+        self._broker = broker
+        self._catalogue = catalogue
+        self._vims = vims
+        self._clock = clock
+
+    async def apply(self, documents: Documents, *, dry_run: bool, prune: bool, reason: str, actor: str) -> Applied:
+        return await self._administration.apply(documents, dry_run=dry_run, prune=prune, reason=reason, actor=actor)
+
+    async def export(self, kinds: tuple[str, ...]) -> Documents:
+        return await self._administration.export(kinds)
+
+    async def set_password(self, account: str, password: str, *, actor: str) -> None:
+        await self._administration.set_password(account, password, actor=actor)
+
+    async def inventory(self) -> Inventory:
+        """Everything allocated, held and built, and what the domains have that nobody asked for."""
+        now = self._clock.now()
+        allocations = list(self._broker.allocations())
+        items, discrepancies = [], []
+        for vim in self._vims():
+            for hold in vim.holds():
+                if hold.state in accounting.TAKES:
+                    allocations += accounting.labels(vim.domain.name, hold)
+            allocations += vim.resting()
+            found = await vim.inventory()
+            items += [DomainItem(domain=vim.domain.name, segment=i.segment, kind=i.kind, name=i.name) for i in found]
+            discrepancies += [
+                Discrepancy(where=vim.domain.name, subject=message.split(" of ")[0], message=message)
+                for message in vim.discrepancies(found)
+            ]
+        holds = tuple(
+            Hold(account=o.account, ref=o.ref, version=o.version, remaining_s=remaining(o, now))
+            for o in self._broker.orders()
+            if o.state is ServiceState.RESERVED
+        )
+        return Inventory(
+            allocations=tuple(
+                Allocation(pool=a.pool, value=a.value, owner=a.owner, state=_STATES[a.state]) for a in allocations
+            ),
+            holds=holds,
+            items=tuple(items),
+            discrepancies=tuple(discrepancies),
+        )
+
+    async def orders(self, account: str, ref: str) -> AsyncIterator[ServiceDetail]:
+        """Orders in order of creation, with what was asked of whom and what came of it."""
+        now = self._clock.now()
+        for order in sorted(self._broker.orders(), key=lambda o: (o.created, o.id)):
+            if not order.version or (account and order.account != account) or (ref and order.ref != ref):
+                continue
+            segments = []
+            for segment in order.segments:
+                listing = self._catalogue.listing(segment.alias)
+                segments.append(
+                    SegmentDetail(
+                        alias=segment.key,
+                        supplier=listing.sp_id if listing else segment.alias,
+                        ref=segment.ref,
+                        version=segment.version,
+                        state=AS_SERVICE[segment.state],
+                        spec=segment.spec,
+                        choice=segment.choice,
+                        binding=segment.bindings,
+                        reasons=segment.reasons,
+                    )
+                )
+            yield ServiceDetail(account=order.account, status=status(order, now), segments=tuple(segments))

@@ -1,0 +1,95 @@
+"""What suppliers announce, on its way into the catalogue.
+
+Rules kept here
+- A note of a lower SP enters only through `capability_registry.feed.accept`; a refused one is logged with its reason and
+  the last good note stays.
+- A feed that breaks is stale, not empty. What has expired is planned with no more.
+- A local domain's note is its own word and needs no signature.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import structlog
+
+from broker.orders.catalogue import Catalogue
+from capability_registry.feed import Acceptance, Feed, NoteNotAccepted, accept
+from capability_registry.keys import PublicKey
+from capability_registry.note import CapabilityNote
+from capability_registry.signing import NoteRefused
+from lower_sp_clients.remote_sp import RemoteSp
+from lower_sp_clients.supplier import Supplier
+from service_model.clock import Clock
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class _Fed:
+    supplier: Supplier
+    task: asyncio.Task[None]
+
+
+class Feeds:
+    def __init__(self, catalogue: Catalogue, clock: Clock) -> None:
+        self._catalogue = catalogue
+        self._clock = clock
+        self._feeds: dict[str, Feed] = {}
+        self._fed: dict[str, _Fed] = {}
+
+    def judge(self, alias: str, by: Acceptance[PublicKey], jws: str) -> CapabilityNote:
+        """Accept one note of a lower SP, or raise why it is refused. For `RemoteSp`'s `verify`."""
+        now = self._clock.now()
+        feed = self._feeds.get(alias) or Feed.begin(by.sp_id, now)
+        try:
+            note = accept(jws, by, feed.held, now)
+        except (NoteNotAccepted, NoteRefused) as error:
+            self._feeds[alias] = feed.refused(str(error), now)
+            log.warning("note refused", supplier=alias, reason=str(error.reason), error=error.message)
+            raise
+        self._feeds[alias] = feed.accepted(note, jws, now)
+        return note
+
+    def follow(self, suppliers: Mapping[str, Supplier]) -> None:
+        """These are the suppliers from now on, by alias."""
+        for alias in [a for a, fed in self._fed.items() if suppliers.get(a) is not fed.supplier]:
+            self._fed.pop(alias).task.cancel()
+            self._feeds.pop(alias, None)
+        for alias, supplier in suppliers.items():
+            if alias not in self._fed:
+                task = asyncio.create_task(self._take(alias, supplier), name=f"notes-{alias}")
+                self._fed[alias] = _Fed(supplier, task)
+
+    async def _take(self, alias: str, supplier: Supplier) -> None:
+        async for signed in supplier.notes():
+            self._catalogue.put(alias, signed.note)
+
+    def tick(self) -> None:
+        """Feeds that broke become stale; notes that expired are taken out."""
+        now = self._clock.now()
+        for alias, feed in list(self._feeds.items()):
+            fed = self._fed.get(alias)
+            if fed is None:
+                continue
+            broken = isinstance(fed.supplier, RemoteSp) and fed.supplier.feed_broken_since is not None
+            later = (feed.broken(now) if broken else feed).at(now)
+            if later.state is not feed.state:
+                log.info("feed", supplier=alias, state=str(later.state))
+                if later.note(now) is None:
+                    self._catalogue.put(alias, None)
+            self._feeds[alias] = later
+
+    def states(self) -> dict[str, Feed]:
+        """Every lower SP's feed as it is now."""
+        return dict(self._feeds)
+
+    async def close(self) -> None:
+        for fed in self._fed.values():
+            fed.task.cancel()
+        for fed in self._fed.values():
+            with suppress(asyncio.CancelledError):
+                await fed.task

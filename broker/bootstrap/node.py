@@ -1,0 +1,288 @@
+"""A node: one broker with its store, domains, suppliers, notes and API, wired from what is administered.
+
+Rules kept here
+- What is administered is the whole difference between a top, a middle and a leaf; applying documents rewires the running
+  node, and what stays the same stays connected.
+- A change that would take away what something live stands on is refused before it is stored.
+- Opening takes up everything that a former process left; closing leaves everything as it is recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from broker.accounts.administration import Administration
+from broker.accounts.secrets import Passwords
+from broker.bootstrap import mapping
+from broker.bootstrap.admin import NodeAdmin
+from broker.bootstrap.feeds import Feeds
+from broker.bootstrap.keys import NodeKeys
+from broker.bootstrap.publication import Publication
+from broker.decompose.search import plan
+from broker.orders.broker import AccountView, Broker
+from broker.orders.catalogue import Catalogue
+from broker.orders.pools import PoolInUse
+from broker.orders.records import Terms
+from broker.orders.states import GONE
+from broker.settings.administered import DomainDoc, SupplierDoc
+from broker.settings.present import Administered
+from broker.settings.problems import Problem
+from broker.storage.books import SqlEditions, SqlHoldBook, SqlOrderBook, epoch_of
+from broker.storage.document_book import SqlDocumentBook
+from broker.storage.engine import Engine
+from broker.storage.migrations import migrate
+from capability_registry import origin, signing
+from capability_registry.feed import Acceptance
+from capability_registry.note import CapabilityNote
+from lower_sp_clients import wire
+from lower_sp_clients.remote_sp import ClientTls, RemoteSp
+from lower_sp_clients.supplier import SignedNote, Supplier
+from lower_sp_clients.vim.accounting import TAKES
+from lower_sp_clients.vim.driver import Driver, DriverError
+from lower_sp_clients.vim.factory import make_driver
+from lower_sp_clients.vim.local_vim import LocalVim
+from service_model.clock import Clock
+from service_model.outcomes import Reason
+
+log = structlog.get_logger()
+
+TICK_S = 0.5
+
+Connect = Callable[[SupplierDoc, Callable[[str], CapabilityNote]], Supplier]
+"""Makes the client of a lower SP from its document and the judge of its notes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What a node is made of besides its store; tests give others."""
+
+    clock: Clock
+    connect: Connect
+    passwords: Passwords
+    new_id: Callable[[], str] = lambda: str(uuid.uuid4())
+    random: Callable[[int], bytes] = os.urandom
+
+
+def over_grpc(keys: NodeKeys, clock: Clock) -> Connect:
+    """Lower SPs over mutual TLS, with our client certificate."""
+
+    def connect(doc: SupplierDoc, verify: Callable[[str], CapabilityNote]) -> Supplier:
+        tls = ClientTls(roots=doc.anchor.ca.encode(), certificate=keys.client.certificate, key=keys.client.key)
+        return RemoteSp(doc.endpoint, doc.account, tls=lambda: tls, verify=verify, clock=clock)
+
+    return connect
+
+
+class Node:
+    """`open`, then `supplier_for` and `notes_for` serve callers until `close`."""
+
+    def __init__(self, sp_id: str, store: Path, keys: NodeKeys, parts: Parts) -> None:
+        self.sp_id = sp_id
+        self._store = store
+        self._keys = keys
+        self._parts = parts
+        self._vims: dict[str, tuple[DomainDoc, LocalVim]] = {}
+        self._remotes: dict[str, tuple[SupplierDoc, Supplier]] = {}
+        self._ticker: asyncio.Task[None] | None = None
+
+    async def open(self) -> None:
+        """Raises StoreError for the store, DriverError for a domain that cannot be built on this machine."""
+        clock = self._parts.clock
+        self.engine = await asyncio.to_thread(Engine.open, self._store, migrate=migrate)
+        self._epoch = await epoch_of(self.engine, uuid.UUID(self._parts.new_id()))
+        self.catalogue = Catalogue(self.sp_id)
+        self.feeds = Feeds(self.catalogue, clock)
+        self.broker = Broker(
+            epoch=self._epoch,
+            book=SqlOrderBook(self.engine, self._epoch),
+            clock=clock,
+            catalogue=self.catalogue,
+            planner=plan,
+            terms=self.terms,
+            new_id=self._parts.new_id,
+        )
+        self.publication = Publication(
+            sp_id=self.sp_id,
+            catalogue=self.catalogue,
+            editions=SqlEditions(self.engine),
+            key=lambda: self._keys.note_key,
+            origin_secret=self._keys.origin_secret,
+            terms=self.terms,
+            clock=clock,
+            random=self._parts.random,
+        )
+        self.administration = Administration(
+            sp_id=self.sp_id,
+            book=SqlDocumentBook(self.engine),
+            clock=clock,
+            passwords=self._parts.passwords,
+            check=self._obstacles,
+            changed=self._rewire,
+        )
+        self.admin = NodeAdmin(self.administration, self.broker, self.catalogue, self.vims, clock)
+        present = await self.administration.open()
+        await self._open_domains(present)
+        await self.broker.open(mapping.pools(present))
+        await self._rewire(present)
+        self._ticker = asyncio.create_task(self._tick_for_ever(), name="ticker")
+
+    async def close(self) -> None:
+        if self._ticker is not None:
+            self._ticker.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._ticker
+        await self.feeds.close()
+        await self.broker.close()
+        for _, vim in self._vims.values():
+            await vim.close()
+        for _, remote in self._remotes.values():
+            await _close(remote)
+        await self.engine.close()
+
+    # what callers get
+
+    def supplier_for(self, account: str) -> Supplier:
+        return AccountView(self.broker, account, partial(self.notes_for, account))
+
+    def notes_for(self, account: str) -> AsyncIterator[SignedNote]:
+        return self.publication.notes(account)
+
+    def terms(self, account: str) -> Terms | Reason:
+        return mapping.terms(self.administration.present, account, self._parts.clock.now())
+
+    def vims(self) -> tuple[LocalVim, ...]:
+        return tuple(vim for _, vim in self._vims.values())
+
+    # time
+
+    async def tick(self) -> None:
+        """Everything that time does: holds expire, labels rest, feeds lapse, notes are renewed, windows open and close."""
+        now = self._parts.clock.now()
+        for vim in self.vims():
+            await vim.tick()
+        await self.broker.tick()
+        self.feeds.tick()
+        listings = mapping.listings(self.administration.present, now)
+        if listings != self.catalogue.listings():
+            self.catalogue.list(listings)
+        self.publication.tick()
+
+    async def _tick_for_ever(self) -> None:
+        while True:
+            await self._parts.clock.sleep(TICK_S)
+            try:
+                await self.tick()
+            except Exception:  # the next tick tries again; what failed is in the log
+                log.exception("tick failed")
+
+    # wiring
+
+    async def _open_domains(self, present: Administered) -> None:
+        for doc in present.domains:
+            known = self._vims.get(doc.name)
+            if known is None:
+                self._vims[doc.name] = (doc, await self._new_vim(doc, present))
+                continue
+            vim = known[1]
+            if mapping.sap_ports(known[0]) != mapping.sap_ports(doc) or known[0].driver != doc.driver:
+                vim.driver = self._driver(doc)
+            value = mapping.domain_value(doc, present, vim.driver.offer, self.sp_id, self._parts.clock.now())
+            if value != vim.domain:
+                vim.reconfigure(value)
+            self._vims[doc.name] = (doc, vim)
+        wanted = {doc.name for doc in present.domains}
+        for name in [n for n in self._vims if n not in wanted]:
+            await self._vims.pop(name)[1].close()
+
+    async def _new_vim(self, doc: DomainDoc, present: Administered) -> LocalVim:
+        driver = self._driver(doc)
+        value = mapping.domain_value(doc, present, driver.offer, self.sp_id, self._parts.clock.now())
+        book = SqlHoldBook(self.engine, self._epoch, doc.name)
+        vim = LocalVim(value, driver, book, self._parts.clock, quarantine=timedelta(seconds=doc.label_quarantine_s))
+        await vim.open()
+        return vim
+
+    def _driver(self, doc: DomainDoc) -> Driver:
+        driver = make_driver(doc.driver, f"{self.sp_id}-{doc.name}", mapping.sap_ports(doc))
+        for missing in driver.offer.missing:
+            log.warning("the driver does not offer everything here", domain=doc.name, missing=missing)
+        return driver
+
+    def _obstacles(self, whole: Administered) -> Sequence[Problem]:
+        """What is running that does not allow `whole` to become the present."""
+        problems = []
+        try:
+            self.broker.check_pools(mapping.pools(whole))
+        except PoolInUse as error:
+            problems.append(Problem(kind="pool", name=error.pool, field="", reason=str(error)))
+        domains = {doc.name: doc for doc in whole.domains}
+        for name, (_, vim) in self._vims.items():
+            live = sum(1 for hold in vim.holds() if hold.state in TAKES)
+            if name not in domains and live:
+                problems.append(Problem(kind="domain", name=name, field="", reason=f"{live} segments are still in it"))
+        for doc in whole.domains:
+            known = self._vims.get(doc.name)
+            if known is None or mapping.sap_ports(known[0]) != mapping.sap_ports(doc):
+                try:
+                    self._driver(doc)
+                except (DriverError, ValueError) as error:
+                    problems.append(Problem(kind="domain", name=doc.name, field="driver", reason=str(error)))
+        aliases = {doc.name for doc in whole.suppliers}
+        for order in self.broker.orders():
+            for segment in order.segments:
+                if segment.alias in self._remotes and segment.alias not in aliases and segment.state not in GONE:
+                    reason = f"segment {segment.key} of service {order.ref!r} is still with it"
+                    problems.append(Problem(kind="supplier", name=segment.alias, field="", reason=reason))
+        return problems
+
+    async def _rewire(self, present: Administered) -> None:
+        await self._open_domains(present)
+        dropped = []
+        for doc in present.suppliers:
+            known = self._remotes.get(doc.name)
+            if known is not None and _same_peer(known[0], doc):
+                self._remotes[doc.name] = (doc, known[1])
+                continue
+            if known is not None:
+                dropped.append(known[1])
+            self._remotes[doc.name] = (doc, self._parts.connect(doc, partial(self._judge, doc)))
+        wanted = {doc.name for doc in present.suppliers}
+        dropped += [self._remotes.pop(name)[1] for name in list(self._remotes) if name not in wanted]
+        self.catalogue.list(mapping.listings(present, self._parts.clock.now()))
+        suppliers: dict[str, Supplier] = {name: vim for name, (_, vim) in self._vims.items()}
+        suppliers |= {name: remote for name, (_, remote) in self._remotes.items()}
+        self.broker.use_pools(mapping.pools(present))
+        self.broker.use(suppliers)
+        self.feeds.follow(suppliers)
+        for remote in dropped:
+            await _close(remote)
+
+    def _judge(self, doc: SupplierDoc, jws: str) -> CapabilityNote:
+        by = Acceptance(
+            sp_id=doc.sp_id,
+            audience=doc.account,
+            keys=doc.anchor.keys(),
+            verify=signing.verify,
+            is_ours=partial(origin.is_ours, self._keys.origin_secret),
+            read=wire.parse_note,
+        )
+        return self.feeds.judge(doc.name, by, jws)
+
+
+def _same_peer(a: SupplierDoc, b: SupplierDoc) -> bool:
+    return (a.sp_id, a.endpoint, a.anchor, a.account) == (b.sp_id, b.endpoint, b.anchor, b.account)
+
+
+async def _close(supplier: Supplier) -> None:
+    if isinstance(supplier, RemoteSp):
+        await supplier.close()

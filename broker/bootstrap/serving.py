@@ -1,0 +1,93 @@
+"""A process that serves one node: settings and keys in, listeners open, graceful stop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import structlog
+
+from broker.accounts.founding import Keys, Layout, load_keys
+from broker.accounts.secrets import Passwords
+from broker.bootstrap.node import Node, Parts, over_grpc
+from broker.northbound.authenticator import NodeAuthenticator
+from broker.northbound.server import Identity, NorthboundServer, Serving, serve
+from broker.settings.process import Settings, load_settings
+from broker.storage.errors import StoreError
+from lower_sp_clients.vim.driver import DriverError
+from service_model.clock import SystemClock
+
+log = structlog.get_logger()
+
+GRACE_S = 5.0
+
+
+class CannotServe(Exception):
+    """The node cannot start: its directory, store, address or a domain; the message names it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+async def run(directory: Path, stopping: asyncio.Event) -> None:
+    """Serve the node in `directory` until `stopping`. Raises SettingsError, CannotServe."""
+    settings = load_settings(directory)
+    logging.basicConfig(level=settings.log_level, format="%(message)s")
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
+        cache_logger_on_first_use=True,
+    )
+    try:
+        keys = load_keys(Layout(directory))
+    except (OSError, ValueError) as error:
+        raise CannotServe(f"{directory}: {error}", hint=f"make a node there: spbroker init {directory}") from None
+    clock = SystemClock()
+    passwords = Passwords()
+    node = Node(settings.sp_id, settings.store, keys, Parts(clock=clock, connect=over_grpc(keys, clock), passwords=passwords))
+    try:
+        await node.open()
+    except (StoreError, DriverError) as error:
+        raise CannotServe(str(error)) from None
+    try:
+        server = await listen(node, settings, keys, passwords)
+        try:
+            await server.set_health(True)
+            log.info("serving", sp_id=settings.sp_id, **server.ports)
+            await stopping.wait()
+            log.info("stopping")
+        finally:
+            await server.stop(GRACE_S)
+    finally:
+        await node.close()
+
+
+async def listen(node: Node, settings: Settings, keys: Keys, passwords: Passwords) -> NorthboundServer:
+    """Open the node's listeners. Raises CannotServe where an address cannot be had."""
+    clock = SystemClock()
+    authenticator = NodeAuthenticator(
+        sp_id=settings.sp_id,
+        administered=lambda: node.administration.present,
+        passwords=passwords,
+        key=keys.token_key,
+        clock=clock,
+    )
+    identity = Identity(certificate=keys.server.certificate, key=keys.server.key)
+    serving = Serving(
+        supplier_for=node.supplier_for,
+        notes_for=node.notes_for,
+        authenticator=authenticator,
+        clock=clock,
+        admin=node.admin,
+    )
+    try:
+        return await serve(
+            serving,
+            identity=lambda: identity,
+            partner_roots=authenticator.partner_roots,
+            listen=settings.listen,
+            listen_partners=settings.listen_partners,
+        )
+    except OSError as error:
+        raise CannotServe(str(error)) from None

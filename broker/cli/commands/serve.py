@@ -1,0 +1,38 @@
+"""`spbroker serve`: run a node."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broker.cli.exit_codes import Exit
+from broker.cli.faults import Fault, WrongInput
+from broker.settings.process import SettingsError
+
+
+def command(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="What `spbroker init` made.")],
+) -> None:
+    """Run the node in DIR until SIGTERM or SIGINT; then finish what is under way and stop.
+
+    Settings come from DIR/node.yml and SPBROKER_* variables; all else is administered (spbroker apply).
+    """
+    from broker.bootstrap.serving import CannotServe, run
+
+    async def main() -> None:
+        stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stopping.set)
+        await run(directory, stopping)
+
+    try:
+        asyncio.run(main())
+    except SettingsError as error:
+        raise WrongInput(str(error)) from None
+    except CannotServe as error:
+        raise Fault(Exit.ENVIRONMENT_MISSING, str(error), hint=error.hint) from None

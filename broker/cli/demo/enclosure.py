@@ -1,0 +1,67 @@
+"""A place of its own for the demo: network and mount namespaces, and a user namespace where we are not root.
+
+Rules kept here
+- Nothing of the machine is touched: what the demo makes exists only inside, and goes with its last process.
+- Where the kernel does not allow it, the cause and the remedy are said, and the exit code is 3.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from broker.cli.exit_codes import Exit
+from broker.cli.faults import Fault
+
+INSIDE = "SPBROKER_DEMO_INSIDE"
+REMEDY = (
+    "run it as root, or allow user namespaces (sysctl -w kernel.unprivileged_userns_clone=1, and "
+    "kernel.apparmor_restrict_unprivileged_userns=0 where there is AppArmor), "
+    "or run it without packets: make demo DRIVER=simulated"
+)
+
+
+def is_inside() -> bool:
+    return os.environ.get(INSIDE) == "1"
+
+
+def flags() -> list[str]:
+    """What `unshare` has to part from: as root the network and the mounts, else also the users."""
+    return ["-nm"] if os.geteuid() == 0 else ["-Urnm"]
+
+
+def enter(arguments: Sequence[str]) -> None:
+    """Run `spbroker demo` with these arguments again, inside; does not return. Raises Fault (exit 3) where it may not."""
+    unshare = shutil.which("unshare", path=f"{os.environ.get('PATH', '')}:/usr/bin:/bin")
+    if unshare is None:
+        message = "the program unshare is missing (Debian's util-linux)"
+        raise Fault(Exit.ENVIRONMENT_MISSING, message, hint="apt-get install util-linux")
+    tried = subprocess.run([unshare, *flags(), "true"], capture_output=True, text=True)
+    if tried.returncode:
+        cause = tried.stderr.strip() or f"unshare ended with {tried.returncode}"
+        raise Fault(
+            Exit.ENVIRONMENT_MISSING, f"this kernel gives the demo no namespaces of its own: {cause}", hint=REMEDY
+        )
+    again = [unshare, *flags(), sys.executable, "-m", "broker.cli", "demo", *arguments]
+    os.execve(unshare, again, {**os.environ, INSIDE: "1"})  # noqa: S606  the same program, inside
+
+
+def furnish() -> None:
+    """Inside: a /run of our own for the names of namespaces, and the loopback device up. Raises Fault (exit 3)."""
+    from lower_sp_clients.vim.linux.lab import loopback_up
+
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "/run"], capture_output=True, text=True)
+    if mounted.returncode:
+        message = f"a /run of its own cannot be mounted: {mounted.stderr.strip()}"
+        raise Fault(Exit.ENVIRONMENT_MISSING, message, hint=REMEDY)
+    os.makedirs("/run/netns", exist_ok=True)
+    loopback_up()
+
+
+def way_in(pid: int) -> list[str]:
+    """The command line in front of a program that is to run inside, where process `pid` is."""
+    users = [] if os.environ.get("SPBROKER_DEMO_ROOT") == "1" else ["-U", "--preserve-credentials"]
+    return ["nsenter", *users, "-n", "-m", "-t", str(pid)]

@@ -1,0 +1,141 @@
+"""Proofs with real packets, from the customer's two computers. Each either holds or ends the demo."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from rich.table import Table
+
+from broker.bootstrap.domains import sap_ports
+from broker.cli.demo.federation import DemoFailed
+from broker.cli.demo.views import Placed
+from broker.settings.problems import read
+from broker.settings.administered import DomainDoc
+from lower_sp_clients.vim.driver import PortCounters
+from lower_sp_clients.vim.linux import packets
+from lower_sp_clients.vim.linux.driver import LinuxDriver
+from service_model.outcomes import ServiceStatus
+from service_model.spec import ServiceSpec, split_point
+from service_model.words import Address
+
+BURST = 20
+PORT, DENIED = 7007, 23
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One of the customer's computers: its namespace and address."""
+
+    end: str
+    namespace: str
+    address: Address
+
+
+def sites(spec: ServiceSpec, status: ServiceStatus, namespaces: Mapping[str, str]) -> tuple[Site, Site]:
+    """The computers at the first and the last hop of the service's path."""
+    assert status.choice is not None
+    out = []
+    for end in (spec.paths[0].hops[0], spec.paths[0].hops[-1]):
+        address = next(link.addresses[end] for link in status.choice.links if end in link.addresses)
+        out.append(Site(end, namespaces[end], address))
+    return out[0], out[1]
+
+
+def _must(holds: bool, what: str, why: str = "") -> str:
+    if not holds:
+        raise DemoFailed(f"PROOF FAILED: {what}{f': {why}' if why else ''}")
+    return what
+
+
+def reachability(a: Site, b: Site) -> Iterator[str]:
+    """ICMP and TCP in both directions."""
+    for here, there in ((a, b), (b, a)):
+        echo = packets.ping(here.namespace, there.address)
+        yield _must(
+            echo.ok,
+            f"ICMP {here.end} → {there.end} ({there.address}) answered in {(echo.seconds or 0) * 1000:.2f} ms",
+            echo.detail,
+        )
+        tcp = packets.tcp_echo(there.namespace, here.namespace, there.address, port=PORT)
+        yield _must(tcp.ok, f"TCP {here.end} → {there.end}: 1 MiB there and back unchanged", tcp.detail)
+
+
+def path_mtu(a: Site, b: Site, status: ServiceStatus) -> Iterator[str]:
+    """The path's MTU is exactly the smallest that was bound, found by packets that may not be fragmented."""
+    binding = status.binding or status.choice
+    assert binding is not None
+    bound = min(link.mtu for link in binding.links if link.mtu)
+    for here, there in ((a, b), (b, a)):
+        found = packets.path_mtu(here.namespace, there.address, upper=2000)
+        yield _must(
+            found == bound,
+            f"path MTU {here.end} → {there.end} is {found} bytes, as bound ({bound})",
+            f"bound is {bound}, found {found}",
+        )
+
+
+def firewall(a: Site, b: Site) -> Iterator[str]:
+    """The denied port is dropped, while a listener waits there; another port of the same computer is open."""
+    with packets.listening(b.namespace, b.address, DENIED), packets.listening(b.namespace, b.address, PORT):
+        for port, expected in ((DENIED, packets.Verdict.DROPPED), (PORT, packets.Verdict.OPEN)):
+            verdict = packets.tcp_verdict(a.namespace, b.address, port)
+            yield _must(verdict is expected, f"TCP port {port} is {verdict}", f"expected {expected}")
+
+
+class Meters:
+    """The counters of every function's ports, read from the kernel through each domain's driver."""
+
+    def __init__(self, folders: Mapping[str, Path], where: Mapping[str, Placed]) -> None:
+        self._where = where
+        self._drivers: dict[tuple[str, str], LinuxDriver] = {}
+        for place in where.values():
+            key = (place.operator, place.domain)
+            if key not in self._drivers:
+                doc = _domain(folders[place.operator], place.domain)
+                self._drivers[key] = LinuxDriver(f"{place.operator}-{place.domain}", sap_ports(doc))
+
+    def read(self) -> dict[tuple[str, str], PortCounters]:
+        """(function, port) to its counters."""
+        out = {}
+        for key, driver in self._drivers.items():
+            for segment in {p.segment for p in self._where.values() if (p.operator, p.domain) == key}:
+                measured = asyncio.run(driver.measure(segment))
+                out.update({(c.function, c.port): c for c in measured.ports})
+        return out
+
+    def close(self) -> None:
+        for driver in self._drivers.values():
+            driver.close()
+
+
+def _domain(folder: Path, name: str) -> DomainDoc:
+    for file in sorted(folder.glob("*.yml")):
+        for data in yaml.safe_load_all(file.read_text()):
+            doc = read(data) if data["kind"] == "domain" and data["name"] == name else None
+            if isinstance(doc, DomainDoc):
+                return doc
+    raise DemoFailed(f"no domain {name} in {folder}")
+
+
+def hops(spec: ServiceSpec, meters: Meters, where: Mapping[str, Placed], a: Site, b: Site) -> Table:
+    """Send a burst from `a` to `b` and show what each port on the path counted, in path order."""
+    before = meters.read()
+    answered = sum(packets.ping(a.namespace, b.address).ok for _ in range(BURST))
+    after = meters.read()
+    table = Table(title=f"{BURST} echo requests {a.end} → {b.end}: {answered} answered; packets counted on the way")
+    for column in ("hop", "function", "runs at", "port", "in", "out"):
+        table.add_column(column, justify="right" if column in ("hop", "in", "out") else "left")
+    for number, point in enumerate(spec.paths[0].hops[1:-1], 1):
+        function, port = split_point(point)
+        delta_in = after[function, port].rx_packets - before[function, port].rx_packets
+        delta_out = after[function, port].tx_packets - before[function, port].tx_packets
+        table.add_row(
+            str(number), function, f"{where[function].operator}/{where[function].domain}", port, str(delta_in), str(delta_out)
+        )
+        _must(min(delta_in, delta_out) >= BURST, f"{point} saw the burst", f"{delta_in} in, {delta_out} out")
+    _must(answered == BURST, "every echo was answered", f"{answered} of {BURST}")
+    return table

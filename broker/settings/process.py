@@ -1,0 +1,77 @@
+"""What a process needs to start, and nothing else: `node.yml`, written by `spbroker init`.
+
+Rules kept here
+- An environment variable `SPBROKER_<FIELD>` replaces the field of the file; an empty one counts as not set.
+- An unknown field is an error. Everything wrong is told at once, with file, line and field, or the variable.
+- Paths are relative to the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from service_model.spec import STRICT
+from service_model.words import Name
+from service_model.yaml_faults import document_errors
+from service_model.yaml_lines import Document, DocumentError, DocumentRefused, load_document
+from service_model.yaml_lines import Path as FieldPath
+
+ENVIRONMENT = "SPBROKER_"
+NODE_FILE = "node.yml"
+
+Listen = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:]+):\d{1,5}$", max_length=300)]
+"""`host:port`, an IPv6 address in brackets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    sp_id: Name
+    listen: Listen | None = None
+    """Where people connect; none: nowhere."""
+    listen_partners: Listen | None = None
+    """Where other SPs connect, with certificates."""
+    store: Path = Path("broker.db")
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+_PROCESS: TypeAdapter[Process] = TypeAdapter(Process)
+
+
+def load_process(file: Path, environment: Mapping[str, str]) -> Process:
+    """The settings in `file` and `environment`. Raises DocumentRefused."""
+    try:
+        document = load_document(file.read_bytes(), str(file))
+    except OSError as error:
+        reason = f"cannot be read: {error.strerror}; `spbroker init` makes it"
+        raise DocumentRefused((DocumentError(str(file), 1, "", reason),)) from None
+    except DocumentError as error:
+        raise DocumentRefused((error,)) from None
+    if not isinstance(document.data, dict):
+        raise DocumentRefused((document.error((), "a mapping of fields belongs here"),))
+    given = {f.name: environment.get(ENVIRONMENT + f.name.upper(), "") for f in fields(Process)}
+    replaced = {name: value for name, value in given.items() if value}
+    try:
+        process = _PROCESS.validate_python({**document.data, **replaced})
+    except ValidationError as error:
+        raise DocumentRefused(tuple(_named(e, replaced) for e in _errors(error, document, replaced))) from None
+    return replace(process, store=file.parent / process.store)
+
+
+def _errors(error: ValidationError, document: Document, replaced: Mapping[str, str]) -> tuple[DocumentError, ...]:
+    """Errors of fields that only the environment has stand at line 1."""
+    positions: dict[FieldPath, tuple[int, int]] = {(name,): (1, 1) for name in replaced}
+    positions.update(document.positions)
+    return document_errors(error, Document(document.file, document.data, positions, document.written))
+
+
+def _named(error: DocumentError, replaced: Mapping[str, str]) -> DocumentError:
+    name = error.field.partition(".")[0]
+    if name not in replaced:
+        return error
+    return DocumentError(f"environment variable {ENVIRONMENT}{name.upper()}", 1, name, error.reason)
