@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 import trustme
 
+from broker.cli.exit_codes import Exit
+from broker.cli.faults import Fault
+from broker.cli.order_file import with_lines
 from service_model.outcomes import ServiceState
 from service_model.spec_yaml import dump_spec, load_spec
 from tests.support.cli_bench import PASSWORD, ROOT, CliBench, line_with, signed_note
@@ -19,6 +22,17 @@ from tests.support.fake_supplier import MAX_BANDWIDTH_BPS
 ORDERS = ROOT / "config/demo/orders"
 SPEC = ORDERS / "guarded-web.spec.yml"
 NSD = ORDERS / "guarded-web.nsd.yml"
+POOLS = """\
+kind: pool
+name: east
+prefix: 10.0.0.0/16
+block: 24
+---
+kind: pool
+name: west
+prefix: 10.1.0.0/16
+block: 24
+"""
 NSD_SAPS = ("--from", "site-a", "--to", "site-b")
 
 
@@ -124,7 +138,7 @@ async def test_a_ca_that_is_none_is_wrong_input(bench: CliBench) -> None:
 # What there is to buy -------------------------------------------------------------------------------------------------
 
 
-async def test_the_note_is_shown_in_tables_and_as_it_was_signed(ann: CliBench) -> None:
+async def test_the_note_is_shown_in_tables_and_as_json(ann: CliBench) -> None:
     tables = await ann.run("notes")
     assert tables.code == 0
     for text in ("NLAMS", "eu.spbroker/firewall/1.0", "0.05/h EUR", "100-199,300", "cheapest", "fastest", "3.5 ms"):
@@ -172,7 +186,7 @@ async def test_a_function_that_the_provider_does_not_sell_is_named_with_its_line
     other.write_text(NSD.read_text().replace('vnf_name: "meter"', 'vnf_name: "oracle"'))
     ran = await ann.run("order", "-f", other, *NSD_SAPS)
     assert ran.code == 2
-    assert f"{other}:18: network_functions[1].vnf_name: the function type eu.spbroker/oracle/1.0" in ran.err
+    assert f"{other}:19: network_functions[1].vnf_name: the function type eu.spbroker/oracle/1.0" in ran.err
     assert ann.supplier.specs == []
 
 
@@ -245,6 +259,13 @@ async def test_a_file_of_ten_megabytes_is_refused_before_anything_is_sent(ann: C
     assert ran.code == 2
     assert ran.err == f"{big}: has 10000000 bytes, at most 1048576 are accepted; nothing was sent\n"
     assert ann.supplier.contexts == []
+
+
+def test_a_field_that_only_the_provider_calls_wrong_is_led_back_to_its_line() -> None:
+    fault = Fault(Exit.WRONG_INPUT, "the request is wrong", details=("spec.ends[1].sap: unheard of", "ref: too long"))
+    line = SPEC.read_text().splitlines().index("  - {id: web, sap: site-b}") + 1
+    assert with_lines(fault, SPEC).details == (f"{SPEC}:{line}: ends[1].sap: unheard of", "ref: too long")
+    assert with_lines(fault, NSD) is fault
 
 
 async def test_what_the_provider_calls_wrong_in_a_request_is_wrong_input(ann: CliBench) -> None:
@@ -351,3 +372,36 @@ async def test_an_operator_sets_a_password(bench: CliBench) -> None:
     assert (short.code, short.err) == (2, "spbroker: password: has fewer than 8 characters\n")
     nobody = await bench.run("passwd", "bob", "--password-stdin", stdin="long enough\n")
     assert (nobody.code, "there is no account 'bob'" in nobody.err) == (6, True)
+
+
+async def test_a_folder_is_compared_applied_and_exported(bench: CliBench) -> None:
+    await bench.log_in("oscar")
+    folder = bench.home / "config"
+    folder.mkdir()
+    (folder / "pools.yml").write_text(POOLS)
+    diff = await bench.run("diff", "-f", folder)
+    assert diff.code == 0
+    assert '+ new   pool   west   prefix  "10.1.0.0/16"' in diff.out
+    assert (await bench.run("export", "--json")).json == {"documents": []}
+    applied = await bench.run("apply", "-f", folder, "--reason", "first pools", "--json")
+    assert (applied.code, applied.json["applied"], len(applied.json["changes"])) == (0, True, 2)
+    assert bench.node.admin.log == [("oscar", ""), ("oscar", "first pools")]
+    written = await bench.run("export", "-o", bench.home / "out")
+    assert (written.code, written.out) == (0, "")
+    assert (await bench.run("apply", "-f", bench.home / "out", "--dry-run")).code == 0
+    assert "name: west" in (await bench.run("export")).out
+
+
+async def test_wrong_documents_are_named_with_file_and_line(bench: CliBench) -> None:
+    await bench.log_in("oscar")
+    pools = bench.home / "pools.yml"
+    pools.write_text(POOLS + "colour: red\n")
+    unknown = await bench.run("apply", "-f", pools)
+    assert (unknown.code, unknown.err) == (2, f"{pools}:10: colour: unknown field\n")
+    assert bench.node.admin.log == []
+    pools.write_text(POOLS)
+    bench.node.admin.problems["pool", "west"] = ("prefix: overlaps the pool east",)
+    refused = await bench.run("apply", "-f", pools)
+    assert refused.code == 2
+    assert refused.err.startswith(f"{pools}:8: prefix: overlaps the pool east\n")
+    assert bench.node.admin.documents == {}

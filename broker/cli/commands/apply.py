@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 from pydantic import TypeAdapter
 
+from broker.accounts.admin_port import Applied
 from broker.cli import documents
 from broker.cli.connection import connected
 from broker.cli.output import print_json, say, show
 from broker.cli.rendering import changes_table
 from broker.cli.session_choice import As, AsJson
-from broker.northbound.admin_port import Applied
 
 Folder = Annotated[
     Path, typer.Option("-f", "--folder", metavar="DIR", help="A folder of YAML documents, or one file of them.")

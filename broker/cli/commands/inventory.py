@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pydantic import TypeAdapter
 
+from broker.accounts.admin_port import Inventory
 from broker.cli.connection import connected
 from broker.cli.output import print_json, show
 from broker.cli.rendering import inventory_tables
 from broker.cli.session_choice import As, AsJson
-from broker.northbound.admin_port import Inventory
 from broker.northbound.admin_servicer import INVENTORY
 from spbroker.v1 import admin_service_pb2 as pb
 

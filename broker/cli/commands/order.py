@@ -18,12 +18,11 @@ from typing import Annotated
 import typer
 from pydantic import TypeAdapter
 
-from broker.cli.commands.notes import current, read
 from broker.cli.connection import Connection, connected
 from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault, WrongInput
 from broker.cli.following import SETTLED, follow, status_of, view_on
-from broker.cli.order_file import catalogue_of, is_descriptor, load, read_text, with_lines
+from broker.cli.order_file import read_order, with_lines
 from broker.cli.output import messages, print_json, say, show
 from broker.cli.rendering import addressing_table, delay_text, duration_text, price_text, service_facts, service_tree
 from broker.cli.session_choice import As, AsJson
@@ -60,11 +59,9 @@ def command(
     Reserves it, shows price, delay and what was chosen, commits it, and follows its parts until it is ACTIVE.
     To ask again after a broken connection, repeat the command with the --ref that it said.
     """
-    text = read_text(file)
     attach = _attachments(saps or [])
     with connected(as_) as connection:
-        catalogue = catalogue_of(read(current(connection))) if is_descriptor(text, file) else None
-        spec = load(text, file, catalogue, attach, from_sap, to_sap)
+        spec = read_order(connection, file, from_sap, to_sap, attach)
         version = _version(connection, ref) if ref else 1
         ref = ref or f"{spec.name[:100]}-{secrets.token_hex(3)}"
         again = _repeated(file, from_sap, to_sap, saps or [], ref, as_)
@@ -81,13 +78,14 @@ def command(
             if fault.exit_code in (Exit.UNREACHABLE, Exit.UNEXPECTED):
                 hint = f"what became of the order is not known; ask again: {again}"
                 raise Fault(fault.exit_code, fault.message, hint=hint, kind=fault.kind) from None
-            raise with_lines(fault, text, file) from None
+            raise with_lines(fault, file) from None
         starts_later = spec.start_time is not None and spec.start_time > datetime.now(UTC)
         if wait is None and starts_later:
             say(f"it is built at {spec.start_time}; follow it: spbroker watch {ref}")
-        status = _followed(connection, ref, timeout_s) if wait or (wait is None and not starts_later) else None
-        _print(status or status_of(connection, ref), as_json)
-    if status is not None and status.state is not ServiceState.ACTIVE:
+        waits = wait or (wait is None and not starts_later)
+        status = _followed(connection, ref, timeout_s) if waits else status_of(connection, ref)
+        _print(status, as_json)
+    if waits and status.state is not ServiceState.ACTIVE:
         raise Fault(Exit.FAILED, f"{ref} is {status.state.short}", reasons=status.reasons if as_json else ())
 
 

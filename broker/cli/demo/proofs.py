@@ -13,8 +13,8 @@ from rich.table import Table
 from broker.bootstrap.domains import sap_ports
 from broker.cli.demo.federation import DemoFailed
 from broker.cli.demo.views import Placed
-from broker.settings.problems import read
 from broker.settings.administered import DomainDoc
+from broker.settings.problems import read
 from lower_sp_clients.vim.driver import PortCounters
 from lower_sp_clients.vim.linux import packets
 from lower_sp_clients.vim.linux.driver import LinuxDriver

@@ -1,4 +1,4 @@
-"""What an operator is shown: changes, and the inventory. Both have the fields of `broker.northbound.admin_port`."""
+"""What an operator is shown: changes, and the inventory. Both have the fields of `broker.accounts.admin_port`."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from broker.accounts.admin_port import AllocationState, Applied, ChangeAction, FieldDiff, Inventory
 from broker.cli.rendering.figures import duration_text, table
-from broker.northbound.admin_port import AllocationState, Applied, ChangeAction, FieldDiff, Inventory
 
 _ACTION = {
     ChangeAction.CREATED: ("+ new", "green"),

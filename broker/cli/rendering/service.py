@@ -90,7 +90,8 @@ def addressing_table(
 ) -> Table:
     """Labels of each end, prefix and addresses of each link: as constrained (by `spec`), chosen and bound.
 
-    A column is there for each of the three that is known. With `status`, choice and binding are taken from it where they are not given."""
+    There is a column for each of the three that is known; choice and binding come from `status` unless given.
+    """
     if status is not None:
         choice, binding = choice or status.choice, binding or status.binding
     sides = (("CONSTRAINED", spec), ("CHOSEN", choice), ("BOUND", binding))
