@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -231,6 +232,16 @@ async def test_an_order_that_is_not_active_in_time_says_how_to_follow_it(ann: Cl
     assert ran.code == 8
     assert "not ACTIVE within 0.5 s" in ran.err
     assert "spbroker watch web-1" in ran.err
+
+
+async def test_an_order_that_is_interrupted_while_it_is_built_says_that_it_goes_on(ann: CliBench) -> None:
+    ann.supplier.may_build.clear()
+    process = await ann.start("order", "-f", SPEC, "--ref", "web-1")
+    await line_with(process.stderr, "ACTIVATING")
+    process.send_signal(signal.SIGINT)
+    _, err = await asyncio.wait_for(process.communicate(), 60)
+    assert process.returncode == 130
+    assert err.decode().endswith("spbroker: web-1 is committed and goes on\n  follow it: spbroker watch web-1\n")
 
 
 async def test_an_unknown_outcome_says_how_to_ask_again_and_that_works(ann: CliBench) -> None:

@@ -143,6 +143,9 @@ def _followed(connection: Connection, ref: str, timeout_s: float) -> ServiceStat
     until = time.monotonic() + timeout_s
     try:
         return follow(connection, ref, view_on(messages(), stays=False), lambda s: s.state in SETTLED, until)
+    except KeyboardInterrupt:
+        message = f"{ref} is committed and goes on"
+        raise Fault(Exit.INTERRUPTED, message, hint=f"follow it: spbroker watch {ref}") from None
     except Fault as fault:
         if fault.kind != "TIMEOUT":
             raise

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 from pydantic import TypeAdapter
 from rich.console import RenderableType
-from rich.text import Text
 
 from broker.accounts.admin_port import ServiceDetail
 from broker.cli.connection import Connection, connected
@@ -18,6 +17,7 @@ from broker.cli.following import status_of
 from broker.cli.order_file import read_spec
 from broker.cli.output import print_json, show
 from broker.cli.rendering import addressing_table, reasons_tree, service_facts, service_tree, state_text
+from broker.cli.rendering.text import Text
 from broker.cli.session_choice import As, AsJson
 from broker.northbound.admin_servicer import DETAIL
 from service_model.outcomes import STATUS

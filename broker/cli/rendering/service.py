@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.table import Table
-from rich.text import Text
 from rich.tree import Tree
 
 from broker.cli.rendering.figures import (
@@ -19,6 +18,7 @@ from broker.cli.rendering.figures import (
 )
 from broker.cli.rendering.reasons import add_reasons
 from broker.cli.rendering.states import state_text
+from broker.cli.rendering.text import Text
 from service_model.outcomes import AddressingChoice, LinkChoice, SegmentStatus, ServiceStatus
 from service_model.spec import ServiceSpec, VirtualLink
 
