@@ -15,6 +15,8 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
+from google.protobuf import json_format
+
 from address_planner.labels import LabelSet
 from capability_registry.keys import SigningKey
 from capability_registry.note import (
@@ -34,7 +36,6 @@ from capability_registry.note import (
     SapRole,
 )
 from capability_registry.signing import sign
-from google.protobuf import json_format
 from lower_sp_clients import wire
 from lower_sp_clients.supplier import Context, SignedNote
 from service_model.clock import Clock
