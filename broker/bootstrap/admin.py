@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 
-from broker.accounts.administration import Administration
 from broker.accounts.admin_port import (
     Allocation,
     AllocationState,
@@ -17,6 +16,7 @@ from broker.accounts.admin_port import (
     SegmentDetail,
     ServiceDetail,
 )
+from broker.accounts.administration import Administration
 from broker.orders.accounting import remaining, status
 from broker.orders.broker import Broker
 from broker.orders.catalogue import Catalogue

@@ -22,11 +22,12 @@ from pathlib import Path
 import structlog
 
 from broker.accounts.administration import Administration
+from broker.accounts.founding import Keys
 from broker.accounts.secrets import Passwords
 from broker.bootstrap import mapping
 from broker.bootstrap.admin import NodeAdmin
+from broker.bootstrap.domains import domain_value, sap_ports
 from broker.bootstrap.feeds import Feeds
-from broker.bootstrap.keys import NodeKeys
 from broker.bootstrap.publication import Publication
 from broker.decompose.search import plan
 from broker.orders.broker import AccountView, Broker
@@ -73,7 +74,7 @@ class Parts:
     random: Callable[[int], bytes] = os.urandom
 
 
-def over_grpc(keys: NodeKeys, clock: Clock) -> Connect:
+def over_grpc(keys: Keys, clock: Clock) -> Connect:
     """Lower SPs over mutual TLS, with our client certificate."""
 
     def connect(doc: SupplierDoc, verify: Callable[[str], CapabilityNote]) -> Supplier:
@@ -86,7 +87,7 @@ def over_grpc(keys: NodeKeys, clock: Clock) -> Connect:
 class Node:
     """`open`, then `supplier_for` and `notes_for` serve callers until `close`."""
 
-    def __init__(self, sp_id: str, store: Path, keys: NodeKeys, parts: Parts) -> None:
+    def __init__(self, sp_id: str, store: Path, keys: Keys, parts: Parts) -> None:
         self.sp_id = sp_id
         self._store = store
         self._keys = keys
@@ -158,7 +159,7 @@ class Node:
         return self.publication.notes(account)
 
     def terms(self, account: str) -> Terms | Reason:
-        return mapping.terms(self.administration.present, account, self._parts.clock.now())
+        return mapping.terms(self.administration.present, account)
 
     def vims(self) -> tuple[LocalVim, ...]:
         return tuple(vim for _, vim in self._vims.values())
@@ -172,7 +173,7 @@ class Node:
             await vim.tick()
         await self.broker.tick()
         self.feeds.tick()
-        listings = mapping.listings(self.administration.present, now)
+        listings = mapping.listings(self.administration.present, self.sp_id, now)
         if listings != self.catalogue.listings():
             self.catalogue.list(listings)
         self.publication.tick()
@@ -194,9 +195,9 @@ class Node:
                 self._vims[doc.name] = (doc, await self._new_vim(doc, present))
                 continue
             vim = known[1]
-            if mapping.sap_ports(known[0]) != mapping.sap_ports(doc) or known[0].driver != doc.driver:
+            if sap_ports(known[0]) != sap_ports(doc) or known[0].driver != doc.driver:
                 vim.driver = self._driver(doc)
-            value = mapping.domain_value(doc, present, vim.driver.offer, self.sp_id, self._parts.clock.now())
+            value = domain_value(doc, present, vim.driver.offer, self.sp_id, self._parts.clock.now())
             if value != vim.domain:
                 vim.reconfigure(value)
             self._vims[doc.name] = (doc, vim)
@@ -206,14 +207,14 @@ class Node:
 
     async def _new_vim(self, doc: DomainDoc, present: Administered) -> LocalVim:
         driver = self._driver(doc)
-        value = mapping.domain_value(doc, present, driver.offer, self.sp_id, self._parts.clock.now())
+        value = domain_value(doc, present, driver.offer, self.sp_id, self._parts.clock.now())
         book = SqlHoldBook(self.engine, self._epoch, doc.name)
         vim = LocalVim(value, driver, book, self._parts.clock, quarantine=timedelta(seconds=doc.label_quarantine_s))
         await vim.open()
         return vim
 
     def _driver(self, doc: DomainDoc) -> Driver:
-        driver = make_driver(doc.driver, f"{self.sp_id}-{doc.name}", mapping.sap_ports(doc))
+        driver = make_driver(doc.driver, f"{self.sp_id}-{doc.name}", sap_ports(doc))
         for missing in driver.offer.missing:
             log.warning("the driver does not offer everything here", domain=doc.name, missing=missing)
         return driver
@@ -232,7 +233,7 @@ class Node:
                 problems.append(Problem(kind="domain", name=name, field="", reason=f"{live} segments are still in it"))
         for doc in whole.domains:
             known = self._vims.get(doc.name)
-            if known is None or mapping.sap_ports(known[0]) != mapping.sap_ports(doc):
+            if known is None or sap_ports(known[0]) != sap_ports(doc):
                 try:
                     self._driver(doc)
                 except (DriverError, ValueError) as error:
@@ -258,7 +259,7 @@ class Node:
             self._remotes[doc.name] = (doc, self._parts.connect(doc, partial(self._judge, doc)))
         wanted = {doc.name for doc in present.suppliers}
         dropped += [self._remotes.pop(name)[1] for name in list(self._remotes) if name not in wanted]
-        self.catalogue.list(mapping.listings(present, self._parts.clock.now()))
+        self.catalogue.list(mapping.listings(present, self.sp_id, self._parts.clock.now()))
         suppliers: dict[str, Supplier] = {name: vim for name, (_, vim) in self._vims.items()}
         suppliers |= {name: remote for name, (_, remote) in self._remotes.items()}
         self.broker.use_pools(mapping.pools(present))

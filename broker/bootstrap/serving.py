@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import uuid
 from pathlib import Path
 
 import structlog
 
-from broker.accounts.founding import Keys, Layout, load_keys
+from broker.accounts.founding import Keys, Layout, read_keys
 from broker.accounts.secrets import Passwords
 from broker.bootstrap.node import Node, Parts, over_grpc
-from broker.northbound.authenticator import NodeAuthenticator
+from broker.northbound.authenticator import AccountAuthenticator
 from broker.northbound.server import Identity, NorthboundServer, Serving, serve
-from broker.settings.process import Settings, load_settings
+from broker.settings.process import NODE_FILE, Process, load_process
 from broker.storage.errors import StoreError
 from lower_sp_clients.vim.driver import DriverError
 from service_model.clock import SystemClock
@@ -32,20 +34,22 @@ class CannotServe(Exception):
 
 
 async def run(directory: Path, stopping: asyncio.Event) -> None:
-    """Serve the node in `directory` until `stopping`. Raises SettingsError, CannotServe."""
-    settings = load_settings(directory)
-    logging.basicConfig(level=settings.log_level, format="%(message)s")
+    """Serve the node in `directory` until `stopping`. Raises DocumentRefused, CannotServe."""
+    settings = load_process(directory / NODE_FILE, os.environ)
+    logging.basicConfig(level=settings.log_level.upper(), format="%(message)s")
     structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level.upper())),
         cache_logger_on_first_use=True,
     )
     try:
-        keys = load_keys(Layout(directory))
+        keys = read_keys(Layout(directory))
     except (OSError, ValueError) as error:
         raise CannotServe(f"{directory}: {error}", hint=f"make a node there: spbroker init {directory}") from None
     clock = SystemClock()
     passwords = Passwords()
-    node = Node(settings.sp_id, settings.store, keys, Parts(clock=clock, connect=over_grpc(keys, clock), passwords=passwords))
+    node = Node(
+        settings.sp_id, settings.store, keys, Parts(clock=clock, connect=over_grpc(keys, clock), passwords=passwords)
+    )
     try:
         await node.open()
     except (StoreError, DriverError) as error:
@@ -63,15 +67,16 @@ async def run(directory: Path, stopping: asyncio.Event) -> None:
         await node.close()
 
 
-async def listen(node: Node, settings: Settings, keys: Keys, passwords: Passwords) -> NorthboundServer:
+async def listen(node: Node, settings: Process, keys: Keys, passwords: Passwords) -> NorthboundServer:
     """Open the node's listeners. Raises CannotServe where an address cannot be had."""
     clock = SystemClock()
-    authenticator = NodeAuthenticator(
+    authenticator = AccountAuthenticator(
         sp_id=settings.sp_id,
         administered=lambda: node.administration.present,
         passwords=passwords,
-        key=keys.token_key,
+        signing_keys=lambda: (keys.token_key,),
         clock=clock,
+        new_id=lambda: str(uuid.uuid4()),
     )
     identity = Identity(certificate=keys.server.certificate, key=keys.server.key)
     serving = Serving(

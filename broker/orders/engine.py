@@ -117,6 +117,10 @@ class OrderEngine:
         for alias in fresh:
             self._followers[alias] = asyncio.create_task(self._follow(alias, suppliers[alias]), name=f"follow-{alias}")
 
+    def check_pools(self, pools: tuple[Pool, ...]) -> None:
+        """Raises PoolInUse where `use_pools` would."""
+        self._pools.changed(pools)
+
     def use_pools(self, pools: tuple[Pool, ...]) -> None:
         """Raises PoolInUse where a live allocation would lose its place."""
         self._pools = self._pools.changed(pools)

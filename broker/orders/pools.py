@@ -33,6 +33,10 @@ class Pool:
 class PoolInUse(Exception):
     """A pool cannot be changed or taken away while blocks of it are allocated; the message names one."""
 
+    def __init__(self, pool: str, message: str) -> None:
+        super().__init__(message)
+        self.pool = pool
+
 
 class Pools:
     def __init__(self, pools: Sequence[Pool], allocations: Sequence[Allocation]) -> None:
@@ -51,11 +55,15 @@ class Pools:
         names = {p.name for p in pools}
         for allocation in self._allocations.values():
             if allocation.pool.removeprefix(PREFIXES) not in names:
-                raise PoolInUse(f"{allocation.value} of {allocation.pool} is still allocated")
-        try:
-            return Pools(pools, self.allocations())
-        except NotAllocated as error:
-            raise PoolInUse(str(error)) from None
+                name = allocation.pool.removeprefix(PREFIXES)
+                raise PoolInUse(name, f"{allocation.value} of pool {name} is still allocated")
+        for pool in pools:
+            inside = [a for a in self.allocations() if a.pool == PREFIXES + pool.name]
+            try:
+                Pools((pool,), inside)
+            except NotAllocated as error:
+                raise PoolInUse(pool.name, f"an allocated block would lose its place: {error}") from None
+        return Pools(pools, self.allocations())
 
     def allocate(self, owner: str, bits: int) -> tuple[str, Prefix] | Reason:
         """A block with at least `bits` host bits for a service: (pool name, prefix), or why there is none."""

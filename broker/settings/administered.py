@@ -119,6 +119,8 @@ class DomainDoc:
     saps: Annotated[tuple[DomainSap, ...], Field(min_length=1)]
     links: tuple[DomainLink, ...] = ()
     swaps_labels: bool = True
+    label_quarantine_s: Annotated[int, Field(ge=0, le=86_400)] = 60
+    """How long a label that was live rests before it may be used again."""
     state: AdminState = AdminState.IN_SERVICE
     window: Window | None = None
 

@@ -83,8 +83,7 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
         price = price + flavour_of(offers[function.id], function).price
     hosts = _hosts(domain, usage, spec, offers, placed)
     labels = _labels(usage, spec, saps, key)
-    mtu = min(sap.mtu for sap in saps.values())
-    links, reach = _addresses(spec, saps, mtu)
+    links, reach = _addresses(spec, saps)
     return Choice(
         addressing=AddressingChoice(labels=labels, links=links, reach=reach),
         price=price,
@@ -257,9 +256,7 @@ def _by_hash(left: LabelSet, key: str) -> Iterator[int]:
         left -= LabelSet.of([value])
 
 
-def _addresses(
-    spec: ServiceSpec, saps: dict[str, Sap], mtu: int
-) -> tuple[tuple[LinkChoice, ...], dict[str, tuple[Prefix, ...]]]:
+def _addresses(spec: ServiceSpec, saps: dict[str, Sap]) -> tuple[tuple[LinkChoice, ...], dict[str, tuple[Prefix, ...]]]:
     open_links = {link.id: host_bits(len(link.points)) for link in spec.links if chooses_prefix(link)}
     taken = [link.addressing.prefix for link in spec.links if link.addressing.prefix is not None]
     behind = [n for end in spec.ends for n in end.networks]
@@ -274,6 +271,8 @@ def _addresses(
     links, reach = [], {}
     for link in spec.links:
         prefix = carved.get(link.id, link.addressing.prefix)
+        # a link at a SAP takes the SAP's MTU, so that the function behind it can say what does not fit further on
+        mtu = min([saps[p].mtu for p in link.points if p in saps] or [sap.mtu for sap in saps.values()])
         ports = [p for p in link.points if split_point(p)[1]]
         if prefix is None or not ports:
             links.append(LinkChoice(link=link.id, prefix=prefix, mtu=mtu))

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from broker.cli.exit_codes import Exit
-from broker.cli.faults import Fault, WrongInput
-from broker.settings.process import SettingsError
+from broker.cli.faults import Fault, WrongFile
+from service_model.yaml_lines import DocumentRefused
 
 
 def command(
@@ -32,7 +32,7 @@ def command(
 
     try:
         asyncio.run(main())
-    except SettingsError as error:
-        raise WrongInput(str(error)) from None
+    except DocumentRefused as refused:
+        raise WrongFile(*map(str, refused.errors)) from None
     except CannotServe as error:
         raise Fault(Exit.ENVIRONMENT_MISSING, str(error), hint=error.hint) from None

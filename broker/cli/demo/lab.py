@@ -14,19 +14,19 @@ from lower_sp_clients.vim.linux.lab import Lab, WireEnd
 from service_model.outcomes import AddressingChoice
 from service_model.spec import ServiceSpec
 
+DEVICE = "eth0"
+
 
 @dataclass(frozen=True, slots=True)
 class HostPlan:
-    """A computer of the customer's: at which access device, and which SAP that is to the customer."""
+    """A computer of the customer's: its namespace, and what its access port is called by the provider."""
 
-    name: str
-    border: WireEnd
+    namespace: str
     sap: str
-    mtu: int
 
 
 class DemoLab:
-    """Wires first, before the brokers; hosts when the service told them their addresses."""
+    """Cables first, before the brokers; the computers' addresses when the service told them."""
 
     def __init__(self, file: Path) -> None:
         plan: Mapping[str, Any] = yaml.safe_load(file.read_text())
@@ -34,9 +34,13 @@ class DemoLab:
         self._namespaces: dict[str, str] = {}
         for wire in plan["wires"]:
             self.lab.wire(self._end(wire["a"]), self._end(wire["b"]), mtu=wire["mtu"])
-        self.hosts = tuple(
-            HostPlan(h["name"], self._end(h["border"]), h["sap"], h["mtu"]) for h in plan["hosts"]
-        )
+        self.hosts = tuple(self._host(h) for h in plan["hosts"])
+
+    def _host(self, host: Mapping[str, Any]) -> HostPlan:
+        """A computer on its cable, without an address yet."""
+        namespace = self.lab.namespace(host["name"])
+        self.lab.wire(WireEnd(namespace, DEVICE), self._end(host["border"]), mtu=host["mtu"])
+        return HostPlan(namespace, host["sap"])
 
     def _end(self, end: Mapping[str, str]) -> WireEnd:
         name = end["namespace"]
@@ -57,8 +61,10 @@ class DemoLab:
             gateway = next(chosen.addresses[p] for p in link.points if p != end)
             interface = ip_interface(f"{chosen.addresses[end]}/{chosen.prefix.prefixlen}")
             beyond: Sequence[Any] = [p for other, ps in choice.reach.items() if other != end for p in ps]
-            routes = [(prefix, gateway) for prefix in beyond]
-            out[end] = self.lab.host(host.name, host.border, (interface,), routes, mtu=min(host.mtu, chosen.mtu))
+            self.lab.address(host.namespace, DEVICE, (interface,))
+            for prefix in beyond:
+                self.lab.route(host.namespace, prefix, gateway)
+            out[end] = host.namespace
         return out
 
     def close(self) -> None:

@@ -134,7 +134,12 @@ def hops(spec: ServiceSpec, meters: Meters, where: Mapping[str, Placed], a: Site
         delta_in = after[function, port].rx_packets - before[function, port].rx_packets
         delta_out = after[function, port].tx_packets - before[function, port].tx_packets
         table.add_row(
-            str(number), function, f"{where[function].operator}/{where[function].domain}", port, str(delta_in), str(delta_out)
+            str(number),
+            function,
+            f"{where[function].operator}/{where[function].domain}",
+            port,
+            str(delta_in),
+            str(delta_out),
         )
         _must(min(delta_in, delta_out) >= BURST, f"{point} saw the burst", f"{delta_in} in, {delta_out} out")
     _must(answered == BURST, "every echo was answered", f"{answered} of {BURST}")
