@@ -47,17 +47,19 @@ async def bench(tmp_path: Path) -> AsyncIterator[CliBench]:
 @pytest.fixture
 async def ann(bench: CliBench) -> CliBench:
     """The bench with ann logged in."""
-    assert (await bench.log_in()).code == 0
+    await bench.be("ann")
     return bench
 
 
 # Logging in -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_login_is_stored_for_its_owner_alone_and_without_the_password(ann: CliBench) -> None:
-    assert ann.mode() == 0o600
-    assert PASSWORD not in ann.profile().read_text()
-    assert json.loads(ann.profile().read_text())["account"] == "ann"
+async def test_a_login_is_stored_for_its_owner_alone_and_without_the_password(bench: CliBench) -> None:
+    assert (await bench.log_in()).code == 0
+    assert bench.mode() == 0o600
+    assert PASSWORD not in bench.profile().read_text()
+    assert json.loads(bench.profile().read_text())["account"] == "ann"
+    assert (await bench.run("services")).code == 0
 
 
 async def test_several_logins_live_side_by_side(ann: CliBench) -> None:
@@ -92,7 +94,7 @@ async def test_without_a_login_or_with_an_expired_one_it_is_said_how_to_log_in(b
     without = await bench.run("services")
     assert (without.code, without.out) == (4, "")
     assert "spbroker login" in without.err
-    await bench.log_in()
+    await bench.be("ann")
     login = json.loads(bench.profile().read_text())
     bench.profile().write_text(json.dumps(login | {"expires": "2026-01-01T00:00:00+00:00"}))
     expired = await bench.run("services")
@@ -366,7 +368,7 @@ async def test_a_watch_survives_a_node_that_restarts(ann: CliBench) -> None:
 
 
 async def test_an_operator_sees_whose_order_is_where(bench: CliBench) -> None:
-    await bench.log_in("oscar")
+    await bench.be("oscar")
     shown = await bench.run("show", "r-1", "--operator")
     assert shown.code == 0
     assert "account acme" in shown.out
@@ -376,7 +378,7 @@ async def test_an_operator_sees_whose_order_is_where(bench: CliBench) -> None:
 
 
 async def test_an_operator_sets_a_password(bench: CliBench) -> None:
-    await bench.log_in("oscar")
+    await bench.be("oscar")
     assert (await bench.run("passwd", "ann", "--password-stdin", stdin="long enough\n")).code == 0
     assert bench.node.admin.passwords == {"ann": "long enough"}
     short = await bench.run("passwd", "ann", "--password-stdin", stdin="short\n")
@@ -386,7 +388,7 @@ async def test_an_operator_sets_a_password(bench: CliBench) -> None:
 
 
 async def test_a_folder_is_compared_applied_and_exported(bench: CliBench) -> None:
-    await bench.log_in("oscar")
+    await bench.be("oscar")
     folder = bench.home / "config"
     folder.mkdir()
     (folder / "pools.yml").write_text(POOLS)
@@ -404,7 +406,7 @@ async def test_a_folder_is_compared_applied_and_exported(bench: CliBench) -> Non
 
 
 async def test_wrong_documents_are_named_with_file_and_line(bench: CliBench) -> None:
-    await bench.log_in("oscar")
+    await bench.be("oscar")
     pools = bench.home / "pools.yml"
     pools.write_text(POOLS + "colour: red\n")
     unknown = await bench.run("apply", "-f", pools)
