@@ -46,13 +46,13 @@ class Pools:
         self._allocations: dict[tuple[str, str], Allocation] = {}
         self._owned: dict[str, Allocation] = {}
         for allocation in allocations:
-            buddy = self._buddies.get(allocation.pool.removeprefix(PREFIXES))
-            if buddy is None:
-                raise PoolInUse(f"{allocation.value} of {allocation.pool} is still allocated")
+            name = allocation.pool.removeprefix(PREFIXES)
+            if name not in self._buddies:
+                raise PoolInUse(name, f"{allocation.value} of pool {name} is still allocated")
             try:
-                buddy.take(ip_network(allocation.value))
+                self._buddies[name].take(ip_network(allocation.value))
             except NotAllocated as error:
-                raise PoolInUse(str(error)) from None
+                raise PoolInUse(name, f"an allocated block would lose its place: {error}") from None
             self._put(allocation)
 
     def allocations(self) -> tuple[Allocation, ...]:
@@ -60,17 +60,6 @@ class Pools:
 
     def changed(self, pools: Sequence[Pool]) -> Pools:
         """The same allocations under other pools. Raises PoolInUse where one would lose its place."""
-        names = {p.name for p in pools}
-        for allocation in self._allocations.values():
-            if allocation.pool.removeprefix(PREFIXES) not in names:
-                name = allocation.pool.removeprefix(PREFIXES)
-                raise PoolInUse(name, f"{allocation.value} of pool {name} is still allocated")
-        for pool in pools:
-            inside = [a for a in self.allocations() if a.pool == PREFIXES + pool.name]
-            try:
-                Pools((pool,), inside)
-            except NotAllocated as error:
-                raise PoolInUse(pool.name, f"an allocated block would lose its place: {error}") from None
         return Pools(pools, self.allocations())
 
     def owned(self, owner: str) -> Allocation | None:

@@ -134,12 +134,13 @@ class Story:
         else:
             self.out.print("  (no firewall in this service, so no port to see dropped)")
         where = placed(OPERATORS)
-        meters = proofs.Meters({name: op.config for name, op in self.federation.operators.items()}, where)
+        domains = proofs.Domains({name: op.config for name, op in self.federation.operators.items()}, where)
         try:
-            for first, last in ((a, b),):
-                self.out.print(Padding(proofs.hops(self.spec, meters, where, first, last), (1, 0, 0, 2)))
+            self._say(domains.management(self.spec, status))
+            for first, last in ((a, b), (b, a)):
+                self.out.print(Padding(proofs.hops(self.spec, domains, where, first, last), (1, 0, 0, 2)))
         finally:
-            meters.close()
+            domains.close()
 
     def _levels(self) -> None:
         self._title("Addresses and labels at each level: what was constrained, chosen and bound")
