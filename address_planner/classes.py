@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from address_planner.labels import ANY_LABEL, LabelSet
+from address_planner.labels import ANY_LABEL, NO_LABEL, LabelSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +75,7 @@ def disagreement(item: LabelClass, chosen: Mapping[tuple[str, str], int]) -> tup
 
 
 def without(
-    item: LabelClass, value: int | None, acceptable: LabelSet | None, key: str, taken: LabelSet = LabelSet()
+    item: LabelClass, value: int | None, acceptable: LabelSet | None, key: str, taken: LabelSet = NO_LABEL
 ) -> LabelClass:
     """The class after a member could not take `value`: what is left, with a new suggestion that is not one of `taken`
     by other classes. Raises LabelsExhausted."""

@@ -138,6 +138,11 @@ class OrderEngine:
         """Every order as recorded, tombstones included."""
         return tuple(self.saved.values())
 
+    def unfinished(self) -> tuple[str, ...]:
+        """Orders that somebody works on, waits for or is to wake; segments whose supplier may still tell something."""
+        waking = [f"order {id}" for id in {*self._workers, *self._alarms, *self._waiting}]
+        return (*waking, *(f"segment {key} of {id}" for id, key in self._by_child.values()))
+
     def order_of(self, account: str, ref: str) -> Order | None:
         id = self.by_ref.get((account, ref))
         return self.wanted.get(id) if id is not None else None
