@@ -28,8 +28,7 @@ from broker.orders.delivering import Result, fold, observe
 from broker.orders.pools import Pool, Pools
 from broker.orders.reasons import incident_id
 from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook
-from broker.orders.states import GONE
-from broker.orders.tasks import Call, CallKind, Env, Pause, Planner, advance
+from broker.orders.tasks import Call, CallKind, Env, Pause, Planner, advance, remains
 from lower_sp_clients.broadcast import Broadcast
 from lower_sp_clients.supplier import Context, OutcomeUnknown, ServiceNotFound, Supplier
 from lower_sp_clients.vim.holds import Allocation, AllocationState
@@ -414,12 +413,11 @@ class OrderEngine:
     # what suppliers tell
 
     def _index(self, order: Order) -> None:
-        over = order.state is ServiceState.TERMINATED
         for segment in order.segments:
-            if over:
-                self._by_child.pop((segment.alias, segment.ref), None)
-            else:
+            if remains(segment):
                 self._by_child[segment.alias, segment.ref] = (order.id, segment.key)
+            else:
+                self._by_child.pop((segment.alias, segment.ref), None)
 
     async def _follow(self, alias: str, supplier: Supplier) -> None:
         """Hear of every change at one supplier; after each (re)connection ask for the present state of all that is open."""
@@ -440,7 +438,7 @@ class OrderEngine:
     async def _resync(self, alias: str, supplier: Supplier) -> None:
         for order in list(self.wanted.values()):
             for segment in order.segments:
-                if segment.alias == alias and segment.version and segment.state not in GONE:
+                if segment.alias == alias and remains(segment):
                     with suppress(ServiceNotFound):
                         self._observe(alias, segment.ref, await supplier.status(segment.ref, self.below(order)))
 

@@ -5,7 +5,8 @@ A federation is a line of sites; SPs own sites and buy from SPs, to any depth:
     Sp("aurora", Sp("boreas", Site("ams", "firewall")), Sp("notos", Sp("abyss", Site("gne", "meter")), Site("ath", "shaper")))
 
 Neighbours in the line are joined by an interconnect. Alternatives (`Either`) stand at the same place of the line.
-Every site has a customer's SAP `uni`. Between a broker and each of its suppliers lies a FaultySupplier: `stack.line(broker, alias)`.
+Every site has a customer's SAP `uni`. Between a broker and each of its suppliers lies a FaultySupplier:
+`stack.line(broker, alias)`.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ class Site:
     name: str
     functions: tuple[str, ...] = ()
     labels: LabelSet = LabelSet(((1000, 1999),))
+    uni: LabelSet = LabelSet(((UNTAGGED, UNTAGGED),))
     lan: bool = True
     swaps: bool = True
     cost: int = 1
@@ -96,6 +98,12 @@ class Sp:
     name: str
     parts: tuple[Sp | Site | Either, ...]
     pools: tuple[Pool, ...] = ()
+    known_as: str = ""
+    """The alias under which its customer administers it; its name, if not given."""
+
+    @property
+    def alias(self) -> str:
+        return self.known_as or self.name
 
 
 @dataclass
@@ -136,7 +144,7 @@ def _domains(top: Sp) -> dict[str, list[Domain]]:
     sites: list[_Placed] = []
     _place_all(top, (), 0, sites)
     for one in sites:
-        one.saps.append(_sap(one, "uni", SapRole.UNI, LabelSet.of([UNTAGGED])))
+        one.saps.append(_sap(one, "uni", SapRole.UNI, one.site.uni))
     for left in sites:
         for right in (s for s in sites if s.position == left.position + 1):
             joint = f"ic-{left.site.name}-{right.site.name}"
@@ -155,7 +163,7 @@ def _sap(at: _Placed, id: str, role: SapRole, labels: LabelSet) -> Sap:
         id=id,
         role=role,
         place=at.site.name.upper(),
-        encapsulation=Encapsulation.ETHERNET if uni else Encapsulation.VXLAN,
+        encapsulation=Encapsulation.ETHERNET if UNTAGGED in labels else Encapsulation.VXLAN,
         mtu=1500 if uni else 1450,
         labels=labels,
         bandwidth_bps=10**9,
@@ -249,7 +257,7 @@ class Node:
             VALIDITY,
             MARGIN,
             "EUR",
-            f"t-{self.sp.name}",
+            uuid.uuid5(uuid.NAMESPACE_OID, self.sp.name).hex,
             300,
             (),
         )
@@ -282,10 +290,10 @@ class Stack:
         for name in node.domains:
             node.lines.setdefault(name, self._line(lambda: node, lambda n, name=name: n.vims[name]))  # type: ignore[misc]
         for child in _children(node.sp):
-            listings.append(Listing(alias=child.name, sp_id=child.name, local=False))
+            listings.append(Listing(alias=child.alias, sp_id=child.name, local=False))
             other = self.nodes[child.name]
             node.lines.setdefault(
-                child.name,
+                child.alias,
                 self._line(lambda other=other: other, lambda n: n.broker.seen_by(node.sp.name)),  # type: ignore[misc]
             )
         node.catalogue.list(tuple(listings))
@@ -309,7 +317,7 @@ class Stack:
             node.catalogue.put(vim.domain.name, vim.note().note)
         for child in _children(node.sp):
             if not self.nodes[child.name].down.is_set():
-                node.catalogue.put(child.name, self.nodes[child.name].note(name))
+                node.catalogue.put(child.alias, self.nodes[child.name].note(name))
 
     def announce_all(self) -> None:
         for name in reversed(self.nodes):
