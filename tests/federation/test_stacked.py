@@ -615,3 +615,29 @@ async def test_whatever_the_tree_everything_is_disjoint_and_within_every_constra
         await stack.until(lambda: stack.state() is ServiceState.ACTIVE, step=0.1)
         await stack.customer().terminate("r", CTX)
         await stack.ends_empty()
+
+
+async def test_a_replacement_that_is_refused_late_brings_the_older_hold_back(aurora: Stack) -> None:
+    before = await reserved(aurora)
+    await aurora.pass_time(100)
+    aurora.line("aurora", "notos").next("reserve", refuses(ReasonCode.CAPACITY))
+    answer = await aurora.customer().reserve("r", 2, replace(AURORA_CHAIN, bandwidth_bps=2 * 10**6), CTX)
+    assert isinstance(answer, Refused)
+    await aurora.until(lambda: aurora.state() is ServiceState.RESERVED, step=0.1)
+    again = await aurora.customer().reserve("r", 1, AURORA_CHAIN, CTX)
+    assert isinstance(again, Reserved)
+    assert again.choice.links == before.choice.links
+    assert isinstance(await aurora.customer().commit("r", 1, CONFIRM, CTX), Committed)
+    await aurora.until(lambda: aurora.state() is ServiceState.ACTIVE)
+    await aurora.customer().terminate("r", CTX)
+    await aurora.ends_empty()
+
+
+async def test_extending_and_committing_at_once_leaves_nobody_waiting(aurora: Stack) -> None:
+    await reserved(aurora)
+    customer = aurora.customer()
+    calls = [customer.extend("r", 1, 200, CTX), customer.extend("r", 1, 250, CTX)]
+    waiting = [asyncio.ensure_future(call) for call in calls]
+    committing = asyncio.ensure_future(customer.commit("r", 1, CONFIRM, CTX))
+    await aurora.until(lambda: all(task.done() for task in (*waiting, committing)))
+    assert isinstance(committing.result(), Committed)
