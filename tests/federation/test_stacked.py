@@ -15,8 +15,10 @@ import pytest
 
 from address_planner.labels import LabelSet
 from address_planner.prefixes import inside, overlap
+from broker.orders.gather import violation
 from broker.orders.pools import Pool
 from lower_sp_clients.supplier import Context
+from lower_sp_clients.vim.driver import DriverError
 from service_model.outcomes import (
     AddressingChoice,
     Committed,
@@ -263,8 +265,6 @@ async def test_a_segment_that_refuses_its_commit_ends_the_whole_and_the_customer
 
 
 async def test_a_segment_that_cannot_be_built_ends_the_whole(aurora: Stack) -> None:
-    from lower_sp_clients.vim.driver import DriverError
-
     for _ in range(9):
         aurora.nodes["abyss"].drivers["ghent"].fail_next("apply", DriverError("no luck"), half_done=True)
     await reserved(aurora)
@@ -566,8 +566,6 @@ class Tree:
 
 def within_every_constraint(stack: Stack) -> int:
     """Check what every broker and domain chose against what it was asked; how many were checked."""
-    from broker.orders.gather import violation
-
     checked = 0
     for node in stack.nodes.values():
         for order in node.broker.orders():
