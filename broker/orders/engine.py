@@ -28,8 +28,7 @@ from broker.orders.delivering import Result, fold, observe
 from broker.orders.pools import Pool, Pools
 from broker.orders.reasons import incident_id
 from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook
-from broker.orders.states import GONE
-from broker.orders.tasks import Call, CallKind, Env, Pause, Planner, advance
+from broker.orders.tasks import Call, CallKind, Env, Pause, Planner, advance, remains
 from lower_sp_clients.broadcast import Broadcast
 from lower_sp_clients.supplier import Context, OutcomeUnknown, ServiceNotFound, Supplier
 from lower_sp_clients.vim.holds import Allocation, AllocationState
@@ -141,6 +140,11 @@ class OrderEngine:
     def orders(self) -> tuple[Order, ...]:
         """Every order as recorded, tombstones included."""
         return tuple(self.saved.values())
+
+    def unfinished(self) -> tuple[str, ...]:
+        """Orders that somebody works on, waits for or is to wake; segments whose supplier may still tell something."""
+        waking = [f"order {id}" for id in {*self._workers, *self._alarms, *self._waiting}]
+        return (*waking, *(f"segment {key} of {id}" for id, key in self._by_child.values()))
 
     def order_of(self, account: str, ref: str) -> Order | None:
         id = self.by_ref.get((account, ref))
@@ -413,12 +417,11 @@ class OrderEngine:
     # what suppliers tell
 
     def _index(self, order: Order) -> None:
-        over = order.state is ServiceState.TERMINATED
         for segment in order.segments:
-            if over:
-                self._by_child.pop((segment.alias, segment.ref), None)
-            else:
+            if remains(segment):
                 self._by_child[segment.alias, segment.ref] = (order.id, segment.key)
+            else:
+                self._by_child.pop((segment.alias, segment.ref), None)
 
     async def _follow(self, alias: str, supplier: Supplier) -> None:
         """Hear of every change at one supplier; after each (re)connection ask for the present state of all that is open."""
@@ -439,7 +442,7 @@ class OrderEngine:
     async def _resync(self, alias: str, supplier: Supplier) -> None:
         for order in list(self.wanted.values()):
             for segment in order.segments:
-                if segment.alias == alias and segment.version and segment.state not in GONE:
+                if segment.alias == alias and remains(segment):
                     with suppress(ServiceNotFound):
                         self._observe(alias, segment.ref, await supplier.status(segment.ref, self.below(order)))
 
