@@ -13,7 +13,7 @@ import typer
 
 from broker.accounts.admin_port import AccountNotFound
 from broker.cli import exit_codes
-from broker.cli.loader import commands
+from broker.cli.loader import commands, offered
 from broker.northbound.status import status_of
 from broker.northbound.wrong_calls import (
     AuthError,
@@ -36,7 +36,7 @@ ERRORS: tuple[Exception, ...] = (
     *(AuthError(reason, "…") for reason in AuthReason),
     Throttled(1.0),
     RequestTooLarge(2, 1),
-    WireError((Violation("field", "reason"),)),
+    WireError(Violation("field", "reason")),
     PageTokenInvalid(),
     ServiceNotFound("ref"),
     AccountNotFound("account"),
@@ -120,17 +120,8 @@ def kinds() -> str:
 
 
 def command_list() -> str:
-    group = commands()
-    context = typer.Context(group)
-
-    def rows() -> Iterator[Sequence[str]]:
-        from broker.cli.loader import offered
-
-        for name, entry in offered().items():
-            yield f"[`{name}`](#spbroker-{name})", entry.help
-
-    del context
-    return table(("command", "what it does"), rows())
+    rows = ((f"[`{name}`](#spbroker-{name})", entry.help) for name, entry in offered().items())
+    return table(("command", "what it does"), rows)
 
 
 def command_details() -> str:
