@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import timedelta
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -25,7 +26,7 @@ from lower_sp_clients.vim import accounting, blueprints
 from lower_sp_clients.vim.choosing import Choice, Impossible, choose, flavour_of
 from lower_sp_clients.vim.domain import Domain, Usage, note
 from lower_sp_clients.vim.driver import Driver, DriverError, Item
-from lower_sp_clients.vim.holds import Allocation, AllocationState, Hold, HoldBook
+from lower_sp_clients.vim.holds import Allocation, AllocationState, Hold, HoldBook, Refusal
 from service_model.clock import Clock
 from service_model.outcomes import (
     Bindings,
@@ -38,10 +39,12 @@ from service_model.outcomes import (
     ServiceState,
     ServiceStatus,
 )
-from service_model.spec import ServiceSpec
+from service_model.spec import ServiceSpec, split_point
 
 log = structlog.get_logger()
 
+_COMMITTED = frozenset({ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.FAILED})
+"""The states of a hold whose commit was answered, and is answered again in the same way."""
 _TRIES = 4
 """How often an activation is tried before the segment is reported FAILED."""
 
@@ -72,7 +75,7 @@ class LocalVim:
         self._stale_note = False
         self._events: Broadcast[Event] = Broadcast()
         self._notes: Broadcast[SignedNote] = Broadcast()
-        self._locks: dict[str, asyncio.Lock] = {}
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._workers: dict[str, asyncio.Task[None]] = {}
 
     async def open(self) -> None:
@@ -103,8 +106,9 @@ class LocalVim:
         return SignedNote(jws="", note=note(self.domain, self._usage, self._edition, self._clock.now(), self._validity))
 
     async def notes(self) -> AsyncIterator[SignedNote]:
-        async for item in self._notes.receive(first=self.note()):
-            yield item
+        async with aclosing(self._notes.receive(first=self.note())) as items:
+            async for item in items:
+                yield item
 
     def reconfigure(self, domain: Domain) -> None:
         """The operator changed the domain: what is held stays, what is new follows the new configuration."""
@@ -125,18 +129,18 @@ class LocalVim:
             if isinstance(verdict, Reason):
                 return Refused(ref=ref, version=version, reasons=(verdict,))
             if verdict is Verdict.REPEAT and held is not None:
-                return self._answer(held)
+                return self._answer(held, version)
             now = self._clock.now()
-            accounting.count(self._usage, held, -1)  # a hold that gives way does not stand in its own
             try:
-                choice = choose(self.domain, self._usage, spec, f"{ref}/{version}")
+                accounting.count(self._usage, held, -1)  # a hold that gives way does not stand in its own
+                try:
+                    choice = choose(self.domain, self._usage, spec, f"{ref}/{version}")
+                finally:
+                    accounting.count(self._usage, held, 1)
                 self._check_parameters(spec)
             except Impossible as error:
-                accounting.count(self._usage, held, 1)
-                if held is None or held.state is not ServiceState.RESERVED:
-                    await self._save(self._refusal(ref, version, digest, error.reasons, held))
+                await self._save(self._refusal(ref, version, digest, error.reasons, held))
                 return Refused(ref=ref, version=version, reasons=error.reasons)
-            accounting.count(self._usage, held, 1)
             hold = Hold(
                 ref=ref,
                 version=version,
@@ -153,9 +157,10 @@ class LocalVim:
                 hosts=choice.hosts,
                 units=self._units(spec),
                 expires=now + timedelta(seconds=self.domain.max_hold_s),
+                refusals=held.refusals if held else {},
             )
             await self._save(hold, was=held, labels_of=choice)
-            return self._answer(hold)
+            return self._answer(hold, version)
 
     async def extend(self, ref: str, version: int, seconds: float, ctx: Context) -> Reserved | Refused:
         async with self._lock(ref):
@@ -167,16 +172,12 @@ class LocalVim:
             if hold.expires is None or until > hold.expires:
                 hold = replace(hold, expires=until, updated=self._clock.now())
                 await self._save(hold)
-            return self._answer(hold)
+            return self._answer(hold, version)
 
     async def commit(self, ref: str, version: int, bindings: Bindings, ctx: Context) -> Committed | Refused:
         async with self._lock(ref):
             hold = self._holds.get(ref)
-            if (
-                hold is not None
-                and hold.version == version
-                and hold.state in (ServiceState.ACTIVATING, ServiceState.ACTIVE)
-            ):
+            if hold is not None and hold.version == version and hold.state in _COMMITTED:
                 if hold.bindings == bindings:
                     return Committed(ref=ref, version=version)
                 reason = Reason(code=ReasonCode.KEY_REUSED, message="committed with other bindings", subject="bindings")
@@ -202,7 +203,7 @@ class LocalVim:
             elif hold.state is ServiceState.RESERVED and hold.version <= version:
                 gone = replace(hold, state=ServiceState.EXPIRED, updated=now, released_upto=version, expires=None)
                 await self._save(gone, was=hold)
-            elif hold.released_upto < version and (hold.version < version or hold.state not in accounting.TAKES):
+            elif hold.released_upto < version and hold.state not in accounting.TAKES:
                 await self._save(replace(hold, released_upto=version))
 
     async def terminate(self, ref: str, ctx: Context) -> None:
@@ -232,8 +233,9 @@ class LocalVim:
                 yield self._status(hold)
 
     async def watch(self, after: str) -> AsyncIterator[Event]:
-        async for event in self._events.receive(first=Event(token="")):
-            yield event
+        async with aclosing(self._events.receive(first=Event(token=""))) as events:
+            async for event in events:
+                yield event
 
     # time and the infrastructure
 
@@ -244,7 +246,7 @@ class LocalVim:
             if hold.state is ServiceState.RESERVED and hold.expires is not None and hold.expires <= now:
                 async with self._lock(hold.ref):
                     if self._holds[hold.ref] is hold:
-                        gone = replace(hold, state=ServiceState.EXPIRED, updated=now, released_upto=hold.version)
+                        gone = replace(hold, state=ServiceState.EXPIRED, updated=now)
                         await self._save(gone, was=hold)
         rested = [a for a in self._resting if a.until is not None and a.until <= now]
         if rested:
@@ -297,17 +299,17 @@ class LocalVim:
                 else:
                     return
                 tries = 0
-            except DriverError as error:
+            except Exception as error:  # also of the store: the worker never dies before its work is done
                 tries += 1
                 log.warning(
                     "driver failed", domain=self.domain.name, segment=ref, state=hold.state.short, error=str(error)
                 )
-                if hold.state is ServiceState.ACTIVATING and tries >= _TRIES:
-                    reason = Reason(code=ReasonCode.INFRASTRUCTURE, message=str(error))
-                    await self._advance(ref, hold, ServiceState.FAILED, reason)
-                    tries = 0
-                else:
-                    await self._clock.sleep(min(30.0, 0.2 * 2**tries))
+                if hold.state is ServiceState.ACTIVATING and tries >= _TRIES and isinstance(error, DriverError):
+                    with suppress(Exception):  # where it cannot be recorded it is tried again
+                        reason = Reason(code=ReasonCode.INFRASTRUCTURE, message=str(error))
+                        await self._advance(ref, hold, ServiceState.FAILED, reason)
+                        continue
+                await self._clock.sleep(min(30.0, 0.2 * 2 ** min(tries, 8)))
 
     async def _activate(self, hold: Hold) -> None:
         assert hold.spec is not None
@@ -365,7 +367,8 @@ class LocalVim:
                 accounting.rest(self._usage, allocation, -1)
             self._swap(hold, before, [])
             raise
-        self._events.send(Event(token="", status=self._status(hold)))
+        if hold.version:
+            self._events.send(Event(token="", status=self._status(hold)))
         self._stale_note = True
 
     def _swap(self, before: Hold | None, after: Hold | None, resting: list[Allocation]) -> None:
@@ -380,7 +383,11 @@ class LocalVim:
             del self._holds[before.ref]
 
     def _refusal(self, ref: str, version: int, digest: str, reasons: tuple[Reason, ...], held: Hold | None) -> Hold:
+        """The record of a refusal: beside the older hold where there is one, which stays."""
         now = self._clock.now()
+        refusals = {**(held.refusals if held else {}), version: Refusal(digest=digest, reasons=reasons)}
+        if held is not None and held.state is ServiceState.RESERVED:
+            return replace(held, refusals=refusals)
         return Hold(
             ref=ref,
             version=version,
@@ -390,6 +397,7 @@ class LocalVim:
             digest=digest,
             released_upto=held.released_upto if held else 0,
             reasons=reasons,
+            refusals=refusals,
         )
 
     def _units(self, spec: ServiceSpec) -> dict[str, int]:
@@ -425,18 +433,30 @@ class LocalVim:
 
     @staticmethod
     def _unbound(hold: Hold | None, bindings: Bindings) -> Reason | None:
-        """The bindings must confirm every label that was chosen."""
+        """The bindings must confirm every label, prefix and port address that was chosen."""
         if hold is None or hold.choice is None:
             return _not_held_reason()
         for end, label in hold.choice.labels.items():
             if bindings.labels.get(end) != label:
                 message = f"end {end!r}: bound to label {bindings.labels.get(end)}, held is {label}"
                 return Reason(code=ReasonCode.CONSTRAINT_VIOLATED, message=message, subject=end)
+        for link in hold.choice.links:
+            told = bindings.link(link.link)
+            bound = told.prefix if told else None
+            if link.prefix is not None and bound != link.prefix:
+                message = f"link {link.link!r}: bound to prefix {bound}, held is {link.prefix}"
+                return Reason(code=ReasonCode.CONSTRAINT_VIOLATED, message=message, subject=link.link)
+            for point, address in link.addresses.items():
+                if split_point(point)[1] and (told is None or told.addresses.get(point) != address):
+                    message = f"port {point!r}: bound to another address than {address}, which is held"
+                    return Reason(code=ReasonCode.CONSTRAINT_VIOLATED, message=message, subject=link.link)
         return None
 
-    def _answer(self, hold: Hold) -> Reserved | Refused:
+    def _answer(self, hold: Hold, version: int) -> Reserved | Refused:
+        if version in hold.refusals:
+            return Refused(ref=hold.ref, version=version, reasons=hold.refusals[version].reasons)
         if hold.choice is None:
-            return Refused(ref=hold.ref, version=hold.version, reasons=hold.reasons)
+            return Refused(ref=hold.ref, version=version, reasons=hold.reasons)
         return Reserved(
             ref=hold.ref,
             version=hold.version,
@@ -466,7 +486,10 @@ class LocalVim:
         )
 
     def _lock(self, ref: str) -> asyncio.Lock:
-        return self._locks.setdefault(ref, asyncio.Lock())
+        lock = self._locks.get(ref)
+        if lock is None:
+            lock = self._locks[ref] = asyncio.Lock()
+        return lock
 
 
 def _not_held_reason() -> Reason:

@@ -51,8 +51,8 @@ _REASON = re.compile(r"^  // (.+)\n  REASON_CODE_(\w+) = (\d+);$", re.MULTILINE)
 
 
 def table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    lines = [f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in (head, *rows)]
+    return "".join([lines[0], f"|{'---|' * len(head)}\n", *lines[1:]])
 
 
 def states() -> str:
@@ -122,8 +122,7 @@ def kinds() -> str:
 
 
 def command_list() -> str:
-    rows = ((f"[`{name}`](#spbroker-{name})", entry.help) for name, entry in offered().items())
-    return table(("command", "what it does"), rows)
+    return "".join(f"- [`{name}`](#spbroker-{name}): {entry.help}\n" for name, entry in offered().items())
 
 
 def command_details() -> str:
@@ -139,8 +138,8 @@ def _details(name: str, command: Any) -> str:
     usage = f"    spbroker {name}{' ' + words if words else ''}{' [OPTIONS]' if options else ''}\n"
     said = "\n\n".join(" ".join(part.split()) for part in (command.help or "").split("\n\n"))
     shown = [p for p in (*arguments, *options) if p.help or p.param_type_name == "option"]
-    rows = ((f"`{_forms(p)}`", p.help or "") for p in shown)
-    return f"### spbroker {name}\n\n{usage}\n{said}\n\n{table(('', ''), rows)}"
+    lines = "".join(f"- `{_forms(p)}`: {p.help}\n" if p.help else f"- `{_forms(p)}`\n" for p in shown)
+    return f"### spbroker {name}\n\n{usage}\n{said}\n\n{lines}"
 
 
 def _forms(parameter: Any) -> str:
