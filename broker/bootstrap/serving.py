@@ -18,7 +18,7 @@ from broker.northbound.server import Identity, NorthboundServer, Serving, serve
 from broker.settings.process import NODE_FILE, Process, load_process
 from broker.storage.errors import StoreError
 from lower_sp_clients.vim.driver import DriverError
-from service_model.clock import SystemClock
+from service_model.clock import Clock, SystemClock
 
 log = structlog.get_logger()
 
@@ -55,7 +55,7 @@ async def run(directory: Path, stopping: asyncio.Event) -> None:
     except (StoreError, DriverError) as error:
         raise CannotServe(str(error)) from None
     try:
-        server = await listen(node, settings, keys, passwords)
+        server = await listen(node, settings, keys, passwords, clock)
         try:
             await server.set_health(True)
             log.info("serving", sp_id=settings.sp_id, **server.ports)
@@ -67,9 +67,10 @@ async def run(directory: Path, stopping: asyncio.Event) -> None:
         await node.close()
 
 
-async def listen(node: Node, settings: Process, keys: Keys, passwords: Passwords) -> NorthboundServer:
+async def listen(
+    node: Node, settings: Process, keys: Keys, passwords: Passwords, clock: Clock
+) -> NorthboundServer:
     """Open the node's listeners. Raises CannotServe where an address cannot be had."""
-    clock = SystemClock()
     authenticator = AccountAuthenticator(
         sp_id=settings.sp_id,
         administered=lambda: node.administration.present,
