@@ -62,8 +62,7 @@ async def test_an_order_is_delivered_by_three_levels_and_leaves_nothing_when_it_
     assert built["top"] == set()
     assert built["middle"] == built["leaf"] == {"network", "function", "attachment"}
     assert [h for node in nodes.by_id.values() for h in (await node.inventory()).holds] == []
-    await ann.terminate("web")
-    assert (await ann.status("web")).state is ServiceState.TERMINATED
+    await ann.end("web")
     assert await left(nodes) == []
 
 
@@ -100,7 +99,7 @@ async def test_two_customers_do_not_see_each_others_services(nodes: Nodes, ann: 
     async with asyncio.timeout(5):
         told = [await anext(seen) for _ in range(3)]
     assert all(event.status is not None and event.status.choice in (None, theirs.choice) for event in told)
-    await ben.terminate("web")
+    await ben.end("web")
     assert (await ann.status("web")).state is ServiceState.ACTIVE
     await seen.aclose()  # type: ignore[attr-defined]
 
@@ -117,7 +116,7 @@ async def test_orders_in_parallel_all_succeed_with_prefixes_and_labels_of_their_
     assert not [(a, b) for a, b in itertools.combinations(prefixes, 2) if a.overlaps(b)]  # type: ignore[arg-type]
     inner = [a.value for a in (await nodes["leaf"].inventory()).allocations if "to-middle" in a.pool]
     assert len(set(inner)) == len(inner) == PARALLEL
-    await asyncio.gather(*(ann.terminate(ref) for ref in refs))
+    await asyncio.gather(*(ann.end(ref) for ref in refs))
     assert await left(nodes) == []
 
 

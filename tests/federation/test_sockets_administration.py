@@ -75,7 +75,7 @@ async def test_a_pool_keeps_the_blocks_that_are_allocated(nodes: Nodes, ann: Cus
     told = await problems(nodes, "top", pool("10.97.0.0/16"))
     assert set(told) == {"pool services"}
     assert block in told["pool services"]
-    await ann.terminate("web")
+    await ann.end("web")
     await nodes["top"].administer([pool("10.97.0.0/16")])
     status = await ann.order("again", chain())
     assert status.choice is not None
@@ -88,7 +88,7 @@ async def test_a_supplier_keeps_its_place_while_segments_are_with_it(nodes: Node
     other = supplier("another", nodes["middle"], "top")
     told = await problems(nodes, "top", other, prune=True)
     assert "'web'" in told["supplier wholesale"]
-    await ann.terminate("web")
+    await ann.end("web")
     await nodes["top"].administer([other, *top_documents(nodes["middle"])[1:]])
     applied = await nodes["top"].apply(other, prune=True)
     assert applied.applied
@@ -115,5 +115,5 @@ async def test_a_disabled_account_is_refused_at_once_with_its_live_token(
     await nodes["top"].administer([person("ann", state="IN_SERVICE")])
     assert (await ann.status("web")).state is ServiceState.ACTIVE
     for customer in (ann, ben):
-        await customer.terminate("web")
+        await customer.end("web")
     assert await left(nodes) == []

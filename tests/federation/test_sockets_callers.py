@@ -110,5 +110,5 @@ async def test_a_service_of_another_customer_does_not_exist(nodes: Nodes, ann: C
     assert await ann.status("web") == mine
     assert mine.state is ServiceState.ACTIVE
     assert await ben.refs() == set()
-    await ann.terminate("web")
+    await ann.end("web")
     assert await left(nodes) == []

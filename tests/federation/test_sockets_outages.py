@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import pytest
@@ -9,8 +10,8 @@ import pytest
 from broker.orders.states import GONE
 from service_model.outcomes import Reason, ReasonCode, Refused, ServiceState
 from tests.federation.test_sockets_restarts import hurried
-from tests.support.customer import Customer, wrong
-from tests.support.nodes import Nodes
+from tests.support.customer import Customer
+from tests.support.nodes import SETTLED_S, Nodes
 from tests.support.topologies import chain, nothing_left
 
 AWAY = pytest.mark.parametrize("away", ["middle", "leaf"])
@@ -35,11 +36,13 @@ async def test_a_supplier_that_is_away_refuses_an_order_in_time_and_leaves_nothi
     await nodes[away].open()
     async with hurried(nodes.clock):
         await nothing_left(nodes)
-        await nodes[away].node.announced("top" if away == "middle" else "middle", *_way(away))
+        await nodes[away].announced("top" if away == "middle" else "middle", *_way(away))
         for node in nodes.by_id.values():
             for order in node.node.broker.orders():
                 assert order.state in (ServiceState.REFUSED, ServiceState.EXPIRED), (node.settings.sp_id, order)
-    assert nothing_held(nodes)
+        async with asyncio.timeout(SETTLED_S):
+            while not nothing_asked(nodes):  # the release of what was never answered is asked again until it is
+                await asyncio.sleep(0.05)
     assert (await ann.order("again", chain())).state is ServiceState.ACTIVE
 
 
@@ -47,7 +50,7 @@ def _way(away: str) -> tuple[str, str]:
     return ("client", "lower.server") if away == "middle" else ("to-middle", "server")
 
 
-def nothing_held(nodes: Nodes) -> bool:
+def nothing_asked(nodes: Nodes) -> bool:
     orders = [o for node in nodes.by_id.values() for o in node.node.broker.orders()]
     return all(segment.state in GONE for order in orders for segment in order.segments if segment.version)
 
@@ -58,7 +61,7 @@ async def test_a_supplier_that_is_away_keeps_a_service_terminating_until_it_is_b
 ) -> None:
     await ann.order("web", chain())
     await nodes[away].close()
-    assert (await wrong(ann.terminate("web", within=1)))[0] in ("DEADLINE_EXCEEDED", "UNAVAILABLE")
+    await ann.terminate("web")  # answered once it is decided
     assert (await ann.status("web")).state is ServiceState.TERMINATING
     assert isinstance(await ann.commit("web"), Refused)
     await nodes[away].open()

@@ -92,10 +92,23 @@ class Customer:
     async def terminate(self, ref: str, within: float = SETTLED_S) -> None:
         await self._call("TerminateService", pb.TerminateServiceRequest(ref=ref), within)
 
+    async def end(self, ref: str) -> None:
+        """Terminate, until it is over."""
+        await self.terminate(ref)
+        await self.until(ref, ServiceState.TERMINATED)
+
     async def status(self, ref: str) -> ServiceStatus:
         answer = await self._call("GetService", pb.GetServiceRequest(ref=ref))
         status: ServiceStatus = wire.STATUS.decode(answer.service)
         return status
+
+    async def _known(self, ref: str) -> ServiceStatus | None:
+        try:
+            return await self.status(ref)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.NOT_FOUND:
+                return None
+            raise
 
     async def refs(self) -> set[str]:
         answer = await self._call("ListServices", pb.ListServicesRequest(page_size=100))
@@ -117,8 +130,8 @@ class Customer:
                 while True:
                     try:
                         async for event in self.watch():  # the first is a bookmark: then the present is asked for
-                            status = event.status or await self.status(ref)
-                            if status.ref == ref and status.state in states:
+                            status = event.status or await self._known(ref)
+                            if status is not None and status.ref == ref and status.state in states:
                                 return status
                     except grpc.aio.AioRpcError as error:
                         if error.code() is not grpc.StatusCode.UNAVAILABLE:
