@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -86,7 +87,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 def test_an_unprivileged_reader_keeps_the_demo_and_plays_with_it(tmp_path: Path) -> None:
     require_packets()
     home = unprivileged_home()
-    before = unprivileged() if os.geteuid() == 0 else []
+    before = unprivileged(home) if os.geteuid() == 0 else []
     able = subprocess.run([*before, "unshare", "-Urnm", "true"], capture_output=True, text=True)
     if able.returncode:
         excuse = f"this kernel gives users no namespaces: {able.stderr.strip()}"
@@ -123,8 +124,26 @@ def test_an_unprivileged_reader_keeps_the_demo_and_plays_with_it(tmp_path: Path)
         shutil.rmtree(home)
 
 
-def unprivileged() -> list[str]:
-    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+def unprivileged(home: Path) -> list[str]:
+    """What runs a command as nobody. Where the way to the interpreter or to the checkout leads through a folder of root's
+    own, both are shown to it in a mount namespace, at their own paths."""
+    line = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+    needed = dict.fromkeys(Path(p).resolve() for p in (sys.base_prefix, sys.prefix, ROOT))
+    closed = {path: way for path in needed if (way := closed_way(path)) is not None}
+    if not closed:
+        return line
+    stash = {path: home / f"stash-{number}" for number, path in enumerate(closed)}
+    script = ["set -e"]
+    script += [f"mkdir -p '{kept}'; mount --bind '{path}' '{kept}'" for path, kept in stash.items()]
+    script += [f"mount -t tmpfs -o mode=755 tmpfs '{way}'" for way in dict.fromkeys(closed.values())]
+    script += [f"mkdir -p '{path}'; mount --bind '{kept}' '{path}'" for path, kept in stash.items()]
+    script += [f'exec {" ".join(line)} "$@"']
+    return ["unshare", "-m", "sh", "-c", "; ".join(script), "sh"]
+
+
+def closed_way(path: Path) -> Path | None:
+    """The first folder on the way to `path` that others may not pass."""
+    return next((p for p in reversed((path, *path.parents)) if not p.stat().st_mode & stat.S_IXOTH), None)
 
 
 def unprivileged_home() -> Path:
