@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -33,8 +34,11 @@ class CannotServe(Exception):
         self.hint = hint
 
 
-async def run(directory: Path, stopping: asyncio.Event) -> None:
-    """Serve the node in `directory` until `stopping`. Raises DocumentRefused, CannotServe."""
+async def run(
+    directory: Path, stopping: asyncio.Event, opened: Callable[[Node], None] = lambda node: None
+) -> None:
+    """Serve the node in `directory` until `stopping`; `opened` is given it before it serves. Raises DocumentRefused,
+    CannotServe."""
     settings = load_process(directory / NODE_FILE, os.environ)
     logging.basicConfig(level=settings.log_level.upper(), format="%(message)s")
     structlog.configure(
@@ -54,6 +58,7 @@ async def run(directory: Path, stopping: asyncio.Event) -> None:
         await node.open()
     except (StoreError, DriverError) as error:
         raise CannotServe(str(error)) from None
+    opened(node)
     try:
         server = await listen(node, settings, keys, passwords, clock)
         try:
