@@ -35,10 +35,12 @@ import grpc  # noqa: E402
 
 from benchmarks.peers.bare import SERVICE, Plan  # noqa: E402
 from broker.accounts.founding import Layout  # noqa: E402
+from capability_registry.keys import from_base64url  # noqa: E402
 from lower_sp_clients import wire  # noqa: E402
 from lower_sp_clients.wire import encode_struct  # noqa: E402
 from service_model.outcomes import Committed, Reserved, ServiceState  # noqa: E402
 from spbroker.v1 import admin_service_pb2 as admin_pb  # noqa: E402
+from spbroker.v1 import broker_service_pb2 as pb  # noqa: E402
 from tests.support.customer import PASSWORD, Customer, operator  # noqa: E402
 from tests.support.nodes import HOST, OPERATOR_PASSWORD, MovedClock, RealNode, found_at, free_port  # noqa: E402
 from tests.support.topologies import (  # noqa: E402
@@ -218,26 +220,14 @@ async def start_nodes(folder: Path, peers: Peers, profiles: Path | None) -> dict
 
 
 async def announced(ann: Customer) -> None:
-    request = wire_note_request()
+    request = pb.WatchCapabilityNotesRequest()
     async with asyncio.timeout(READY_S):
         async for message in ann.broker.WatchCapabilityNotes(request, metadata=ann.metadata):
             if message.WhichOneof("kind") == "note":
                 payload = message.note.jws.split(".")[1]
-                note = wire.parse_note(_unpadded(payload))
+                note = wire.parse_note(from_base64url(payload))
                 if any({entry.a, entry.b} == {FROM, TO} for entry in note.matrix):
                     return
-
-
-def wire_note_request() -> Any:
-    from spbroker.v1 import broker_service_pb2 as pb
-
-    return pb.WatchCapabilityNotesRequest()
-
-
-def _unpadded(payload: str) -> bytes:
-    from capability_registry.keys import from_base64url
-
-    return from_base64url(payload)
 
 
 def broker_contender(ann: Customer, settling: Settling) -> Contender:
@@ -302,6 +292,10 @@ def _ca(layout: Layout) -> str:
     return str(layout.credential("ca")[0])
 
 
+def authority(layout: Layout) -> bytes:
+    return layout.credential("ca")[0].read_bytes()
+
+
 def bare_contender(channel: Any, measured: Mapping[str, Any], settling: Settling) -> Contender:
     metadata = (("authorization", "Bearer " + "x" * measured["token_bytes"]),)
     calls = [(channel.unary_unary(f"/{SERVICE}/{m}"), measured["request_bytes"][m]) for m in ("Reserve", "Commit")]
@@ -337,7 +331,7 @@ def remote_calls(nodes: Mapping[str, RealNode]) -> dict[str, int]:
 
 
 async def measure(folder: Path, quick: bool, profiles: Path | None) -> dict[str, Any]:
-    in_turn, rounds, clients, seconds = (40, 2, 16, 3.0) if quick else (200, 4, 16, 10.0)
+    in_turn, rounds, clients, seconds = (25, 2, 16, 2.5) if quick else (200, 4, 16, 10.0)
     ours, bare = Peers(), Peers()
     tasks: list[asyncio.Task[None]] = []
     try:
@@ -355,12 +349,10 @@ async def measure(folder: Path, quick: bool, profiles: Path | None) -> dict[str,
         transactions = {k: round(v / counted) for k, v in between(before, after, "transactions").items()}
         needed = {"top": 4, "middle": 6, "leaf": 6}
         settle = {level: transactions[level] - needed[level] for level in LEVELS}
-        status = next(iter([await ann.status(ref) for ref in list(await ann.refs())[:1]]))
+        status = await ann.status(next(iter(await ann.refs())))
         measured = sizes(nodes, status, ann)
         address = await start_bare(folder, nodes, measured, settle, bare)
-        channel = grpc.aio.secure_channel(
-            address, grpc.ssl_channel_credentials(Path(_ca(nodes["top"].layout)).read_bytes())
-        )
+        channel = grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(authority(nodes["top"].layout)))
         heard = Settling()
         tasks.append(asyncio.create_task(watch_bare(channel, heard)))
         least = bare_contender(channel, measured, heard)

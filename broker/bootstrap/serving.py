@@ -34,9 +34,7 @@ class CannotServe(Exception):
         self.hint = hint
 
 
-async def run(
-    directory: Path, stopping: asyncio.Event, opened: Callable[[Node], None] = lambda node: None
-) -> None:
+async def run(directory: Path, stopping: asyncio.Event, opened: Callable[[Node], None] = lambda node: None) -> None:
     """Serve the node in `directory` until `stopping`; `opened` is given it before it serves. Raises DocumentRefused,
     CannotServe."""
     settings = load_process(directory / NODE_FILE, os.environ)
@@ -72,9 +70,7 @@ async def run(
         await node.close()
 
 
-async def listen(
-    node: Node, settings: Process, keys: Keys, passwords: Passwords, clock: Clock
-) -> NorthboundServer:
+async def listen(node: Node, settings: Process, keys: Keys, passwords: Passwords, clock: Clock) -> NorthboundServer:
     """Open the node's listeners. Raises CannotServe where an address cannot be had."""
     authenticator = AccountAuthenticator(
         sp_id=settings.sp_id,

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from broker.settings.anchor import ANCHOR
 from capability_registry.note import NOTE, CapabilityNote
 from capability_registry.signing import NoteRefused, verify
-from broker.settings.anchor import ANCHOR
 from lower_sp_clients.wire import parse_note
 from service_model.outcomes import STATUS, Reserved, ServiceState, ServiceStatus
 from spbroker.v1 import broker_service_pb2 as pb
@@ -55,7 +55,9 @@ def parts(status: ServiceStatus) -> set[str]:
     return found
 
 
-async def test_an_order_is_delivered_by_three_levels_and_leaves_nothing_when_it_ends(nodes: Nodes, ann: Customer) -> None:
+async def test_an_order_is_delivered_by_three_levels_and_leaves_nothing_when_it_ends(
+    nodes: Nodes, ann: Customer
+) -> None:
     status = await ann.order("web", chain())
     assert parts(status) == {"wholesale.1", "metro.1", "lower.1", "field.1"}
     built = {sp_id: {item.kind for item in (await node.inventory()).items} for sp_id, node in nodes.by_id.items()}
@@ -104,7 +106,9 @@ async def test_two_customers_do_not_see_each_others_services(nodes: Nodes, ann: 
     await seen.aclose()  # type: ignore[attr-defined]
 
 
-async def test_orders_in_parallel_all_succeed_with_prefixes_and_labels_of_their_own(nodes: Nodes, ann: Customer) -> None:
+async def test_orders_in_parallel_all_succeed_with_prefixes_and_labels_of_their_own(
+    nodes: Nodes, ann: Customer
+) -> None:
     refs = [f"web-{number}" for number in range(PARALLEL)]
     services = await asyncio.gather(*(ann.order(ref, chain()) for ref in refs))
     assert [s.state for s in services] == [ServiceState.ACTIVE] * PARALLEL
@@ -113,7 +117,7 @@ async def test_orders_in_parallel_all_succeed_with_prefixes_and_labels_of_their_
         assert len({choice.labels[end] for choice in choices}) == PARALLEL
     prefixes = [link.prefix for choice in choices for link in choice.links if link.prefix is not None]
     assert len(prefixes) == 3 * PARALLEL
-    assert not [(a, b) for a, b in itertools.combinations(prefixes, 2) if a.overlaps(b)]  # type: ignore[arg-type]
+    assert not [(a, b) for a, b in itertools.combinations(prefixes, 2) if a.overlaps(b)]
     inner = [a.value for a in (await nodes["leaf"].inventory()).allocations if "to-middle" in a.pool]
     assert len(set(inner)) == len(inner) == PARALLEL
     await asyncio.gather(*(ann.end(ref) for ref in refs))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
-from lower_sp_clients.wire import parse_note
+from broker.settings.anchor import ANCHOR
 from capability_registry.note import CapabilityNote
 from capability_registry.signing import verify
-from broker.settings.anchor import ANCHOR
+from lower_sp_clients.wire import parse_note
 from service_model.outcomes import Reserved, ServiceState
 from spbroker.v1 import broker_service_pb2 as pb
 from tests.support.customer import Customer, wrong

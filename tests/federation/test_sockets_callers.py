@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import grpc
+
 from broker.accounts.pki import Credential, create_authority, issue
 from lower_sp_clients import wire
 from service_model.outcomes import ReasonCode, Refused, ServiceState

@@ -41,7 +41,7 @@ async def test_a_supplier_that_is_away_refuses_an_order_in_time_and_leaves_nothi
             for order in node.node.broker.orders():
                 assert order.state in (ServiceState.REFUSED, ServiceState.EXPIRED), (node.settings.sp_id, order)
         async with asyncio.timeout(SETTLED_S):
-            while not nothing_asked(nodes):  # the release of what was never answered is asked again until it is
+            while not nothing_asked(nodes):  # noqa: ASYNC110  many nodes: none has an event for it
                 await asyncio.sleep(0.05)
     assert (await ann.order("again", chain())).state is ServiceState.ACTIVE
 

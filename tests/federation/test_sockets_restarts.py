@@ -25,6 +25,7 @@ class Diary:
         self.events: list[Event] = []
         self.interruptions = 0
         self._more = asyncio.Event()
+        self.begun = asyncio.Event()
 
     async def keep(self) -> None:
         while True:
@@ -33,6 +34,7 @@ class Diary:
                     if event.status is not None or not self.events:
                         self.events.append(event)
                     self._more.set()
+                    self.begun.set()
             self.interruptions += 1
             await asyncio.sleep(0.05)  # the node is away
 
@@ -54,8 +56,7 @@ async def diary_of(customer: Customer) -> AsyncIterator[Diary]:
     diary = Diary(customer)
     task = asyncio.create_task(diary.keep())
     async with asyncio.timeout(SETTLED_S):
-        while not diary.events:
-            await asyncio.sleep(0)
+        await diary.begun.wait()
     try:
         yield diary
     finally:
@@ -141,7 +142,9 @@ async def replayed(customer: Customer, after: str, number: int) -> list[Event]:
     return found
 
 
-async def test_all_nodes_stop_during_a_reservation_and_it_ends_one_way_or_the_other(nodes: Nodes, ann: Customer) -> None:
+async def test_all_nodes_stop_during_a_reservation_and_it_ends_one_way_or_the_other(
+    nodes: Nodes, ann: Customer
+) -> None:
     asking = asyncio.create_task(ann.reserve("web", chain()))
     await ann.until("web", ServiceState.RESERVING, ServiceState.RESERVED)
     for level in LEVELS:

@@ -72,9 +72,7 @@ class Customer:
         return reserved
 
     async def commit(self, ref: str, version: int = 1) -> Committed | Refused:
-        request = pb.CommitServiceRequest(
-            ref=ref, version=version, bindings=wire.CHOICE.encode(AddressingChoice())
-        )
+        request = pb.CommitServiceRequest(ref=ref, version=version, bindings=wire.CHOICE.encode(AddressingChoice()))
         answer = await self._call("CommitService", request)
         if answer.WhichOneof("outcome") == "refused":
             refused: Refused = wire.REFUSED.decode(answer.refused)

@@ -157,9 +157,7 @@ class RealNode:
         await self.open()
 
     async def apply(self, *documents: Mapping[str, Any], prune: bool = False) -> Applied:
-        return await self.node.admin.apply(
-            documents, dry_run=False, prune=prune, reason="a test", actor=OPERATOR
-        )
+        return await self.node.admin.apply(documents, dry_run=False, prune=prune, reason="a test", actor=OPERATOR)
 
     async def administer(self, documents: Iterable[Mapping[str, Any]]) -> None:
         """Apply what has to be right."""

@@ -1,8 +1,8 @@
 """Federations of real nodes: three levels above each other, and the demo's four operators from their folders.
 
-    top                     sells to ann and ben, owns nothing
-     └─ middle (wholesale)  place MID: the SAP `client`, the firewall
-         └─ leaf (lower)    place LOW: the SAP `server`, the meter
+top                     sells to ann and ben, owns nothing
+ └─ middle (wholesale)  place MID: the SAP `client`, the firewall
+     └─ leaf (lower)    place LOW: the SAP `server`, the meter
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ async def nothing_left(nodes: Nodes) -> None:
     """Until nothing is left. What calls give back is given back at once; what is retried takes its time."""
     try:
         async with asyncio.timeout(SETTLED_S):
-            while await left(nodes):
+            while await left(nodes):  # noqa: ASYNC110  many nodes: none has an event for it
                 await asyncio.sleep(0.05)
     except TimeoutError:
         raise AssertionError(f"left after {SETTLED_S:g} s: {await left(nodes)}") from None
