@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import structlog
@@ -18,7 +19,7 @@ from broker.northbound.server import Identity, NorthboundServer, Serving, serve
 from broker.settings.process import NODE_FILE, Process, load_process
 from broker.storage.errors import StoreError
 from lower_sp_clients.vim.driver import DriverError
-from service_model.clock import SystemClock
+from service_model.clock import Clock, SystemClock
 
 log = structlog.get_logger()
 
@@ -33,8 +34,9 @@ class CannotServe(Exception):
         self.hint = hint
 
 
-async def run(directory: Path, stopping: asyncio.Event) -> None:
-    """Serve the node in `directory` until `stopping`. Raises DocumentRefused, CannotServe."""
+async def run(directory: Path, stopping: asyncio.Event, opened: Callable[[Node], None] = lambda node: None) -> None:
+    """Serve the node in `directory` until `stopping`; `opened` is given it before it serves. Raises DocumentRefused,
+    CannotServe."""
     settings = load_process(directory / NODE_FILE, os.environ)
     logging.basicConfig(level=settings.log_level.upper(), format="%(message)s")
     structlog.configure(
@@ -54,8 +56,9 @@ async def run(directory: Path, stopping: asyncio.Event) -> None:
         await node.open()
     except (StoreError, DriverError) as error:
         raise CannotServe(str(error)) from None
+    opened(node)
     try:
-        server = await listen(node, settings, keys, passwords)
+        server = await listen(node, settings, keys, passwords, clock)
         try:
             await server.set_health(True)
             log.info("serving", sp_id=settings.sp_id, **server.ports)
@@ -67,9 +70,8 @@ async def run(directory: Path, stopping: asyncio.Event) -> None:
         await node.close()
 
 
-async def listen(node: Node, settings: Process, keys: Keys, passwords: Passwords) -> NorthboundServer:
+async def listen(node: Node, settings: Process, keys: Keys, passwords: Passwords, clock: Clock) -> NorthboundServer:
     """Open the node's listeners. Raises CannotServe where an address cannot be had."""
-    clock = SystemClock()
     authenticator = AccountAuthenticator(
         sp_id=settings.sp_id,
         administered=lambda: node.administration.present,

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, delete, func, insert, select
+from sqlalchemy import Connection, Table, delete, func, insert, select
+from sqlalchemy.dialects.sqlite import Insert
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from broker.orders.accounting import status
@@ -21,12 +23,18 @@ from lower_sp_clients.vim.holds import HOLD, Allocation, AllocationState, Hold
 from service_model.outcomes import STATUS
 
 
-def _put(connection: Connection, table: Any, row: dict[str, Any]) -> None:
-    """Insert the row, or replace the one with its key."""
+@cache
+def _upsert(table: Table, columns: tuple[str, ...]) -> Insert:
+    """Made once: building a statement costs more than running it."""
     key = [c.name for c in table.primary_key]
     statement = upsert(table)
-    rest = {name: statement.excluded[name] for name in row if name not in key}
-    connection.execute(statement.on_conflict_do_update(index_elements=key, set_=rest), row)
+    rest = {name: statement.excluded[name] for name in columns if name not in key}
+    return statement.on_conflict_do_update(index_elements=key, set_=rest)
+
+
+def _put(connection: Connection, table: Table, row: dict[str, Any]) -> None:
+    """Insert the row, or replace the one with its key."""
+    connection.execute(_upsert(table, tuple(row)), row)
 
 
 def _save_allocations(
@@ -56,6 +64,9 @@ def _load_allocations(connection: Connection, prefix: str) -> list[Allocation]:
         Allocation(pool=r.pool, value=r.value, owner=r.owner, state=AllocationState(r.state), until=r.until)
         for r in rows
     ]
+
+
+_EVENT, _JOURNAL = insert(t.events), insert(t.journal)
 
 
 async def epoch_of(engine: Engine, fresh: uuid.UUID) -> str:
@@ -121,7 +132,7 @@ class SqlOrderBook:
             if not (change.event and order.version):
                 return 0
             event = {"at": order.updated, "account": order.account, "service": order.id, "document": visible}
-            return int(connection.execute(insert(t.events), event).inserted_primary_key[0])  # type: ignore[index]
+            return int(connection.execute(_EVENT, event).inserted_primary_key[0])  # type: ignore[index]
 
         return await self._engine.tx(work)
 
@@ -139,7 +150,7 @@ class SqlOrderBook:
                 }
                 for j in change.journal
             ]
-            connection.execute(insert(t.journal), rows)
+            connection.execute(_JOURNAL, rows)
         if change.audit:
             connection.execute(insert(t.audit), [{f: getattr(a, f) for f in a.__slots__} for a in change.audit])
         if change.charges:

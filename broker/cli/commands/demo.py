@@ -20,6 +20,9 @@ def command(
     keep: Annotated[bool, typer.Option("--keep", help="Leave it running, and say what to try.")] = False,
     driver: Annotated[str, typer.Option("--driver", help="linux, or simulated: without packets.")] = "linux",
     work: Annotated[Path, typer.Option("--work", metavar="DIR", help="The demo's folder, made anew.")] = Path(".demo"),
+    source: Annotated[
+        Path, typer.Option("--source", metavar="DIR", help="The four providers and their cables, where yours differ.")
+    ] = SOURCE,
 ) -> None:
     """Set up four providers on this machine, order a service as their customer, and prove that its packets arrive.
 
@@ -33,18 +36,21 @@ def command(
     order = (nsd or NSD).resolve()
     if not order.is_file():
         raise Fault(Exit.WRONG_INPUT, f"{nsd}: there is no such file")
-    if not SOURCE.is_dir():
-        raise Fault(Exit.ENVIRONMENT_MISSING, "the demo runs from a checkout of spbroker: config/demo is not here")
-    work = work.resolve()
+    if not (source / "lab.yml").is_file():
+        missing = f"{source} is not a folder of the demo: there is no lab.yml"
+        if source != SOURCE:
+            raise Fault(Exit.WRONG_INPUT, missing)
+        raise Fault(Exit.ENVIRONMENT_MISSING, f"the demo runs from a checkout of spbroker: {missing}")
+    work, source = work.resolve(), source.resolve()
     _not_twice(work)
     if driver == "linux":
         if not enclosure.is_inside():
-            enclosure.enter(arguments_of(nsd and order, keep, driver, work))
+            enclosure.enter(arguments_of(nsd and order, keep, driver, work, source))
         enclosure.furnish()
     from broker.cli.demo.story import Story
 
     started = time.monotonic()
-    Story(SOURCE, work, order, driver, keep).tell()
+    Story(source, work, order, driver, keep).tell()
     typer.echo(f"\nAll proofs hold. {time.monotonic() - started:.0f} s.", err=True)
 
 

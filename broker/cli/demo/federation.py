@@ -215,9 +215,9 @@ def _free_ports(source: Path) -> dict[str, str]:
     return out
 
 
-def arguments_of(nsd: Path | None, keep: bool, driver: str, work: Path) -> Sequence[str]:
+def arguments_of(nsd: Path | None, keep: bool, driver: str, work: Path, source: Path) -> Sequence[str]:
     """The demo's own arguments again, for the process inside."""
-    out = ["--driver", driver, "--work", str(work)]
+    out = ["--driver", driver, "--work", str(work), "--source", str(source)]
     if nsd is not None:
         out += ["--nsd", str(nsd)]
     return [*out, "--keep"] if keep else out
