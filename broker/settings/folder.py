@@ -17,6 +17,7 @@ from typing import Any
 
 from broker.settings.administered import TYPES
 from broker.settings.problems import faults, key_of
+from broker.settings.process import NODE_FILE
 from service_model.yaml_lines import MAX_BYTES, Document, DocumentError, DocumentRefused, field_text, load_documents
 from service_model.yaml_written import yaml_text
 
@@ -61,11 +62,14 @@ class Folder:
 
 
 def read_folder(folder: Path) -> Folder:
-    """The documents below `folder` (or of one file). Raises DocumentRefused with everything that is wrong."""
+    """The documents below `folder` (or of one file), but for `node.yml`: settings of the process are not administered.
+    Raises DocumentRefused with everything that is wrong."""
     if not folder.exists():
         raise DocumentRefused((DocumentError(str(folder), 1, "", "there is no such file or folder"),))
     files = (
-        [folder] if folder.is_file() else sorted(p for p in folder.rglob("*") if p.suffix in SUFFIXES and p.is_file())
+        [folder]
+        if folder.is_file()
+        else sorted(p for p in folder.rglob("*") if p.suffix in SUFFIXES and p.name != NODE_FILE and p.is_file())
     )
     found: list[Document] = []
     errors: list[DocumentError] = []

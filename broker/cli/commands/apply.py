@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from pydantic import TypeAdapter
 
-from broker.accounts.admin_port import Applied
+from broker.accounts.admin_port import Applied, ChangeAction
 from broker.cli import documents
 from broker.cli.connection import connected
 from broker.cli.output import print_json, say, show
@@ -40,4 +40,8 @@ def print_applied(applied: Applied, as_json: bool) -> None:
         print_json(TypeAdapter(Applied).dump_python(applied, mode="json"))
         return
     show(changes_table(applied))
-    say("applied" if applied.applied else "nothing was applied: this is what would change")
+    differs = any(change.action is not ChangeAction.UNCHANGED for change in applied.changes)
+    if applied.applied:
+        say("applied")
+    elif differs:
+        say("nothing was applied: this is what would change")

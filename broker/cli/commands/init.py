@@ -59,5 +59,8 @@ def command(
         raise WrongInput(str(error)) from None
     say(f"{directory}: the node of {sp_id}, with the operator account {operator!r}")
     say(f"  run it:           spbroker serve {directory}")
-    say(f"  log in:           spbroker login {listen} --account {operator} --anchor {founded.layout.anchor}")
+    here = listen.replace("0.0.0.0", "127.0.0.1")  # noqa: S104  where it listens is not where one calls
+    say(f"  log in:           spbroker login {here} --account {operator} --anchor {founded.layout.anchor}")
     say(f"  give to partners: {founded.layout.anchor}")
+    if not names and here != listen:
+        say("  partners call it by a name: its certificate has only names of this machine; --name adds others")

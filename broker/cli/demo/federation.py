@@ -109,7 +109,6 @@ class Federation:
             "--password-stdin",
             stdin=op.password,
         )
-        (op.config / "node.yml").unlink()  # it is in `data` now; what is left is what is administered
 
     def start(self) -> None:
         """`spbroker serve` for each, and wait until all listen."""

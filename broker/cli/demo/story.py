@@ -66,7 +66,7 @@ class Story:
             self.out.print(f"  [green]✓[/] {line}")
 
     def _command(self, *arguments: str) -> None:
-        self.out.print(f"[dim]$ spbroker {' '.join(arguments)}[/]")
+        self.out.print(f"[dim]$ spbroker {' '.join(arguments)}[/]", soft_wrap=True)
         self.out.file.flush()
         self.federation.run(*arguments, visible=True)
 
