@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from address_planner.labels import ANY_LABEL, LabelSet
+from address_planner.labels import ANY_LABEL, NO_LABEL, LabelSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,12 +74,15 @@ def disagreement(item: LabelClass, chosen: Mapping[tuple[str, str], int]) -> tup
     return (value, others) if others else None
 
 
-def without(item: LabelClass, value: int, acceptable: LabelSet | None, key: str) -> LabelClass:
-    """The class after a member could not take `value`: what is left, with a new suggestion. Raises LabelsExhausted."""
-    left = item.labels - LabelSet.of([value])
+def without(
+    item: LabelClass, value: int | None, acceptable: LabelSet | None, key: str, taken: LabelSet = NO_LABEL
+) -> LabelClass:
+    """The class after a member could not take `value`: what is left, with a new suggestion that is not one of `taken`
+    by other classes. Raises LabelsExhausted."""
+    left = item.labels if value is None else item.labels - LabelSet.of([value])
     if acceptable is not None:
         left &= acceptable
-    again = left.suggest(f"{key}/{item.id}/{value}")
+    again = (left - taken).suggest(f"{key}/{item.id}/{value}")
     if again is None:
         raise LabelsExhausted(item)
     return replace(item, labels=left, suggested=again)

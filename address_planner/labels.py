@@ -129,3 +129,4 @@ class LabelSet:
 
 
 ANY_LABEL = LabelSet(((0, LABEL_MAX),))
+NO_LABEL = LabelSet()

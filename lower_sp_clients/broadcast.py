@@ -6,7 +6,7 @@ A reader that falls `limit` items behind is cut off with `Overrun`: it starts ag
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -29,7 +29,7 @@ class Broadcast(Generic[T]):
             else:
                 queue.put_nowait(item)
 
-    async def receive(self, *, first: T | None = None) -> AsyncIterator[T]:
+    async def receive(self, *, first: T | None = None) -> AsyncGenerator[T, None]:
         """`first`, when given, and then every item sent from the moment that iteration begins. Raises Overrun."""
         queue: asyncio.Queue[T | None] = asyncio.Queue()
         self._readers.add(queue)

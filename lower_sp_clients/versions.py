@@ -3,7 +3,9 @@
 | known of this ref                     | the call                    | verdict |
 |---------------------------------------|-----------------------------|---------|
 | nothing                               | any version                 | FRESH |
-| terminated                            | any                         | refuse VERSION_RELEASED |
+| v was refused                         | v, same body                | REPEAT: the recorded refusal |
+| v was refused                         | v, another body             | refuse KEY_REUSED |
+| terminated                            | any other                   | refuse VERSION_RELEASED |
 | released up to r                      | version <= r                | refuse VERSION_RELEASED |
 | version v                             | v, same body                | REPEAT: the recorded answer |
 | version v                             | v, another body             | refuse KEY_REUSED |
@@ -14,7 +16,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 
 from service_model.outcomes import Reason, ReasonCode, ServiceState
@@ -39,6 +42,8 @@ class Known:
     digest: str
     state: ServiceState
     released_upto: int = 0
+    refused: Mapping[int, str] = field(default_factory=dict)
+    """Versions that were refused, with the digest of what they asked for."""
 
 
 def judge(known: Known | None, version: int, digest: str) -> Verdict | Reason:
@@ -49,6 +54,10 @@ def judge(known: Known | None, version: int, digest: str) -> Verdict | Reason:
 
     if known is None:
         return Verdict.FRESH
+    if version in known.refused:
+        if digest == known.refused[version]:
+            return Verdict.REPEAT
+        return refuse(ReasonCode.KEY_REUSED, f"version {version} was used for another request")
     if known.state in OVER:
         return refuse(ReasonCode.VERSION_RELEASED, "this service was terminated")
     if version <= known.released_upto:

@@ -140,16 +140,19 @@ def found(
         public.append((certificate, credential.certificate))
         private.append((key, credential.key))
     public.append((layout.node, yaml_text(node).encode()))  # last: a directory with it is complete
+    made: list[Path] = []
     try:
         layout.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         layout.pki.mkdir(mode=0o700, exist_ok=True)
         layout.pki.chmod(0o700)
         for path, data in private:
             write_private(path, data)
+            made.append(path)
         for path, data in public:
             write_public(path, data)
+            made.append(path)
     except BaseException:
-        for path in layout.files():
+        for path in made:
             path.unlink(missing_ok=True)
         raise
     return Founded(layout=layout, anchor=anchor, operator=account)

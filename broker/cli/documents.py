@@ -3,42 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from broker.accounts.admin_port import Applied
 from broker.cli.connection import Connection
-from broker.cli.faults import WrongInput
+from broker.cli.faults import WrongFile
 from broker.northbound.admin_servicer import APPLIED
 from broker.settings.folder import read_folder
 from lower_sp_clients.wire import WireError, encode_struct
-from service_model.yaml_lines import DocumentError, DocumentRefused
+from service_model.yaml_lines import DocumentRefused
 from spbroker.v1 import admin_service_pb2 as pb
 
 
 def apply(connection: Connection, path: Path, *, dry_run: bool, prune: bool, reason: str) -> Applied:
-    """What changed or would change. Raises WrongInput, with file and line, where a document has a problem."""
+    """What changed or would change. Raises WrongFile, with file and line, where a document has a problem."""
     try:
         folder = read_folder(path)
     except DocumentRefused as refused:
-        raise WrongInput(*map(str, refused.errors)) from None
-    except DocumentError as error:
-        raise WrongInput(str(error)) from None
+        raise WrongFile(*map(str, refused.errors)) from None
     except OSError as error:
-        raise WrongInput(f"{path}: {error.strerror or error}") from None
+        raise WrongFile(f"{path}: {error.strerror or error}") from None
     request = pb.ApplyRequest(dry_run=dry_run, prune=prune, reason=reason)
     try:
         request.documents.extend(encode_struct(d, f"documents[{i}]") for i, d in enumerate(folder.documents))
     except WireError as error:
-        raise WrongInput(str(error)) from None
+        raise WrongFile(str(error)) from None
     applied = APPLIED.decode(connection.administer("Apply", request))
-    if lines := tuple(_located(folder, c.kind, c.name, problem) for c in applied.changes for problem in c.problems):
-        raise WrongInput(*lines, hint="nothing was applied")
+    if lines := tuple(folder.located(c.kind, c.name, problem) for c in applied.changes for problem in c.problems):
+        raise WrongFile(*lines, hint="nothing was applied")
     return applied
-
-
-def _located(folder: Any, kind: str, name: str, problem: str) -> str:
-    """`problem` is `field: reason`, or a reason alone."""
-    field, colon, reason = problem.partition(": ")
-    if not colon:
-        field, reason = "", problem
-    return ": ".join(part for part in (folder.where(kind, name, field), field, reason) if part)

@@ -3,7 +3,7 @@
 Rules kept here
 - What the provider says (google.rpc.ErrorInfo, BadRequest, RetryInfo) comes first; the transport's words only where it
   could not be reached, and then in plain ones: unknown host, refused connection, certificate of another authority.
-- Where the outcome of a call is not known, the message says so.
+- A call that was not answered may have had its effect: whoever made one that has effects says how to ask again.
 """
 
 from __future__ import annotations
@@ -83,8 +83,7 @@ def fault_of(status: Status, endpoint: str, log_in_again: str) -> Fault:
             plain = next((text for sign, text in _TRANSPORT if sign in status.message), status.message)
             return _fault(Exit.UNREACHABLE, f"cannot reach {endpoint}: {plain}", status)
         case "DEADLINE_EXCEEDED":
-            message = f"{endpoint} did not answer in time: the outcome is not known"
-            return Fault(Exit.UNREACHABLE, message, kind="OUTCOME_UNKNOWN")
+            return _fault(Exit.UNREACHABLE, f"{endpoint} did not answer in time", status)
     return _fault(Exit.UNEXPECTED, f"{endpoint}: {status.message or status.code}", status)
 
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Fault(Exception):
-    """`details` are lines below the message; `reasons` a provider's refusal, shown as a tree; `hint` what to do.
+    """`details` are lines below the message, or stand alone; `reasons` a provider's refusal, shown as a tree; `hint` what to do.
 
     `kind` tells programs within the command line which fault it is: the reason of the API's ErrorInfo, or empty.
     """
@@ -32,7 +32,14 @@ class Fault(Exception):
 
 
 class WrongInput(Fault):
-    """What somebody wrote is wrong; each line is `file:line: field: reason`."""
+    """What somebody gave is wrong."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Exit.WRONG_INPUT, message)
+
+
+class WrongFile(Fault):
+    """What somebody wrote in a file is wrong; each line is `file:line: field: reason`, for people and for editors."""
 
     def __init__(self, *lines: str, hint: str = "") -> None:
-        super().__init__(Exit.WRONG_INPUT, lines[0] if len(lines) == 1 else "", details=lines[1:] and lines, hint=hint)
+        super().__init__(Exit.WRONG_INPUT, "", details=lines, hint=hint)

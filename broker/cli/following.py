@@ -21,6 +21,7 @@ from broker.cli.connection import Connection
 from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault
 from broker.cli.rendering import service_tree
+from broker.cli.rendering.text import Text
 from lower_sp_clients import wire
 from service_model.outcomes import Event, SegmentStatus, ServiceState, ServiceStatus
 from spbroker.v1 import broker_service_pb2 as pb
@@ -163,4 +164,4 @@ class Lines:
         self._seen[path] = state
         came = f"{before.short} → {state.short}" if before else state.short
         text = f"{self._now().astimezone():%H:%M:%S}  {path}  {came}{f'  {why}' if why else ''}"
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(Text(text), soft_wrap=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from importlib import import_module, metadata
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Annotated, Any, NamedTuple
 
@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 
 from broker.cli.exit_codes import Exit, table
 from broker.cli.faults import Fault
+from broker.cli.harmless import harmless
 from broker.cli.session_choice import choose
 
 
@@ -90,6 +91,12 @@ class LazyCommands(TyperGroup):
             ctx.fail(f"there is no command {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise Fault(Exit.INTERRUPTED, "interrupted") from None
+
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, entry.help) for name, entry in offered().items()])
@@ -101,6 +108,8 @@ class LazyCommands(TyperGroup):
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from importlib import metadata
+
         print(f"spbroker {metadata.version('spbroker')}")
         raise typer.Exit
 
@@ -149,9 +158,9 @@ def run(arguments: Sequence[str], command: Callable[[], Any] = commands) -> int:
 
 def _told(fault: Fault) -> int:
     if fault.message:
-        print(f"spbroker: {fault.message}", file=sys.stderr)
+        print(f"spbroker: {harmless(fault.message)}", file=sys.stderr)
     for line in fault.details:
-        print(f"  {line}" if fault.message else f"spbroker: {line}", file=sys.stderr)
+        print(f"  {harmless(line)}" if fault.message else harmless(line), file=sys.stderr)
     if fault.reasons:
         from broker.cli.output import messages
         from broker.cli.rendering import reasons_tree

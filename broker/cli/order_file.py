@@ -9,8 +9,10 @@ import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from broker.cli.capability import current_note
+from broker.cli.connection import Connection
 from broker.cli.exit_codes import Exit
-from broker.cli.faults import Fault, WrongInput
+from broker.cli.faults import Fault, WrongFile
 from capability_registry.note import CapabilityNote
 from service_model.sonata_form import DescriptorKind, kind_of
 from service_model.spec import FunctionType, ServiceSpec
@@ -20,65 +22,80 @@ from service_model.yaml_lines import MAX_BYTES, DocumentError, DocumentRefused, 
 _STEP = re.compile(r'\[(\d+)\]|\["([^"]*)"\]|([^.\[\]]+)')
 
 
-def read_text(path: Path, limit: int = MAX_BYTES) -> bytes:
-    """The bytes of the file. Raises WrongInput where it cannot be read or is larger than `limit`."""
+def read_order(
+    connection: Connection,
+    file: Path,
+    from_sap: str | None = None,
+    to_sap: str | None = None,
+    attach: Mapping[str, str] | None = None,
+) -> ServiceSpec:
+    """What `file` orders: our own form, or a SONATA NSD over the functions that the provider announces.
+
+    The SAPs are for an NSD: of the first path's two ends, and by connection point. Raises WrongFile with everything
+    that is wrong, one line each; nothing has been sent then.
+    """
+    text = read_text(file)
+    catalogue = _catalogue(current_note(connection)) if _is_descriptor(text, file) else None
+    return _loaded(text, file, catalogue, attach or {}, from_sap, to_sap)
+
+
+def read_spec(file: Path) -> ServiceSpec:
+    """A spec of our own form, without a provider. Raises WrongFile."""
+    return _loaded(read_text(file), file, None, {}, None, None)
+
+
+def read_text(file: Path, limit: int = MAX_BYTES) -> bytes:
+    """The bytes of the file. Raises WrongFile where it cannot be read or is larger than `limit`."""
     try:
-        size = path.stat().st_size
+        size = file.stat().st_size
         if size > limit:
-            raise WrongInput(f"{path}: has {size} bytes, at most {limit} are accepted; nothing was sent")
-        return path.read_bytes()
+            raise WrongFile(f"{file}: has {size} bytes, at most {limit} are accepted; nothing was sent")
+        return file.read_bytes()
     except OSError as error:
-        raise WrongInput(f"{path}: {error.strerror or error}") from None
+        raise WrongFile(f"{file}: {error.strerror or error}") from None
 
 
-def is_descriptor(text: bytes, path: Path) -> bool:
+def with_lines(fault: Fault, file: Path) -> Fault:
+    """The same fault, its fields of the spec led back to the lines of our own form."""
+    text = read_text(file)
+    if fault.exit_code is not Exit.WRONG_INPUT or _is_descriptor(text, file):
+        return fault
+    document, found, led_back = load_document(text, str(file)), [], False
+    for line in fault.details or (fault.message,):
+        field, _, reason = line.partition(": ")
+        if field.startswith("spec."):
+            steps = tuple(int(i) if i else key or name for i, key, name in _STEP.findall(field.removeprefix("spec.")))
+            line, led_back = str(document.error(steps, reason)), True
+        found.append(line)
+    return WrongFile(*found) if led_back else fault
+
+
+def _is_descriptor(text: bytes, file: Path) -> bool:
     """Whether it is not our own form, so that function types and SAPs come from beside it."""
     try:
-        return kind_of(load_document(text, str(path)).data) is not DescriptorKind.SPEC
+        return kind_of(load_document(text, str(file)).data) is not DescriptorKind.SPEC
     except DocumentError as error:
-        raise WrongInput(str(error)) from None
+        raise WrongFile(str(error)) from None
 
 
-def load(
+def _loaded(
     text: bytes,
-    path: Path,
+    file: Path,
     catalogue: Mapping[FunctionType, Collection[str]] | None,
     attach: Mapping[str, str],
     from_sap: str | None,
     to_sap: str | None,
 ) -> ServiceSpec:
-    """Raises WrongInput with everything that is wrong, one line each."""
     try:
-        return load_order(text, str(path), catalogue=catalogue, attach=attach, from_sap=from_sap, to_sap=to_sap)
+        return load_order(text, str(file), catalogue=catalogue, attach=attach, from_sap=from_sap, to_sap=to_sap)
     except DocumentRefused as refused:
-        raise WrongInput(*(_in_our_words(error) for error in refused.errors)) from None
+        # The option that attaches an end has another name here.
+        raise WrongFile(*(str(error).replace("--attach", "--sap") for error in refused.errors)) from None
 
 
-def _in_our_words(error: DocumentError) -> str:
-    """The option that attaches an end has another name here."""
-    return str(error).replace("--attach", "--sap")
-
-
-def catalogue_of(note: CapabilityNote) -> dict[FunctionType, frozenset[str]]:
+def _catalogue(note: CapabilityNote) -> dict[FunctionType, frozenset[str]]:
     """Function type → names of its ports, as far as any place offers it."""
     ports: dict[FunctionType, frozenset[str]] = {}
     for offer in note.functions:
         ports[offer.type] = ports.get(offer.type, frozenset()) | {port.name for port in offer.ports}
     return ports
-
-
-def with_lines(fault: Fault, text: bytes, path: Path) -> Fault:
-    """The same fault, its fields of the spec led back to the lines of our own form."""
-    lines = fault.details or (fault.message,)
-    if fault.exit_code is not Exit.WRONG_INPUT or is_descriptor(text, path):
-        return fault
-    document = load_document(text, str(path))
-    found = []
-    for line in lines:
-        field, _, reason = line.partition(": ")
-        if not field.startswith("spec."):
-            found.append(line)
-            continue
-        steps = tuple(int(i) if i else key or name for i, key, name in _STEP.findall(field.removeprefix("spec.")))
-        found.append(str(document.error(steps, reason)))
-    return WrongInput(*found)

@@ -54,6 +54,9 @@ class Throttle:
     def __init__(self) -> None:
         self._known: OrderedDict[str, _Attempts] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._known)
+
     def attempt(self, account: str, now: datetime) -> None:
         """Count an attempt, as failed until `succeeded`. Raises Throttled, and counts nothing, while it has to wait."""
         account = account[:MAX_NAME]

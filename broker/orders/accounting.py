@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 
-from broker.orders.reasons import words_of, wrapped
+from broker.orders.reasons import rewritten, words_of, wrapped
 from broker.orders.records import Charge, ChargeKind, Order, Side
 from broker.orders.states import AS_SERVICE, SegmentState
 from service_model.money import Price
-from service_model.outcomes import ReasonCode, Refused, Reserved, SegmentStatus, ServiceState, ServiceStatus
+from service_model.outcomes import Reason, ReasonCode, Refused, Reserved, SegmentStatus, ServiceState, ServiceStatus
 
 _CHARGED = frozenset({ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.DEGRADED})
 
@@ -58,8 +59,11 @@ def answer(order: Order, version: int, now: datetime) -> Reserved | Refused:
     """The recorded answer to the reservation of `version`."""
     if version in order.answers:
         return Refused(ref=order.ref, version=version, reasons=order.answers[version].reasons)
-    if order.choice is None or order.version != version:
-        return Refused(ref=order.ref, version=version, reasons=order.reasons)
+    if order.version != version or version <= order.released_upto or order.choice is None:
+        newer = Reason(code=ReasonCode.VERSION_CONFLICT, message=f"version {order.version} came after it")
+        ended = Reason(code=ReasonCode.VERSION_RELEASED, message="this version was ended by its owner")
+        reason = newer if order.version > version else ended
+        return Refused(ref=order.ref, version=version, reasons=(reason,))
     return Reserved(
         ref=order.ref,
         version=version,
@@ -103,5 +107,14 @@ def _segments(order: Order) -> Iterator[SegmentStatus]:
             functions=tuple(f.id for f in segment.spec.functions),
             place=segment.place,
             reasons=(wrapped(segment, ReasonCode.SEGMENT_REFUSED, words),) if failed else (),
-            segments=segment.parts,
+            segments=tuple(_told(part, words) for part in segment.parts),
         )
+
+
+def _told(part: SegmentStatus, words: frozenset[str]) -> SegmentStatus:
+    """A part of a part, its reasons in words that may go up."""
+    return replace(
+        part,
+        reasons=tuple(rewritten(r, words) for r in part.reasons),
+        segments=tuple(_told(p, words) for p in part.segments),
+    )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
 
@@ -24,7 +25,7 @@ from broker.orders.states import Event
 from broker.orders.tasks import GUARD, Call, CallKind, Planner, abandon
 from lower_sp_clients.broadcast import Overrun
 from lower_sp_clients.supplier import Context, OutcomeUnknown, ServiceNotFound, SignedNote
-from lower_sp_clients.versions import LIVE, OVER, Verdict, judge
+from lower_sp_clients.versions import LIVE, Verdict, judge
 from service_model.check import check
 from service_model.clock import Clock
 from service_model.outcomes import (
@@ -44,6 +45,11 @@ from service_model.spec import ServiceSpec
 FEATURES = frozenset({"chains", "lan-management", "labels", "prefix-blocks"})
 """What a request may name in `required_features`, and notes list as `api_features`."""
 _SETTLING = frozenset({ServiceState.RESERVING})
+_ENDED = frozenset({ServiceState.TERMINATING, ServiceState.TERMINATED})
+_STANDS = frozenset({ServiceState.FAILED})
+"""Where a commit that was answered with Committed is so again: what failed did so afterwards."""
+_COUNTED = LIVE | {ServiceState.RESERVING, ServiceState.RESERVED}
+"""What counts against an agreement's number of services."""
 
 
 class Broker(OrderEngine):
@@ -74,21 +80,18 @@ class Broker(OrderEngine):
     ) -> Reserved | Refused:
         known = self.order_of(account, ref)
         digest = spec.digest()
-        if known is not None and version in known.answers:
-            if known.answers[version].digest == digest:
-                return answer(known, version, self.clock.now())
-            reason = Reason(code=ReasonCode.KEY_REUSED, message=f"version {version} was used for another request")
-            return Refused(ref=ref, version=version, reasons=(reason,))
         verdict = judge(known.known() if known else None, version, digest)
         if isinstance(verdict, Reason):
             return Refused(ref=ref, version=version, reasons=(verdict,))
         if verdict is not Verdict.REPEAT or known is None:
             terms = self._terms(account)
-            wrong = (terms,) if isinstance(terms, Reason) else self._unacceptable(account, spec, ctx, terms)
+            wrong = (terms,) if isinstance(terms, Reason) else self._unacceptable(account, ref, spec, ctx, terms)
             if wrong or isinstance(terms, Reason):
                 return Refused(ref=ref, version=version, reasons=wrong)
             known = self._begin(known, account, ref, version, spec, digest, terms, ctx)
-        await self.until(known.id, lambda o: o.state not in _SETTLING or o.version > version, ctx)
+        await self.until(
+            known.id, lambda o: version in o.answers or o.state not in _SETTLING or o.version > version, ctx
+        )
         return answer(self.saved[known.id], version, self.clock.now())
 
     def _begin(
@@ -121,22 +124,26 @@ class Broker(OrderEngine):
             trace=ctx.trace,
             deadline=patience - timedelta(milliseconds=250),
         )
-        if known is not None and known.version:
+        if known is not None and not known.version:
+            fresh = replace(fresh, released_upto=known.released_upto)
+        elif known is not None:
             held = known.state is ServiceState.RESERVED
             fresh = replace(
                 fresh,
                 block=known.block,
                 pool=known.pool,
                 segments=tuple(replace(s, wanted=False) for s in known.segments),
-                released_upto=known.released_upto if held else max(known.released_upto, known.version),
+                released_upto=known.released_upto,
                 answers=known.answers,
-                previous=replace(known, previous=None) if held else None,
+                previous=replace(known, previous=None) if held else known.previous,
             )
         self.audit(fresh.id, account, "reserve", ref, known.state.short if known else "", "RESERVING", ctx)
         self.change(fresh)
         return fresh
 
-    def _unacceptable(self, account: str, spec: ServiceSpec, ctx: Context, terms: Terms) -> tuple[Reason, ...]:
+    def _unacceptable(
+        self, account: str, ref: str, spec: ServiceSpec, ctx: Context, terms: Terms
+    ) -> tuple[Reason, ...]:
         """Everything that is wrong with a request before it is planned."""
 
         def no(code: ReasonCode, message: str, subject: str = "") -> Reason:
@@ -161,10 +168,8 @@ class Broker(OrderEngine):
             for name in spec.required_features
             if name not in FEATURES
         ]
-        live = sum(
-            1 for o in self.wanted.values() if o.account == account and o.state in LIVE | {ServiceState.RESERVED}
-        )
-        if live >= terms.max_services:
+        others = sum(1 for o in self.wanted.values() if o.state in _COUNTED and o.account == account and o.ref != ref)
+        if others >= terms.max_services:
             out.append(no(ReasonCode.QUOTA, f"the agreement allows {terms.max_services} services"))
         return tuple(out)
 
@@ -175,7 +180,7 @@ class Broker(OrderEngine):
             return Refused(ref=ref, version=version, reasons=(refusal or _NOT_HELD,))
         sent = self.clock.now()
         seconds = min(seconds, order.terms.max_hold_s)
-        mine = [s for s in order.segments if s.wanted]
+        mine = [s for s in order.segments if s.wanted and s.alias in self.suppliers]
         answers = await asyncio.gather(
             *(
                 self.suppliers[s.alias].extend(s.ref, s.version, seconds + GUARD.total_seconds(), self.below(order))
@@ -195,12 +200,15 @@ class Broker(OrderEngine):
             order = replace(order, expires=until)
         self.audit(order.id, account, "extend", ref, "RESERVED", "RESERVED", ctx)
         self.change(order)
-        await self.until(order.id, lambda saved: saved.expires == order.expires, ctx)
+        await self.until(order.id, lambda saved: True, ctx)
+        if refusal := self._not_held(self.saved[order.id], version):  # ended or committed meanwhile
+            return Refused(ref=ref, version=version, reasons=(refusal,))
         return answer(self.saved[order.id], version, self.clock.now())
 
     async def commit(self, account: str, ref: str, version: int, told: Bindings, ctx: Context) -> Committed | Refused:
         order = self.order_of(account, ref)
-        if order is None or order.version != version or order.state not in LIVE:
+        known = order is not None and order.version == version
+        if order is None or not known or not (order.state in LIVE or (order.confirmed and order.state in _STANDS)):
             refusal = self._not_held(order, version)
             if order is None or order.choice is None or refusal is not None:
                 failed = order is not None and order.version == version and order.state is ServiceState.FAILED
@@ -210,13 +218,13 @@ class Broker(OrderEngine):
             if wrong is not None:
                 return Refused(ref=ref, version=version, reasons=(wrong,))
             self.audit(order.id, account, "commit", ref, "RESERVED", "COMMITTING", ctx)
-            self.change(replace(order, bindings=whole(order.choice, told)).on(Event.COMMIT))
+            self.change(replace(order, bindings=whole(order.choice, told), was_live=True).on(Event.COMMIT))
         elif order.choice is not None and order.bindings != whole(order.choice, told):
             reason = Reason(code=ReasonCode.KEY_REUSED, message="committed with other bindings", subject="bindings")
             return Refused(ref=ref, version=version, reasons=(reason,))
         await self.until(order.id, lambda o: o.state not in (ServiceState.RESERVED, ServiceState.COMMITTING), ctx)
         done = self.saved[order.id]
-        if done.state in LIVE:
+        if done.state in LIVE or (done.confirmed and done.state in _STANDS):
             return Committed(ref=ref, version=version)
         ended = Reason(code=ReasonCode.NOT_HELD, message="the service was terminated")
         return Refused(ref=ref, version=version, reasons=done.reasons or (ended,))
@@ -231,6 +239,8 @@ class Broker(OrderEngine):
             reason = Reason(code=ReasonCode.CUSTOMER, message="released by its owner")
             self.audit(order.id, account, "release", ref, order.state.short, "EXPIRED", ctx)
             self.change(replace(abandon(order), reasons=(reason,), released_upto=version).on(Event.RELEASE))
+        elif order.previous is not None and order.previous.version <= version:  # the hold that would come back
+            self.change(replace(order, previous=None, released_upto=max(order.released_upto, version)))
         elif order.released_upto < version and order.state in (ServiceState.REFUSED, ServiceState.EXPIRED):
             self.change(replace(order, released_upto=version))
         else:
@@ -246,10 +256,10 @@ class Broker(OrderEngine):
             self.audit(tombstone.id, account, "terminate", ref, "", "TERMINATED", ctx)
             self.change(tombstone)
             order = tombstone
-        elif order.state not in OVER:
+        elif order.state not in _ENDED:
             self.audit(order.id, account, "terminate", ref, order.state.short, "TERMINATING", ctx)
             self.change(replace(order, previous=None, expires=None).on(Event.TERMINATE))
-        await self.until(order.id, lambda o: o.state in OVER, ctx)
+        await self.until(order.id, lambda o: o.state in _ENDED, ctx)
 
     def status(self, account: str, ref: str) -> ServiceStatus:
         order = self.by_ref.get((account, ref))
@@ -263,22 +273,22 @@ class Broker(OrderEngine):
 
     async def watch(self, account: str, after: str) -> AsyncIterator[ServiceEvent]:
         """Events behind the token `after` ("" or one of another epoch: from now), first a bookmark."""
-        live = self.events.receive(first=Stored(sequence=0, account="", status=_NOTHING))
-        await anext(live)  # from here on nothing is missed
-        epoch, _, number = after.partition(".")
-        resumes = epoch == self.epoch and number.isdecimal()
-        at = int(number) if resumes else await self.book.last_event()
-        yield ServiceEvent(token=self._token(at))
-        while resumes and (batch := await self.book.events_after(at, account, 500)):
-            for at, document in batch:
-                yield ServiceEvent(token=self._token(at), status=STATUS.validate_json(document))
-        try:
-            async for event in live:
-                if event.account == account and event.sequence > at:
-                    at = event.sequence
-                    yield ServiceEvent(token=self._token(at), status=event.status)
-        except Overrun as error:
-            raise OutcomeUnknown(str(error)) from None
+        async with aclosing(self.events.receive(first=Stored(sequence=0, account="", status=_NOTHING))) as live:
+            await anext(live)  # from here on nothing is missed
+            epoch, _, number = after.partition(".")
+            resumes = epoch == self.epoch and number.isdecimal()
+            at = int(number) if resumes else self.sequence
+            yield ServiceEvent(token=self._token(at))
+            while resumes and (batch := await self.book.events_after(at, account, 500)):
+                for at, document in batch:
+                    yield ServiceEvent(token=self._token(at), status=STATUS.validate_json(document))
+            try:
+                async for event in live:
+                    if event.account == account and event.sequence > at:
+                        at = event.sequence
+                        yield ServiceEvent(token=self._token(at), status=event.status)
+            except Overrun as error:
+                raise OutcomeUnknown(str(error)) from None
 
     def _token(self, sequence: int) -> str:
         return f"{self.epoch}.{sequence}"

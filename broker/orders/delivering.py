@@ -64,7 +64,7 @@ def commit(order: Order, env: Env) -> Order | Pause:
     )
     if result is not order:
         return result
-    return replace(order, expires=None, was_live=True).on(Event.COMMITTED)
+    return replace(order, expires=None, confirmed=True).on(Event.COMMITTED)
 
 
 def _fail(order: Order) -> Order:
@@ -73,7 +73,7 @@ def _fail(order: Order) -> Order:
     reasons = tuple(
         wrapped(s, ReasonCode.SEGMENT_FAILED, words) for s in order.segments if s.state is SegmentState.FAILED
     )
-    return replace(order, reasons=reasons, was_live=True).on(Event.FAIL)
+    return replace(order, reasons=reasons).on(Event.FAIL)
 
 
 @task
@@ -108,18 +108,23 @@ def recover(order: Order, env: Env) -> Order | Pause:
 
 # what answers change
 
-Result = Reserved | Refused | Committed | None | Exception
+Result = Reserved | Refused | Committed | ServiceStatus | None | Exception
 
 
 def fold(order: Order, call: Call, result: Result, sent: datetime, now: datetime) -> Order:
-    """The order after the answer to `call`, which was sent at `sent`. An exception: the outcome is not known."""
+    """The order after the answer to `call`, which was sent at `sent`. An exception: the outcome is not known. None is the
+    answer of a call that has none, and of LOOK where the supplier knows no such service."""
     segment = order.segment(call.segment)
     if segment is None or segment.version != call.version:
         return order
     if isinstance(result, Exception):
         attempts = segment.attempts + 1
         return order.with_segment(replace(segment, attempts=attempts, retry_at=retry_at(now, attempts)))
+    if call.kind is CallKind.LOOK:
+        return _looked(order, segment, result, now)
     segment = replace(segment, attempts=0, retry_at=None)
+    if call.kind is CallKind.TERMINATE:  # it tells when it is gone; if not, it is asked
+        segment = replace(segment, retry_at=retry_at(now, 0))
     return order.with_segment(_FOLDS[call.kind](segment, result, sent))
 
 
@@ -140,6 +145,7 @@ def _reserved(segment: Segment, result: Result, sent: datetime) -> Segment:
         delay_us=result.delay_us,
         expires=sent + timedelta(seconds=result.remaining_s),
         extended=False,
+        lingers=False,
         bindings=None,
     )
 
@@ -159,11 +165,31 @@ def _committed(segment: Segment, result: Result, sent: datetime) -> Segment:
 
 
 def _released(segment: Segment, result: Result, sent: datetime) -> Segment:
-    return replace(segment, state=SegmentState.RELEASED) if segment.state is SegmentState.RELEASING else segment
+    if segment.state is not SegmentState.RELEASING:
+        return segment
+    return replace(segment, state=SegmentState.RELEASED, lingers=False)
 
 
 def _terminated(segment: Segment, result: Result, sent: datetime) -> Segment:
     return replace(segment, state=SegmentState.LEAVING) if segment.state is SegmentState.TERMINATING else segment
+
+
+def _looked(order: Order, segment: Segment, result: Result, now: datetime) -> Order:
+    if segment.state is not SegmentState.LEAVING:
+        return order
+    if isinstance(result, ServiceStatus):
+        order = observe(order, segment.key, result)
+        segment = order.segment(segment.key) or segment
+    elif result is None:
+        segment = _gone(segment)
+    if segment.state is SegmentState.LEAVING:
+        attempts = segment.attempts + 1
+        segment = replace(segment, attempts=attempts, retry_at=retry_at(now, attempts))
+    return order.with_segment(segment)
+
+
+def _gone(segment: Segment) -> Segment:
+    return replace(segment, state=SegmentState.TERMINATED, lingers=False, attempts=0, retry_at=None)
 
 
 _FOLDS = {
@@ -184,17 +210,17 @@ _OURS_LIVE = frozenset(
 )
 
 
-def observe(order: Order, key: str, status: ServiceStatus | None) -> Order:
-    """The order after seeing a supplier's status of one segment; None: the supplier knows nothing of it."""
+def observe(order: Order, key: str, status: ServiceStatus) -> Order:
+    """The order after seeing a supplier's status of one segment. What is told of another version than the one that was
+    asked for last is old, or not ours; only that the whole has ended counts whatever its version."""
     segment = order.segment(key)
-    if segment is None or (status is not None and status.version > segment.version):
+    if segment is None or (status.version != segment.version and status.state is not ServiceState.TERMINATED):
         return order
-    over = status is None or status.state in (ServiceState.TERMINATED, ServiceState.EXPIRED)
-    changed = replace(segment, parts=status.segments) if status is not None else segment
+    over = status.state in (ServiceState.TERMINATED, ServiceState.EXPIRED)
+    changed = replace(segment, parts=status.segments)
     if segment.state in (SegmentState.TERMINATING, SegmentState.LEAVING):
-        leaving = over or (status is not None and status.state is ServiceState.REFUSED)
-        changed = replace(changed, state=SegmentState.TERMINATED) if leaving else changed
-    elif segment.state in _OURS_LIVE and status is not None and status.state in _SEEN:
+        changed = _gone(changed) if status.state is ServiceState.TERMINATED else changed
+    elif segment.state in _OURS_LIVE and status.state in _SEEN:
         changed = replace(changed, state=_SEEN[status.state], reasons=status.reasons)
     elif segment.state in _OURS_LIVE and segment.state is not SegmentState.COMMITTING and over:
         reason = Reason(code=ReasonCode.INFRASTRUCTURE, message="ended by its supplier")

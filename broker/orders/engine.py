@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import structlog
 
@@ -27,8 +28,7 @@ from broker.orders.delivering import Result, fold, observe
 from broker.orders.pools import Pool, Pools
 from broker.orders.reasons import incident_id
 from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook
-from broker.orders.states import GONE, SegmentState
-from broker.orders.tasks import Call, CallKind, Env, Pause, Planner, advance
+from broker.orders.tasks import Call, CallKind, Env, Pause, Planner, advance, remains
 from lower_sp_clients.broadcast import Broadcast
 from lower_sp_clients.supplier import Context, OutcomeUnknown, ServiceNotFound, Supplier
 from lower_sp_clients.vim.holds import Allocation, AllocationState
@@ -39,6 +39,8 @@ log = structlog.get_logger()
 
 PATIENCE = timedelta(seconds=30)
 """How long a reservation may take where the caller sets no deadline, and any other call."""
+GRACE = timedelta(seconds=1)
+"""How long after the deadline that it was told a supplier may still answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,12 +77,14 @@ class OrderEngine:
         self.by_ref: dict[tuple[str, str], str] = {}
         self._by_child: dict[tuple[str, str], tuple[str, str]] = {}
         self._pending: dict[str, list[JournalEntry | AuditRow]] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
         self._alarms: dict[str, tuple[datetime, asyncio.Task[None]]] = {}
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
         self.events: Broadcast[Stored] = Broadcast()
+        self._stragglers: set[asyncio.Task[Result]] = set()
+        self.sequence = 0
+        """The last event that was sent."""
         self._closing = False
 
     # life
@@ -89,24 +93,22 @@ class OrderEngine:
         """Load every order and take up what a former process left unfinished."""
         orders, allocations = await self.book.load()
         self._pools = Pools(pools, allocations)
+        self.sequence = await self.book.last_event()
         for order in orders:
             self.wanted[order.id] = self.saved[order.id] = order
             self.by_ref[order.account, order.ref] = order.id
             self._index(order)
         for order in orders:
-            if order.state not in (ServiceState.TERMINATED,):
+            if order.state is not ServiceState.TERMINATED:
                 self._wake(order.id)
 
     async def close(self) -> None:
         """Stop working: every order stays as it is recorded."""
         self._closing = True
         alarms = [task for _, task in self._alarms.values()]
-        tasks = [*alarms, *self._workers.values(), *self._followers.values()]
-        for task in tasks:
-            task.cancel()
-        for task in tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        tasks: list[asyncio.Task[Any]] = [*alarms, *self._workers.values(), *self._followers.values()]
+        await _end(tasks)
+        await _end(list(self._stragglers))
 
     def use(self, suppliers: Mapping[str, Supplier]) -> None:
         """These are the suppliers from now on, by alias."""
@@ -130,6 +132,7 @@ class OrderEngine:
         rested = self._pools.rested(self.clock.now())
         if rested:
             await self.book.put_allocations((), rested)
+            self._pools.stored((), rested)
 
     def allocations(self) -> tuple[Allocation, ...]:
         return self._pools.allocations()
@@ -137,6 +140,11 @@ class OrderEngine:
     def orders(self) -> tuple[Order, ...]:
         """Every order as recorded, tombstones included."""
         return tuple(self.saved.values())
+
+    def unfinished(self) -> tuple[str, ...]:
+        """Orders that somebody works on, waits for or is to wake; segments whose supplier may still tell something."""
+        waking = [f"order {id}" for id in {*self._workers, *self._alarms, *self._waiting}]
+        return (*waking, *(f"segment {key} of {id}" for id, key in self._by_child.values()))
 
     def order_of(self, account: str, ref: str) -> Order | None:
         id = self.by_ref.get((account, ref))
@@ -212,9 +220,11 @@ class OrderEngine:
             drop=drop,
         )
         sequence = await self.book.save(change)
+        self._pools.stored(put, drop)
         self.saved[order.id] = order
         self._index(order)
         if order.version:
+            self.sequence = sequence
             self.events.send(Stored(sequence=sequence, account=order.account, status=status(order, now)))
         for waiting in self._waiting.pop(order.id, ()):
             if not waiting.done():
@@ -223,19 +233,23 @@ class OrderEngine:
     def _allocation_changes(
         self, before: Order | None, order: Order, now: datetime
     ) -> tuple[list[Allocation], list[Allocation]]:
-        had = before.block if before else None
+        """What the change of the order changes of its block, to be stored with it: (put, drop)."""
+        mine = self._pools.owned(order.id)
+        if mine is None:
+            return [], []
         if order.block is not None:
-            live = order.was_live
-            if had is None or (before is not None and live != before.was_live):
-                state = AllocationState.LIVE if live else AllocationState.HELD
-                return [self._pools.record(order.pool, order.block, state)], []
-        elif had is not None and before is not None:
-            given = self._pools.give_back(before.pool, had, now, before.was_live)
-            return ([given], []) if given.state is AllocationState.RESTING else ([], [given])
-        return [], []
+            state = AllocationState.LIVE if order.was_live else AllocationState.HELD
+            fresh = before is None or before.block is None or state is not mine.state
+            return ([replace(mine, state=state)], []) if fresh else ([], [])
+        rests = self._pools.given_back(mine, now, mine.state is AllocationState.LIVE)
+        return ([rests], []) if rests is not None else ([], [mine])
 
     def _lose(self, id: str, error: Exception) -> None:
         """The store refused: what was not recorded did not happen, and whoever waits hears of it."""
+        self._pending.pop(id, None)
+        saved = self.saved.get(id)
+        if (mine := self._pools.owned(id)) is not None and (saved is None or saved.block is None):
+            self._pools.stored((), [mine])
         if id in self.saved:
             self.wanted[id] = self.saved[id]
             self._alarm(id, self.clock.now() + timedelta(seconds=1))
@@ -250,7 +264,7 @@ class OrderEngine:
     async def _call(self, id: str, calls: tuple[Call, ...]) -> None:
         order = self.wanted[id]
         sent = self.clock.now()
-        results = await asyncio.gather(*(self._perform(order, call) for call in calls))
+        results = await self._answers(order, calls)
         order, now = self.wanted[id], self.clock.now()
         for call, result in zip(calls, results, strict=True):
             order = fold(order, call, result, sent, now)
@@ -264,12 +278,30 @@ class OrderEngine:
             self._note(order, call, f"{outcome}: {result}" if isinstance(result, Exception) else outcome)
         self.wanted[id] = order
 
-    async def _perform(self, order: Order, call: Call) -> Result:
+    async def _answers(self, order: Order, calls: tuple[Call, ...]) -> list[Result]:
+        """The answers to all calls. A supplier that has none a moment after the deadline is not waited for: the call is
+        made again, with the same key, so that what a straggler still does is the same."""
+        ctx = self.below(order)
+        tasks = [asyncio.create_task(self._perform(order, call, ctx)) for call in calls]
+        limit = max(ctx.deadline or self.clock.now(), self.clock.now()) + GRACE
+        alarm = asyncio.ensure_future(self.clock.sleep((limit - self.clock.now()).total_seconds()))
+        everything = asyncio.ensure_future(asyncio.wait(tasks))
+        try:
+            await asyncio.wait({everything, alarm}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            alarm.cancel()
+            everything.cancel()
+            for task in tasks:
+                if not task.done():
+                    self._stragglers.add(task)
+                    task.add_done_callback(self._stragglers.discard)
+        return [t.result() if t.done() else OutcomeUnknown("no answer by the deadline") for t in tasks]
+
+    async def _perform(self, order: Order, call: Call, ctx: Context) -> Result:
         segment = order.segment(call.segment)
         supplier = self.suppliers.get(segment.alias) if segment else None
         if segment is None or supplier is None:
             return OutcomeUnknown(f"supplier {call.segment} is not administered any more")
-        ctx = self.below(order)
         try:
             match call.kind:
                 case CallKind.RESERVE:
@@ -283,6 +315,10 @@ class OrderEngine:
                     await supplier.release(segment.ref, call.version, ctx)
                 case CallKind.TERMINATE:
                     await supplier.terminate(segment.ref, ctx)
+                case CallKind.LOOK:
+                    return await supplier.status(segment.ref, ctx)
+            return None
+        except ServiceNotFound:
             return None
         except OutcomeUnknown as unknown:
             log.warning("no answer", service=order.id, segment=segment.key, call=call.kind.value, error=str(unknown))
@@ -339,20 +375,28 @@ class OrderEngine:
         while not ((saved := self.saved.get(id)) is not None and saved is self.wanted.get(id) and done(saved)):
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.setdefault(id, set()).add(future)
-            if ctx.deadline is None:
-                await future
-                continue
-            left = (ctx.deadline - self.clock.now()).total_seconds()
-            alarm = asyncio.ensure_future(self.clock.sleep(max(0.0, left)))
             try:
-                await asyncio.wait({future, alarm}, return_when=asyncio.FIRST_COMPLETED)
+                await self._hear(future, ctx)
             finally:
-                alarm.cancel()
-            if future.done():
-                future.result()
-            elif self.clock.now() >= ctx.deadline:
-                self._waiting.get(id, set()).discard(future)
-                raise OutcomeUnknown("the deadline passed while the order was being worked on")
+                if (waiting := self._waiting.get(id)) is not None:
+                    waiting.discard(future)
+                    if not waiting:
+                        del self._waiting[id]
+
+    async def _hear(self, future: asyncio.Future[None], ctx: Context) -> None:
+        if ctx.deadline is None:
+            return await future
+        left = (ctx.deadline - self.clock.now()).total_seconds()
+        alarm = asyncio.ensure_future(self.clock.sleep(max(0.0, left)))
+        try:
+            await asyncio.wait({future, alarm}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            alarm.cancel()
+        if future.done():
+            future.result()
+        elif self.clock.now() >= ctx.deadline:
+            raise OutcomeUnknown("the deadline passed while the order was being worked on")
+        return None
 
     def _alarm(self, id: str, at: datetime | None) -> None:
         """Wake the order at `at`, instead of any former alarm."""
@@ -374,7 +418,10 @@ class OrderEngine:
 
     def _index(self, order: Order) -> None:
         for segment in order.segments:
-            self._by_child[segment.alias, segment.ref] = (order.id, segment.key)
+            if remains(segment):
+                self._by_child[segment.alias, segment.ref] = (order.id, segment.key)
+            else:
+                self._by_child.pop((segment.alias, segment.ref), None)
 
     async def _follow(self, alias: str, supplier: Supplier) -> None:
         """Hear of every change at one supplier; after each (re)connection ask for the present state of all that is open."""
@@ -382,27 +429,24 @@ class OrderEngine:
         while True:
             try:
                 async for event in supplier.watch(""):
-                    attempts = 0
                     if event.status is None:
                         await self._resync(alias, supplier)
                     else:
                         self._observe(alias, event.status.ref, event.status)
+                    attempts = 0
             except Exception as error:
                 log.warning("supplier's events broke off", supplier=alias, error=str(error))
             attempts += 1
-            await self.clock.sleep(min(10.0, 0.2 * 2**attempts))
+            await self.clock.sleep(min(10.0, 0.2 * 2 ** min(attempts, 8)))
 
     async def _resync(self, alias: str, supplier: Supplier) -> None:
         for order in list(self.wanted.values()):
             for segment in order.segments:
-                if segment.alias == alias and segment.version and segment.state not in GONE:
-                    try:
+                if segment.alias == alias and remains(segment):
+                    with suppress(ServiceNotFound):
                         self._observe(alias, segment.ref, await supplier.status(segment.ref, self.below(order)))
-                    except ServiceNotFound:
-                        if segment.state is SegmentState.LEAVING:
-                            self._observe(alias, segment.ref, None)
 
-    def _observe(self, alias: str, ref: str, seen: ServiceStatus | None) -> None:
+    def _observe(self, alias: str, ref: str, seen: ServiceStatus) -> None:
         id, key = self._by_child.get((alias, ref), ("", ""))
         order = self.wanted.get(id)
         if order is None:
@@ -410,3 +454,11 @@ class OrderEngine:
         changed = observe(order, key, seen)
         if changed is not order:
             self.change(changed)
+
+
+async def _end(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError):
+            await task

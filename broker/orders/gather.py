@@ -29,6 +29,15 @@ def violation(spec: ServiceSpec, choice: AddressingChoice) -> Reason | None:
             return broken(end.id, "no label was chosen")
         if end.labels is not None and label not in end.labels:
             return broken(end.id, f"label {label} is not in {end.labels}")
+        twin = next(
+            (e for e in spec.ends if e.id < end.id and e.sap == end.sap and choice.labels.get(e.id) == label), None
+        )
+        if twin is not None:
+            return broken(end.id, f"label {label} is also that of {twin.id!r} at the same SAP")
+        behind = {*end.networks, *(x.prefix for x in choice.links if _joins(spec, x.link, end.id))}
+        for prefix in choice.reach.get(end.id, ()):
+            if prefix not in behind:
+                return broken(end.id, f"{prefix} is said to lie behind it")
     chosen: list[Prefix] = []
     for link in spec.links:
         ports = [p for p in link.points if split_point(p)[1]]
@@ -46,6 +55,10 @@ def violation(spec: ServiceSpec, choice: AddressingChoice) -> Reason | None:
             return broken(link.id, wrong)
         chosen.append(answer.prefix)
     return None
+
+
+def _joins(spec: ServiceSpec, link: str, point: str) -> bool:
+    return any(x.id == link and point in x.points for x in spec.links)
 
 
 def _prefix_wrong(spec: ServiceSpec, link: VirtualLink, prefix: Prefix, others: Iterable[Prefix]) -> str:

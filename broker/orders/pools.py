@@ -3,7 +3,8 @@
 Rules kept here
 - A block belongs to one service; asking again for the same service gives the same block.
 - A block that was live rests for the pool's quarantine before it is free again.
-- The record of every change is stored by the caller, in the transaction of the order that it belongs to.
+- The record of every change is stored by the caller, in the transaction of the order that it belongs to. A block taken is
+  taken at once; one given back is free only when that is durable (`stored`).
 """
 
 from __future__ import annotations
@@ -43,33 +44,32 @@ class Pools:
         self._pools = {p.name: p for p in pools}
         self._buddies = {p.name: Buddy(p.prefix) for p in pools}
         self._allocations: dict[tuple[str, str], Allocation] = {}
+        self._owned: dict[str, Allocation] = {}
         for allocation in allocations:
-            self._buddies[allocation.pool.removeprefix(PREFIXES)].take(ip_network(allocation.value))
-            self._allocations[allocation.pool, allocation.value] = allocation
+            name = allocation.pool.removeprefix(PREFIXES)
+            if name not in self._buddies:
+                raise PoolInUse(name, f"{allocation.value} of pool {name} is still allocated")
+            try:
+                self._buddies[name].take(ip_network(allocation.value))
+            except NotAllocated as error:
+                raise PoolInUse(name, f"an allocated block would lose its place: {error}") from None
+            self._put(allocation)
 
     def allocations(self) -> tuple[Allocation, ...]:
         return tuple(self._allocations.values())
 
     def changed(self, pools: Sequence[Pool]) -> Pools:
         """The same allocations under other pools. Raises PoolInUse where one would lose its place."""
-        names = {p.name for p in pools}
-        for allocation in self._allocations.values():
-            if allocation.pool.removeprefix(PREFIXES) not in names:
-                name = allocation.pool.removeprefix(PREFIXES)
-                raise PoolInUse(name, f"{allocation.value} of pool {name} is still allocated")
-        for pool in pools:
-            inside = [a for a in self.allocations() if a.pool == PREFIXES + pool.name]
-            try:
-                Pools((pool,), inside)
-            except NotAllocated as error:
-                raise PoolInUse(pool.name, f"an allocated block would lose its place: {error}") from None
         return Pools(pools, self.allocations())
+
+    def owned(self, owner: str) -> Allocation | None:
+        """The block that a service has: HELD or LIVE."""
+        return self._owned.get(owner)
 
     def allocate(self, owner: str, bits: int) -> tuple[str, Prefix] | Reason:
         """A block with at least `bits` host bits for a service: (pool name, prefix), or why there is none."""
-        for allocation in self._allocations.values():
-            if allocation.owner == owner and allocation.state is not AllocationState.RESTING:
-                return allocation.pool.removeprefix(PREFIXES), ip_network(allocation.value)
+        if (mine := self._owned.get(owner)) is not None:
+            return mine.pool.removeprefix(PREFIXES), ip_network(mine.value)
         if not self._pools:
             return Reason(
                 code=ReasonCode.NOT_ADDRESSABLE, message="this provider has no address pool", subject="blocks"
@@ -90,41 +90,44 @@ class Pools:
             allocation = Allocation(
                 pool=PREFIXES + pool.name, value=str(prefix), owner=owner, state=AllocationState.HELD
             )
-            self._allocations[allocation.pool, allocation.value] = allocation
+            self._put(allocation)
             return pool.name, prefix
         return Reason(
             code=ReasonCode.ADDRESS_EXHAUSTED, message="every address pool is used up", subject="blocks", retryable=True
         )
 
-    def record(self, pool: str, prefix: Prefix, state: AllocationState) -> Allocation:
-        """The allocation in a new state (HELD, LIVE), to be stored."""
-        allocation = replace(self._allocations[PREFIXES + pool, str(prefix)], state=state)
-        self._allocations[allocation.pool, allocation.value] = allocation
-        return allocation
-
-    def give_back(self, pool: str, prefix: Prefix, now: datetime, was_live: bool) -> Allocation:
-        """The allocation as it is to be stored: RESTING until its quarantine ends, or to be dropped (not RESTING)."""
-        key = (PREFIXES + pool, str(prefix))
-        allocation = self._allocations[key]
-        quarantine = self._pools[pool].quarantine
+    def given_back(self, allocation: Allocation, now: datetime, was_live: bool) -> Allocation | None:
+        """The allocation as it is to be stored when its owner is done: RESTING in quarantine; None: dropped."""
+        quarantine = self._pools[allocation.pool.removeprefix(PREFIXES)].quarantine
         if was_live and quarantine:
-            allocation = replace(allocation, state=AllocationState.RESTING, until=now + quarantine)
-            self._allocations[key] = allocation
-        else:
+            return replace(allocation, state=AllocationState.RESTING, until=now + quarantine)
+        return None
+
+    def stored(self, put: Sequence[Allocation], drop: Sequence[Allocation]) -> None:
+        """These changes are durable: what is dropped is free from now on."""
+        for allocation in drop:
             self._drop(allocation)
-        return allocation
+        for allocation in put:
+            self._put(allocation)
+
+    def _put(self, allocation: Allocation) -> None:
+        self._allocations[allocation.pool, allocation.value] = allocation
+        if allocation.state is not AllocationState.RESTING:
+            self._owned[allocation.owner] = allocation
+        elif self._owned.get(allocation.owner, allocation).value == allocation.value:
+            self._owned.pop(allocation.owner, None)
 
     def rested(self, now: datetime) -> tuple[Allocation, ...]:
-        """Free what has rested long enough: to be dropped from the store."""
-        over = tuple(
+        """What has rested long enough: to be dropped from the store."""
+        return tuple(
             a
             for a in self._allocations.values()
             if a.state is AllocationState.RESTING and a.until is not None and a.until <= now
         )
-        for allocation in over:
-            self._drop(allocation)
-        return over
 
     def _drop(self, allocation: Allocation) -> None:
+        if self._allocations.pop((allocation.pool, allocation.value), None) is None:
+            return
         self._buddies[allocation.pool.removeprefix(PREFIXES)].free(ip_network(allocation.value))
-        del self._allocations[allocation.pool, allocation.value]
+        if (mine := self._owned.get(allocation.owner)) is not None and mine.value == allocation.value:
+            del self._owned[allocation.owner]

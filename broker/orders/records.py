@@ -57,6 +57,8 @@ class Segment:
     attempts: int = 0
     retry_at: Instant | None = None
     extended: bool = False
+    lingers: bool = False
+    """An older version may still be held by the supplier, under a newer one that was asked for."""
     wanted: bool = True
     """False: no longer part of the plan; it is only to be released."""
 
@@ -124,13 +126,22 @@ class Order:
     answers: Mapping[int, Answer] = field(default_factory=dict)
     previous: Order | None = None
     was_live: bool = False
+    """Whether anything of it was ever committed: its block then rests before it is used again."""
+    confirmed: bool = False
+    """Whether its commit was answered with Committed."""
 
     def on(self, event: Event) -> Order:
         """The order after `event` by the table. Raises IllegalTransition."""
         return replace(self, state=after(self.state, event))
 
     def known(self) -> Known:
-        return Known(version=self.version, digest=self.digest, state=self.state, released_upto=self.released_upto)
+        return Known(
+            version=self.version,
+            digest=self.digest,
+            state=self.state,
+            released_upto=self.released_upto,
+            refused={version: answer.digest for version, answer in self.answers.items()},
+        )
 
     def with_segment(self, segment: Segment) -> Order:
         return replace(self, segments=tuple(segment if s.key == segment.key else s for s in self.segments))

@@ -11,29 +11,31 @@ Rules kept here
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from address_planner.classes import LabelClass, LabelsExhausted, disagreement, without
 from address_planner.labels import LabelSet
 from broker.decompose.chain import Chain, read_chain
 from broker.decompose.plan import Avoid, Infeasible, PlannedSegment
 from broker.orders.gather import gather
-from broker.orders.reasons import words_of, wrapped
+from broker.orders.reasons import PHRASES, words_of, wrapped
 from broker.orders.records import Answer, Order, Segment, child_ref
-from broker.orders.split import CannotAddress, HandedDown, Split, block_bits, split
+from broker.orders.split import NO_COMMON_LABEL, CannotAddress, HandedDown, Split, block_bits, split
 from broker.orders.states import Event, SegmentState
 from broker.orders.tasks import GUARD, Call, CallKind, Env, Pause, abandon, task
-from service_model.money import FREE
-from service_model.outcomes import Reason, ReasonCode, ServiceState
+from service_model.money import FREE, CurrencyMismatch
+from service_model.outcomes import Nogood, Reason, ReasonCode, ServiceState
 from service_model.spec import ServiceSpec
 
+RESTORING = timedelta(seconds=30)
+"""How long it may take to hold again what a refused version was to replace."""
 MAX_CRANKBACKS = 8
 MAX_ROUNDS = 8
 _LABEL_REASONS = frozenset({ReasonCode.LABEL_TAKEN, ReasonCode.LABEL_CONTENDED, ReasonCode.LABELS_EXHAUSTED})
 
 
-def refuse(order: Order, *reasons: Reason) -> Order:
-    """The order refused. Where it was to replace a hold, that hold is wanted again as it was."""
+def refuse(order: Order, now: datetime, *reasons: Reason) -> Order:
+    """The order refused. Where it was to replace a hold, that hold is wanted again as it was, with time of its own."""
     answers = {**order.answers, order.version: Answer(digest=order.digest, reasons=reasons)}
     previous = order.previous
     if previous is None:
@@ -49,7 +51,16 @@ def refuse(order: Order, *reasons: Reason) -> Order:
     ]
     segments += [s for key, s in before.items() if order.segment(key) is None]
     return replace(
-        previous, state=ServiceState.RESERVING, segments=tuple(segments), answers=answers, previous=None, expires=None
+        previous,
+        state=ServiceState.RESERVING,
+        segments=tuple(segments),
+        answers=answers,
+        released_upto=max(previous.released_upto, order.released_upto),
+        previous=None,
+        expires=None,
+        deadline=now + RESTORING,
+        rounds=0,
+        crankbacks=0,
     )
 
 
@@ -60,7 +71,7 @@ def place(order: Order, env: Env) -> Order | Pause:
         return order
     found = env.plan(order.spec, env.snapshot, env.now, order.avoid)
     if isinstance(found, Infeasible):
-        return refuse(order, *(order.reasons or found.reasons))
+        return refuse(order, env.now, *(order.reasons or found.reasons))
     return replace(order, plan=found[0], addressed=False)
 
 
@@ -76,7 +87,7 @@ def address(order: Order, env: Env) -> Order | Pause:
         if order.block is None:
             taken = env.allocate(order.id, bits)
             if isinstance(taken, Reason):
-                return refuse(order, taken)
+                return refuse(order, env.now, taken)
             order = replace(order, pool=taken[0], block=taken[1])
         allowed = (order.block,) if order.block is not None else ()
     try:
@@ -84,7 +95,7 @@ def address(order: Order, env: Env) -> Order | Pause:
     except CannotAddress as error:
         if error.reason.code is ReasonCode.LABELS_EXHAUSTED and order.crankbacks < MAX_CRANKBACKS:
             return _again(order, Avoid(interconnects=frozenset(plan.interconnects)), error.reason)
-        return refuse(order, error.reason)
+        return refuse(order, env.now, error.reason)
     known = {s.key: s for s in order.segments}
     segments = tuple(
         _segment(order, known, part, planned) for part, planned in zip(parts.segments, plan.segments, strict=True)
@@ -163,28 +174,71 @@ def crank_back(order: Order, env: Env) -> Order | Pause:
     segment = refused[0]
     reasons = tuple(wrapped(s, ReasonCode.SEGMENT_REFUSED, words_of(order.spec)) for s in refused)
     label_class = _class_refused(order, segment)
+    if label_class is None and (above := _label_from_above(order, segment, reasons)) is not None:
+        return refuse(order, env.now, above)
     if label_class is not None:
         if order.rounds >= MAX_ROUNDS:
-            return refuse(order, *reasons)
+            return refuse(order, env.now, *reasons)
         nogood = segment.reasons[0].nogood
         acceptable = nogood.acceptable_labels if nogood else None
         try:
-            smaller = without(label_class, label_class.suggested or -1, acceptable, order.id)
-        except LabelsExhausted as error:
-            exhausted = Reason(code=ReasonCode.LABELS_EXHAUSTED, message=str(error), causes=reasons, retryable=True)
+            smaller = without(label_class, label_class.suggested, acceptable, order.id, _beside(order, label_class))
+        except LabelsExhausted:
+            exhausted = Reason(
+                code=ReasonCode.LABELS_EXHAUSTED, message=NO_COMMON_LABEL, causes=reasons, retryable=True
+            )
             if order.crankbacks >= MAX_CRANKBACKS:
-                return refuse(order, exhausted)
+                return refuse(order, env.now, exhausted)
             return _again(order, Avoid(interconnects=frozenset(label_class.interconnects)), exhausted)
         return _relabel(replace(order, rounds=order.rounds + 1), smaller)
     if order.crankbacks >= MAX_CRANKBACKS:
-        return refuse(order, *reasons)
-    return _again(order, _learnt(order, segment), *reasons)
+        return refuse(order, env.now, *reasons)
+    learnt = [_learnt(order, s) for s in refused]
+    return _again(
+        order,
+        Avoid(
+            functions=frozenset().union(*(a.functions for a in learnt)),
+            ways=frozenset().union(*(a.ways for a in learnt)),
+        ),
+        *reasons,
+    )
+
+
+def _beside(order: Order, label_class: LabelClass) -> LabelSet:
+    """What other classes use on the same interconnects."""
+    shared = set(label_class.interconnects)
+    others = (c for c in order.classes if c.id != label_class.id and shared & set(c.interconnects))
+    return LabelSet.of(c.suggested for c in others if c.suggested is not None)
+
+
+def _refused_end(segment: Segment) -> str:
+    """The end at which a label was refused; "" when that is not why."""
+    reason = segment.reasons[0]
+    if reason.code not in _LABEL_REASONS:
+        return ""
+    return (reason.nogood.end if reason.nogood else "") or reason.subject
+
+
+def _label_from_above(order: Order, segment: Segment, reasons: tuple[Reason, ...]) -> Reason | None:
+    """A label refused at an end of the service itself: only whoever set the constraint can choose another. What is
+    acceptable there goes up, since the end is the caller's own word."""
+    end, first = _refused_end(segment), segment.reasons[0]
+    if order.spec is None or end not in {e.id for e in order.spec.ends}:
+        return None
+    acceptable = first.nogood.acceptable_labels if first.nogood else None
+    return Reason(
+        code=first.code,
+        message=f"end {end!r}: {PHRASES[first.code]}",
+        subject=end,
+        retryable=first.retryable,
+        nogood=Nogood(end=end, acceptable_labels=acceptable),
+        causes=reasons,
+    )
 
 
 def _class_refused(order: Order, segment: Segment) -> LabelClass | None:
-    reason = segment.reasons[0]
-    end = reason.nogood.end if reason.nogood else reason.subject
-    if reason.code not in _LABEL_REASONS:
+    end = _refused_end(segment)
+    if not end:
         return None
     return next((c for c in order.classes if any((m.segment, m.end) == (segment.key, end) for m in c.members)), None)
 
@@ -231,7 +285,7 @@ def hold(order: Order, env: Env) -> Order | Pause:
                 segment=segment.key,
                 retryable=True,
             )
-            return refuse(replace(order, previous=None), unreachable)
+            return refuse(order, env.now, unreachable)
         if segment.state is SegmentState.RELEASING:
             if segment.retry_at is not None and segment.retry_at > env.now:
                 waits.append(segment.retry_at)
@@ -256,6 +310,7 @@ def hold(order: Order, env: Env) -> Order | Pause:
                     attempts=0,
                     retry_at=None,
                     reasons=(),
+                    lingers=segment.lingers or segment.state in (SegmentState.HELD, SegmentState.RESERVING),
                 )
             )
         calls.append(Call(CallKind.RESERVE, segment.key, version))
@@ -293,6 +348,7 @@ def agree(order: Order, env: Env) -> Order | Pause:
     if order.rounds >= MAX_ROUNDS:
         return refuse(
             order,
+            env.now,
             Reason(code=ReasonCode.LABEL_CONTENDED, message="the suppliers did not agree on labels", retryable=True),
         )
     return replace(pinned, rounds=order.rounds + 1)
@@ -303,12 +359,16 @@ def price(order: Order, env: Env) -> Order | Pause:
     """What the suppliers ask, with our margin, against what the customer allows."""
     if order.spec is None:
         return order
-    cost = sum((s.price for s in order.segments if s.wanted), FREE)
+    try:
+        cost = sum((s.price for s in order.segments if s.wanted), FREE)
+    except CurrencyMismatch:
+        foreign = Reason(code=ReasonCode.PRICE, message="the suppliers ask in different currencies")
+        return refuse(order, env.now, foreign)
     asked = cost.scaled(order.terms.margin)
     if order.spec.max_price is not None and asked.over(order.spec.term_hours) > order.spec.max_price:
         total = asked.over(order.spec.term_hours)
         message = f"price: {total} {asked.currency} over {order.spec.term_hours} h > {order.spec.max_price}"
-        return refuse(order, Reason(code=ReasonCode.PRICE, message=message, subject="max_price"))
+        return refuse(order, env.now, Reason(code=ReasonCode.PRICE, message=message, subject="max_price"))
     if (cost, asked) == (order.cost, order.price):
         return order
     return replace(order, cost=cost, price=asked)

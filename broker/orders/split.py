@@ -37,6 +37,8 @@ from service_model.spec import (
 )
 from service_model.words import Address, Prefix
 
+NO_COMMON_LABEL = "no common label is left where two segments meet"
+
 
 class CannotAddress(Exception):
     """The plan cannot be addressed; `reason` says why."""
@@ -133,8 +135,8 @@ class _Splitter:
         links = {link.id: crossing for link in self.spec.links if (crossing := self._crossing(link)) is not None}
         try:
             classes = suggest(tuple(self._classes()), self.key)
-        except LabelsExhausted as error:
-            raise CannotAddress(Reason(code=ReasonCode.LABELS_EXHAUSTED, message=str(error))) from None
+        except LabelsExhausted:
+            raise CannotAddress(Reason(code=ReasonCode.LABELS_EXHAUSTED, message=NO_COMMON_LABEL)) from None
         wanted = {(m.segment, m.end): c for c in classes for m in c.members}
         segments = []
         for i, key in enumerate(self.keys()):

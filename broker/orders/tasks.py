@@ -29,6 +29,7 @@ class CallKind(Enum):
     COMMIT = "commit"
     RELEASE = "release"
     TERMINATE = "terminate"
+    LOOK = "look"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,11 @@ def repeat(order: Order, env: Env, kind: CallKind, state: SegmentState, of: Call
     return Pause(order, wake=min(waits)) if waits else order
 
 
+def remains(segment: Segment) -> bool:
+    """Whether its supplier may still have anything of the segment."""
+    return segment.version > 0 and (segment.state not in GONE or segment.lingers)
+
+
 @task
 def release(order: Order, env: Env) -> Order | Pause:
     """Give back what is held and no longer wanted. In a live plan only the segments that fell out of it."""
@@ -108,7 +114,7 @@ def release(order: Order, env: Env) -> Order | Pause:
         env,
         CallKind.RELEASE,
         SegmentState.RELEASING,
-        lambda s: not s.wanted and s.state not in GONE and s.version > 0,
+        lambda s: not s.wanted and remains(s),
     )
 
 
@@ -134,22 +140,22 @@ def quiesce(order: Order, env: Env) -> Order | Pause:
         env,
         CallKind.TERMINATE,
         SegmentState.TERMINATING,
-        lambda s: s.version > 0 and s.state not in GONE and s.state is not SegmentState.LEAVING,
+        lambda s: remains(s) and s.state is not SegmentState.LEAVING,
     )
 
 
 @task
 def gone(order: Order, env: Env) -> Order | Pause:
-    """The service is over when every supplier has taken its part away."""
-    if any(s.version > 0 and s.state not in GONE for s in order.segments):
-        return Pause(order)
+    """The service is over when every supplier has taken its part away: each tells, and is asked if it does not."""
+    if any(remains(s) for s in order.segments):
+        return repeat(order, env, CallKind.LOOK, SegmentState.LEAVING, lambda s: s.state is SegmentState.LEAVING)
     return order.on(Event.GONE) if order.state is ServiceState.TERMINATING else order
 
 
 @task
 def free(order: Order, env: Env) -> Order | Pause:
     """Give the block back once nothing below can use it. The engine drops its allocation when it leaves the order."""
-    if order.block is not None and all(s.version == 0 or s.state in GONE for s in order.segments):
+    if order.block is not None and not any(remains(s) for s in order.segments):
         return replace(order, block=None, pool="")
     return order
 

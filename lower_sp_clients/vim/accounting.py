@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from address_planner.labels import UNTAGGED
 from lower_sp_clients.vim.domain import Usage
 from lower_sp_clients.vim.holds import Allocation, AllocationState, Hold
 from service_model.outcomes import ServiceState
+from service_model.spec import ServiceSpec
 
 TAKES = frozenset(
     {ServiceState.RESERVED, ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.FAILED, ServiceState.TERMINATING}
@@ -13,12 +16,19 @@ TAKES = frozenset(
 """The states in which a hold uses anything."""
 
 
+def passes(spec: ServiceSpec) -> Counter[str]:
+    """How often the service's flow passes each SAP that it has an end at: twice where it enters and leaves there."""
+    saps = {end.id: end.sap for end in spec.ends}
+    through = Counter(saps[hop] for path in spec.paths for hop in path.hops if hop in saps)
+    return Counter({sap: max(1, through[sap]) for sap in saps.values()})
+
+
 def count(usage: Usage, hold: Hold | None, sign: int) -> None:
     """Add (`sign` 1) or subtract (-1) what `hold` takes; a hold in no state of TAKES takes nothing."""
     if hold is None or hold.state not in TAKES or hold.spec is None or hold.choice is None:
         return
     saps = {end.id: end.sap for end in hold.spec.ends}
-    for key in (*hold.ways, *sorted(set(saps.values()))):
+    for key in (*hold.ways, *passes(hold.spec).elements()):
         usage.bandwidth[key] = usage.bandwidth.get(key, 0) + sign * hold.spec.bandwidth_bps
     for function, (place, host) in hold.hosts.items():
         usage.units[place, host] = usage.units.get((place, host), 0) + sign * hold.units.get(function, 0)

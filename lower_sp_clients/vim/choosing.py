@@ -9,6 +9,7 @@ Rules kept here
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from decimal import Decimal
@@ -17,6 +18,7 @@ from itertools import pairwise
 from address_planner.labels import ANY_LABEL, LabelSet
 from address_planner.prefixes import PrefixTooSmall, carve, host_bits, pick_hosts
 from capability_registry.note import Flavour, PortRole, SapRole
+from lower_sp_clients.vim.accounting import passes
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Route, Sap, Usage, Way, pack, routes
 from service_model.money import FREE, Price
 from service_model.outcomes import AddressingChoice, LinkChoice, Nogood, Reason, ReasonCode
@@ -69,11 +71,12 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
     if any(link.kind is LinkKind.LAN for link in spec.links) and not domain.lan:
         lan = next(link for link in spec.links if link.kind is LinkKind.LAN)
         raise _no(ReasonCode.LAN_NOT_OFFERED, f"link {lan.id!r}: LAN links are not offered here", lan.id)
+    through = passes(spec)
     for end in spec.ends:
         sap = saps[end.id]
         if sap.mtu < spec.min_mtu:
             raise _no(ReasonCode.MTU, f"end {end.id!r}: MTU {sap.mtu} is below {spec.min_mtu}", end.id)
-        if sap.bandwidth_bps - usage.bandwidth.get(sap.id, 0) < spec.bandwidth_bps:
+        if sap.bandwidth_bps - usage.bandwidth.get(sap.id, 0) < spec.bandwidth_bps * through[sap.id]:
             raise _no(ReasonCode.BANDWIDTH, f"end {end.id!r}: not enough bandwidth is free at its SAP", end.id)
     placed = _place(domain, usage, spec, offers)
     legs = _legs(domain, usage, spec, saps, offers, placed)
@@ -197,8 +200,10 @@ def _legs(
             grown.sort(key=lambda rs: (_cost(rs, spec), _delay(rs)))
             partial = []
             for candidate in grown:  # cheapest first: keep only what is faster than all before
-                if not partial or _delay(candidate) < _delay(partial[-1]):
+                if (not partial or _delay(candidate) < _delay(partial[-1])) and _carried(candidate, usage, spec):
                     partial.append(candidate)
+            if not partial:
+                raise _no(ReasonCode.BANDWIDTH, f"no ways have {spec.bandwidth_bps} bit/s free for all that uses them")
         fixed = sum(offers[f.id].delay_us for f in spec.functions)
         within = [p for p in partial if spec.max_delay_us is None or _delay(p) + fixed <= spec.max_delay_us]
         if not within:
@@ -206,6 +211,12 @@ def _legs(
             raise _no(ReasonCode.DELAY, f"delay: best {best:g} ms > {(spec.max_delay_us or 0) / 1000:g} ms")
         legs.extend(within[0])
     return legs
+
+
+def _carried(chosen: tuple[Route, ...], usage: Usage, spec: ServiceSpec) -> bool:
+    """Whether every way has room for each time that the flow passes it."""
+    ways = Counter(way for route in chosen for way in route.ways)
+    return all(w.bandwidth_bps - usage.bandwidth.get(w.id, 0) >= n * spec.bandwidth_bps for w, n in ways.items())
 
 
 def _cost(chosen: tuple[Route, ...], spec: ServiceSpec) -> Decimal:
@@ -227,6 +238,7 @@ def _options(domain: Domain, usage: Usage, a: str, b: str, bandwidth: int) -> tu
 
 
 def _labels(usage: Usage, spec: ServiceSpec, saps: dict[str, Sap], key: str) -> dict[str, int]:
+    """A label for each end: the suggested one if it is free, else another of its set by hash."""
     out: dict[str, int] = {}
     for end in spec.ends:
         sap = saps[end.id]

@@ -21,6 +21,14 @@ from service_model.words import Instant, Word
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Refusal:
+    """What was answered to a version that could not be held: the same request gets the same answer."""
+
+    digest: str
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
     """A segment in one domain from hold to end. `spec` None: only a tombstone, for a ref never seen."""
 
@@ -41,9 +49,17 @@ class Hold:
     units: dict[str, int] = field(default_factory=dict)
     expires: Instant | None = None
     reasons: tuple[Reason, ...] = ()
+    refusals: dict[int, Refusal] = field(default_factory=dict)
+    """Versions that were refused while an older hold stayed, and the latest, if it was refused."""
 
     def known(self) -> Known:
-        return Known(version=self.version, digest=self.digest, state=self.state, released_upto=self.released_upto)
+        return Known(
+            version=self.version,
+            digest=self.digest,
+            state=self.state,
+            released_upto=self.released_upto,
+            refused={version: refusal.digest for version, refusal in self.refusals.items()},
+        )
 
 
 HOLD: TypeAdapter[Hold] = TypeAdapter(Hold)

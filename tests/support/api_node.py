@@ -103,6 +103,7 @@ class FakeAdmin:
         self.documents: dict[tuple[str, str], Any] = {}
         self.passwords: dict[str, str] = {}
         self.log: list[tuple[str, str]] = []
+        self.problems: dict[tuple[str, str], tuple[str, ...]] = {}
 
     async def apply(self, documents: Documents, *, dry_run: bool, prune: bool, reason: str, actor: str) -> Applied:
         self.log.append((actor, reason))
@@ -112,10 +113,11 @@ class FakeAdmin:
             before = self.documents.get(key)
             action = ChangeAction.CREATED if before is None else ChangeAction.CHANGED
             diffs = (FieldDiff(field="prefix", after=json.dumps(document["prefix"])),)
-            changes.append(Change(kind=key[0], name=key[1], action=action, diffs=diffs))
-            if not dry_run:
+            problems = self.problems.get(key, ())
+            changes.append(Change(kind=key[0], name=key[1], action=action, diffs=diffs, problems=problems))
+            if not dry_run and not self.problems:
                 self.documents[key] = document
-        return Applied(changes=tuple(changes), applied=not dry_run)
+        return Applied(changes=tuple(changes), applied=not dry_run and not self.problems)
 
     async def export(self, kinds: tuple[str, ...]) -> Documents:
         return tuple(d for (kind, _), d in sorted(self.documents.items()) if not kinds or kind in kinds)
@@ -160,7 +162,7 @@ class ApiNode:
     def identity(self) -> Identity:
         return identity_of(self.authority)
 
-    async def start(self, port: int = 0) -> ApiNode:
+    async def start(self, port: int = 0, people_port: int = 0) -> ApiNode:
         serving = Serving(
             supplier_for=lambda account: self.suppliers[account],
             notes_for=lambda account: self.suppliers[account].notes(),
@@ -174,7 +176,7 @@ class ApiNode:
             partner_roots=lambda: (
                 self.partners.cert_pem.bytes() if self.trusted_partners is None else self.trusted_partners
             ),
-            listen="127.0.0.1:0",
+            listen=f"127.0.0.1:{people_port}",
             listen_partners=f"127.0.0.1:{port}",
         )
         return self

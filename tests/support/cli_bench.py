@@ -15,7 +15,10 @@ from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
+from google.protobuf import json_format
+
 from address_planner.labels import LabelSet
+from broker.northbound.auth import Password
 from capability_registry.keys import SigningKey
 from capability_registry.note import (
     Bin,
@@ -34,7 +37,6 @@ from capability_registry.note import (
     SapRole,
 )
 from capability_registry.signing import sign
-from google.protobuf import json_format
 from lower_sp_clients import wire
 from lower_sp_clients.supplier import Context, SignedNote
 from service_model.clock import Clock
@@ -188,6 +190,14 @@ class CliBench:
         ca = self.home / "ca.pem"
         arguments = ("login", self.endpoint, "--account", account, "--ca", ca, "--password-stdin", *more)
         return await self.run(*arguments, stdin=f"{password}\n")
+
+    async def be(self, account: str) -> None:
+        """`account` is logged in, without a process that does it."""
+        token, expires = await self.node.authenticator.issue(Password(account, PASSWORD))
+        ca = (self.home / "ca.pem").read_text()
+        login = {"endpoint": self.endpoint, "account": account, "ca": ca, "token": token}
+        self.profile().parent.mkdir(exist_ok=True)
+        self.profile().write_text(json.dumps(login | {"expires": expires.isoformat()}))
 
     def profile(self, name: str = "default") -> Path:
         return self.home / "profiles" / f"{name}.json"

@@ -6,9 +6,9 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -35,30 +35,17 @@ CONFIG = Path(__file__).parents[2] / "config"
 PASSWORDS = Passwords(Cost(passes=1, memory_kib=8, lanes=1))
 
 
-class Hands:
-    """A clock that is moved by hand."""
-
-    def __init__(self) -> None:
-        self.at = docs.NOW
-
-    def now(self) -> datetime:
-        return self.at
-
-    async def sleep(self, seconds: float) -> None:
-        self.at += timedelta(seconds=seconds)
-
-
 @dataclass
 class Node:
     """An administration over a real store, and what it told the node."""
 
     engine: Engine
     administration: Administration
-    clock: Hands
+    clock: docs.Hands
     told: list[Administered] = field(default_factory=list)
     refusals: list[Problem] = field(default_factory=list)
 
-    async def apply(self, *documents: dict[str, Any], dry_run: bool = False, prune: bool = False) -> Applied:
+    async def apply(self, *documents: Mapping[str, Any], dry_run: bool = False, prune: bool = False) -> Applied:
         return await self.administration.apply(documents, dry_run=dry_run, prune=prune, reason="because", actor="root")
 
     async def rows(self, table: sa.Table) -> list[Any]:
@@ -68,7 +55,7 @@ class Node:
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
     async with Engine.open(tmp_path / "broker.db", migrate=migrate) as engine:
-        clock, told, refusals = Hands(), list[Administered](), list[Problem]()
+        clock, told, refusals = docs.Hands(), list[Administered](), list[Problem]()
 
         def check(whole: Administered) -> Sequence[Problem]:
             return refusals

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -46,7 +45,6 @@ def command(
     _not_twice(work)
     if driver == "linux":
         if not enclosure.is_inside():
-            os.environ["SPBROKER_DEMO_ROOT"] = "1" if os.geteuid() == 0 else "0"
             enclosure.enter(arguments_of(nsd and order, keep, driver, work, source))
         enclosure.furnish()
     from broker.cli.demo.story import Story

@@ -9,7 +9,7 @@ import typer
 import yaml
 
 from broker.cli.connection import connected
-from broker.cli.faults import WrongInput
+from broker.cli.faults import WrongFile
 from broker.cli.output import print_json, say
 from broker.cli.session_choice import As, AsJson
 from broker.settings.folder import write_folder
@@ -35,7 +35,7 @@ def command(
         try:
             write_folder(folder, documents)
         except OSError as error:
-            raise WrongInput(f"{folder}: {error.strerror or error}") from None
+            raise WrongFile(f"{folder}: {error.strerror or error}") from None
         say(f"{len(documents)} documents written to {folder}")
     elif as_json:
         print_json({"documents": documents})

@@ -14,7 +14,7 @@ import typer
 
 from broker.cli.connection import Connection
 from broker.cli.exit_codes import Exit
-from broker.cli.faults import Fault, WrongInput
+from broker.cli.faults import Fault, WrongFile, WrongInput
 from broker.cli.order_file import read_text
 from broker.cli.output import say
 from broker.cli.profiles import Profile, known_authority, store
@@ -74,7 +74,7 @@ def read_password(prompt: str, from_stdin: bool) -> str:
 
 
 def _authority(ca: Path | None, anchor: Path | None) -> str:
-    """The CA (PEM) of either file; empty without one. Raises WrongInput."""
+    """The CA (PEM) of either file; empty without one. Raises WrongInput, WrongFile."""
     if ca and anchor:
         raise WrongInput("give --ca or --anchor, not both")
     path = ca or anchor
@@ -85,14 +85,14 @@ def _authority(ca: Path | None, anchor: Path | None) -> str:
         try:
             data = load_document(text, str(path)).data
         except DocumentError as error:
-            raise WrongInput(str(error)) from None
+            raise WrongFile(str(error)) from None
         pem = data.get("ca") if isinstance(data, dict) else None
         if not isinstance(pem, str):
-            raise WrongInput(f"{path}: is no anchor: it has no text 'ca'")
+            raise WrongFile(f"{path}: is no anchor: it has no text 'ca'")
     else:
         pem = text.decode(errors="replace")
     try:
         ssl.create_default_context(cadata=pem)
     except (ssl.SSLError, ValueError):
-        raise WrongInput(f"{path}: the CA is not a certificate in PEM") from None
+        raise WrongFile(f"{path}: the CA is not a certificate in PEM") from None
     return pem

@@ -9,6 +9,7 @@ Rules kept here
 from __future__ import annotations
 
 import secrets
+import shlex
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +18,11 @@ from typing import Annotated
 import typer
 from pydantic import TypeAdapter
 
-from broker.cli.commands.notes import current, read
 from broker.cli.connection import Connection, connected
 from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault, WrongInput
 from broker.cli.following import SETTLED, follow, status_of, view_on
-from broker.cli.order_file import catalogue_of, is_descriptor, load, read_text, with_lines
+from broker.cli.order_file import read_order, with_lines
 from broker.cli.output import messages, print_json, say, show
 from broker.cli.rendering import addressing_table, delay_text, duration_text, price_text, service_facts, service_tree
 from broker.cli.session_choice import As, AsJson
@@ -59,34 +59,34 @@ def command(
     Reserves it, shows price, delay and what was chosen, commits it, and follows its parts until it is ACTIVE.
     To ask again after a broken connection, repeat the command with the --ref that it said.
     """
-    text = read_text(file)
     attach = _attachments(saps or [])
     with connected(as_) as connection:
-        catalogue = catalogue_of(read(current(connection))) if is_descriptor(text, file) else None
-        spec = load(text, file, catalogue, attach, from_sap, to_sap)
+        spec = read_order(connection, file, from_sap, to_sap, attach)
         version = _version(connection, ref) if ref else 1
         ref = ref or f"{spec.name[:100]}-{secrets.token_hex(3)}"
-        again = f"the outcome is not known; ask again with: spbroker order -f {file} --ref {ref}"
+        again = _repeated(file, from_sap, to_sap, saps or [], ref, as_)
         say(f"ordering {spec.name} as {ref}")
         try:
             held = _reserve(connection, ref, version, spec, as_json)
             if reserve_only:
                 status = status_of(connection, ref)
-                _print(status, spec, as_json)
-                say(f"held for {duration_text(held.remaining_s)}; commit it: spbroker order -f {file} --ref {ref}")
+                _print(status, as_json)
+                say(f"commit it: {again}")
                 return
             _commit(connection, held, as_json)
         except Fault as fault:
-            if fault.exit_code is Exit.UNREACHABLE:
-                raise Fault(fault.exit_code, fault.message, hint=again, kind=fault.kind) from None
-            raise with_lines(fault, text, file) from None
+            if fault.exit_code in (Exit.UNREACHABLE, Exit.UNEXPECTED):
+                hint = f"what became of the order is not known; ask again: {again}"
+                raise Fault(fault.exit_code, fault.message, hint=hint, kind=fault.kind) from None
+            raise with_lines(fault, file) from None
         starts_later = spec.start_time is not None and spec.start_time > datetime.now(UTC)
         if wait is None and starts_later:
             say(f"it is built at {spec.start_time}; follow it: spbroker watch {ref}")
-        status = _followed(connection, ref, timeout_s) if wait or (wait is None and not starts_later) else None
-        _print(status or status_of(connection, ref), spec, as_json)
-    if status is not None and status.state is not ServiceState.ACTIVE:
-        raise Fault(Exit.FAILED, f"{ref} is {status.state.short}", reasons=status.reasons)
+        waits = wait or (wait is None and not starts_later)
+        status = _followed(connection, ref, timeout_s) if waits else status_of(connection, ref)
+        _print(status, as_json)
+    if waits and status.state is not ServiceState.ACTIVE:
+        raise Fault(Exit.FAILED, f"{ref} is {status.state.short}", reasons=status.reasons if as_json else ())
 
 
 def _attachments(saps: list[str]) -> dict[str, str]:
@@ -143,6 +143,9 @@ def _followed(connection: Connection, ref: str, timeout_s: float) -> ServiceStat
     until = time.monotonic() + timeout_s
     try:
         return follow(connection, ref, view_on(messages(), stays=False), lambda s: s.state in SETTLED, until)
+    except KeyboardInterrupt:
+        message = f"{ref} is committed and goes on"
+        raise Fault(Exit.INTERRUPTED, message, hint=f"follow it: spbroker watch {ref}") from None
     except Fault as fault:
         if fault.kind != "TIMEOUT":
             raise
@@ -150,8 +153,16 @@ def _followed(connection: Connection, ref: str, timeout_s: float) -> ServiceStat
         raise Fault(Exit.FAILED, message, hint=f"follow it: spbroker watch {ref}") from None
 
 
-def _print(status: ServiceStatus, spec: ServiceSpec, as_json: bool) -> None:
+def _repeated(file: Path, from_sap: str | None, to_sap: str | None, saps: list[str], ref: str, as_: str | None) -> str:
+    """The command line that asks for the same again."""
+    words = ["spbroker", "order", "-f", str(file), "--ref", ref]
+    for option, value in (("--from", from_sap), ("--to", to_sap), *(("--sap", sap) for sap in saps), ("--as", as_)):
+        words += [option, value] if value else []
+    return shlex.join(words)
+
+
+def _print(status: ServiceStatus, as_json: bool) -> None:
     if as_json:
         print_json(STATUS.dump_python(status, mode="json"))
     else:
-        show(service_tree(status), service_facts(status), addressing_table(status, spec=spec))
+        show(service_tree(status), service_facts(status))

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from broker.cli.exit_codes import Exit
-from broker.cli.faults import Fault, WrongInput
+from broker.cli.faults import Fault, WrongFile
 from service_model.yaml_lines import DocumentRefused
 
 
@@ -33,6 +33,6 @@ def command(
     try:
         asyncio.run(main())
     except DocumentRefused as refused:
-        raise WrongInput(*map(str, refused.errors)) from None
+        raise WrongFile(*map(str, refused.errors)) from None
     except CannotServe as error:
         raise Fault(Exit.ENVIRONMENT_MISSING, str(error), hint=error.hint) from None

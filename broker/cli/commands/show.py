@@ -8,16 +8,16 @@ from typing import Annotated, Any
 import typer
 from pydantic import TypeAdapter
 from rich.console import RenderableType
-from rich.text import Text
 
 from broker.accounts.admin_port import ServiceDetail
 from broker.cli.connection import Connection, connected
 from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault
 from broker.cli.following import status_of
-from broker.cli.order_file import load, read_text
+from broker.cli.order_file import read_spec
 from broker.cli.output import print_json, show
 from broker.cli.rendering import addressing_table, reasons_tree, service_facts, service_tree, state_text
+from broker.cli.rendering.text import Text
 from broker.cli.session_choice import As, AsJson
 from broker.northbound.admin_servicer import DETAIL
 from service_model.outcomes import STATUS
@@ -28,7 +28,9 @@ def command(
     ref: Annotated[str, typer.Argument(metavar="REF")],
     spec_file: Annotated[
         Path | None,
-        typer.Option("--spec", metavar="FILE", help="The spec that was ordered: its constraints are shown beside."),
+        typer.Option(
+            "--spec", metavar="FILE", help="The spec that was ordered (no NSD): its constraints are shown too."
+        ),
     ] = None,
     operator: Annotated[
         bool, typer.Option("--operator", help="As the provider's operator: every part, with what was asked of whom.")
@@ -49,7 +51,7 @@ def command(
     if as_json:
         print_json(STATUS.dump_python(status, mode="json"))
         return
-    spec = load(read_text(spec_file), spec_file, None, {}, None, None) if spec_file else None
+    spec = read_spec(spec_file) if spec_file else None
     parts: list[RenderableType] = [service_tree(status), service_facts(status)]
     if status.choice or status.binding or spec:
         parts.append(addressing_table(status, spec=spec))

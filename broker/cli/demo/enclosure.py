@@ -17,6 +17,8 @@ from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault
 
 INSIDE = "SPBROKER_DEMO_INSIDE"
+USERS = "SPBROKER_DEMO_USERS"
+"""Whether there is a user namespace of our own around, too."""
 REMEDY = (
     "run it as root, or allow user namespaces (sysctl -w kernel.unprivileged_userns_clone=1, and "
     "kernel.apparmor_restrict_unprivileged_userns=0 where there is AppArmor), "
@@ -28,25 +30,24 @@ def is_inside() -> bool:
     return os.environ.get(INSIDE) == "1"
 
 
-def flags() -> list[str]:
-    """What `unshare` has to part from: as root the network and the mounts, else also the users."""
-    return ["-nm"] if os.geteuid() == 0 else ["-Urnm"]
-
-
 def enter(arguments: Sequence[str]) -> None:
-    """Run `spbroker demo` with these arguments again, inside; does not return. Raises Fault (exit 3) where it may not."""
+    """Run `spbroker demo` with these arguments again, inside; does not return. Raises Fault (exit 3) where it may not.
+
+    With the right to, only the network and the mounts are parted from; else the users too (a root without rights, as in a
+    container, is a user like any other).
+    """
     unshare = shutil.which("unshare", path=f"{os.environ.get('PATH', '')}:/usr/bin:/bin")
     if unshare is None:
         message = "the program unshare is missing (Debian's util-linux)"
         raise Fault(Exit.ENVIRONMENT_MISSING, message, hint="apt-get install util-linux")
-    tried = subprocess.run([unshare, *flags(), "true"], capture_output=True, text=True)
-    if tried.returncode:
+    cause = ""
+    for flags, users in (("-nm", "0"), ("-Urnm", "1")):
+        tried = subprocess.run([unshare, flags, "true"], capture_output=True, text=True)
+        if tried.returncode == 0:
+            again = [unshare, flags, sys.executable, "-m", "broker.cli", "demo", *arguments]
+            os.execve(unshare, again, {**os.environ, INSIDE: "1", USERS: users})  # noqa: S606  the same program, inside
         cause = tried.stderr.strip() or f"unshare ended with {tried.returncode}"
-        raise Fault(
-            Exit.ENVIRONMENT_MISSING, f"this kernel gives the demo no namespaces of its own: {cause}", hint=REMEDY
-        )
-    again = [unshare, *flags(), sys.executable, "-m", "broker.cli", "demo", *arguments]
-    os.execve(unshare, again, {**os.environ, INSIDE: "1"})  # noqa: S606  the same program, inside
+    raise Fault(Exit.ENVIRONMENT_MISSING, f"this kernel gives the demo no namespaces of its own: {cause}", hint=REMEDY)
 
 
 def furnish() -> None:
@@ -63,5 +64,5 @@ def furnish() -> None:
 
 def way_in(pid: int) -> list[str]:
     """The command line in front of a program that is to run inside, where process `pid` is."""
-    users = [] if os.environ.get("SPBROKER_DEMO_ROOT") == "1" else ["-U", "--preserve-credentials"]
+    users = ["-U", "--preserve-credentials"] if os.environ.get(USERS) == "1" else []
     return ["nsenter", *users, "-n", "-m", "-t", str(pid)]

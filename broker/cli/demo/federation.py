@@ -164,11 +164,7 @@ class Federation:
         return json.loads(self.run(*arguments, "--json"))
 
     def environment(self) -> dict[str, str]:
-        return {
-            **os.environ,
-            "SPBROKER_HOME": str(self.work / "home"),
-            "FORCE_COLOR": os.environ.get("FORCE_COLOR", ""),
-        }
+        return {**os.environ, "SPBROKER_HOME": str(self.work / "home")}
 
     def stop(self) -> None:
         """End the brokers: SIGTERM, and after a while SIGKILL."""

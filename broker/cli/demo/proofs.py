@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from broker.bootstrap.domains import sap_ports
@@ -15,11 +16,11 @@ from broker.cli.demo.federation import DemoFailed
 from broker.cli.demo.views import Placed
 from broker.settings.administered import DomainDoc
 from broker.settings.problems import read
-from lower_sp_clients.vim.driver import PortCounters
+from lower_sp_clients.vim.driver import PortCounters, ProbePath
 from lower_sp_clients.vim.linux import packets
 from lower_sp_clients.vim.linux.driver import LinuxDriver
 from service_model.outcomes import ServiceStatus
-from service_model.spec import ServiceSpec, split_point
+from service_model.spec import LinkKind, ServiceSpec, split_point
 from service_model.words import Address
 
 BURST = 20
@@ -86,8 +87,8 @@ def firewall(a: Site, b: Site) -> Iterator[str]:
             yield _must(verdict is expected, f"TCP port {port} is {verdict}", f"expected {expected}")
 
 
-class Meters:
-    """The counters of every function's ports, read from the kernel through each domain's driver."""
+class Domains:
+    """The operators' domains as their drivers see them: counters of every function's ports, packets between functions."""
 
     def __init__(self, folders: Mapping[str, Path], where: Mapping[str, Placed]) -> None:
         self._where = where
@@ -107,6 +108,27 @@ class Meters:
                 out.update({(c.function, c.port): c for c in measured.ports})
         return out
 
+    def management(self, spec: ServiceSpec, status: ServiceStatus) -> Iterator[str]:
+        """On each LAN the first function reaches every other, in whichever domain it is."""
+        binding = status.binding or status.choice
+        assert binding is not None
+        for lan in (link for link in spec.links if link.kind is LinkKind.LAN):
+            bound = binding.link(lan.id)
+            assert bound is not None
+            ports = [p for p in lan.points if p in bound.addresses]
+            for near, far in ((ports[0], p) for p in ports[1:]):
+                function, port = split_point(near)
+                where = self._where[function]
+                path = ProbePath(
+                    segment=where.segment, function=function, port=port, target=bound.addresses[far], size=bound.mtu
+                )
+                echo = asyncio.run(self._drivers[where.operator, where.domain].probe(path))
+                yield _must(
+                    echo.ok,
+                    f"{lan.id}: {near} reaches {far} ({bound.addresses[far]}) with {bound.mtu} bytes",
+                    echo.detail,
+                )
+
     def close(self) -> None:
         for driver in self._drivers.values():
             driver.close()
@@ -121,15 +143,17 @@ def _domain(folder: Path, name: str) -> DomainDoc:
     raise DemoFailed(f"no domain {name} in {folder}")
 
 
-def hops(spec: ServiceSpec, meters: Meters, where: Mapping[str, Placed], a: Site, b: Site) -> Table:
-    """Send a burst from `a` to `b` and show what each port on the path counted, in path order."""
-    before = meters.read()
+def hops(spec: ServiceSpec, domains: Domains, where: Mapping[str, Placed], a: Site, b: Site) -> Table:
+    """Send a burst from `a` to `b` and show what each port on the way counted, in the order of that way."""
+    way = spec.paths[0].hops[1:-1] if a.end == spec.paths[0].hops[0] else spec.paths[0].hops[-2:0:-1]
+    before = domains.read()
     answered = sum(packets.ping(a.namespace, b.address).ok for _ in range(BURST))
-    after = meters.read()
-    table = Table(title=f"{BURST} echo requests {a.end} → {b.end}: {answered} answered; packets counted on the way")
+    after = domains.read()
+    title = f"{BURST} echo requests {a.end} → {b.end}, {answered} answered: packets counted"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, min_width=len(title))
     for column in ("hop", "function", "runs at", "port", "in", "out"):
         table.add_column(column, justify="right" if column in ("hop", "in", "out") else "left")
-    for number, point in enumerate(spec.paths[0].hops[1:-1], 1):
+    for number, point in enumerate(way, 1):
         function, port = split_point(point)
         delta_in = after[function, port].rx_packets - before[function, port].rx_packets
         delta_out = after[function, port].tx_packets - before[function, port].tx_packets

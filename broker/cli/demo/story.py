@@ -14,13 +14,12 @@ from typing import Any
 from rich.console import Console
 from rich.padding import Padding
 
-from broker.cli.commands.notes import current, read
 from broker.cli.connection import connected
 from broker.cli.demo import enclosure
 from broker.cli.demo.federation import OPERATORS, DemoFailed, Federation
 from broker.cli.demo.views import inventory, orders, placed
 from broker.cli.following import status_of
-from broker.cli.order_file import catalogue_of, load, read_text
+from broker.cli.order_file import read_order
 from broker.cli.rendering import addressing_table
 from service_model.outcomes import ServiceState, ServiceStatus
 from service_model.spec import ServiceSpec
@@ -116,8 +115,7 @@ class Story:
         self._command("order", "-f", file, "--from", FROM, "--to", TO, "--ref", REF)
         with connected("alice") as connection:
             status = status_of(connection, REF)
-            catalogue = catalogue_of(read(current(connection)))
-            self.spec: ServiceSpec = load(read_text(self.order), self.order, catalogue, {}, FROM, TO)
+            self.spec: ServiceSpec = read_order(connection, self.order, FROM, TO)
         if status.state is not ServiceState.ACTIVE:
             raise DemoFailed(f"the service is {status.state.short}, not ACTIVE")
         return status
@@ -136,12 +134,13 @@ class Story:
         else:
             self.out.print("  (no firewall in this service, so no port to see dropped)")
         where = placed(OPERATORS)
-        meters = proofs.Meters({name: op.config for name, op in self.federation.operators.items()}, where)
+        domains = proofs.Domains({name: op.config for name, op in self.federation.operators.items()}, where)
         try:
-            for first, last in ((a, b),):
-                self.out.print(Padding(proofs.hops(self.spec, meters, where, first, last), (1, 0, 0, 2)))
+            self._say(domains.management(self.spec, status))
+            for first, last in ((a, b), (b, a)):
+                self.out.print(Padding(proofs.hops(self.spec, domains, where, first, last), (1, 0, 0, 2)))
         finally:
-            meters.close()
+            domains.close()
 
     def _levels(self) -> None:
         self._title("Addresses and labels at each level: what was constrained, chosen and bound")

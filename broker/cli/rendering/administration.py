@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
 from broker.accounts.admin_port import AllocationState, Applied, ChangeAction, FieldDiff, Inventory
 from broker.cli.rendering.figures import duration_text, table
+from broker.cli.rendering.text import Text
 
 _ACTION = {
     ChangeAction.CREATED: ("+ new", "green"),
@@ -30,7 +30,7 @@ def changes_table(applied: Applied) -> Table | Text:
 
 
 def _fields(diffs: tuple[FieldDiff, ...]) -> Text:
-    lines = []
+    lines: list[Text] = []
     for diff in diffs:
         line = Text(diff.field)
         if diff.before and diff.after:
@@ -42,7 +42,10 @@ def _fields(diffs: tuple[FieldDiff, ...]) -> Text:
         else:
             line.append(f"  {_cut(diff.before)}", style="red strike")
         lines.append(line)
-    return Text("\n").join(lines)
+    whole = Text()
+    for line in lines:
+        whole.append("\n" if whole else "").append_text(line)
+    return whole
 
 
 def _cut(text: str, length: int = 60) -> str:

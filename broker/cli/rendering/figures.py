@@ -9,8 +9,8 @@ from typing import Any
 
 from rich import box
 from rich.table import Table
-from rich.text import Text
 
+from broker.cli.rendering.text import Text
 from service_model.money import Price
 
 NONE = Text("–", style="dim")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from rich.console import Group
 from rich.table import Table
-from rich.text import Text
 
 from broker.cli.rendering.figures import bandwidth_text, delay_text, facts, price_text, table, time_text
+from broker.cli.rendering.text import Text
 from capability_registry.note import BorderEntry, BorderPoint, CapabilityNote, Lifecycle, PointKind, PortRole
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.console import Group
-from rich.text import Text
 from rich.tree import Tree
 
+from broker.cli.rendering.text import Text
 from service_model.outcomes import Nogood, Reason
 
 

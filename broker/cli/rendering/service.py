@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.table import Table
-from rich.text import Text
 from rich.tree import Tree
 
 from broker.cli.rendering.figures import (
@@ -19,8 +18,11 @@ from broker.cli.rendering.figures import (
 )
 from broker.cli.rendering.reasons import add_reasons
 from broker.cli.rendering.states import state_text
+from broker.cli.rendering.text import Text
 from service_model.outcomes import AddressingChoice, LinkChoice, SegmentStatus, ServiceStatus
 from service_model.spec import ServiceSpec, VirtualLink
+
+ANY = "any"
 
 
 def service_tree(status: ServiceStatus) -> Tree:
@@ -86,20 +88,24 @@ def addressing_table(
     choice: AddressingChoice | None = None,
     binding: AddressingChoice | None = None,
 ) -> Table:
-    """Labels of each end, prefix and addresses of each link: as constrained (of `spec`), chosen and bound.
+    """Labels of each end, prefix and addresses of each link: as constrained (by `spec`), chosen and bound.
 
-    With `status`, choice and binding are taken from it where they are not given."""
+    There is a column for each of the three that is known; choice and binding come from `status` unless given.
+    """
     if status is not None:
         choice, binding = choice or status.choice, binding or status.binding
-    heads = (("CONSTRAINED",) if spec else ()) + ("CHOSEN", "BOUND")
-    made = table("", "WHERE", "WHAT", *heads)
+    sides = (("CONSTRAINED", spec), ("CHOSEN", choice), ("BOUND", binding))
+    made = table("", "WHERE", "WHAT", *(head for head, side in sides if side is not None))
+    above = ""
 
-    def row(where: str, what: str, constrained: str, chosen: str, bound: str) -> None:
-        cells = ((constrained,) if spec else ()) + (chosen, bound)
-        if any(cells):
-            made.add_row(
-                Text(where), Text(what, style="dim"), *(Text(c) if c and c != "any" else _faint(c) for c in cells)
-            )
+    def row(where: str, what: str, *cells: str) -> None:
+        """`cells` are constrained, chosen, bound. A row in which nothing is said is left out."""
+        nonlocal above
+        if not any(cells) or (what == "prefix" and not any(cells[1:]) and cells[0] == ANY):
+            return
+        shown = [cell for cell, (_, side) in zip(cells, sides, strict=True) if side is not None]
+        made.add_row(Text("" if where == above else where), Text(what, style="dim"), *map(_cell, shown))
+        above = where
 
     for end in _ends(spec, choice, binding):
         row(end, "label", _label_constraint(spec, end), _label(choice, end), _label(binding, end))
@@ -115,8 +121,8 @@ def addressing_table(
     return made
 
 
-def _faint(text: str) -> Text:
-    return Text(text, style="dim") if text else NONE
+def _cell(text: str) -> Text:
+    return Text(text, style="dim" if text == ANY else "") if text else NONE
 
 
 def _ends(spec: ServiceSpec | None, *sides: AddressingChoice | None) -> list[str]:
@@ -144,7 +150,7 @@ def _label_constraint(spec: ServiceSpec | None, id: str) -> str:
     end = next((end for end in spec.ends if end.id == id), None) if spec else None
     if end is None:
         return ""
-    text = "any" if end.labels is None else str(end.labels) or "none"
+    text = ANY if end.labels is None else str(end.labels) or "none"
     return text if end.suggested_label is None else f"{text} (suggested {end.suggested_label})"
 
 
@@ -164,7 +170,7 @@ def _prefix_constraint(asked: VirtualLink | None, spec: ServiceSpec | None) -> s
     if asked.addressing.prefix is not None:
         return str(asked.addressing.prefix)
     blocks = ", ".join(map(str, spec.blocks.allowed)) if spec else ""
-    return f"of {blocks}" if blocks else "any"
+    return f"of {blocks}" if blocks else ANY
 
 
 def _hosts_constraint(asked: VirtualLink | None) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from rich.text import Text
-
+from broker.cli.rendering.text import Text
 from service_model.outcomes import ServiceState as S
 
 _LOOK: dict[S, tuple[str, str]] = {

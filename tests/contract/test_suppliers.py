@@ -1,0 +1,360 @@
+"""One contract, many suppliers: a local domain, a broker over it, a broker over brokers, and a broker over real sockets.
+
+Every test is a rule of `lower_sp_clients.supplier` or of the table in `lower_sp_clients.versions`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from address_planner.labels import LabelSet
+from broker.northbound.auth import thumbprint
+from lower_sp_clients.remote_sp import RemoteSp
+from lower_sp_clients.supplier import Context, ServiceNotFound, Supplier
+from service_model.outcomes import (
+    AddressingChoice,
+    Committed,
+    Event,
+    ReasonCode,
+    Refused,
+    Reserved,
+    ServiceState,
+)
+from service_model.spec import Blocks, ServiceSpec
+from service_model.words import Prefix
+from tests.support.api_node import ApiNode
+from tests.support.stack import POOL, Site, Sp, Stack, chain
+
+CTX = Context()
+BLOCKS = Blocks(allowed=(POOL.prefix,))
+VLANS = LabelSet(((10, 14),))
+
+
+@dataclass
+class Bench:
+    """The supplier under test, over a stack whose one domain is `s1`; `spec` can be made there."""
+
+    stack: Stack
+    supplier: Supplier
+    spec: ServiceSpec
+
+    def other(self) -> ServiceSpec:
+        return replace(self.spec, name="another")
+
+    def impossible(self) -> ServiceSpec:
+        return replace(self.spec, bandwidth_bps=10**12)
+
+    async def reserve(self, ref: str = "r", version: int = 1, spec: ServiceSpec | None = None) -> Reserved | Refused:
+        return await self.supplier.reserve(ref, version, spec or self.spec, CTX)
+
+    async def hold(self, ref: str = "r", version: int = 1) -> AddressingChoice:
+        answer = await self.reserve(ref, version)
+        assert isinstance(answer, Reserved), answer
+        return answer.choice
+
+    async def commit(self, ref: str = "r", version: int = 1) -> AddressingChoice:
+        choice = await self.hold(ref, version)
+        assert await self.supplier.commit(ref, version, choice, CTX) == Committed(ref=ref, version=version)
+        return choice
+
+    async def state(self, ref: str = "r") -> ServiceState:
+        return (await self.supplier.status(ref, CTX)).state
+
+    async def becomes(self, state: ServiceState, ref: str = "r") -> None:
+        for _ in range(400):
+            if await self.state(ref) is state:
+                return
+            await self.stack.turn()
+            self.stack.clock.advance(0.1)
+        raise AssertionError(f"did not become {state.short}: {self.stack.states()}")
+
+
+def sp_over(levels: int) -> Sp:
+    site = Site("s1", ("firewall", "meter"), uni=VLANS)
+    sp = Sp("x1", (site,), pools=(POOL,))
+    for level in range(2, levels + 1):
+        sp = Sp(f"x{level}", (sp,), pools=(POOL,))
+    return sp
+
+
+def spec_at(sap: str) -> ServiceSpec:
+    """A firewall between two ends at the same SAP."""
+    return replace(chain(sap, sap, "firewall"), blocks=BLOCKS)
+
+
+def over_sockets(stack: Stack, node: ApiNode) -> RemoteSp:
+    tls = node.partner_tls()
+    node.authenticator.certificates["sp-a"] = thumbprint(tls.certificate)
+    node.suppliers["sp-a"] = stack.customer()  # type: ignore[assignment]
+    return RemoteSp(node.partner_endpoint, "sp-a", tls=lambda: tls, verify=_no_notes, clock=node.clock)
+
+
+def _no_notes(jws: str) -> Any:
+    raise ValueError("no notes here")
+
+
+@pytest.fixture(params=["local_vim", "broker", "broker_over_broker", "remote"])
+async def bench(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Bench]:
+    levels = 2 if request.param == "broker_over_broker" else 1
+    async with Stack(sp_over(levels), tmp_path) as stack:
+        if request.param == "local_vim":
+            yield Bench(stack, stack.vim("s1"), replace(spec_at("uni"), ends=spec_at("uni").ends))
+        elif request.param == "remote":
+            node = await ApiNode().start()
+            remote = over_sockets(stack, node)
+            yield Bench(stack, remote, spec_at("s1.uni"))
+            await remote.close()
+            await node.close()
+        else:
+            yield Bench(stack, stack.customer(), spec_at("s1.uni" if levels == 1 else "x1.s1.uni"))
+
+
+def bare(answer: Reserved | Refused | Committed | None) -> object:
+    """An answer without what time changes in it."""
+    return replace(answer, remaining_s=0.0) if isinstance(answer, Reserved) else answer
+
+
+def code(answer: Reserved | Refused | Committed) -> ReasonCode:
+    assert isinstance(answer, Refused), answer
+    return answer.reasons[0].code
+
+
+async def test_a_hold_is_answered_with_choice_price_and_what_remains(bench: Bench) -> None:
+    answer = await bench.reserve()
+    assert isinstance(answer, Reserved)
+    assert set(answer.choice.labels) == {"a", "b"}
+    assert len(set(answer.choice.labels.values())) == 2
+    assert 0 < answer.remaining_s <= 300
+    assert answer.price.per_hour > 0
+    assert await bench.state() is ServiceState.RESERVED
+
+
+async def test_every_message_repeated_gets_the_identical_answer(bench: Bench) -> None:
+    choice = await bench.hold()
+    messages: list[Callable[[], Awaitable[Any]]] = [
+        lambda: bench.reserve(),
+        lambda: bench.reserve("no", 1, bench.impossible()),
+        lambda: bench.supplier.commit("r", 1, choice, CTX),
+        lambda: bench.supplier.release("r", 1, CTX),
+        lambda: bench.supplier.terminate("r", CTX),
+    ]
+    for message in messages:
+        first = bare(await message())
+        assert bare(await message()) == first
+
+
+async def test_the_same_version_with_another_body_is_key_reused(bench: Bench) -> None:
+    await bench.hold()
+    assert code(await bench.reserve("r", 1, bench.other())) is ReasonCode.KEY_REUSED
+    assert await bench.state() is ServiceState.RESERVED
+
+
+async def test_a_refused_version_with_another_body_is_key_reused(bench: Bench) -> None:
+    assert isinstance(await bench.reserve("r", 1, bench.impossible()), Refused)
+    assert code(await bench.reserve("r", 1, bench.spec)) is ReasonCode.KEY_REUSED
+
+
+async def test_an_older_version_is_refused(bench: Bench) -> None:
+    await bench.hold("r", 5)
+    assert isinstance(await bench.reserve("r", 4), Refused)
+    assert await bench.state() is ServiceState.RESERVED
+
+
+async def test_a_released_version_is_refused_and_the_next_is_not(bench: Bench) -> None:
+    await bench.hold()
+    await bench.supplier.release("r", 1, CTX)
+    assert await bench.state() is ServiceState.EXPIRED
+    assert code(await bench.reserve("r", 1)) is ReasonCode.VERSION_RELEASED
+    await bench.hold("r", 2)
+
+
+async def test_a_release_that_overtakes_its_reservation_leaves_a_tombstone(bench: Bench) -> None:
+    await bench.supplier.release("r", 2, CTX)
+    with pytest.raises(ServiceNotFound):
+        await bench.supplier.status("r", CTX)
+    assert code(await bench.reserve("r", 2)) is ReasonCode.VERSION_RELEASED
+    assert code(await bench.reserve("r", 1)) is ReasonCode.VERSION_RELEASED
+    await bench.hold("r", 3)
+    assert isinstance(await bench.reserve("r", 2), Refused)
+
+
+async def test_a_terminate_that_overtakes_its_reservation_ends_every_version(bench: Bench) -> None:
+    await bench.supplier.terminate("r", CTX)
+    assert code(await bench.reserve("r", 1)) is ReasonCode.VERSION_RELEASED
+    assert code(await bench.reserve("r", 99)) is ReasonCode.VERSION_RELEASED
+    await bench.stack.ends_empty()
+
+
+async def test_a_higher_version_replaces_a_hold_and_may_use_what_it_held(bench: Bench) -> None:
+    whole = replace(bench.spec, bandwidth_bps=5 * 10**8)  # in and out at the same SAP: all that it has
+    assert isinstance(await bench.reserve("r", 1, whole), Reserved)
+    assert isinstance(await bench.reserve("other", 1, whole), Refused)
+    assert isinstance(await bench.reserve("r", 2, replace(whole, name="next")), Reserved)
+    status = await bench.supplier.status("r", CTX)
+    assert (status.version, status.state) == (2, ServiceState.RESERVED)
+
+
+async def test_a_refused_replacement_leaves_the_older_hold_and_can_be_asked_for_again(bench: Bench) -> None:
+    await bench.hold()
+    first = await bench.reserve("r", 2, bench.impossible())
+    assert isinstance(first, Refused)
+    assert await bench.reserve("r", 2, bench.impossible()) == first
+    await bench.becomes(ServiceState.RESERVED)
+    status = await bench.supplier.status("r", CTX)
+    assert status.version == 1
+    assert status.choice is not None
+    assert isinstance(await bench.supplier.commit("r", 1, status.choice, CTX), Committed)
+
+
+async def test_releasing_a_refused_replacement_frees_the_older_hold_too(bench: Bench) -> None:
+    await bench.hold()
+    assert isinstance(await bench.reserve("r", 2, bench.impossible()), Refused)
+    await bench.becomes(ServiceState.RESERVED)
+    await bench.supplier.release("r", 2, CTX)
+    await bench.stack.ends_empty()
+
+
+async def test_a_hold_is_extended_only_while_it_is_held(bench: Bench) -> None:
+    await bench.hold()
+    before = (await bench.supplier.status("r", CTX)).remaining_s
+    bench.stack.clock.advance(100)
+    answer = await bench.supplier.extend("r", 1, 250, CTX)
+    assert isinstance(answer, Reserved)
+    assert answer.remaining_s > before - 100
+    assert isinstance(await bench.supplier.extend("r", 2, 250, CTX), Refused)
+    assert isinstance(await bench.supplier.extend("none", 1, 250, CTX), Refused)
+    await bench.supplier.release("r", 1, CTX)
+    assert isinstance(await bench.supplier.extend("r", 1, 250, CTX), Refused)
+
+
+async def test_a_hold_expires_by_itself_and_a_late_commit_is_refused(bench: Bench) -> None:
+    choice = await bench.hold()
+    await bench.stack.pass_time(310)
+    assert code(await bench.supplier.commit("r", 1, choice, CTX)) is ReasonCode.HOLD_EXPIRED
+    assert await bench.state() is ServiceState.EXPIRED
+    await bench.stack.ends_empty()
+
+
+async def test_a_hold_that_has_just_ended_cannot_be_committed_before_anybody_noticed(bench: Bench) -> None:
+    choice = await bench.hold()
+    bench.stack.clock.advance((await bench.supplier.status("r", CTX)).remaining_s)
+    assert code(await bench.supplier.commit("r", 1, choice, CTX)) is ReasonCode.HOLD_EXPIRED
+
+
+async def test_a_commit_repeated_long_after_is_still_committed(bench: Bench) -> None:
+    choice = await bench.commit()
+    await bench.stack.pass_time(400)
+    assert await bench.supplier.commit("r", 1, choice, CTX) == Committed(ref="r", version=1)
+    await bench.becomes(ServiceState.ACTIVE)
+
+
+async def test_a_commit_with_other_bindings_is_refused(bench: Bench) -> None:
+    choice = await bench.hold()
+    wrong = replace(choice, labels={end: label + 1 for end, label in choice.labels.items()})
+    assert isinstance(await bench.supplier.commit("r", 1, wrong, CTX), Refused)
+    assert await bench.state() is ServiceState.RESERVED
+    assert isinstance(await bench.supplier.commit("r", 1, choice, CTX), Committed)
+
+
+async def test_a_commit_with_another_prefix_is_refused(bench: Bench) -> None:
+    choice = await bench.hold()
+
+    def moved(prefix: Prefix | None) -> Prefix | None:
+        return None if prefix is None else next(p for p in prefix.supernet().subnets() if p != prefix)
+
+    wrong = replace(choice, links=tuple(replace(x, prefix=moved(x.prefix)) for x in choice.links))
+    assert isinstance(await bench.supplier.commit("r", 1, wrong, CTX), Refused)
+    assert await bench.state() is ServiceState.RESERVED
+
+
+async def test_what_was_never_held_cannot_be_committed(bench: Bench) -> None:
+    assert isinstance(await bench.supplier.commit("r", 1, AddressingChoice(), CTX), Refused)
+    choice = await bench.hold()
+    assert isinstance(await bench.supplier.commit("r", 2, choice, CTX), Refused)
+
+
+async def test_a_live_version_is_not_released(bench: Bench) -> None:
+    choice = await bench.commit()
+    await bench.becomes(ServiceState.ACTIVE)
+    await bench.supplier.release("r", 1, CTX)
+    assert await bench.state() is ServiceState.ACTIVE
+    assert isinstance(await bench.supplier.commit("r", 1, choice, CTX), Committed)
+
+
+async def test_a_live_service_is_not_changed(bench: Bench) -> None:
+    await bench.commit()
+    assert code(await bench.reserve("r", 2, bench.other())) is ReasonCode.MODIFICATION_NOT_OFFERED
+
+
+@pytest.mark.parametrize("stage", ["refused", "held", "released", "expired", "committed", "active", "terminated"])
+async def test_terminate_ends_a_service_in_every_state(bench: Bench, stage: str) -> None:
+    if stage == "refused":
+        await bench.reserve("r", 1, bench.impossible())
+    elif stage in ("held", "released", "expired"):
+        await bench.hold()
+    else:
+        await bench.commit()
+    if stage == "released":
+        await bench.supplier.release("r", 1, CTX)
+    elif stage == "expired":
+        await bench.stack.pass_time(310)
+    elif stage in ("active", "terminated"):
+        await bench.becomes(ServiceState.ACTIVE)
+    if stage == "terminated":
+        await bench.supplier.terminate("r", CTX)
+    await bench.supplier.terminate("r", CTX)
+    await bench.becomes(ServiceState.TERMINATED)
+    await bench.stack.ends_empty()
+    assert code(await bench.reserve("r", 7, bench.other())) is ReasonCode.VERSION_RELEASED
+
+
+async def test_an_unknown_ref_is_not_found(bench: Bench) -> None:
+    with pytest.raises(ServiceNotFound):
+        await bench.supplier.status("nobody", CTX)
+
+
+async def test_all_services_are_listed_in_order_of_creation_without_tombstones(bench: Bench) -> None:
+    for ref in ("z", "a"):
+        await bench.hold(ref)
+        bench.stack.clock.advance(1)
+    await bench.supplier.release("tombstone", 1, CTX)
+    assert [s.ref async for s in bench.supplier.services(CTX)] == ["z", "a"]
+
+
+async def test_a_watcher_gets_a_bookmark_first_and_then_every_state(bench: Bench) -> None:
+    seen: list[Event] = []
+    ready = asyncio.Event()
+
+    async def watch() -> None:
+        async with aclosing(bench.supplier.watch("")) as events:  # type: ignore[type-var]
+            async for event in events:
+                seen.append(event)
+                ready.set()
+
+    watcher = asyncio.create_task(watch())
+    await ready.wait()
+    assert seen[0].status is None
+    await bench.commit()
+    await bench.becomes(ServiceState.ACTIVE)
+    await bench.supplier.terminate("r", CTX)
+    await bench.becomes(ServiceState.TERMINATED)
+    await bench.stack.until(lambda: seen[-1].status is not None and seen[-1].status.state is ServiceState.TERMINATED)
+    watcher.cancel()
+    states = [e.status.state.short for e in seen if e.status is not None]
+    order = [s for i, s in enumerate(states) if s not in states[:i]]
+    wanted = ["RESERVED", "ACTIVE", "TERMINATING", "TERMINATED"]
+    assert [s for s in order if s in wanted] == wanted
+
+
+async def test_two_who_ask_for_the_same_at_once_get_one_hold(bench: Bench) -> None:
+    answers = await asyncio.gather(*(bench.reserve() for _ in range(3)))
+    assert all(bare(a) == bare(answers[0]) for a in answers)
+    assert isinstance(answers[0], Reserved)
+    assert len(bench.stack.vim("s1").holds()) == 1

@@ -1,0 +1,167 @@
+"""A line to a supplier that does what a script says: loses, refuses, changes or delays. It implements Supplier.
+
+`line.next("reserve", lost_after())` is for the next such call, `line.always["commit"] = hangs()` for all. Every call that came in
+is in `line.calls`. A supplier that goes down loses the calls under way, as a connection does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any
+
+from lower_sp_clients.supplier import Context, OutcomeUnknown, SignedNote, Supplier
+from service_model.outcomes import (
+    Bindings,
+    Committed,
+    Event,
+    Reason,
+    ReasonCode,
+    Refused,
+    Reserved,
+    ServiceStatus,
+)
+from service_model.spec import ServiceSpec
+
+Answer = Callable[[], Awaitable[Any]]
+Fault = Callable[[Answer, str, int], Awaitable[Any]]
+"""Gets the call as it would be made, its ref and version (0: none); returns or raises what the caller is to see."""
+
+
+def lost_before() -> Fault:
+    async def fault(call: Answer, ref: str, version: int) -> Any:
+        raise OutcomeUnknown("the request was lost")
+
+    return fault
+
+
+def lost_after() -> Fault:
+    async def fault(call: Answer, ref: str, version: int) -> Any:
+        await call()
+        raise OutcomeUnknown("the answer was lost")
+
+    return fault
+
+
+def refuses(code: ReasonCode, message: str = "not today", subject: str = "") -> Fault:
+    async def fault(call: Answer, ref: str, version: int) -> Any:
+        reason = Reason(code=code, message=message, subject=subject)
+        return Refused(ref=ref, version=version, reasons=(reason,))
+
+    return fault
+
+
+def alters(change: Callable[[Any], Any]) -> Fault:
+    """The supplier does what it is asked, and answers something else."""
+
+    async def fault(call: Answer, ref: str, version: int) -> Any:
+        return change(await call())
+
+    return fault
+
+
+def waits_for(gate: asyncio.Event) -> Fault:
+    async def fault(call: Answer, ref: str, version: int) -> Any:
+        await gate.wait()
+        return await call()
+
+    return fault
+
+
+def hangs() -> Fault:
+    return waits_for(asyncio.Event())
+
+
+class FaultySupplier:
+    """`supplier` gives the one at the other end; it raises OutcomeUnknown while that is down. `down` is set when it goes."""
+
+    def __init__(self, supplier: Callable[[], Supplier], down: Callable[[], asyncio.Event]) -> None:
+        self._supplier = supplier
+        self._down = down
+        self._script: defaultdict[str, deque[Fault]] = defaultdict(deque)
+        self.always: dict[str, Fault] = {}
+        self.calls: list[tuple[str, str, int]] = []
+
+    def next(self, method: str, *faults: Fault) -> None:
+        self._script[method].extend(faults)
+
+    def count(self, method: str) -> int:
+        return sum(1 for name, _, _ in self.calls if name == method)
+
+    async def _call(self, method: str, ref: str, version: int, answer: Callable[[Supplier], Awaitable[Any]]) -> Any:
+        self.calls.append((method, ref, version))
+        script = self._script[method]
+        fault = script.popleft() if script else self.always.get(method)
+
+        async def call() -> Any:
+            return await answer(self._supplier())
+
+        async def asked() -> Any:
+            return await (call() if fault is None else fault(call, ref, version))
+
+        task = asyncio.ensure_future(asked())
+        gone = asyncio.ensure_future(self._down().wait())
+        try:
+            await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
+            if not task.done():
+                task.cancel()
+        if not task.done():
+            raise OutcomeUnknown("the connection broke")
+        return task.result()
+
+    async def notes(self) -> AsyncIterator[SignedNote]:
+        async for note in self._supplier().notes():
+            yield note
+
+    async def reserve(self, ref: str, version: int, spec: ServiceSpec, ctx: Context) -> Reserved | Refused:
+        result: Reserved | Refused = await self._call(
+            "reserve", ref, version, lambda s: s.reserve(ref, version, spec, ctx)
+        )
+        return result
+
+    async def extend(self, ref: str, version: int, seconds: float, ctx: Context) -> Reserved | Refused:
+        result: Reserved | Refused = await self._call(
+            "extend", ref, version, lambda s: s.extend(ref, version, seconds, ctx)
+        )
+        return result
+
+    async def commit(self, ref: str, version: int, bindings: Bindings, ctx: Context) -> Committed | Refused:
+        result: Committed | Refused = await self._call(
+            "commit", ref, version, lambda s: s.commit(ref, version, bindings, ctx)
+        )
+        return result
+
+    async def release(self, ref: str, version: int, ctx: Context) -> None:
+        await self._call("release", ref, version, lambda s: s.release(ref, version, ctx))
+
+    async def terminate(self, ref: str, ctx: Context) -> None:
+        await self._call("terminate", ref, 0, lambda s: s.terminate(ref, ctx))
+
+    async def status(self, ref: str, ctx: Context) -> ServiceStatus:
+        result: ServiceStatus = await self._call("status", ref, 0, lambda s: s.status(ref, ctx))
+        return result
+
+    async def services(self, ctx: Context) -> AsyncIterator[ServiceStatus]:
+        async for item in self._supplier().services(ctx):
+            yield item
+
+    async def watch(self, after: str) -> AsyncIterator[Event]:
+        down = self._down()
+        async with aclosing(self._supplier().watch(after)) as events:  # type: ignore[type-var]
+            while True:
+                coming = asyncio.ensure_future(anext(events))
+                gone = asyncio.ensure_future(down.wait())
+                try:
+                    await asyncio.wait({coming, gone}, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    gone.cancel()
+                    if not coming.done():
+                        coming.cancel()
+                        await asyncio.wait({coming})
+                if coming.cancelled():
+                    raise OutcomeUnknown("the stream broke")
+                yield coming.result()

@@ -1,0 +1,469 @@
+"""Brokers stacked in one process: real SQLite files, simulated domains, a clock that stands still.
+
+A federation is a line of sites; SPs own sites and buy from SPs, to any depth:
+
+    Sp("aurora", Sp("boreas", Site("ams", "firewall")), Sp("notos", Sp("abyss", Site("gne", "meter")), Site("ath", "shaper")))
+
+Neighbours in the line are joined by an interconnect. Alternatives (`Either`) stand at the same place of the line.
+Every site has a customer's SAP `uni`. Between a broker and each of its suppliers lies a FaultySupplier:
+`stack.line(broker, alias)`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from decimal import Decimal
+from ipaddress import ip_network
+from pathlib import Path
+
+from address_planner.labels import UNTAGGED, LabelSet
+from broker.decompose.derive import derive
+from broker.decompose.search import plan
+from broker.orders.broker import AccountView, Broker
+from broker.orders.catalogue import Catalogue, Listing
+from broker.orders.pools import Pool
+from broker.orders.records import Terms
+from broker.storage.books import SqlHoldBook, SqlOrderBook, epoch_of
+from broker.storage.engine import Engine
+from broker.storage.migrations import migrate
+from capability_registry.note import (
+    CapabilityNote,
+    Encapsulation,
+    Flavour,
+    FunctionPort,
+    Place,
+    PortRole,
+    SapRole,
+)
+from lower_sp_clients.supplier import OutcomeUnknown, Supplier
+from lower_sp_clients.vim.accounting import TAKES
+from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Way
+from lower_sp_clients.vim.driver import SapPort
+from lower_sp_clients.vim.holds import AllocationState
+from lower_sp_clients.vim.local_vim import LocalVim
+from lower_sp_clients.vim.simulated import SimulatedDriver
+from service_model.money import Price
+from service_model.outcomes import ServiceState
+from service_model.spec import (
+    End,
+    FunctionRequest,
+    FunctionType,
+    LinkKind,
+    ServiceFunctionPath,
+    ServiceSpec,
+    VirtualLink,
+)
+from tests.support.clock import SimulatedClock
+from tests.support.faults import FaultySupplier
+
+PORTS = (
+    FunctionPort(name="in"),
+    FunctionPort(name="out"),
+    FunctionPort(name="mgmt", role=PortRole.MANAGEMENT),
+)
+POOL = Pool(name="p", prefix=ip_network("10.64.0.0/16"), block=24, quarantine=timedelta(seconds=30))
+VALIDITY = timedelta(days=365)
+MARGIN = Decimal("1.1")
+PARAMETERS = {"shaper": {"rate_bps": 10**7}}
+
+
+@dataclass(frozen=True)
+class Site:
+    """One domain: its name and what it makes."""
+
+    name: str
+    functions: tuple[str, ...] = ()
+    labels: LabelSet = LabelSet(((1000, 1999),))
+    uni: LabelSet = LabelSet(((UNTAGGED, UNTAGGED),))
+    lan: bool = True
+    swaps: bool = True
+    cost: int = 1
+    hosts: tuple[int, ...] = (8, 8)
+    max_hold_s: int = 300
+
+
+@dataclass(frozen=True)
+class Either:
+    """Two or more that stand at the same place of the line."""
+
+    options: tuple[Sp | Site, ...]
+
+
+@dataclass(frozen=True)
+class Sp:
+    name: str
+    parts: tuple[Sp | Site | Either, ...]
+    pools: tuple[Pool, ...] = ()
+    known_as: str = ""
+    """The alias under which its customer administers it; its name, if not given."""
+
+    @property
+    def alias(self) -> str:
+        return self.known_as or self.name
+
+
+@dataclass
+class _Placed:
+    site: Site
+    owners: tuple[str, ...]
+    position: int
+    saps: list[Sap] = field(default_factory=list)
+
+
+def function_type(name: str) -> FunctionType:
+    return FunctionType("eu.spbroker", name, "1.0")
+
+
+def _place_all(part: Sp | Site | Either, owners: tuple[str, ...], at: int, out: list[_Placed]) -> int:
+    """Put every site of `part` at its place of the line from `at`; the place behind it."""
+    if isinstance(part, Site):
+        out.append(_Placed(part, owners, at))
+        return at + 1
+    if isinstance(part, Either):
+        return max(_place_all(option, owners, at, out) for option in part.options)
+    for child in part.parts:
+        at = _place_all(child, (*owners, part.name), at, out)
+    return at
+
+
+def _meets_as(one: _Placed, other: _Placed) -> str:
+    """The sp_id of `one` where it meets `other`: that of the branch below their nearest common owner, or the owner's own."""
+    depth = next(
+        (i for i, (a, b) in enumerate(zip(one.owners, other.owners, strict=False)) if a != b),
+        min(len(one.owners), len(other.owners)),
+    )
+    return one.owners[depth] if depth < len(one.owners) else one.owners[-1]
+
+
+def _domains(top: Sp) -> dict[str, list[Domain]]:
+    """The domains of each SP, joined along the line. The left side of an interconnect is its authority."""
+    sites: list[_Placed] = []
+    _place_all(top, (), 0, sites)
+    for one in sites:
+        one.saps.append(_sap(one, "uni", SapRole.UNI, one.site.uni))
+    for left in sites:
+        for right in (s for s in sites if s.position == left.position + 1):
+            joint = f"ic-{left.site.name}-{right.site.name}"
+            for near, far, decides in ((left, right, True), (right, left, False)):
+                nni = _sap(near, f"to-{far.site.name}", SapRole.NNI, near.site.labels)
+                near.saps.append(replace(nni, interconnect=joint, peer=_meets_as(far, near), decides_labels=decides))
+    out: dict[str, list[Domain]] = {}
+    for one in sites:
+        out.setdefault(one.owners[-1], []).append(_domain(one))
+    return out
+
+
+def _sap(at: _Placed, id: str, role: SapRole, labels: LabelSet) -> Sap:
+    uni = role is SapRole.UNI
+    return Sap(
+        id=id,
+        role=role,
+        place=at.site.name.upper(),
+        encapsulation=Encapsulation.ETHERNET if UNTAGGED in labels else Encapsulation.VXLAN,
+        mtu=1500 if uni else 1450,
+        labels=labels,
+        bandwidth_bps=10**9,
+    )
+
+
+def _domain(at: _Placed) -> Domain:
+    site, place = at.site, at.site.name.upper()
+    ways = []
+    for sap in at.saps:
+        cost = Price(per_hour=Decimal("0.01") * site.cost)
+        ways.append(Way(id=f"{sap.id}-c", a=sap.id, b=place, price=cost, delay_us=2000, bandwidth_bps=10**9))
+        ways.append(Way(id=f"{sap.id}-f", a=sap.id, b=place, price=cost + cost, delay_us=1000, bandwidth_bps=10**9))
+    return Domain(
+        name=site.name,
+        sp_id=at.owners[-1],
+        places=(Place(id=place, country="NL"),),
+        hosts={place: site.hosts},
+        lan=frozenset([place]) if site.lan else frozenset(),
+        saps=tuple(at.saps),
+        ways=tuple(ways),
+        functions=tuple(
+            CatalogueFunction(
+                type=function_type(name),
+                implementation=name,
+                ports=PORTS,
+                flavours=(Flavour(name="s", price=Price(per_hour=Decimal("0.1") * site.cost)),),
+                places=frozenset([place]),
+            )
+            for name in site.functions
+        ),
+        swaps_labels=site.swaps,
+        max_hold_s=site.max_hold_s,
+    )
+
+
+class Node:
+    """One broker with its own domains, open on its file. `terms` may be changed by a test."""
+
+    def __init__(self, sp: Sp, domains: list[Domain], path: Path, clock: SimulatedClock) -> None:
+        self.sp, self.path, self.clock = sp, path, clock
+        self.terms = Terms(margin=MARGIN)
+        self.domains = {d.name: d for d in domains}
+        self.drivers = {
+            d.name: SimulatedDriver([SapPort(id=s.id, encapsulation=s.encapsulation.short, mtu=s.mtu) for s in d.saps])
+            for d in domains
+        }
+        self.lines: dict[str, FaultySupplier] = {}
+        self.down = asyncio.Event()
+        self.down.set()
+        self.vims: dict[str, LocalVim] = {}
+
+    async def open(self) -> None:
+        self.engine = Engine.open(self.path, migrate=migrate)
+        epoch = await epoch_of(self.engine, uuid.uuid4())
+        self.catalogue = Catalogue(self.sp.name)
+        self.broker = Broker(
+            epoch=epoch,
+            book=SqlOrderBook(self.engine, epoch),
+            clock=self.clock,
+            catalogue=self.catalogue,
+            planner=plan,
+            terms=lambda account: self.terms,
+            new_id=lambda: str(uuid.uuid4()),
+        )
+        self.vims = {
+            name: LocalVim(
+                domain, self.drivers[name], SqlHoldBook(self.engine, epoch, name), self.clock, validity=VALIDITY
+            )
+            for name, domain in self.domains.items()
+        }
+        for vim in self.vims.values():
+            await vim.open()
+        self.down = asyncio.Event()
+
+    async def close(self) -> None:
+        self.down.set()
+        await self.broker.close()
+        for vim in self.vims.values():
+            await vim.close()
+        await self.engine.close()
+
+    def note(self, audience: str) -> CapabilityNote:
+        now = self.clock.now()
+        return derive(
+            self.catalogue.snapshot,
+            self.sp.name,
+            1,
+            audience,
+            now,
+            VALIDITY,
+            MARGIN,
+            "EUR",
+            uuid.uuid5(uuid.NAMESPACE_OID, self.sp.name).hex,
+            300,
+            (),
+        )
+
+
+class Stack:
+    """All brokers of one federation; `async with` opens and closes them."""
+
+    def __init__(self, top: Sp, directory: Path, clock: SimulatedClock | None = None) -> None:
+        self.clock = clock or SimulatedClock()
+        self.top = top
+        domains = _domains(top)
+        self.nodes = {
+            sp.name: Node(sp, domains.get(sp.name, []), directory / f"{sp.name}.db", self.clock) for sp in _sps(top)
+        }
+
+    async def __aenter__(self) -> Stack:
+        for node in reversed(self.nodes.values()):  # suppliers first
+            await self._open(node)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for node in self.nodes.values():
+            if not node.down.is_set():
+                await node.close()
+
+    async def _open(self, node: Node) -> None:
+        await node.open()
+        listings = [Listing(alias=name, sp_id=node.sp.name, local=True) for name in node.domains]
+        for name in node.domains:
+            node.lines.setdefault(name, self._line(lambda: node, lambda n, name=name: n.vims[name]))  # type: ignore[misc]
+        for child in _children(node.sp):
+            listings.append(Listing(alias=child.alias, sp_id=child.name, local=False))
+            other = self.nodes[child.name]
+            node.lines.setdefault(
+                child.alias,
+                self._line(lambda other=other: other, lambda n: n.broker.seen_by(node.sp.name)),  # type: ignore[misc]
+            )
+        node.catalogue.list(tuple(listings))
+        self.announce(node.sp.name)
+        await node.broker.open(node.sp.pools)
+        node.broker.use(node.lines)
+
+    @staticmethod
+    def _line(node: Callable[[], Node], pick: Callable[[Node], Supplier]) -> FaultySupplier:
+        def supplier() -> Supplier:
+            if node().down.is_set():
+                raise OutcomeUnknown("nobody answers")
+            return pick(node())
+
+        return FaultySupplier(supplier, lambda: node().down)
+
+    def announce(self, name: str) -> None:
+        """Put the present notes of its domains and suppliers before one broker."""
+        node = self.nodes[name]
+        for vim in node.vims.values():
+            node.catalogue.put(vim.domain.name, vim.note().note)
+        for child in _children(node.sp):
+            if not self.nodes[child.name].down.is_set():
+                node.catalogue.put(child.alias, self.nodes[child.name].note(name))
+
+    def announce_all(self) -> None:
+        for name in reversed(self.nodes):
+            self.announce(name)
+
+    def customer(self, account: str = "alice") -> AccountView:
+        return self.nodes[self.top.name].broker.seen_by(account)
+
+    def line(self, broker: str, alias: str) -> FaultySupplier:
+        return self.nodes[broker].lines[alias]
+
+    def broker(self, name: str) -> Broker:
+        return self.nodes[name].broker
+
+    def vims(self) -> Iterator[LocalVim]:
+        for node in self.nodes.values():
+            yield from node.vims.values()
+
+    def vim(self, name: str) -> LocalVim:
+        return next(v for v in self.vims() if v.domain.name == name)
+
+    async def stop(self, name: str) -> None:
+        await self.nodes[name].close()
+
+    async def start(self, name: str) -> None:
+        await self._open(self.nodes[name])
+
+    async def restart(self, name: str) -> None:
+        await self.stop(name)
+        await self.start(name)
+
+    # time
+
+    async def turn(self) -> None:
+        """Let everybody do what can be done at this moment: behind what waits at each store's writer."""
+        for node in self.nodes.values():
+            if not node.down.is_set():
+                await node.engine.tx(lambda connection: None)
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+    async def until(self, condition: Callable[[], bool], step: float = 0.0, turns: int = 600) -> None:
+        """Until `condition` holds; time passes by `step` seconds a turn."""
+        for _ in range(turns):
+            if condition():
+                return
+            await self.turn()
+            if step:
+                self.clock.advance(step)
+        raise AssertionError(f"did not come true: {self.states()}")
+
+    async def pass_time(self, seconds: float, step: float = 5.0) -> None:
+        """Time passes, and everybody's housekeeping with it."""
+        while seconds > 0:
+            self.clock.advance(min(step, seconds))
+            seconds -= step
+            await self.tick()
+            await self.turn()
+            await self.turn()
+
+    async def tick(self) -> None:
+        for node in self.nodes.values():
+            if not node.down.is_set():
+                for vim in node.vims.values():
+                    await vim.tick()
+                await node.broker.tick()
+
+    # what is there
+
+    def state(self, ref: str = "r", account: str = "alice") -> ServiceState:
+        return self.broker(self.top.name).status(account, ref).state
+
+    def states(self) -> dict[str, list[str]]:
+        return {
+            name: [f"{o.state.short} {[(s.key, s.state.short) for s in o.segments]}" for o in node.broker.orders()]
+            + [f"{h.state.short}@{v.domain.name}" for v in node.vims.values() for h in v.holds()]
+            for name, node in self.nodes.items()
+        }
+
+    async def busy(self) -> list[str]:
+        """What anybody still holds, has built or is waiting to do; empty when nothing is left."""
+        found = []
+        for name, node in self.nodes.items():
+            for vim in node.vims.values():
+                found += [f"{vim.domain.name}: {h.state.short}" for h in vim.holds() if h.state in TAKES]
+                found += [f"{vim.domain.name}: {item}" for item in await vim.inventory()]
+            found += [f"{name}: {a.value}" for a in node.broker.allocations() if a.state is not AllocationState.RESTING]
+            found += [f"{name}: {work}" for work in node.broker.unfinished()]
+        return found
+
+    async def ends_empty(self, step: float = 0.5) -> None:
+        """Sooner or later nothing is left anywhere."""
+        for _ in range(400):
+            if not (busy := await self.busy()):
+                return
+            await self.turn()
+            self.clock.advance(step)
+        raise AssertionError(f"left: {busy} {self.states()}")
+
+
+def _sps(sp: Sp) -> Iterator[Sp]:
+    yield sp
+    for child in _children(sp):
+        yield from _sps(child)
+
+
+def _children(sp: Sp) -> Iterator[Sp]:
+    for part in sp.parts:
+        for option in part.options if isinstance(part, Either) else (part,):
+            if isinstance(option, Sp):
+                yield option
+
+
+def chain(a: str, b: str, *functions: str, lan: bool = False, name: str = "web", **more: object) -> ServiceSpec:
+    """From SAP a to SAP b through functions f0, f1, … of these types; `lan` joins their management ports."""
+    hops = ["a"]
+    for i in range(len(functions)):
+        hops += [f"f{i}:in", f"f{i}:out"]
+    hops.append("b")
+    links = [VirtualLink(id=f"l{i}", points=pair) for i, pair in enumerate(zip(hops[::2], hops[1::2], strict=True))]
+    if lan:
+        points = tuple(f"f{i}:mgmt" for i in range(len(functions)))
+        links.append(VirtualLink(id="mgmt", kind=LinkKind.LAN, points=points))
+    spec = ServiceSpec(
+        name=name,
+        ends=(End(id="a", sap=a), End(id="b", sap=b)),
+        functions=tuple(
+            FunctionRequest(id=f"f{i}", type=function_type(t), parameters=PARAMETERS.get(t, {}))
+            for i, t in enumerate(functions)
+        ),
+        links=tuple(links),
+        paths=(ServiceFunctionPath(id="p", hops=tuple(hops)),),
+        bandwidth_bps=10**6,
+    )
+    return replace(spec, **more)  # type: ignore[arg-type]
+
+
+AURORA = Sp(
+    "aurora",
+    (
+        Sp("boreas", (Site("amsterdam", ("firewall",)),)),
+        Sp("notos", (Sp("abyss", (Site("ghent", ("meter",)),)), Site("athens", ("shaper",)))),
+    ),
+    pools=(POOL,),
+)
+"""Aurora has nothing of its own; notos buys from abyss. The chain of the example goes through all four."""
+AURORA_CHAIN = chain(
+    "boreas.amsterdam.uni", "notos.athens.uni", "firewall", "meter", "shaper", lan=True, max_delay_us=100_000
+)

@@ -1,0 +1,45 @@
+"""Label classes: suggestions that do not meet, the authority that wins, and what is left after a refusal."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from address_planner.classes import LabelClass, LabelsExhausted, Member, disagreement, suggest, without
+from address_planner.labels import LabelSet
+
+LEFT = Member(segment="s", end="x")
+RIGHT = Member(segment="t", end="x", decides=True)
+
+
+def over(id: str, labels: LabelSet, suggested: int | None = None, joint: str = "ic") -> LabelClass:
+    return LabelClass(id=id, members=(LEFT, RIGHT), interconnects=(joint,), labels=labels, suggested=suggested)
+
+
+@given(st.integers(1, 8), st.integers(0, 8), st.text(max_size=4))
+def test_classes_of_one_interconnect_get_different_labels_or_are_refused(count: int, labels: int, key: str) -> None:
+    classes = [over(f"c{i}", LabelSet.of(range(labels))) for i in range(count)]
+    if labels < count:
+        with pytest.raises(LabelsExhausted):
+            suggest(classes, key)
+        return
+    values = [c.suggested for c in suggest(classes, key)]
+    assert len(set(values)) == count
+    assert all(v is not None and v in classes[0].labels for v in values)
+
+
+def test_the_authority_wins_and_only_the_others_are_pinned() -> None:
+    item = over("c", LabelSet(((1, 9),)))
+    assert disagreement(item, {("s", "x"): 4, ("t", "x"): 5}) == (5, (LEFT,))
+    assert disagreement(item, {("s", "x"): 5, ("t", "x"): 5}) is None
+    assert disagreement(item, {}) is None
+
+
+def test_what_could_not_be_had_is_not_suggested_again_and_the_set_only_shrinks() -> None:
+    item = over("c", LabelSet(((0, 9),)), suggested=0)
+    smaller = without(item, 0, LabelSet(((3, 12),)), "k", taken=LabelSet.of([3, 4, 5]))
+    assert smaller.labels == LabelSet(((3, 9),))
+    assert smaller.suggested in LabelSet(((6, 9),))
+    with pytest.raises(LabelsExhausted):
+        without(item, 0, LabelSet.of([0]), "k")

@@ -1,0 +1,57 @@
+"""The tables of states are complete, and everything else follows them."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker.orders import delivering, reserving
+from broker.orders.states import AS_SERVICE, TRANSITIONS, Event, IllegalTransition, SegmentState, after, mermaid
+from broker.orders.tasks import TASKS, WORKFLOWS
+from service_model.outcomes import ServiceState
+
+UNUSED = {ServiceState.UNSPECIFIED, ServiceState.STUCK}
+
+
+def test_every_state_has_a_workflow_and_every_task_of_it_exists() -> None:
+    assert reserving.place is TASKS["place"]
+    assert delivering.commit is TASKS["commit"]
+    assert set(WORKFLOWS) == set(ServiceState) - UNUSED
+    assert {task for tasks in WORKFLOWS.values() for task in tasks} == set(TASKS)
+
+
+def test_every_state_can_be_reached_and_left_but_the_last() -> None:
+    reached, todo = {ServiceState.RESERVING}, [ServiceState.RESERVING]
+    while todo:
+        state = todo.pop()
+        for (start, _), end in TRANSITIONS.items():
+            if start is state and end not in reached:
+                reached.add(end)
+                todo.append(end)
+    assert reached == set(ServiceState) - UNUSED
+    assert {start for start, _ in TRANSITIONS} == reached - {ServiceState.TERMINATED}
+
+
+@pytest.mark.parametrize("state", [s for s in ServiceState if s not in UNUSED])
+def test_terminate_is_possible_from_everywhere_but_the_end(state: ServiceState) -> None:
+    ended = state in (ServiceState.TERMINATING, ServiceState.TERMINATED)
+    assert ((state, Event.TERMINATE) in TRANSITIONS) is not ended
+
+
+@pytest.mark.parametrize("state", list(ServiceState))
+@pytest.mark.parametrize("event", list(Event))
+def test_an_illegal_transition_names_state_and_event(state: ServiceState, event: Event) -> None:
+    if (state, event) in TRANSITIONS:
+        assert after(state, event) is TRANSITIONS[state, event]
+        return
+    with pytest.raises(IllegalTransition, match=rf"{state.short}.*{event.value}"):
+        after(state, event)
+
+
+def test_every_state_of_a_segment_reads_as_one_of_a_service() -> None:
+    assert set(AS_SERVICE) == set(SegmentState)
+
+
+def test_the_diagram_is_the_table() -> None:
+    lines = mermaid().splitlines()
+    assert len(lines) == 2 + len(TRANSITIONS)
+    assert "    ACTIVE --> DEGRADED: degrade" in lines
