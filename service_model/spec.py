@@ -189,11 +189,19 @@ class ServiceSpec:
 
     def digest(self) -> str:
         """SHA-256 of the canonical JSON, keys in order: two requests with the same digest ask for the same."""
-        canonical = json.dumps(SPEC.dump_python(self, mode="json"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()
+        known = _digests.get(id(self))
+        if known is None or known[0] is not self:
+            canonical = json.dumps(SPEC.dump_python(self, mode="json"), sort_keys=True, separators=(",", ":"))
+            known = _digests[id(self)] = (self, hashlib.sha256(canonical.encode()).hexdigest())
+            while len(_digests) > _DIGESTS_KEPT:
+                _digests.pop(next(iter(_digests)))
+        return known[1]
 
 
 SPEC: TypeAdapter[ServiceSpec] = TypeAdapter(ServiceSpec)
+_DIGESTS_KEPT = 512
+_digests: dict[int, tuple[ServiceSpec, str]] = {}
+"""Of the specs asked about last: an order asks for the digest of the same spec at each of its steps."""
 
 
 def split_point(point: str) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import jwt
@@ -100,7 +101,7 @@ def mint(
 def verify(token: str, keys: Mapping[str, PublicKey], sp_id: str, now: datetime, peer_thumbprint: str | None) -> Claims:
     """The claims of `token` if it is ours and valid at `now` over a connection whose client certificate is
     `peer_thumbprint` (None: no certificate). Raises `TokenRefused`."""
-    claims = _signed_claims(token, keys)
+    claims = _signed_claims(token, tuple(sorted(keys.items(), key=lambda item: item[0])))
     if _text(claims, "iss") != sp_id:
         raise TokenRefused(Reason.WRONG_ISSUER, f"issued by {claims['iss']!r}")
     if claims.get("aud") is None:
@@ -128,7 +129,11 @@ def verify(token: str, keys: Mapping[str, PublicKey], sp_id: str, now: datetime,
     )
 
 
-def _signed_claims(token: str, keys: Mapping[str, PublicKey]) -> dict[str, Any]:
+@lru_cache(maxsize=1024)
+def _signed_claims(token: str, keyring: tuple[tuple[str, PublicKey], ...]) -> Mapping[str, Any]:
+    """The claims under the signature. What depends on the moment or the connection is judged by the caller, each time; a
+    signature that held under these keys holds again, so it is remembered (a refusal is not)."""
+    keys = dict(keyring)
     if len(token) > MAX_CHARACTERS:
         raise TokenRefused(Reason.MALFORMED, f"{len(token)} characters, at most {MAX_CHARACTERS} are read")
     try:

@@ -10,6 +10,7 @@ Rules kept here
 
 from __future__ import annotations
 
+import asyncio
 import random as system_random
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
@@ -80,7 +81,7 @@ class RemoteSp:
                         failures, self.feed_broken_since = 0, None
                         match message.WhichOneof("kind"):
                             case "note":
-                                note = self._accepted(message.note.jws)
+                                note = await asyncio.to_thread(self._accepted, message.note.jws)
                                 accepted = note is not None
                                 if note is not None:
                                     yield note
