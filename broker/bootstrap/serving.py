@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -38,11 +39,7 @@ async def run(directory: Path, stopping: asyncio.Event, opened: Callable[[Node],
     """Serve the node in `directory` until `stopping`; `opened` is given it before it serves. Raises DocumentRefused,
     CannotServe."""
     settings = load_process(directory / NODE_FILE, os.environ)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(message)s")
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level.upper())),
-        cache_logger_on_first_use=True,
-    )
+    configure_logging(settings.log_level)
     try:
         keys = read_keys(Layout(directory))
     except (OSError, ValueError) as error:
@@ -98,3 +95,24 @@ async def listen(node: Node, settings: Process, keys: Keys, passwords: Passwords
         )
     except OSError as error:
         raise CannotServe(str(error)) from None
+
+
+def configure_logging(level: str) -> None:
+    """One line of JSON per event to stdout; on a terminal, readable lines. Tracebacks are plain: a pretty one of a deep
+    structure takes seconds, in which nothing else is served."""
+    shown: structlog.types.Processor = structlog.processors.JSONRenderer()
+    if sys.stdout.isatty():
+        shown = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    errors: list[structlog.types.Processor] = [] if sys.stdout.isatty() else [structlog.processors.format_exc_info]
+    logging.basicConfig(level=level.upper(), format="%(message)s")
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *errors,
+            shown,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        cache_logger_on_first_use=True,
+    )

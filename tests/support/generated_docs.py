@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from structlog.testing import capture_logs
 
+import broker.orders.engine  # noqa: F401  the tasks register themselves
 from broker.accounts.admin_port import AccountNotFound
 from broker.cli import exit_codes
 from broker.cli.loader import commands, offered
@@ -78,7 +79,8 @@ def workflows() -> str:
 
 def tasks() -> str:
     def rows() -> Iterator[Sequence[str]]:
-        for name, task in TASKS.items():
+        for name in dict.fromkeys(name for schedule in WORKFLOWS.values() for name in schedule):
+            task = TASKS[name]
             module = str(getattr(task, "__module__", "")).rpartition(".")[2]
             yield f"`{name}`", " ".join((task.__doc__ or "").split()), f"`{module}.py`"
 
