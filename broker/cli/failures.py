@@ -19,6 +19,7 @@ from broker.cli.faults import Fault
 
 _TRANSPORT = (
     ("DNS resolution failed", "there is no host of this name"),
+    ("errors resolving", "there is no host of this name"),
     ("CERTIFICATE_VERIFY_FAILED", "its certificate is not under the CA that you trust for it"),
     ("is not in peer certificate", "its certificate is for another name"),
     ("WRONG_VERSION_NUMBER", "what listens there does not speak TLS"),
