@@ -6,7 +6,8 @@ Rules kept here
 - A directory that is made here is for its owner only (0700), the one with the keys always; private keys are 0600 from
   their first byte.
 - The first operator is an account document for the store; its password goes nowhere but into its hash.
-- Certificates are renewed from the authority of the directory; the anchor that partners have stays valid.
+- The anchor that partners have names the authority, not the certificates under it: those may be issued anew from the
+  directory's authority without telling partners (there is no command for it yet).
 """
 
 from __future__ import annotations
