@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 
 from service_model.problem import Path, Problem
 from service_model.spec import LinkAddressing, ServiceSpec
@@ -91,7 +92,7 @@ def _excluded(prefixes: Sequence[_Claim], excluded: Sequence[Prefix]) -> Iterato
 def _outside(inner: Prefix | Address, outer: Prefix) -> str | None:
     if inner.version != outer.version:
         return f"{inner} is IPv{inner.version}, the prefix {outer} is IPv{outer.version}"
-    inside = inner in outer if isinstance(inner, Address) else _within(inner, outer)
+    inside = inner in outer if isinstance(inner, IPv4Address | IPv6Address) else _within(inner, outer)
     return None if inside else f"{inner} is outside the prefix {outer}"
 
 

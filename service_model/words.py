@@ -12,15 +12,62 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetJsonSchemaHandler,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+)
 
 from address_planner.labels import LabelSet
 
-Prefix = IPv4Network | IPv6Network
-Address = IPv4Address | IPv6Address
+_REMEMBERED = 8192
+_network = lru_cache(_REMEMBERED)(ip_network)
+_address = lru_cache(_REMEMBERED)(ip_address)
+"""An order's addresses are read again at every step and level: the same text gives the same value."""
+
+
+def _prefix_in(value: Any) -> IPv4Network | IPv6Network:
+    if isinstance(value, IPv4Network | IPv6Network):
+        return value
+    try:
+        return _network(value) if isinstance(value, str) else _network("")
+    except ValueError:
+        raise ValueError("not an IP prefix such as 192.0.2.0/24, without host bits") from None
+
+
+def _address_in(value: Any) -> IPv4Address | IPv6Address:
+    if isinstance(value, IPv4Address | IPv6Address):
+        return value
+    try:
+        return _address(value) if isinstance(value, str) else _address("")
+    except ValueError:
+        raise ValueError("not an IP address") from None
+
+
+def _either(first: str, second: str) -> WithJsonSchema:
+    return WithJsonSchema({"anyOf": [{"format": first, "type": "string"}, {"format": second, "type": "string"}]})
+
+
+Prefix = Annotated[
+    IPv4Network | IPv6Network,
+    PlainValidator(_prefix_in),
+    PlainSerializer(str, return_type=str),
+    _either("ipv4network", "ipv6network"),
+]
+Address = Annotated[
+    IPv4Address | IPv6Address,
+    PlainValidator(_address_in),
+    PlainSerializer(str, return_type=str),
+    _either("ipv4", "ipv6"),
+]
 
 
 class Word(StrEnum):

@@ -21,10 +21,6 @@ _NAMES = "^[A-Za-z0-9](?:"
 """How the patterns of names begin."""
 _UNKNOWN = {"unexpected_keyword_argument", "extra_forbidden"}
 _MISSING = {"missing", "missing_argument", "missing_keyword_only_argument"}
-_IP = {
-    frozenset({"ip_v4_network", "ip_v6_network"}): "not an IP prefix such as 192.0.2.0/24, without host bits",
-    frozenset({"ip_v4_address", "ip_v6_address"}): "not an IP address",
-}
 
 
 def document_errors(
@@ -84,4 +80,4 @@ def _short(names: list[str]) -> str:
 
 
 def _together(reasons: Mapping[str, str]) -> str:
-    return _IP.get(frozenset(reasons)) or " or ".join(dict.fromkeys(reasons.values()))
+    return " or ".join(dict.fromkeys(reasons.values()))
