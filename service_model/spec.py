@@ -12,7 +12,6 @@ Shape
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -95,6 +94,13 @@ class End:
     networks: Annotated[tuple[Prefix, ...], Field(max_length=64)] = ()
 
 
+def _in_order(value: Any) -> Any:
+    """The same JSON value, every mapping in the order of its keys: so the same parameters are the same text."""
+    if isinstance(value, Mapping):
+        return {key: _in_order(value[key]) for key in sorted(value, key=str)}
+    return [_in_order(v) for v in value] if isinstance(value, list) else value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionRequest:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -102,7 +108,9 @@ class FunctionRequest:
     type: FunctionTypeText
     flavour: Name | None = None
     places: Annotated[tuple[Name, ...], Field(max_length=64)] = ()
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Annotated[Mapping[str, Any], PlainSerializer(_in_order, return_type=dict[str, Any])] = field(
+        default_factory=dict
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,11 +196,10 @@ class ServiceSpec:
         return next(link for link in self.links if link.id == id)
 
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON, keys in order: two requests with the same digest ask for the same."""
+        """SHA-256 of the JSON: two requests with the same digest ask for the same."""
         known = _digests.get(id(self))
         if known is None or known[0] is not self:
-            canonical = json.dumps(SPEC.dump_python(self, mode="json"), sort_keys=True, separators=(",", ":"))
-            known = _digests[id(self)] = (self, hashlib.sha256(canonical.encode()).hexdigest())
+            known = _digests[id(self)] = (self, hashlib.sha256(SPEC.dump_json(self, exclude_defaults=True)).hexdigest())
             while len(_digests) > _DIGESTS_KEPT:
                 _digests.pop(next(iter(_digests)))
         return known[1]

@@ -211,6 +211,7 @@ class OrderEngine:
         before = self.saved.get(order.id)
         put, drop = self._allocation_changes(before, order, now)
         rows = self._pending.pop(order.id, [])
+        told = status(order, now) if order.version else None
         change = Change(
             order=order,
             journal=[r for r in rows if isinstance(r, JournalEntry)],
@@ -218,14 +219,15 @@ class OrderEngine:
             charges=charges(before, order, now),
             put=put,
             drop=drop,
+            event=told,
         )
         sequence = await self.book.save(change)
         self._pools.stored(put, drop)
         self.saved[order.id] = order
         self._index(order)
-        if order.version:
+        if told is not None:
             self.sequence = sequence
-            self.events.send(Stored(sequence=sequence, account=order.account, status=status(order, now)))
+            self.events.send(Stored(sequence=sequence, account=order.account, status=told))
         for waiting in self._waiting.pop(order.id, ()):
             if not waiting.done():
                 waiting.set_result(None)

@@ -24,7 +24,7 @@ from broker.orders.states import Event, SegmentState, after
 from lower_sp_clients.versions import Known
 from lower_sp_clients.vim.holds import Allocation
 from service_model.money import FREE, Price
-from service_model.outcomes import AddressingChoice, Bindings, Reason, SegmentStatus, ServiceState
+from service_model.outcomes import AddressingChoice, Bindings, Reason, SegmentStatus, ServiceState, ServiceStatus
 from service_model.spec import ServiceSpec
 from service_model.words import Instant, Prefix, Word
 
@@ -221,8 +221,8 @@ class Change:
     charges: Sequence[Charge] = ()
     put: Sequence[Allocation] = ()
     drop: Sequence[Allocation] = ()
-    event: bool = True
-    """Whether watchers are told."""
+    event: ServiceStatus | None = None
+    """What watchers are told."""
 
 
 class OrderBook(Protocol):

@@ -7,45 +7,43 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
-from functools import cache
-from typing import Any
 
-from sqlalchemy import Connection, Table, delete, func, insert, select
-from sqlalchemy.dialects.sqlite import Insert
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy import Connection, func, insert, select
 
-from broker.orders.accounting import status
 from broker.orders.pools import PREFIXES
-from broker.orders.records import ORDER, Change, Order
+from broker.orders.records import ORDER, Change, Order, Segment
 from broker.storage import tables as t
 from broker.storage.engine import Engine
+from broker.storage.pieces import Pieces, Written, each
+from broker.storage.statements import adding, removing, replacing
 from lower_sp_clients.vim.holds import HOLD, Allocation, AllocationState, Hold
-from service_model.outcomes import STATUS
+from service_model.outcomes import ServiceState, ServiceStatus
 
+_SERVICE, _VERSION, _HOLD = replacing(t.services), replacing(t.service_versions), replacing(t.holds)
+_ALLOCATE, _FREE = replacing(t.allocations), removing(t.allocations, "pool", "value", "owner")
+_EVENT, _JOURNAL = adding(t.events, returning="seq"), adding(t.journal)
+_AUDIT, _CHARGE = adding(t.audit), adding(t.charges)
+_EDITION = replacing(t.note_editions)
 
-@cache
-def _upsert(table: Table, columns: tuple[str, ...]) -> Insert:
-    """Made once: building a statement costs more than running it."""
-    key = [c.name for c in table.primary_key]
-    statement = upsert(table)
-    rest = {name: statement.excluded[name] for name in columns if name not in key}
-    return statement.on_conflict_do_update(index_elements=key, set_=rest)
-
-
-def _put(connection: Connection, table: Table, row: dict[str, Any]) -> None:
-    """Insert the row, or replace the one with its key."""
-    connection.execute(_upsert(table, tuple(row)), row)
+_SEGMENT = Pieces(Segment, dict.fromkeys(("spec", "towards", "choice", "bindings", "reasons", "parts")))
+_ORDER = Pieces(
+    Order,
+    {
+        **dict.fromkeys(("spec", "terms", "plan", "avoid", "classes", "links", "choice", "bindings", "reasons")),
+        **dict.fromkeys(("answers", "previous")),
+        "segments": each(_SEGMENT),
+    },
+)
+_STATUS = Pieces(ServiceStatus, dict.fromkeys(("choice", "binding", "reasons")))
+_KEPT = 1024
+"""Of how many orders the pieces last written are remembered: those that are being worked on."""
 
 
 def _save_allocations(
     connection: Connection, epoch: str, put: Sequence[Allocation], drop: Sequence[Allocation]
 ) -> None:
     for a in drop:
-        connection.execute(
-            delete(t.allocations).where(
-                t.allocations.c.pool == a.pool, t.allocations.c.value == a.value, t.allocations.c.owner == a.owner
-            )
-        )
+        _FREE.run(connection, {"pool": a.pool, "value": a.value, "owner": a.owner})
     for a in put:
         row = {
             "pool": a.pool,
@@ -55,7 +53,7 @@ def _save_allocations(
             "state": a.state.short,
             "until": a.until,
         }
-        _put(connection, t.allocations, row)
+        _ALLOCATE.run(connection, row)
 
 
 def _load_allocations(connection: Connection, prefix: str) -> list[Allocation]:
@@ -64,9 +62,6 @@ def _load_allocations(connection: Connection, prefix: str) -> list[Allocation]:
         Allocation(pool=r.pool, value=r.value, owner=r.owner, state=AllocationState(r.state), until=r.until)
         for r in rows
     ]
-
-
-_EVENT, _JOURNAL = insert(t.events), insert(t.journal)
 
 
 async def epoch_of(engine: Engine, fresh: uuid.UUID) -> str:
@@ -87,6 +82,7 @@ class SqlOrderBook:
     def __init__(self, engine: Engine, epoch: str) -> None:
         self._engine = engine
         self._epoch = epoch
+        self._written: dict[str, Written] = {}
 
     async def load(self) -> tuple[Sequence[Order], Sequence[Allocation]]:
         def work(connection: Connection) -> tuple[list[Order], list[Allocation]]:
@@ -99,8 +95,7 @@ class SqlOrderBook:
 
     async def save(self, change: Change) -> int:
         order = change.order
-        document = ORDER.dump_json(order, exclude_defaults=True)
-        visible = STATUS.dump_json(status(order, order.updated), exclude_defaults=True) if change.event else b""
+        document, visible = self._documents(order, change.event)
 
         def work(connection: Connection) -> int:
             spec = order.spec
@@ -116,7 +111,7 @@ class SqlOrderBook:
                 "created": order.created,
                 "updated": order.updated,
             }
-            _put(connection, t.services, service)
+            _SERVICE.run(connection, service)
             version = {
                 "service": order.id,
                 "version": order.version,
@@ -126,51 +121,59 @@ class SqlOrderBook:
                 "agreement_version": order.terms.version,
                 "document": document,
             }
-            _put(connection, t.service_versions, version)
+            _VERSION.run(connection, version)
             _save_allocations(connection, self._epoch, change.put, change.drop)
             self._append(connection, change)
-            if not (change.event and order.version):
+            if change.event is None:
                 return 0
             event = {"at": order.updated, "account": order.account, "service": order.id, "document": visible}
-            return int(connection.execute(_EVENT, event).inserted_primary_key[0])  # type: ignore[index]
+            return int(_EVENT.run(connection, event))
 
         return await self._engine.tx(work)
 
+    def _documents(self, order: Order, seen: ServiceStatus | None) -> tuple[bytes, bytes]:
+        """The order, and what its owner sees of it, as JSON."""
+        former, now = self._written.pop(order.id, {}), Written()
+        document = _ORDER.write(order, former, now)
+        visible = _STATUS.write(seen, former, now) if seen is not None else b""
+        if order.state is not ServiceState.TERMINATED:
+            self._written[order.id] = now
+            while len(self._written) > _KEPT:
+                del self._written[next(iter(self._written))]
+        return document, visible
+
     @staticmethod
     def _append(connection: Connection, change: Change) -> None:
-        if change.journal:
-            rows = [
-                {
-                    "at": j.at,
-                    "service": j.service,
-                    "segment": j.segment,
-                    "what": j.what,
-                    "key": j.key,
-                    "detail": j.detail,
-                }
-                for j in change.journal
-            ]
-            connection.execute(_JOURNAL, rows)
-        if change.audit:
-            connection.execute(insert(t.audit), [{f: getattr(a, f) for f in a.__slots__} for a in change.audit])
-        if change.charges:
-            rows = [
-                {
-                    "at": c.at,
-                    "side": c.side.short,
-                    "partner": c.partner,
-                    "service": c.service,
-                    "segment": c.segment,
-                    "kind": c.kind.short,
-                    "currency": c.price.currency,
-                    "once": str(c.price.once),
-                    "per_hour": str(c.price.per_hour),
-                    "agreement": c.agreement,
-                    "agreement_version": c.agreement_version,
-                }
-                for c in change.charges
-            ]
-            connection.execute(insert(t.charges), rows)
+        journal = (
+            {
+                "at": j.at,
+                "service": j.service,
+                "segment": j.segment,
+                "what": j.what,
+                "key": j.key,
+                "detail": j.detail,
+            }
+            for j in change.journal
+        )
+        _JOURNAL.run(connection, *journal)
+        _AUDIT.run(connection, *({f: getattr(a, f) for f in a.__slots__} for a in change.audit))
+        charges = (
+            {
+                "at": c.at,
+                "side": c.side.short,
+                "partner": c.partner,
+                "service": c.service,
+                "segment": c.segment,
+                "kind": c.kind.short,
+                "currency": c.price.currency,
+                "once": str(c.price.once),
+                "per_hour": str(c.price.per_hour),
+                "agreement": c.agreement,
+                "agreement_version": c.agreement_version,
+            }
+            for c in change.charges
+        )
+        _CHARGE.run(connection, *charges)
 
     async def put_allocations(self, put: Sequence[Allocation], drop: Sequence[Allocation]) -> None:
         await self._engine.tx(lambda connection: _save_allocations(connection, self._epoch, put, drop))
@@ -215,7 +218,7 @@ class SqlHoldBook:
                     "updated": hold.updated,
                     "document": document,
                 }
-                _put(connection, t.holds, row)
+                _HOLD.run(connection, row)
             _save_allocations(connection, self._epoch, put, drop)
 
         await self._engine.tx(work)
@@ -236,7 +239,7 @@ class SqlEditions:
             if known is not None and known.digest == digest:
                 return int(known.edition)
             edition = (known.edition if known is not None else 0) + 1
-            _put(connection, e, {"audience": audience, "edition": edition, "digest": digest})
+            _EDITION.run(connection, {"audience": audience, "edition": edition, "digest": digest})
             return int(edition)
 
         return await self._engine.tx(work)

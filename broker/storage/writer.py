@@ -4,7 +4,7 @@ Rules kept here
 - All functions that wait are run in one transaction, in the order in which they came, and committed once. A caller gets
   its answer only after that commit is on disk.
 - Each function of a batch runs in its own savepoint: one that raises undoes only its own work, and only its caller sees
-  the exception.
+  the exception. One that is alone needs none: the transaction is its own.
 - When the transaction itself is lost (COMMIT fails, or SQLite or a function ended it) nothing of the batch is applied
   and every caller of the batch is told so with a `StoreError`.
 - A caller that gives up does not disturb the others. Its function is skipped if it has not begun; otherwise it counts.
@@ -106,7 +106,7 @@ class Writer:
         try:
             transaction = self._connection.begin()
             for job in jobs:
-                outcomes.append(self._run_one(job, transaction))
+                outcomes.append(self._run_one(job, transaction, alone=len(jobs) == 1))
             applied = sum(outcome.error is None for outcome in outcomes)
             if applied:
                 transaction.commit()
@@ -118,8 +118,8 @@ class Writer:
             return self._undo(jobs, outcomes, error)
         return outcomes
 
-    def _run_one(self, job: Job, transaction: sqlalchemy.RootTransaction) -> Outcome:
-        execute = self._driver.execute
+    def _run_one(self, job: Job, transaction: sqlalchemy.RootTransaction, alone: bool) -> Outcome:
+        execute = self._driver.execute if not alone else _nothing
         execute("SAVEPOINT one")
         error: BaseException | None = None
         value: Any = None
@@ -179,6 +179,10 @@ class Writer:
     def _refuse_early_commit(self, _connection: sqlalchemy.Connection) -> None:
         if self._in_function:
             raise TransactionLost("a transaction function must not commit")
+
+
+def _nothing(_statement: str) -> None:
+    """In place of a savepoint, where there is nobody to be spared."""
 
 
 def deliver(outcomes: list[Outcome]) -> None:

@@ -1,0 +1,69 @@
+"""Statements that are run at every step of an order: built by SQLAlchemy once, then run as the text that it made.
+
+To build and interpret a statement of SQLAlchemy Core costs several times what SQLite takes to run it, so what is always
+the same of it (the text, the order of its parameters, how their types are bound) is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Column, Connection, Dialect, Table, delete, insert
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.sql.expression import ClauseElement, and_, bindparam
+
+Row = Mapping[str, Any]
+_Bind = Callable[[Any], Any]
+
+
+class Prepared:
+    """One statement whose parameters are the columns of a table by their names."""
+
+    def __init__(self, statement: ClauseElement, columns: Sequence[Column[Any]]) -> None:
+        self._statement, self._columns = statement, tuple(columns)
+        self._dialect: Dialect | None = None
+        self._text = ""
+        self._binds: tuple[tuple[str, _Bind | None], ...] = ()
+
+    def run(self, connection: Connection, *rows: Row) -> Any:
+        """Once for each row; of a statement with RETURNING, which runs once, the value that it returned."""
+        if not rows:
+            return None
+        if self._dialect is not connection.dialect:
+            self._prepare(connection.dialect)
+        values = [tuple(_bound(row[name], bind) for name, bind in self._binds) for row in rows]
+        result = connection.exec_driver_sql(self._text, values if len(values) > 1 else values[0])
+        return result.scalar() if result.returns_rows else None
+
+    def _prepare(self, dialect: Dialect) -> None:
+        compiled: Any = self._statement.compile(dialect=dialect, column_keys=[c.name for c in self._columns])
+        binds = {c.name: c.type.bind_processor(dialect) for c in self._columns}
+        self._text = compiled.string
+        self._binds = tuple((name, binds[name]) for name in compiled.positiontup)
+        self._dialect = dialect
+
+
+def _bound(value: Any, bind: _Bind | None) -> Any:
+    return value if bind is None or value is None else bind(value)
+
+
+def replacing(table: Table) -> Prepared:
+    """Insert a row, or replace the one with its key."""
+    key = [c.name for c in table.primary_key]
+    statement = upsert(table)
+    rest = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in key}
+    return Prepared(statement.on_conflict_do_update(index_elements=key, set_=rest), tuple(table.columns))
+
+
+def adding(table: Table, returning: str = "") -> Prepared:
+    """Insert rows; a number that the store counts by itself is `returning`, or not told."""
+    columns = [c for c in table.columns if c is not table.autoincrement_column]
+    statement = insert(table)
+    return Prepared(statement.returning(table.c[returning]) if returning else statement, columns)
+
+
+def removing(table: Table, *names: str) -> Prepared:
+    """Delete the rows with these values in the columns `names`."""
+    columns = [table.c[name] for name in names]
+    return Prepared(delete(table).where(and_(*(c == bindparam(c.name, type_=c.type) for c in columns))), columns)
