@@ -119,6 +119,12 @@ class LabelSet:
             n -= last - first + 1
         raise IndexError("label set index out of range")
 
+    def longest(self, count: int) -> LabelSet:
+        """The subset of at most `count` ranges: the longest, of equal ones the smallest labels."""
+        if len(self.ranges) <= count:
+            return self
+        return LabelSet(tuple(sorted(self.ranges, key=lambda r: (r[0] - r[1], r[0]))[:count]))
+
     def suggest(self, key: str) -> int | None:
         """A member chosen by hash of `key`, so that unrelated orders rarely suggest the same; None when empty."""
         size = len(self)

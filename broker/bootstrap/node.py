@@ -44,6 +44,7 @@ from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
 from capability_registry import origin, signing
 from capability_registry.feed import Acceptance
+from capability_registry.hysteresis import Pacing
 from capability_registry.note import CapabilityNote
 from lower_sp_clients import wire
 from lower_sp_clients.remote_sp import ClientTls, RemoteSp
@@ -72,6 +73,7 @@ class Parts:
     passwords: Passwords
     new_id: Callable[[], str] = lambda: str(uuid.uuid4())
     random: Callable[[int], bytes] = os.urandom
+    pacing: Pacing = Pacing()
 
 
 def over_grpc(keys: Keys, clock: Clock) -> Connect:
@@ -121,6 +123,7 @@ class Node:
             terms=self.terms,
             clock=clock,
             random=self._parts.random,
+            pacing=self._parts.pacing,
         )
         self.administration = Administration(
             sp_id=self.sp_id,

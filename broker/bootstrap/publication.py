@@ -1,7 +1,8 @@
 """Our own notes, one per audience: derived, signed and streamed.
 
 Rules kept here
-- A note is made anew only when something changed, at most once per tick, and only for an audience that asked for it.
+- A note is made anew only for an audience that asked for it, at most once per tick, and only when what it is made from
+  changed so much that it may be due; it is issued when it is, as `capability_registry.hysteresis` says.
 - Same content, same edition; the edition is recorded before the note is given out, so it grows over restarts.
 - Half-way to its expiry a note is issued again.
 """
@@ -18,11 +19,14 @@ from typing import Protocol
 import structlog
 
 from broker.decompose.derive import derive
+from broker.decompose.moved import moved
+from broker.decompose.plan import Snapshot
 from broker.orders.broker import FEATURES
 from broker.orders.catalogue import Catalogue
 from broker.orders.records import Terms
 from capability_registry import origin
 from capability_registry.feed import SKEW
+from capability_registry.hysteresis import Change, Pace, Pacing, change
 from capability_registry.keys import SigningKey
 from capability_registry.note import NOTE, CapabilityNote
 from capability_registry.signing import sign
@@ -41,12 +45,16 @@ class Editions(Protocol):
         """The edition for this content: the last one if nothing changed, else one more. Durable on return."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Issued:
+    """An audience's note; `basis`: the snapshot whose note this is; `seen`: the last one that a note was derived from."""
+
     signed: SignedNote
-    snapshot: int
+    basis: Snapshot
+    seen: int
     terms: Terms
     renew_at: datetime
+    pace: Pace
 
 
 class Publication:
@@ -61,6 +69,7 @@ class Publication:
         terms: Callable[[str], Terms | Reason],
         clock: Clock,
         random: Callable[[int], bytes],
+        pacing: Pacing,
     ) -> None:
         self._sp_id = sp_id
         self._catalogue = catalogue
@@ -70,6 +79,7 @@ class Publication:
         self._terms = terms
         self._clock = clock
         self._random = random
+        self._pacing = pacing
         self._issued: dict[str, _Issued] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._ticks: Broadcast[int] = Broadcast()
@@ -83,35 +93,58 @@ class Publication:
                 raise OutcomeUnknown(terms.message)
             now, snapshot = self._clock.now(), self._catalogue.snapshot
             issued = self._issued.get(account)
-            if issued and (issued.snapshot, issued.terms) == (snapshot.number, terms) and now < issued.renew_at:
-                return issued.signed
-            note = await asyncio.to_thread(
-                derive,
-                snapshot,
-                self._sp_id,
-                1,
-                account,
-                now,
-                VALIDITY,
-                terms.margin,
-                terms.currency,
-                origin.mint(self._secret, self._random(origin.SALT_BYTES), account),
-                terms.max_hold_s,
-                tuple(sorted(FEATURES)),
-            )
-            note = replace(note, not_before=now - SKEW)  # our clock may be ahead of the reader's
-            renewed = issued is not None and now >= issued.renew_at
-            if issued is not None and not renewed and _content(issued.signed.note) == _content(note):
-                self._issued[account] = replace(issued, snapshot=snapshot.number, terms=terms)
-                return issued.signed
-            content = _content(note) + (now.isoformat().encode() if renewed else b"")
-            edition = await self._editions.next(account, hashlib.sha256(content).hexdigest())
-            note = replace(note, edition=edition)
-            signed = SignedNote(jws=sign(NOTE.dump_json(note, exclude_defaults=True), self._key()), note=note)
-            renew_at = now + (note.expires - now) / 2
-            self._issued[account] = _Issued(signed, snapshot.number, terms, renew_at)
-            log.info("note published", audience=account, edition=edition)
-            return signed
+            if issued is None or issued.terms != terms or now >= issued.renew_at:
+                return await self._issue(account, await self._derive(account, terms, snapshot, now), terms, snapshot)
+            difference = moved(issued.basis, snapshot, self._pacing.share)
+            if snapshot.number == issued.seen:  # what could not wait was found then
+                difference = min(difference, Change.SLIGHT)
+            issued = replace(issued, pace=issued.pace.seeing(difference, now))
+            if issued.pace.due(difference, now, self._pacing):
+                note = await self._derive(account, terms, snapshot, now)
+                difference = change(issued.signed.note, note, self._pacing.share)
+                issued = replace(issued, seen=snapshot.number, pace=issued.pace.seeing(difference, now))
+                if issued.pace.due(difference, now, self._pacing):
+                    return await self._issue(account, note, terms, snapshot)
+                if difference is Change.SAME:
+                    issued = replace(issued, basis=snapshot)
+            self._issued[account] = issued
+            return issued.signed
+
+    async def _derive(self, account: str, terms: Terms, snapshot: Snapshot, now: datetime) -> CapabilityNote:
+        note = await asyncio.to_thread(
+            derive,
+            snapshot,
+            self._sp_id,
+            1,
+            account,
+            now,
+            VALIDITY,
+            terms.margin,
+            terms.currency,
+            origin.mint(self._secret, self._random(origin.SALT_BYTES), account),
+            terms.max_hold_s,
+            tuple(sorted(FEATURES)),
+        )
+        return replace(note, not_before=now - SKEW)  # our clock may be ahead of the reader's
+
+    async def _issue(self, account: str, note: CapabilityNote, terms: Terms, snapshot: Snapshot) -> SignedNote:
+        now, former = note.not_before + SKEW, self._issued.get(account)
+        renewed = former is not None and now >= former.renew_at
+        content = _content(note) + (now.isoformat().encode() if renewed else b"")
+        edition = await self._editions.next(account, hashlib.sha256(content).hexdigest())
+        note = replace(note, edition=edition)
+        signed = SignedNote(jws=sign(NOTE.dump_json(note, exclude_defaults=True), self._key()), note=note)
+        pace = former.pace.issued(now, self._pacing) if former is not None else Pace()
+        self._issued[account] = _Issued(
+            signed=signed,
+            basis=snapshot,
+            seen=snapshot.number,
+            terms=terms,
+            renew_at=now + (note.expires - now) / 2,
+            pace=pace,
+        )
+        log.info("note published", audience=account, edition=edition)
+        return signed
 
     async def notes(self, account: str) -> AsyncIterator[SignedNote]:
         """The current note and each new edition from now on."""
@@ -123,9 +156,10 @@ class Publication:
                 yield signed
 
     def tick(self) -> None:
-        """Tell the streams to look again, if something changed or a note is to be renewed."""
+        """Tell the streams to look again, if something changed, waits to be told, or a note is to be renewed."""
         number, now = self._catalogue.snapshot.number, self._clock.now()
-        if number != self._told or any(now >= issued.renew_at for issued in self._issued.values()):
+        waiting = any(i.pace.since is not None or now >= i.renew_at for i in self._issued.values())
+        if number != self._told or waiting:
             self._told = number
             self._ticks.send(number or 1)
 

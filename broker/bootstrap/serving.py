@@ -8,6 +8,7 @@ import os
 import sys
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -19,6 +20,7 @@ from broker.northbound.authenticator import AccountAuthenticator
 from broker.northbound.server import Identity, NorthboundServer, Serving, serve
 from broker.settings.process import NODE_FILE, Process, load_process
 from broker.storage.errors import StoreError
+from capability_registry.hysteresis import Pacing
 from lower_sp_clients.vim.driver import DriverError
 from service_model.clock import Clock, SystemClock
 
@@ -46,9 +48,9 @@ async def run(directory: Path, stopping: asyncio.Event, opened: Callable[[Node],
         raise CannotServe(f"{directory}: {error}", hint=f"make a node there: spbroker init {directory}") from None
     clock = SystemClock()
     passwords = Passwords()
-    node = Node(
-        settings.sp_id, settings.store, keys, Parts(clock=clock, connect=over_grpc(keys, clock), passwords=passwords)
-    )
+    pacing = Pacing(rest=timedelta(seconds=settings.note_rest_s), share=settings.note_share)
+    parts = Parts(clock=clock, connect=over_grpc(keys, clock), passwords=passwords, pacing=pacing)
+    node = Node(settings.sp_id, settings.store, keys, parts)
     try:
         await node.open()
     except (StoreError, DriverError) as error:

@@ -8,6 +8,7 @@ Rules kept here (sound: whatever the note promises alone can be delivered)
 - Between two exported points: the cheapest and the fastest way, and where those carry no LAN the cheapest that does.
   Each has the figures of one route: prices and delays add, bandwidth and MTU are minima, availability multiplies.
 - What several entries draw on together becomes a shared limit: interconnects, suppliers' entries, their own limits.
+- Of free labels at most RANGES ranges are announced, the longest: single allocations fragment a set without end.
 - Prices are times `margin`; a price that the margin would round down to less than we pay is rounded up.
 - The note lives no longer than the notes that it is made from.
 Not expressed: how many labels an inner interconnect has left when one service crosses it more often than announced here
@@ -44,6 +45,7 @@ from service_model.money import Price
 COMPARED_HOURS = 720
 """The term over which prices are compared where the buyer's is not known: a month, a spec's default."""
 HOLD_GUARD_S = 10
+RANGES = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ def _places(views: tuple[SupplierView, ...], shown: set[str]) -> tuple[Place, ..
 
 
 def _export(sap: SapOffer, name: str) -> SapOffer:
-    return replace(sap, id=name)
+    return replace(sap, id=name, labels=sap.labels.longest(RANGES))
 
 
 def _scaled(price: Price, margin: Decimal) -> Price:

@@ -38,6 +38,10 @@ class Process:
     """Where other SPs connect, with certificates."""
     store: Path = Path("broker.db")
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    note_rest_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    """How long a change of our capability notes may wait that takes nothing away."""
+    note_share: Annotated[float, Field(ge=0, le=0.9)] = 0.1
+    """Which part of an announced amount may be gone for so long."""
 
 
 _PROCESS: TypeAdapter[Process] = TypeAdapter(Process)

@@ -1,0 +1,215 @@
+"""When a note that has changed is worth a new edition: loss at once, the rest when it has lasted.
+
+An edition is signed here and verified, read and planned with at every customer, so not every order that takes a label may
+cost one. A note is a hint that ages: the supplier decides when it is asked, and a refusal says what is free instead.
+
+Rules kept here
+- LESS: something that was announced would now be refused: a SAP, way or function is gone, dearer or slower; bandwidth,
+  labels or capacity fell by more than `share`, or to where the last label, or a flavour's host, is gone. Out at once.
+- MORE: new SAPs, places, functions. Out at once too.
+- SLIGHT: smaller losses; amounts and ways that came back. Out when the note has differed for `rest`: what comes and goes
+  within it is never told, and nothing that differs stays untold for longer.
+- Who makes us flap does not get through: within `rest` at most `gains` editions for MORE, `losses` for LESS.
+- Edition, validity and origin tokens are not what a note says: two notes that differ in them alone are the SAME.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import datetime, timedelta
+from enum import IntEnum
+from typing import TypeVar
+
+from address_planner.labels import NO_LABEL, LabelSet
+from capability_registry.note import BorderEntry, BorderPoint, CapabilityNote, PlaceCapacity, SapOffer
+from capability_registry.packing import total
+
+T = TypeVar("T")
+Key = TypeVar("Key")
+
+
+class Change(IntEnum):
+    """How much a note says otherwise; of several changes the greatest counts."""
+
+    SAME = 0
+    SLIGHT = 1
+    MORE = 2
+    LESS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pacing:
+    """`share`: the fraction of an amount that may go untold; `rest`: for how long. `gains`, `losses`: how many editions
+    an audience gets within `rest` before their time."""
+
+    share: float = 0.1
+    rest: timedelta = timedelta(seconds=10)
+    gains: int = 8
+    losses: int = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """Of one audience's note: since when the truth differs from it, and when editions were issued before their time."""
+
+    since: datetime | None = None
+    early: tuple[datetime, ...] = ()
+
+    def seeing(self, change: Change, now: datetime) -> Pace:
+        """After a look at what there is to tell."""
+        if change is Change.SAME:
+            return replace(self, since=None)
+        return self if self.since is not None else replace(self, since=now)
+
+    def due(self, change: Change, now: datetime, by: Pacing) -> bool:
+        """Whether a new edition is to be issued now."""
+        if change is Change.SAME:
+            return False
+        if self._rested(now, by):
+            return True
+        lately = sum(1 for instant in self.early if now - instant < by.rest)
+        return (change is Change.LESS and lately < by.losses) or (change is Change.MORE and lately < by.gains)
+
+    def issued(self, now: datetime, by: Pacing) -> Pace:
+        """After an edition at `now`."""
+        lately = tuple(instant for instant in self.early if now - instant < by.rest)
+        return Pace(early=lately if self._rested(now, by) else (*lately, now))
+
+    def _rested(self, now: datetime, by: Pacing) -> bool:
+        return self.since is not None and now - self.since >= by.rest
+
+
+def change(before: CapabilityNote, after: CapabilityNote, share: float) -> Change:
+    """What became of what `before` said; `share` as in Pacing."""
+    if before is after:
+        return Change.SAME
+    return max(
+        Change.SAME if _frame(before) == _frame(after) else Change.LESS,
+        _listed(before.places, after.places, Change.MORE),
+        _listed(before.functions, after.functions, Change.MORE),
+        _saps(before.saps, after.saps, share),
+        _capacities(before, after, share),
+        _entries(before.matrix, after.matrix, share),
+        _shared(before, after, share),
+    )
+
+
+def labels(before: LabelSet, after: LabelSet, share: float) -> Change:
+    """What became of a set of free labels."""
+    if before == after:
+        return Change.SAME
+    return _amount(len(before), len(before & after), share)
+
+
+_NOT_SAID = {"edition", "not_before", "expires", "origin_tokens"}
+_BY_PARTS = {"places", "functions", "saps", "capacities", "matrix", "shared"}
+_FRAME = tuple(f.name for f in fields(CapabilityNote) if f.name not in _NOT_SAID | _BY_PARTS)
+
+
+def _frame(note: CapabilityNote) -> tuple[object, ...]:
+    return tuple(getattr(note, name) for name in _FRAME)
+
+
+def _amount(before: int, after: int, share: float) -> Change:
+    return Change.LESS if after < before * (1 - share) or (before and not after) else Change.SLIGHT
+
+
+def _listed(before: Iterable[T], after: Iterable[T], added: Change) -> Change:
+    if before == after:
+        return Change.SAME
+    return added if set(before) <= set(after) else Change.LESS
+
+
+def _matched(
+    before: Mapping[Key, T], after: Mapping[Key, T], added: Change, compare: Callable[[T, T], Change]
+) -> Change:
+    worst = Change.SAME if before.keys() == after.keys() else added
+    for key, was in before.items():
+        now = after.get(key)
+        if now is None:
+            return Change.LESS
+        if now != was:
+            worst = max(worst, compare(was, now))
+    return worst
+
+
+def _saps(before: tuple[SapOffer, ...], after: tuple[SapOffer, ...], share: float) -> Change:
+    def compare(was: SapOffer, now: SapOffer) -> Change:
+        if _fixed(was) != _fixed(now):
+            return Change.LESS
+        return max(_amount(was.bandwidth_bps, now.bandwidth_bps, share), labels(was.labels, now.labels, share))
+
+    if before == after:
+        return Change.SAME
+    return _matched({s.id: s for s in before}, {s.id: s for s in after}, Change.MORE, compare)
+
+
+def _fixed(sap: SapOffer) -> SapOffer:
+    return replace(sap, labels=NO_LABEL, bandwidth_bps=0)
+
+
+def _capacities(before: CapabilityNote, after: CapabilityNote, share: float) -> Change:
+    def compare(was: PlaceCapacity, now: PlaceCapacity) -> Change:
+        least = _largest(was), _largest(now)
+        gone = any(least[1] < u <= least[0] for u in units.get(was.place, ()))
+        if gone or (was.lan and not now.lan):
+            return Change.LESS
+        return _amount(total(was.bins), total(now.bins), share)
+
+    if before.capacities == after.capacities:
+        return Change.SAME
+    units: dict[str, set[int]] = {}
+    for offer in before.functions:
+        units.setdefault(offer.place, set()).update(flavour.units for flavour in offer.flavours)
+    return _matched(
+        {c.place: c for c in before.capacities}, {c.place: c for c in after.capacities}, Change.SLIGHT, compare
+    )
+
+
+def _largest(capacity: PlaceCapacity) -> int:
+    return max((b.size for b in capacity.bins if b.count), default=0)
+
+
+def _entries(before: tuple[BorderEntry, ...], after: tuple[BorderEntry, ...], share: float) -> Change:
+    def compare(was: BorderEntry, now: BorderEntry) -> Change:
+        kept = all(any(_serves(n, w, share) for n in now.points) for w in was.points)
+        return Change.SLIGHT if kept else Change.LESS
+
+    if before == after:
+        return Change.SAME
+    return _matched({(e.a, e.b): e for e in before}, {(e.a, e.b): e for e in after}, Change.SLIGHT, compare)
+
+
+def _serves(now: BorderPoint, was: BorderPoint, share: float) -> bool:
+    """Whether `now` does for whoever was told `was`, but for a little bandwidth."""
+    return (
+        now.price.currency == was.price.currency
+        and now.price.once <= was.price.once
+        and now.price.per_hour <= was.price.per_hour
+        and now.delay_us <= was.delay_us
+        and _amount(was.bandwidth_bps, now.bandwidth_bps, share) is Change.SLIGHT
+        and now.availability >= was.availability
+        and now.mtu >= was.mtu
+        and now.swaps_labels >= was.swaps_labels
+        and now.lan >= was.lan
+        and set(now.isolation) >= set(was.isolation)
+    )
+
+
+def _shared(before: CapabilityNote, after: CapabilityNote, share: float) -> Change:
+    """A limit that is new bounds what was bounded by its entries' own bandwidths till now."""
+    if before.shared == after.shared:
+        return Change.SAME
+    ceilings = {f"{e.a}|{e.b}": sum(p.bandwidth_bps for p in e.points) for e in before.matrix}
+    limits = {_over(limit.coefficients): limit.limit_bps for limit in before.shared}
+    for limit in after.shared:
+        implied = sum(c * ceilings.get(key, 0) for key, c in limit.coefficients.items())
+        was = limits.get(_over(limit.coefficients), int(implied))
+        if _amount(was, min(was, limit.limit_bps), share) is Change.LESS:
+            return Change.LESS
+    return Change.SLIGHT
+
+
+def _over(coefficients: Mapping[str, float]) -> frozenset[tuple[str, float]]:
+    return frozenset(coefficients.items())
