@@ -103,12 +103,14 @@ class OrderEngine:
                 self._wake(order.id)
 
     async def close(self) -> None:
-        """Stop working: every order stays as it is recorded."""
+        """Stop working: every order stays as it is recorded. Whoever waits for one is told that its outcome is not known."""
         self._closing = True
         alarms = [task for _, task in self._alarms.values()]
         tasks: list[asyncio.Task[Any]] = [*alarms, *self._workers.values(), *self._followers.values()]
         await _end(tasks)
         await _end(list(self._stragglers))
+        for future in [future for waiting in self._waiting.values() for future in waiting if not future.done()]:
+            future.set_exception(_stopped())
 
     def use(self, suppliers: Mapping[str, Supplier]) -> None:
         """These are the suppliers from now on, by alias."""
@@ -371,8 +373,11 @@ class OrderEngine:
     # waiting
 
     async def until(self, id: str, done: Callable[[Order], bool], ctx: Context) -> None:
-        """Until the recorded order satisfies `done`. Raises OutcomeUnknown at the caller's deadline; the work goes on."""
+        """Until the recorded order satisfies `done`. Raises OutcomeUnknown at the caller's deadline, when the work goes on,
+        and when the node stops, when the next start takes it up."""
         while not ((saved := self.saved.get(id)) is not None and saved is self.wanted.get(id) and done(saved)):
+            if self._closing:
+                raise _stopped()
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.setdefault(id, set()).add(future)
             try:
@@ -454,6 +459,10 @@ class OrderEngine:
         changed = observe(order, key, seen)
         if changed is not order:
             self.change(changed)
+
+
+def _stopped() -> OutcomeUnknown:
+    return OutcomeUnknown("the node stopped while the order was being worked on")
 
 
 async def _end(tasks: list[asyncio.Task[Any]]) -> None:
