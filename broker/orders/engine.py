@@ -24,7 +24,7 @@ import broker.orders.delivering
 import broker.orders.reserving  # noqa: F401
 from broker.orders.accounting import charges, status
 from broker.orders.catalogue import Catalogue
-from broker.orders.delivering import Result, fold, observe
+from broker.orders.delivering import Result, extension_s, fold, observe
 from broker.orders.pools import Pool, Pools
 from broker.orders.reasons import incident_id
 from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook
@@ -309,7 +309,8 @@ class OrderEngine:
                 case CallKind.RESERVE:
                     return await supplier.reserve(segment.ref, call.version, segment.spec, ctx)
                 case CallKind.EXTEND:
-                    return await supplier.extend(segment.ref, call.version, order.terms.max_hold_s, ctx)
+                    seconds = extension_s(order, self.clock.now())
+                    return await supplier.extend(segment.ref, call.version, seconds, ctx)
                 case CallKind.COMMIT:
                     assert segment.bindings is not None
                     return await supplier.commit(segment.ref, call.version, segment.bindings, ctx)
