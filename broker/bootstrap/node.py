@@ -15,7 +15,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -96,6 +96,8 @@ class Node:
         self._parts = parts
         self._vims: dict[str, tuple[DomainDoc, LocalVim]] = {}
         self._remotes: dict[str, tuple[SupplierDoc, Supplier]] = {}
+        self._turn: datetime | None = None
+        """When the next maintenance window begins or ends; none while documents are being applied."""
         self._ticker: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -171,15 +173,21 @@ class Node:
 
     async def tick(self) -> None:
         """Everything that time does: holds expire, labels rest, feeds lapse, notes are renewed, windows open and close."""
-        now = self._parts.clock.now()
+        if self._turn is not None and self._turn <= self._parts.clock.now():
+            self._follow_windows(self.administration.present)
         for vim in self.vims():
             await vim.tick()
         await self.broker.tick()
         self.feeds.tick()
-        listings = mapping.listings(self.administration.present, self.sp_id, now)
-        if listings != self.catalogue.listings():
-            self.catalogue.list(listings)
         self.publication.tick()
+
+    def _follow_windows(self, present: Administered) -> None:
+        """What takes new orders now, by documents and windows; to be asked again at the next turn of a window."""
+        now = self._parts.clock.now()
+        self._turn = mapping.next_turn(present, now)
+        for doc, vim in self._vims.values():
+            self._configure(doc, vim, present)
+        self.catalogue.list(mapping.listings(present, self.sp_id, now))
 
     async def _tick_for_ever(self) -> None:
         while True:
@@ -200,13 +208,16 @@ class Node:
             vim = known[1]
             if sap_ports(known[0]) != sap_ports(doc) or known[0].driver != doc.driver:
                 vim.driver = self._driver(doc)
-            value = domain_value(doc, present, vim.driver.offer, self.sp_id, self._parts.clock.now())
-            if value != vim.domain:
-                vim.reconfigure(value)
+            self._configure(doc, vim, present)
             self._vims[doc.name] = (doc, vim)
         wanted = {doc.name for doc in present.domains}
         for name in [n for n in self._vims if n not in wanted]:
             await self._vims.pop(name)[1].close()
+
+    def _configure(self, doc: DomainDoc, vim: LocalVim, present: Administered) -> None:
+        value = domain_value(doc, present, vim.driver.offer, self.sp_id, self._parts.clock.now())
+        if value != vim.domain:
+            vim.reconfigure(value)
 
     async def _new_vim(self, doc: DomainDoc, present: Administered) -> LocalVim:
         driver = self._driver(doc)
@@ -250,6 +261,7 @@ class Node:
         return problems
 
     async def _rewire(self, present: Administered) -> None:
+        self._turn = None
         await self._open_domains(present)
         dropped = []
         for doc in present.suppliers:
@@ -262,7 +274,7 @@ class Node:
             self._remotes[doc.name] = (doc, self._parts.connect(doc, partial(self._judge, doc)))
         wanted = {doc.name for doc in present.suppliers}
         dropped += [self._remotes.pop(name)[1] for name in list(self._remotes) if name not in wanted]
-        self.catalogue.list(mapping.listings(present, self.sp_id, self._parts.clock.now()))
+        self._follow_windows(present)
         suppliers: dict[str, Supplier] = {name: vim for name, (_, vim) in self._vims.items()}
         suppliers |= {name: remote for name, (_, remote) in self._remotes.items()}
         self.broker.use_pools(mapping.pools(present))

@@ -26,8 +26,6 @@ from service_model.clock import Clock, SystemClock
 
 log = structlog.get_logger()
 
-GRACE_S = 5.0
-
 
 class CannotServe(Exception):
     """The node cannot start: its directory, store, address or a domain; the message names it."""
@@ -64,7 +62,7 @@ async def run(directory: Path, stopping: asyncio.Event, opened: Callable[[Node],
             await stopping.wait()
             log.info("stopping")
         finally:
-            await server.stop(GRACE_S)
+            await server.stop(settings.drain_s)
     finally:
         await node.close()
 

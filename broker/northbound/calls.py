@@ -5,6 +5,8 @@ Rules kept here
 - Reading and writing the effect of a call is never cut short by the caller going away: a unary call runs to its end, so
   that "the outcome is not known" is only ever true of the caller.
 - A stream ends when its token does, and when the node stops.
+- A node that stops takes no new call, and leaves no caller waiting: who was not answered by the end of the drain hears
+  that the outcome is not known. What the call does inside goes on until the node closes it.
 """
 
 from __future__ import annotations
@@ -15,11 +17,15 @@ from contextlib import aclosing
 from typing import Any
 
 import grpc
+import structlog
 
 from broker.northbound.auth import Authenticator, Principal, admit, bearer, peer_certificate, thumbprint
 from broker.northbound.status import abort
 from broker.northbound.wrong_calls import AuthError, AuthReason, RequestTooLarge, ShuttingDown
+from lower_sp_clients.supplier import OutcomeUnknown
 from service_model.clock import Clock
+
+log = structlog.get_logger()
 
 REQUEST_MAX_BYTES = 1 << 20
 
@@ -46,9 +52,11 @@ def required_role(method: str) -> str | None:
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
     def __init__(self, authenticator: Authenticator, clock: Clock) -> None:
         self._authenticator, self._clock = authenticator, clock
-        self._calls: set[asyncio.Task[Any]] = set()
+        self._calls: dict[asyncio.Task[Any], asyncio.Future[Any]] = {}
+        """What runs, and what its caller waits for."""
         self._streams: set[asyncio.Task[Any]] = set()
         self._closing = False
+        self._drained = False
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         handler = await continuation(details)
@@ -63,16 +71,23 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
             return grpc.unary_stream_rpc_method_handler(self._stream(handler.unary_stream, role), **codec)
         return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary, role), **codec)
 
-    async def end_streams(self) -> None:
-        """Ends every stream with SHUTTING_DOWN, so that its reader connects elsewhere."""
+    async def drain(self, seconds: float) -> None:
+        """Takes no new calls, ends every stream with SHUTTING_DOWN so that its reader connects elsewhere, and gives the
+        calls that run so long to be answered. Calls whose callers have gone away are waited for alike."""
         self._closing = True
-        for task in tuple(self._streams):
-            task.cancel()
-
-    async def finish_calls(self) -> None:
-        """Waits for calls whose callers have gone away."""
+        for stream in tuple(self._streams):
+            stream.cancel()
         if self._calls:
-            await asyncio.wait(tuple(self._calls))
+            alarm = asyncio.ensure_future(self._clock.sleep(seconds))
+            finished = asyncio.ensure_future(asyncio.wait(tuple(self._calls)))
+            await asyncio.wait({finished, alarm}, return_when=asyncio.FIRST_COMPLETED)
+            alarm.cancel()
+            finished.cancel()
+        self._drained = True
+        if self._calls:
+            log.warning("calls end without their outcome", calls=len(self._calls))
+        for waiting in tuple(self._calls.values()):
+            waiting.cancel()
 
     def _admit(self, request: Any, context: Any, role: str | None) -> Principal | None:
         principal = None
@@ -91,18 +106,30 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
 
         async def call(request: Any, context: Any) -> Any:
             try:
+                if self._closing:
+                    raise ShuttingDown
                 self._admit(request, context, role)
                 task = asyncio.create_task(answer(request, context))
-                self._calls.add(task)
+                self._calls[task] = asyncio.shield(task)
                 task.add_done_callback(self._done)
-                return await asyncio.shield(task)
+                return await self._answered(self._calls[task])
             except Exception as error:
                 await abort(context, error)
 
         return call
 
+    async def _answered(self, call: asyncio.Future[Any]) -> Any:
+        """What the call gives, as long as the node does not stop before it. Raises OutcomeUnknown."""
+        try:
+            return await call
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if not self._drained or caller is None or caller.cancelling():
+                raise
+            raise OutcomeUnknown("the node stops before the call has ended") from None
+
     def _done(self, task: asyncio.Task[Any]) -> None:
-        self._calls.discard(task)
+        self._calls.pop(task, None)
         if not task.cancelled():
             task.exception()  # looked at, so that the loop does not complain of a caller that went away
 

@@ -4,7 +4,7 @@ Rules kept here
 - People: TLS, no client certificate. Partners: mutual TLS, and only certificates under the roots of the moment.
 - Keys, certificates and roots are asked for at every handshake, so they rotate without a restart.
 - Without any partner root nobody gets in there; the system's own roots never count.
-- Health says what the node says of itself. Stopping ends streams first, then lets calls finish.
+- Health says what the node says of itself. Stopping says so first, then lets calls finish, for as long as it is told.
 """
 
 from __future__ import annotations
@@ -43,6 +43,9 @@ OPTIONS = (
     ("grpc.so_reuseport", 0),
 )
 
+FLUSH_S = 0.5
+"""How long the last answers may take to leave, and those who watch the health to hang up."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
@@ -79,13 +82,12 @@ class NorthboundServer:
         for service in ("", *self._services):
             await self._health.set(service, status.SERVING if serving else status.NOT_SERVING)
 
-    async def stop(self, grace_s: float) -> None:
-        """Takes no new calls, ends streams, lets calls finish for so long and then cuts them off; what they were doing
-        inside the node is still awaited."""
+    async def stop(self, drain_s: float) -> None:
+        """Health says NOT_SERVING, new calls are refused with SHUTTING_DOWN, streams end, running calls get `drain_s` to
+        be answered, and the rest hear that their outcome is not known. Then the listeners are closed."""
         await self._health.enter_graceful_shutdown()
-        await self._gate.end_streams()
-        await self._server.stop(grace_s)
-        await self._gate.finish_calls()
+        await self._gate.drain(drain_s)
+        await self._server.stop(FLUSH_S)
 
 
 async def serve(

@@ -9,7 +9,6 @@ Rules kept here
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
@@ -17,12 +16,11 @@ from datetime import timedelta
 
 from broker.orders.accounting import answer, status
 from broker.orders.catalogue import Catalogue
-from broker.orders.delivering import fold
 from broker.orders.engine import PATIENCE, OrderEngine, Stored
 from broker.orders.gather import unconfirmed, whole
 from broker.orders.records import Order, OrderBook, Terms
 from broker.orders.states import Event
-from broker.orders.tasks import GUARD, Call, CallKind, Planner, abandon
+from broker.orders.tasks import Planner, abandon
 from lower_sp_clients.broadcast import Overrun
 from lower_sp_clients.supplier import Context, OutcomeUnknown, ServiceNotFound, SignedNote
 from lower_sp_clients.versions import LIVE, Verdict, judge
@@ -135,7 +133,7 @@ class Broker(OrderEngine):
                 segments=tuple(replace(s, wanted=False) for s in known.segments),
                 released_upto=known.released_upto,
                 answers=known.answers,
-                previous=replace(known, previous=None) if held else known.previous,
+                previous=replace(known, previous=None, extending=None) if held else known.previous,
             )
         self.audit(fresh.id, account, "reserve", ref, known.state.short if known else "", "RESERVING", ctx)
         self.change(fresh)
@@ -174,33 +172,18 @@ class Broker(OrderEngine):
         return tuple(out)
 
     async def extend(self, account: str, ref: str, version: int, seconds: float, ctx: Context) -> Reserved | Refused:
-        order = self.order_of(account, ref)
-        refusal = self._not_held(order, version)
-        if order is None or refusal is not None:
-            return Refused(ref=ref, version=version, reasons=(refusal or _NOT_HELD,))
-        sent = self.clock.now()
+        while True:
+            order = self.order_of(account, ref)
+            refusal = self._not_held(order, version)
+            if order is None or refusal is not None:
+                return Refused(ref=ref, version=version, reasons=(refusal or _NOT_HELD,))
+            if order.extending is None:
+                break
+            await self.until(order.id, _extended, ctx)  # one after the other: each is told what it got
         seconds = min(seconds, order.terms.max_hold_s)
-        mine = [s for s in order.segments if s.wanted and s.alias in self.suppliers]
-        answers = await asyncio.gather(
-            *(
-                self.suppliers[s.alias].extend(s.ref, s.version, seconds + GUARD.total_seconds(), self.below(order))
-                for s in mine
-            ),
-            return_exceptions=True,
-        )
-        order = self.wanted[order.id]
-        if refusal := self._not_held(order, version):
-            return Refused(ref=ref, version=version, reasons=(refusal,))
-        for segment, result in zip(mine, answers, strict=True):
-            if isinstance(result, Reserved):
-                order = fold(order, Call(CallKind.EXTEND, segment.key, segment.version), result, sent, sent)
-        ends = [s.expires - GUARD for s in order.segments if s.wanted and s.expires is not None]
-        until = min([sent + timedelta(seconds=seconds), *ends])
-        if order.expires is not None and until > order.expires:
-            order = replace(order, expires=until)
         self.audit(order.id, account, "extend", ref, "RESERVED", "RESERVED", ctx)
-        self.change(order)
-        await self.until(order.id, lambda saved: True, ctx)
+        self.change(replace(order, extending=self.clock.now() + timedelta(seconds=seconds)))
+        await self.until(order.id, _extended, ctx)
         if refusal := self._not_held(self.saved[order.id], version):  # ended or committed meanwhile
             return Refused(ref=ref, version=version, reasons=(refusal,))
         return answer(self.saved[order.id], version, self.clock.now())
@@ -218,7 +201,9 @@ class Broker(OrderEngine):
             if wrong is not None:
                 return Refused(ref=ref, version=version, reasons=(wrong,))
             self.audit(order.id, account, "commit", ref, "RESERVED", "COMMITTING", ctx)
-            self.change(replace(order, bindings=whole(order.choice, told), was_live=True).on(Event.COMMIT))
+            self.change(
+                replace(order, bindings=whole(order.choice, told), was_live=True, extending=None).on(Event.COMMIT)
+            )
         elif order.choice is not None and order.bindings != whole(order.choice, told):
             reason = Reason(code=ReasonCode.KEY_REUSED, message="committed with other bindings", subject="bindings")
             return Refused(ref=ref, version=version, reasons=(reason,))
@@ -258,7 +243,7 @@ class Broker(OrderEngine):
             order = tombstone
         elif order.state not in _ENDED:
             self.audit(order.id, account, "terminate", ref, order.state.short, "TERMINATING", ctx)
-            self.change(replace(order, previous=None, expires=None).on(Event.TERMINATE))
+            self.change(replace(order, previous=None, expires=None, extending=None).on(Event.TERMINATE))
         await self.until(order.id, lambda o: o.state in _ENDED, ctx)
 
     def status(self, account: str, ref: str) -> ServiceStatus:
@@ -356,6 +341,11 @@ class AccountView:
 
     def watch(self, after: str) -> AsyncIterator[ServiceEvent]:
         return self._broker.watch(self._account, after)
+
+
+def _extended(order: Order) -> bool:
+    """Whether nobody is being asked for a longer hold any more."""
+    return order.extending is None
 
 
 _NOT_HELD = Reason(code=ReasonCode.NOT_HELD, message="this version is not held", subject="version")

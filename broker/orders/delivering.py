@@ -1,4 +1,5 @@
-"""The tasks after a reservation: bind, extend, commit, activate, degrade, recover; and what the answers of suppliers change.
+"""The tasks after a reservation: prolong, bind, extend, commit, activate, degrade, recover; and what the answers of
+suppliers change.
 
 Rules kept here
 - A commit goes forward only: bindings are recorded before the first call and never change for a version.
@@ -17,12 +18,38 @@ from broker.orders.reasons import words_of, wrapped
 from broker.orders.records import Order, Segment
 from broker.orders.reserving import parts_of
 from broker.orders.states import Event, SegmentState
-from broker.orders.tasks import Call, CallKind, Env, Pause, repeat, retry_at, task
+from broker.orders.tasks import GUARD, Call, CallKind, Env, Pause, repeat, retry_at, task
 from service_model.outcomes import Committed, Reason, ReasonCode, Refused, Reserved, ServiceState, ServiceStatus
 
 EXTEND_BELOW = timedelta(seconds=20)
 """A child's hold that ends sooner is prolonged before the decision to commit is recorded."""
 _DONE = frozenset({SegmentState.COMMITTED, SegmentState.ACTIVE, SegmentState.DEGRADED})
+
+
+@task
+def prolong(order: Order, env: Env) -> Order | Pause:
+    """Ask for longer holds below because the owner wants a longer one, which then ends before the first of them."""
+    if order.extending is None:
+        return order
+    mine = [s for s in order.segments if s.wanted and s.state is SegmentState.HELD]
+    if (
+        order.expires is None or order.expires <= env.now
+    ):  # too late: what was prolonged below is released with the rest
+        return replace(order, extending=None)
+    calls = tuple(Call(CallKind.EXTEND, s.key, s.version) for s in mine if not s.extended)
+    if calls:
+        return Pause(order, calls)
+    ends = [s.expires - GUARD for s in mine if s.expires is not None]
+    until = max(order.expires, min([order.extending, *ends]))
+    asked_anew = tuple(replace(s, extended=False) for s in order.segments)
+    return replace(order, extending=None, expires=until, segments=asked_anew)
+
+
+def extension_s(order: Order, now: datetime) -> float:
+    """For how many seconds from now a supplier is to hold its part: for ours and a guard, or as long as we may."""
+    if order.extending is None:
+        return float(order.terms.max_hold_s)
+    return (order.extending - now + GUARD).total_seconds()
 
 
 @task
@@ -45,7 +72,6 @@ def extend(order: Order, env: Env) -> Order | Pause:
     for segment in order.segments:
         ends_soon = segment.expires is not None and segment.expires - env.now < EXTEND_BELOW
         if segment.state is SegmentState.HELD and segment.wanted and ends_soon and not segment.extended:
-            order = order.with_segment(replace(segment, extended=True))
             calls.append(Call(CallKind.EXTEND, segment.key, segment.version))
     return Pause(order, tuple(calls)) if calls else order
 
@@ -117,6 +143,8 @@ def fold(order: Order, call: Call, result: Result, sent: datetime, now: datetime
     segment = order.segment(call.segment)
     if segment is None or segment.version != call.version:
         return order
+    if call.kind is CallKind.EXTEND:  # asked once: a hold that is not known to be longer is as long as it was
+        segment = replace(segment, extended=True)
     if isinstance(result, Exception):
         attempts = segment.attempts + 1
         return order.with_segment(replace(segment, attempts=attempts, retry_at=retry_at(now, attempts)))

@@ -24,7 +24,7 @@ import broker.orders.delivering
 import broker.orders.reserving  # noqa: F401
 from broker.orders.accounting import charges, status
 from broker.orders.catalogue import Catalogue
-from broker.orders.delivering import Result, fold, observe
+from broker.orders.delivering import Result, extension_s, fold, observe
 from broker.orders.pools import Pool, Pools
 from broker.orders.reasons import incident_id
 from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook
@@ -103,12 +103,14 @@ class OrderEngine:
                 self._wake(order.id)
 
     async def close(self) -> None:
-        """Stop working: every order stays as it is recorded."""
+        """Stop working: every order stays as it is recorded. Whoever waits for one is told that its outcome is not known."""
         self._closing = True
         alarms = [task for _, task in self._alarms.values()]
         tasks: list[asyncio.Task[Any]] = [*alarms, *self._workers.values(), *self._followers.values()]
         await _end(tasks)
         await _end(list(self._stragglers))
+        for future in [future for waiting in self._waiting.values() for future in waiting if not future.done()]:
+            future.set_exception(_stopped())
 
     def use(self, suppliers: Mapping[str, Supplier]) -> None:
         """These are the suppliers from now on, by alias."""
@@ -309,7 +311,8 @@ class OrderEngine:
                 case CallKind.RESERVE:
                     return await supplier.reserve(segment.ref, call.version, segment.spec, ctx)
                 case CallKind.EXTEND:
-                    return await supplier.extend(segment.ref, call.version, order.terms.max_hold_s, ctx)
+                    seconds = extension_s(order, self.clock.now())
+                    return await supplier.extend(segment.ref, call.version, seconds, ctx)
                 case CallKind.COMMIT:
                     assert segment.bindings is not None
                     return await supplier.commit(segment.ref, call.version, segment.bindings, ctx)
@@ -373,8 +376,11 @@ class OrderEngine:
     # waiting
 
     async def until(self, id: str, done: Callable[[Order], bool], ctx: Context) -> None:
-        """Until the recorded order satisfies `done`. Raises OutcomeUnknown at the caller's deadline; the work goes on."""
+        """Until the recorded order satisfies `done`. Raises OutcomeUnknown at the caller's deadline, when the work goes on,
+        and when the node stops, when the next start takes it up."""
         while not ((saved := self.saved.get(id)) is not None and saved is self.wanted.get(id) and done(saved)):
+            if self._closing:
+                raise _stopped()
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.setdefault(id, set()).add(future)
             try:
@@ -456,6 +462,10 @@ class OrderEngine:
         changed = observe(order, key, seen)
         if changed is not order:
             self.change(changed)
+
+
+def _stopped() -> OutcomeUnknown:
+    return OutcomeUnknown("the node stopped while the order was being worked on")
 
 
 async def _end(tasks: list[asyncio.Task[Any]]) -> None:

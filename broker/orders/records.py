@@ -57,6 +57,7 @@ class Segment:
     attempts: int = 0
     retry_at: Instant | None = None
     extended: bool = False
+    """Its supplier was asked to prolong the hold, and has answered or not in time."""
     lingers: bool = False
     """An older version may still be held by the supplier, under a newer one that was asked for."""
     wanted: bool = True
@@ -121,6 +122,8 @@ class Order:
     cost: Price = FREE
     delay_us: int = 0
     expires: Instant | None = None
+    extending: Instant | None = None
+    """Until when its owner wants the hold to last, while the suppliers are asked for it."""
     reasons: tuple[Reason, ...] = ()
     released_upto: int = 0
     answers: Mapping[int, Answer] = field(default_factory=dict)

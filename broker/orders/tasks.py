@@ -129,7 +129,8 @@ def expire(order: Order, env: Env) -> Order | Pause:
 
 def abandon(order: Order) -> Order:
     """Nothing of the order is wanted any more."""
-    return replace(order, segments=tuple(replace(s, wanted=False) for s in order.segments), previous=None, expires=None)
+    segments = tuple(replace(s, wanted=False) for s in order.segments)
+    return replace(order, segments=segments, previous=None, expires=None, extending=None)
 
 
 @task
@@ -171,7 +172,7 @@ def ended(order: Order, env: Env) -> Order | Pause:
 
 WORKFLOWS: dict[ServiceState, tuple[str, ...]] = {
     ServiceState.RESERVING: ("place", "address", "crank_back", "hold", "release", "agree", "price", "decide"),
-    ServiceState.RESERVED: ("release", "expire"),
+    ServiceState.RESERVED: ("prolong", "release", "expire"),
     ServiceState.COMMITTING: ("bind", "extend", "commit"),
     ServiceState.ACTIVATING: ("activate",),
     ServiceState.ACTIVE: ("degrade", "ended"),

@@ -37,6 +37,8 @@ class Process:
     listen_partners: Listen | None = None
     """Where other SPs connect, with certificates."""
     store: Path = Path("broker.db")
+    drain_s: Annotated[float, Field(ge=0, le=300)] = 5.0
+    """How long running calls may take to finish when the process is told to stop."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     note_rest_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
     """How long a change of our capability notes may wait that takes nothing away."""

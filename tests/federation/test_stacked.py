@@ -17,7 +17,7 @@ from address_planner.labels import LabelSet
 from address_planner.prefixes import inside, overlap
 from broker.orders.gather import violation
 from broker.orders.pools import Pool
-from lower_sp_clients.supplier import Context
+from lower_sp_clients.supplier import Context, OutcomeUnknown
 from lower_sp_clients.vim.driver import DriverError
 from service_model.outcomes import (
     AddressingChoice,
@@ -639,3 +639,19 @@ async def test_extending_and_committing_at_once_leaves_nobody_waiting(aurora: St
     committing = asyncio.ensure_future(customer.commit("r", 1, CONFIRM, CTX))
     await aurora.until(lambda: all(task.done() for task in (*waiting, committing)))
     assert isinstance(committing.result(), Committed)
+
+
+async def test_a_broker_that_stops_leaves_nobody_waiting(aurora: Stack) -> None:
+    aurora.line("aurora", "notos").always["reserve"] = hangs()
+    customer = aurora.customer()
+    asking = asyncio.ensure_future(customer.reserve("r", 1, AURORA_CHAIN, CTX))
+    await aurora.until(lambda: aurora.line("aurora", "notos").count("reserve") == 1)
+    await aurora.stop("aurora")
+    async with asyncio.timeout(10):
+        with pytest.raises(OutcomeUnknown):
+            await asking
+        with pytest.raises(OutcomeUnknown):  # one that comes in while it stops
+            await customer.reserve("r", 1, AURORA_CHAIN, CTX)
+    aurora.line("aurora", "notos").always.clear()
+    await aurora.start("aurora")
+    await reserved(aurora)

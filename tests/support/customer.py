@@ -61,7 +61,7 @@ class Customer:
         await self._channel.close()
 
     async def reserve(
-        self, ref: str, spec: ServiceSpec, version: int = 1, within: float = SETTLED_S
+        self, ref: str, spec: ServiceSpec, version: int = 1, within: float | None = SETTLED_S
     ) -> Reserved | Refused:
         request = pb.ReserveServiceRequest(ref=ref, version=version, spec=wire.SPEC.encode(spec))
         answer = await self._call("ReserveService", request, within)
@@ -71,9 +71,9 @@ class Customer:
         reserved: Reserved = wire.RESERVED.decode(answer.reserved)
         return reserved
 
-    async def commit(self, ref: str, version: int = 1) -> Committed | Refused:
+    async def commit(self, ref: str, version: int = 1, within: float | None = SETTLED_S) -> Committed | Refused:
         request = pb.CommitServiceRequest(ref=ref, version=version, bindings=wire.CHOICE.encode(AddressingChoice()))
-        answer = await self._call("CommitService", request)
+        answer = await self._call("CommitService", request, within)
         if answer.WhichOneof("outcome") == "refused":
             refused: Refused = wire.REFUSED.decode(answer.refused)
             return refused
@@ -138,7 +138,8 @@ class Customer:
         except TimeoutError:
             raise AssertionError(f"{ref} is not {states} after {within:g} s but {status}") from None
 
-    async def _call(self, method: str, request: Any, within: float = SETTLED_S) -> Any:
+    async def _call(self, method: str, request: Any, within: float | None = SETTLED_S) -> Any:
+        """None: without a deadline."""
         return await getattr(self.broker, method)(request, metadata=self.metadata, timeout=within)
 
 

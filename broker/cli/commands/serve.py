@@ -17,7 +17,7 @@ from service_model.yaml_lines import DocumentRefused
 def command(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="What `spbroker init` made.")],
 ) -> None:
-    """Run the node in DIR until SIGTERM or SIGINT; then finish what is under way and stop.
+    """Run the node in DIR until SIGTERM or SIGINT; then give running calls a moment (drain_s) and stop.
 
     Settings come from DIR/node.yml and SPBROKER_* variables; all else is administered (spbroker apply).
     """
