@@ -43,6 +43,13 @@ class LabelSet:
         object.__setattr__(self, "ranges", tuple(merged))
 
     @classmethod
+    def _of_canonical(cls, ranges: Iterable[tuple[int, int]]) -> LabelSet:
+        """Of ranges that are canonical already: parts of canonical ranges, in order."""
+        made = object.__new__(cls)
+        object.__setattr__(made, "ranges", tuple(ranges))
+        return made
+
+    @classmethod
     def of(cls, labels: Iterable[int]) -> LabelSet:
         """The set of exactly these labels."""
         return cls(tuple((label, label) for label in labels))
@@ -88,25 +95,24 @@ class LabelSet:
                 i += 1
             else:
                 j += 1
-        return LabelSet(tuple(out))
+        return LabelSet._of_canonical(out)
 
     def __or__(self, other: LabelSet) -> LabelSet:
         return LabelSet(self.ranges + other.ranges)
 
     def __sub__(self, other: LabelSet) -> LabelSet:
-        out = []
+        out, j, cuts = [], 0, other.ranges
         for first, last in self.ranges:
-            for cut_first, cut_last in other.ranges:
-                if cut_last < first or cut_first > last:
-                    continue
-                if cut_first > first:
-                    out.append((first, cut_first - 1))
-                first = cut_last + 1
-                if first > last:
-                    break
+            while j < len(cuts) and cuts[j][0] <= last:
+                if cuts[j][0] > first:
+                    out.append((first, cuts[j][0] - 1))
+                first = max(first, cuts[j][1] + 1)
+                if cuts[j][1] > last:
+                    break  # it reaches beyond: the next range meets it too
+                j += 1
             if first <= last:
                 out.append((first, last))
-        return LabelSet(tuple(out))
+        return LabelSet._of_canonical(out)
 
     def __le__(self, other: LabelSet) -> bool:
         return self & other == self

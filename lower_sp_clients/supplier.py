@@ -11,12 +11,12 @@ Rules of the contract (tests/contract runs one suite over every implementation)
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
 from capability_registry.note import CapabilityNote
-from service_model.outcomes import Bindings, Committed, Event, Refused, Reserved, ServiceStatus
+from service_model.outcomes import Bindings, Committed, Event, Refused, Reserved, ServiceState, ServiceStatus
 from service_model.spec import ServiceSpec
 
 
@@ -49,6 +49,23 @@ class SignedNote:
     note: CapabilityNote
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interest:
+    """What a watcher wants to hear: services in `states` (none: in any), with or without labels and addresses."""
+
+    states: frozenset[ServiceState] = frozenset()
+    addressing: bool = True
+
+    def of(self, status: ServiceStatus) -> ServiceStatus | None:
+        """What is told of this status; None for nothing."""
+        if self.states and status.state not in self.states:
+            return None
+        return status if self.addressing else replace(status, choice=None, binding=None)
+
+
+EVERYTHING = Interest()
+
+
 class Supplier(Protocol):
     def notes(self) -> AsyncIterator[SignedNote]:
         """The current note, then each new edition, without end."""
@@ -70,5 +87,5 @@ class Supplier(Protocol):
     def services(self, ctx: Context) -> AsyncIterator[ServiceStatus]:
         """Every service of the caller's, in order of creation, for reconciliation between partners."""
 
-    def watch(self, after: str) -> AsyncIterator[Event]:
+    def watch(self, after: str, interest: Interest = EVERYTHING) -> AsyncIterator[Event]:
         """Changes of the caller's services behind the token `after` ("" = from now), without end."""

@@ -135,6 +135,18 @@ class ServiceState(Word):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SegmentStatus:
+    """One part of a service as its owner may see it: under a local alias, with nested parts where the supplier tells."""
+
+    alias: str
+    state: ServiceState
+    functions: tuple[str, ...] = ()
+    place: str = ""
+    reasons: tuple[Reason, ...] = ()
+    segments: tuple[SegmentStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reserved:
     """Everything allocated, nothing activated, for `remaining_s` more seconds from the sending of the answer's request."""
 
@@ -144,6 +156,7 @@ class Reserved:
     price: Price = FREE
     remaining_s: float = 0.0
     delay_us: int = 0
+    segments: tuple[SegmentStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,18 +170,6 @@ class Refused:
 class Committed:
     ref: str
     version: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SegmentStatus:
-    """One part of a service as its owner may see it: under a local alias, with nested parts where the supplier tells."""
-
-    alias: str
-    state: ServiceState
-    functions: tuple[str, ...] = ()
-    place: str = ""
-    reasons: tuple[Reason, ...] = ()
-    segments: tuple[SegmentStatus, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

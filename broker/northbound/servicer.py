@@ -19,12 +19,12 @@ from broker.northbound.auth import Authenticator, ClientCertificate, Credentials
 from broker.northbound.paging import page
 from broker.northbound.wrong_calls import AuthError, AuthReason
 from lower_sp_clients import wire
-from lower_sp_clients.supplier import Context, SignedNote, Supplier
+from lower_sp_clients.supplier import Context, Interest, SignedNote, Supplier
 from lower_sp_clients.wire import Violation, WireError
 from service_model.clock import Clock
-from service_model.outcomes import Refused, Reserved
+from service_model.outcomes import Refused, Reserved, ServiceState
 from spbroker.v1 import broker_service_pb2 as pb
-from spbroker.v1 import broker_service_pb2_grpc
+from spbroker.v1 import broker_service_pb2_grpc, outcome_pb2
 
 REF_MAX = 128
 EXTEND_MAX_S = 86_400.0 * 366
@@ -141,7 +141,7 @@ class BrokerServicer(broker_service_pb2_grpc.BrokerServiceServicer):
     async def WatchServices(
         self, request: pb.WatchServicesRequest, context: Any
     ) -> AsyncIterator[pb.WatchServicesResponse]:
-        async with aclosing(self._supplier().watch(request.after)) as events:  # type: ignore[type-var]
+        async with aclosing(self._supplier().watch(request.after, _interest(request))) as events:  # type: ignore[type-var]
             async for event in events:
                 yield pb.WatchServicesResponse(event=wire.EVENT.encode(event))
 
@@ -172,6 +172,13 @@ def _held_or_not(answer: Reserved | Refused) -> dict[str, Any]:
     if isinstance(answer, Refused):
         return {"refused": wire.REFUSED.encode(answer)}
     return {"reserved": wire.RESERVED.encode(answer)}
+
+
+def _interest(request: pb.WatchServicesRequest) -> Interest:
+    """A state of a newer release is one that no service here is in."""
+    known = outcome_pb2.ServiceState.DESCRIPTOR.values_by_number
+    states = frozenset(ServiceState(known[s].name) if s in known else ServiceState.UNSPECIFIED for s in request.states)
+    return Interest(states=states, addressing=request.view != pb.SERVICE_VIEW_BASIC)
 
 
 def _check_ref(ref: str) -> None:

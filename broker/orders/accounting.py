@@ -71,7 +71,14 @@ def answer(order: Order, version: int, now: datetime) -> Reserved | Refused:
         price=order.price,
         remaining_s=remaining(order, now),
         delay_us=order.delay_us,
+        segments=tuple(_as_held(s) for s in _segments(order)) if order.terms.show_segments else (),
     )
+
+
+def _as_held(part: SegmentStatus) -> SegmentStatus:
+    """The same answer for ever, whatever became of the parts since."""
+    segments = tuple(_as_held(s) for s in part.segments)
+    return replace(part, state=ServiceState.RESERVED, reasons=(), segments=segments)
 
 
 def status(order: Order, now: datetime) -> ServiceStatus:

@@ -22,7 +22,7 @@ from broker.orders.records import Order, OrderBook, Terms
 from broker.orders.states import Event
 from broker.orders.tasks import Planner, abandon
 from lower_sp_clients.broadcast import Overrun
-from lower_sp_clients.supplier import Context, OutcomeUnknown, ServiceNotFound, SignedNote
+from lower_sp_clients.supplier import EVERYTHING, Context, Interest, OutcomeUnknown, ServiceNotFound, SignedNote
 from lower_sp_clients.versions import LIVE, Verdict, judge
 from service_model.check import check
 from service_model.clock import Clock
@@ -256,7 +256,7 @@ class Broker(OrderEngine):
         mine = [o for o in self.saved.values() if o.account == account and o.version]
         return tuple(status(o, self.clock.now()) for o in sorted(mine, key=lambda o: (o.created, o.id)))
 
-    async def watch(self, account: str, after: str) -> AsyncIterator[ServiceEvent]:
+    async def watch(self, account: str, after: str, interest: Interest) -> AsyncIterator[ServiceEvent]:
         """Events behind the token `after` ("" or one of another epoch: from now), first a bookmark."""
         async with aclosing(self.events.receive(first=Stored(sequence=0, account="", status=_NOTHING))) as live:
             await anext(live)  # from here on nothing is missed
@@ -266,12 +266,14 @@ class Broker(OrderEngine):
             yield ServiceEvent(token=self._token(at))
             while resumes and (batch := await self.book.events_after(at, account, 500)):
                 for at, document in batch:
-                    yield ServiceEvent(token=self._token(at), status=STATUS.validate_json(document))
+                    if (told := interest.of(STATUS.validate_json(document))) is not None:
+                        yield ServiceEvent(token=self._token(at), status=told)
             try:
                 async for event in live:
                     if event.account == account and event.sequence > at:
                         at = event.sequence
-                        yield ServiceEvent(token=self._token(at), status=event.status)
+                        if (told := interest.of(event.status)) is not None:
+                            yield ServiceEvent(token=self._token(at), status=told)
             except Overrun as error:
                 raise OutcomeUnknown(str(error)) from None
 
@@ -339,8 +341,8 @@ class AccountView:
         for item in self._broker.services(self._account):
             yield item
 
-    def watch(self, after: str) -> AsyncIterator[ServiceEvent]:
-        return self._broker.watch(self._account, after)
+    def watch(self, after: str, interest: Interest = EVERYTHING) -> AsyncIterator[ServiceEvent]:
+        return self._broker.watch(self._account, after, interest)
 
 
 def _extended(order: Order) -> bool:

@@ -171,6 +171,7 @@ def _reserved(segment: Segment, result: Result, sent: datetime) -> Segment:
         choice=result.choice,
         price=result.price,
         delay_us=result.delay_us,
+        parts=result.segments,
         expires=sent + timedelta(seconds=result.remaining_s),
         extended=False,
         lingers=False,

@@ -30,7 +30,7 @@ from broker.orders.reasons import incident_id
 from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook
 from broker.orders.tasks import Call, CallKind, Env, Pause, Planner, advance, remains
 from lower_sp_clients.broadcast import Broadcast
-from lower_sp_clients.supplier import Context, OutcomeUnknown, ServiceNotFound, Supplier
+from lower_sp_clients.supplier import Context, Interest, OutcomeUnknown, ServiceNotFound, Supplier
 from lower_sp_clients.vim.holds import Allocation, AllocationState
 from service_model.clock import Clock
 from service_model.outcomes import Refused, ServiceState, ServiceStatus
@@ -39,6 +39,9 @@ log = structlog.get_logger()
 
 PATIENCE = timedelta(seconds=30)
 """How long a reservation may take where the caller sets no deadline, and any other call."""
+_BEFORE = {ServiceState.RESERVING, ServiceState.RESERVED, ServiceState.COMMITTING}
+_PARTS = Interest(states=frozenset(ServiceState) - _BEFORE, addressing=False)
+"""What we hear of our segments: until they are committed, the answers to our calls tell it."""
 GRACE = timedelta(seconds=1)
 """How long after the deadline that it was told a supplier may still answer."""
 
@@ -436,7 +439,7 @@ class OrderEngine:
         attempts = 0
         while True:
             try:
-                async for event in supplier.watch(""):
+                async for event in supplier.watch("", _PARTS):
                     if event.status is None:
                         await self._resync(alias, supplier)
                     else:

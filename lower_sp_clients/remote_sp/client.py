@@ -22,7 +22,7 @@ import structlog
 from capability_registry.note import CapabilityNote
 from lower_sp_clients import wire
 from lower_sp_clients.remote_sp.session import CallFailed, ClientTls, Session
-from lower_sp_clients.supplier import Context, OutcomeUnknown, ServiceNotFound, SignedNote
+from lower_sp_clients.supplier import EVERYTHING, Context, Interest, OutcomeUnknown, ServiceNotFound, SignedNote
 from lower_sp_clients.wire import WireError
 from service_model.clock import Clock
 from service_model.outcomes import (
@@ -37,6 +37,7 @@ from service_model.outcomes import (
 )
 from service_model.spec import ServiceSpec
 from spbroker.v1 import broker_service_pb2 as pb
+from spbroker.v1 import outcome_pb2
 
 DEFAULT_TIMEOUT_S = 60.0
 MARGIN_S = 0.2
@@ -139,10 +140,12 @@ class RemoteSp:
                 return
             token = answer.next_page_token
 
-    async def watch(self, after: str) -> AsyncIterator[Event]:
+    async def watch(self, after: str, interest: Interest = EVERYTHING) -> AsyncIterator[Event]:
         """Raises OutcomeUnknown when the stream breaks: watch again, behind the last token."""
         try:
-            request = pb.WatchServicesRequest(after=after)
+            view = pb.SERVICE_VIEW_FULL if interest.addressing else pb.SERVICE_VIEW_BASIC
+            request = pb.WatchServicesRequest(after=after, view=view)
+            request.states.extend(outcome_pb2.ServiceState.Value(state) for state in sorted(interest.states))
             async with aclosing(self._session.stream("WatchServices", request)) as messages:  # type: ignore[type-var]
                 async for message in messages:
                     yield _readable(wire.EVENT.decode, message.event)

@@ -243,12 +243,14 @@ def _labels(usage: Usage, spec: ServiceSpec, saps: dict[str, Sap], key: str) -> 
     for end in spec.ends:
         sap = saps[end.id]
         mine = {out[e.id] for e in spec.ends if e.id in out and saps[e.id] is sap}
-        wanted = sap.labels & (end.labels if end.labels is not None else ANY_LABEL)
-        free = wanted & usage.free_labels(sap)
-        if end.suggested_label is not None and end.suggested_label in free and end.suggested_label not in mine:
-            out[end.id] = end.suggested_label
+        allowed = end.labels if end.labels is not None else ANY_LABEL
+        suggested, taken = end.suggested_label, usage.labels.get(sap.id, {})
+        if suggested in allowed and suggested in sap.labels and suggested not in mine and suggested not in taken:
+            assert suggested is not None
+            out[end.id] = suggested
             continue
-        value = next((v for v in _by_hash(free, f"{key}/{end.id}") if v not in mine), None)
+        wanted = sap.labels & allowed
+        value = next((v for v in _by_hash(wanted & usage.free_labels(sap), f"{key}/{end.id}") if v not in mine), None)
         if value is None:
             acceptable = usage.free_labels(sap)
             code = ReasonCode.LABEL_TAKEN if acceptable else ReasonCode.LABELS_EXHAUSTED

@@ -20,7 +20,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from lower_sp_clients.broadcast import Broadcast
-from lower_sp_clients.supplier import Context, ServiceNotFound, SignedNote
+from lower_sp_clients.supplier import EVERYTHING, Context, Interest, ServiceNotFound, SignedNote
 from lower_sp_clients.versions import OVER, Verdict, judge
 from lower_sp_clients.vim import accounting, answering, blueprints
 from lower_sp_clients.vim.choosing import Impossible, choose, flavour_of
@@ -226,10 +226,13 @@ class LocalVim:
             if hold.version:
                 yield answering.status(hold, self._clock.now())
 
-    async def watch(self, after: str) -> AsyncIterator[Event]:
+    async def watch(self, after: str, interest: Interest = EVERYTHING) -> AsyncIterator[Event]:
         async with aclosing(self._events.receive(first=Event(token=""))) as events:
             async for event in events:
-                yield event
+                if event.status is None:
+                    yield event
+                elif (told := interest.of(event.status)) is not None:
+                    yield replace(event, status=told)
 
     # time and the infrastructure
 

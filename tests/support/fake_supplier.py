@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from address_planner.labels import ANY_LABEL, LabelSet
-from lower_sp_clients.supplier import Context, ServiceNotFound, SignedNote
+from lower_sp_clients.supplier import EVERYTHING, Context, Interest, ServiceNotFound, SignedNote
 from service_model.clock import Clock
 from service_model.outcomes import (
     AddressingChoice,
@@ -158,7 +158,7 @@ class FakeSupplier:
         for order in tuple(self._orders.values()):
             yield order.status
 
-    async def watch(self, after: str) -> AsyncIterator[Event]:
+    async def watch(self, after: str, interest: Interest = EVERYTHING) -> AsyncIterator[Event]:
         position = int(after) if after else len(self._events)
         yield Event(token=str(position))
         while True:
@@ -166,7 +166,8 @@ class FakeSupplier:
                 await self._changed.wait_for(lambda: len(self._events) > position)  # noqa: B023  awaited here
                 event = self._events[position]
             position += 1
-            yield event
+            if event.status is not None and (told := interest.of(event.status)) is not None:
+                yield replace(event, status=told)
 
     def _enter(self, method: str, ctx: Context) -> None:
         self.contexts.append((method, ctx))

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
-from lower_sp_clients.supplier import Context, OutcomeUnknown, SignedNote, Supplier
+from lower_sp_clients.supplier import EVERYTHING, Context, Interest, OutcomeUnknown, SignedNote, Supplier
 from service_model.outcomes import (
     Bindings,
     Committed,
@@ -149,9 +149,9 @@ class FaultySupplier:
         async for item in self._supplier().services(ctx):
             yield item
 
-    async def watch(self, after: str) -> AsyncIterator[Event]:
+    async def watch(self, after: str, interest: Interest = EVERYTHING) -> AsyncIterator[Event]:
         down = self._down()
-        async with aclosing(self._supplier().watch(after)) as events:  # type: ignore[type-var]
+        async with aclosing(self._supplier().watch(after, interest)) as events:  # type: ignore[type-var]
             while True:
                 coming = asyncio.ensure_future(anext(events))
                 gone = asyncio.ensure_future(down.wait())

@@ -22,6 +22,7 @@ def test_the_algebra_is_that_of_sets(a: list[tuple[int, int]], b: list[tuple[int
     assert set(x & y) == left & right
     assert set(x | y) == left | right
     assert set(x - y) == left - right
+    assert (x & y, x - y) == (LabelSet.of(left & right), LabelSet.of(left - right))
     assert (x <= y) == (left <= right)
     assert len(x) == len(left)
     assert bool(x) == bool(left)

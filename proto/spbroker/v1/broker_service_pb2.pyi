@@ -17,6 +17,7 @@ from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
 from google.protobuf import timestamp_pb2 as timestamp_pb2
 from google.protobuf.internal import containers as containers
+from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
 from spbroker.v1 import outcome_pb2 as outcome_pb2
 from spbroker.v1 import spec_pb2 as spec_pb2
 import builtins as builtins
@@ -29,6 +30,29 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: descriptor.FileDescriptor
+
+class _ServiceView:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ServiceViewEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ServiceView.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    SERVICE_VIEW_UNSPECIFIED: _ServiceView.ValueType  # 0
+    """As FULL."""
+    SERVICE_VIEW_BASIC: _ServiceView.ValueType  # 1
+    """Without labels and addresses: `choice` and `binding` are not set."""
+    SERVICE_VIEW_FULL: _ServiceView.ValueType  # 2
+    """Everything."""
+
+class ServiceView(_ServiceView, metaclass=_ServiceViewEnumTypeWrapper):
+    """How much of a service is told."""
+
+SERVICE_VIEW_UNSPECIFIED: ServiceView.ValueType  # 0
+"""As FULL."""
+SERVICE_VIEW_BASIC: ServiceView.ValueType  # 1
+"""Without labels and addresses: `choice` and `binding` are not set."""
+SERVICE_VIEW_FULL: ServiceView.ValueType  # 2
+"""Everything."""
 
 @typing.final
 class CallContext(message.Message):
@@ -661,16 +685,26 @@ class WatchServicesRequest(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     AFTER_FIELD_NUMBER: builtins.int
+    STATES_FIELD_NUMBER: builtins.int
+    VIEW_FIELD_NUMBER: builtins.int
     after: builtins.str
     """The token of the last event seen; empty: from now on."""
+    view: ServiceView.ValueType
+    """How much is told of each service."""
+    @builtins.property
+    def states(self) -> containers.RepeatedScalarFieldContainer[outcome_pb2.ServiceState.ValueType]:
+        """Only of services that are in one of these states; none: in any."""
+
     def __init__(
         self,
         *,
         after: builtins.str = ...,
+        states: abc.Iterable[outcome_pb2.ServiceState.ValueType] | None = ...,
+        view: ServiceView.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["after", b"after"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["after", b"after", "states", b"states", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

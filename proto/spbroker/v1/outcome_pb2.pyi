@@ -492,6 +492,7 @@ class Reserved(message.Message):
     PRICE_FIELD_NUMBER: builtins.int
     REMAINING_S_FIELD_NUMBER: builtins.int
     DELAY_US_FIELD_NUMBER: builtins.int
+    SEGMENTS_FIELD_NUMBER: builtins.int
     ref: builtins.str
     """The caller's ref."""
     version: builtins.int
@@ -508,6 +509,10 @@ class Reserved(message.Message):
     def price(self) -> words_pb2.Price:
         """What it will cost; not set: free."""
 
+    @builtins.property
+    def segments(self) -> containers.RepeatedCompositeFieldContainer[SegmentStatus]:
+        """The parts that it is made of, as far as the supplier tells."""
+
     def __init__(
         self,
         *,
@@ -517,10 +522,11 @@ class Reserved(message.Message):
         price: words_pb2.Price | None = ...,
         remaining_s: builtins.float = ...,
         delay_us: builtins.int = ...,
+        segments: abc.Iterable[SegmentStatus] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["choice", b"choice", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["choice", b"choice", "delay_us", b"delay_us", "price", b"price", "ref", b"ref", "remaining_s", b"remaining_s", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["choice", b"choice", "delay_us", b"delay_us", "price", b"price", "ref", b"ref", "remaining_s", b"remaining_s", "segments", b"segments", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
