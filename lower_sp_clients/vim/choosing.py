@@ -250,7 +250,10 @@ def _labels(usage: Usage, spec: ServiceSpec, saps: dict[str, Sap], key: str) -> 
             out[end.id] = suggested
             continue
         wanted = sap.labels & allowed
-        value = next((v for v in _by_hash(wanted & usage.free_labels(sap), f"{key}/{end.id}") if v not in mine), None)
+        value = wanted.suggest(f"{key}/{end.id}")
+        if value in mine or value in taken:
+            left = wanted & usage.free_labels(sap)
+            value = next((v for v in _by_hash(left, f"{key}/{end.id}") if v not in mine), None)
         if value is None:
             acceptable = usage.free_labels(sap)
             code = ReasonCode.LABEL_TAKEN if acceptable else ReasonCode.LABELS_EXHAUSTED
