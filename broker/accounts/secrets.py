@@ -4,7 +4,8 @@ Rules kept here
 - Only the hash is stored; it carries its own salt and cost, so the cost can be raised while old hashes still verify
   (`needs_rehash` says when to store a new one, after a successful login).
 - An unknown account costs as much as a wrong password: with no hash to compare, a decoy of the same cost is.
-- A password typed on another keyboard is the same one (Unicode NFC, RFC 8265 OpaqueString); its length is bounded.
+- A password typed on another keyboard is the same one (Unicode NFC, RFC 8265 OpaqueString).
+- A new password has at least 12 characters; one that was set shorter before still opens. The length is bounded.
 
 Hashing takes tens of milliseconds and megabytes on purpose: callers run it off the event loop, a few at a time.
 """
@@ -20,6 +21,8 @@ from argon2 import PasswordHasher, Type
 from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatchError
 
 SALT_BYTES = 16
+MIN_PASSWORD = 12
+"""Characters. No further rules of composition (NIST SP 800-63B, section 5.1.1.2)."""
 MAX_PASSWORD_BYTES = 1024
 
 
@@ -37,7 +40,7 @@ STANDARD = Cost(passes=3, memory_kib=64 * 1024, lanes=4)
 
 
 class UnusablePassword(ValueError):
-    """The password cannot be set: empty or too long."""
+    """The password cannot be set: too short or too long."""
 
 
 class UnusableHash(ValueError):
@@ -57,8 +60,10 @@ class Passwords:
     def hash(self, password: str) -> str:
         """The text to store. Raises `UnusablePassword`."""
         data = canonical(password)
-        if not 0 < len(data) <= MAX_PASSWORD_BYTES:
-            raise UnusablePassword(f"a password has 1 to {MAX_PASSWORD_BYTES} bytes")
+        if len(data.decode("utf-8", "surrogatepass")) < MIN_PASSWORD:
+            raise UnusablePassword(f"a password has at least {MIN_PASSWORD} characters")
+        if len(data) > MAX_PASSWORD_BYTES:
+            raise UnusablePassword(f"a password has at most {MAX_PASSWORD_BYTES} bytes")
         return self._hasher.hash(data, salt=self._random(SALT_BYTES))
 
     def verify(self, stored: str | None, password: str) -> bool:

@@ -547,8 +547,8 @@ async def test_an_operator_sees_inventory_and_orders(node: ApiNode) -> None:
 
 async def test_an_operator_sets_a_password(node: ApiNode) -> None:
     oscar, stub = await token_of(node, "oscar", "operator"), administration(node)
-    await stub.SetPassword(admin_pb.SetPasswordRequest(account="ann", password="long enough"), metadata=oscar)
-    assert node.admin.passwords == {"ann": "long enough"}
+    await stub.SetPassword(admin_pb.SetPasswordRequest(account="ann", password="long enough now"), metadata=oscar)
+    assert node.admin.passwords == {"ann": "long enough now"}
     short = await wrong(stub.SetPassword(admin_pb.SetPasswordRequest(account="ann", password="short"), metadata=oscar))
     assert (short.info.reason, short.fields) == ("INVALID_REQUEST", ["password"])
     nobody = await wrong(stub.SetPassword(admin_pb.SetPasswordRequest(account="bob", password="x"), metadata=oscar))

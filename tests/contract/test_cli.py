@@ -377,13 +377,21 @@ async def test_an_operator_sees_whose_order_is_where(bench: CliBench) -> None:
     assert (await bench.run("show", "r-1", "--operator", "--json")).json["orders"][0]["account"] == "acme"
 
 
+async def test_a_node_is_not_made_with_a_short_password(bench: CliBench, tmp_path: Path) -> None:
+    arguments = ("init", tmp_path / "node", "--sp-id", "sp-a", "--password-stdin")
+    short = await bench.run(*arguments, stdin="eleven char\n")
+    assert (short.code, short.err) == (2, "spbroker: a password has at least 12 characters\n")
+    assert not (tmp_path / "node").exists()
+    assert (await bench.run(*arguments, stdin="twelve chars\n")).code == 0
+
+
 async def test_an_operator_sets_a_password(bench: CliBench) -> None:
     await bench.be("oscar")
-    assert (await bench.run("passwd", "ann", "--password-stdin", stdin="long enough\n")).code == 0
-    assert bench.node.admin.passwords == {"ann": "long enough"}
+    assert (await bench.run("passwd", "ann", "--password-stdin", stdin="long enough now\n")).code == 0
+    assert bench.node.admin.passwords == {"ann": "long enough now"}
     short = await bench.run("passwd", "ann", "--password-stdin", stdin="short\n")
-    assert (short.code, short.err) == (2, "spbroker: password: has fewer than 8 characters\n")
-    nobody = await bench.run("passwd", "bob", "--password-stdin", stdin="long enough\n")
+    assert (short.code, short.err) == (2, "spbroker: password: has too few characters\n")
+    nobody = await bench.run("passwd", "bob", "--password-stdin", stdin="long enough now\n")
     assert (nobody.code, "there is no account 'bob'" in nobody.err) == (6, True)
 
 

@@ -27,6 +27,7 @@ from broker.accounts.admin_port import (
     SegmentDetail,
     ServiceDetail,
 )
+from broker.accounts.secrets import MIN_PASSWORD
 from broker.northbound.auth import Credentials, Password, Principal
 from broker.northbound.server import Identity, NorthboundServer, Serving, serve
 from broker.northbound.wrong_calls import AuthError, AuthReason, Throttled
@@ -129,8 +130,8 @@ class FakeAdmin:
     async def set_password(self, account: str, password: str, *, actor: str) -> None:
         if account != "ann":
             raise AccountNotFound(account)
-        if len(password) < 8:
-            raise ValueError("has fewer than 8 characters")
+        if len(password) < MIN_PASSWORD:
+            raise ValueError("has too few characters")
         self.passwords[account] = password
 
     async def orders(self, account: str, ref: str) -> AsyncIterator[ServiceDetail]:

@@ -93,7 +93,7 @@ def test_names_and_passwords_that_cannot_be_are_refused_before_anything_is_made(
     with pytest.raises(CertificateError):
         make(tmp_path / "node", sp_id="sp a")
     with pytest.raises(UnusablePassword):
-        make(tmp_path / "node", password="")
+        make(tmp_path / "node", password="eleven char")
     with pytest.raises(ValueError, match=r"^name: 'ro ot' is not a name"):
         make(tmp_path / "node", operator="ro ot")
     assert list(tmp_path.iterdir()) == []

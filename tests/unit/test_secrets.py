@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from argon2 import PasswordHasher
 
 from broker.accounts.secrets import STANDARD, Cost, Passwords, UnusableHash, UnusablePassword
 
@@ -28,19 +29,19 @@ def test_the_hash_is_argon2id_at_the_given_cost_and_does_not_hold_the_password(p
 
 
 def test_the_standard_cost_is_the_one_of_rfc_9106() -> None:
-    assert Passwords().hash("x").startswith("$argon2id$v=19$m=65536,t=3,p=4$")
+    assert Passwords().hash("correct horse").startswith("$argon2id$v=19$m=65536,t=3,p=4$")
     assert Cost(passes=3, memory_kib=65536, lanes=4) == STANDARD
 
 
 def test_equal_passwords_have_different_hashes(passwords: Passwords) -> None:
-    assert passwords.hash("same") != passwords.hash("same")
+    assert passwords.hash("the same one") != passwords.hash("the same one")
 
 
 def test_the_salt_comes_from_the_given_randomness() -> None:
     def constant(size: int) -> bytes:
         return b"\x07" * size
 
-    assert Passwords(CHEAP, constant).hash("same") == Passwords(CHEAP, constant).hash("same")
+    assert Passwords(CHEAP, constant).hash("the same one") == Passwords(CHEAP, constant).hash("the same one")
 
 
 @pytest.mark.parametrize("password", ["", "anything", "\x07" * 32])
@@ -69,13 +70,22 @@ def test_the_decoy_is_made_once_and_not_at_each_login() -> None:
 
 
 def test_a_password_typed_on_another_keyboard_is_the_same(passwords: Passwords) -> None:
-    assert passwords.verify(passwords.hash("caf\u00e9"), "cafe\u0301")
+    assert passwords.verify(passwords.hash("caf\u00e9 au lait"), "cafe\u0301 au lait")
 
 
-@pytest.mark.parametrize("password", ["", "x" * 1025, "\u00e9" * 513])
-def test_an_empty_or_overlong_password_cannot_be_set(passwords: Passwords, password: str) -> None:
+@pytest.mark.parametrize("password", ["", "x" * 11, "e\u0301" * 11, "x" * 1025, "\u00e9" * 513])
+def test_a_short_or_overlong_password_cannot_be_set(passwords: Passwords, password: str) -> None:
     with pytest.raises(UnusablePassword):
         passwords.hash(password)
+
+
+def test_the_shortest_password_has_twelve_characters_whatever_their_bytes(passwords: Passwords) -> None:
+    assert passwords.verify(passwords.hash("\u00e9" * 12), "e\u0301" * 12)
+
+
+def test_a_password_from_before_that_is_shorter_still_opens(passwords: Passwords) -> None:
+    before = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash("short")
+    assert passwords.verify(before, "short")
 
 
 def test_an_overlong_password_is_never_right(passwords: Passwords) -> None:

@@ -34,7 +34,8 @@ def command(
 ) -> None:
     """Make a node in DIR: keys, certificates, settings, store, and the first operator.
 
-    Nothing is overwritten. DIR/anchor.json is what partners need to trust this provider; it holds no secret.
+    The operator's password has 12 characters or more. Nothing is overwritten. DIR/anchor.json is what partners need to
+    trust this provider; it holds no secret.
     """
     from broker.accounts.founding import AlreadyFounded
     from broker.bootstrap.founding import NotFounded, found_node

@@ -22,7 +22,10 @@ def command(
     ] = False,
     as_: As = None,
 ) -> None:
-    """Set the password of a person's account. Needs the role operator; only a hash of it is stored."""
+    """Set the password of a person's account, of 12 characters or more; only a hash of it is stored.
+
+    Needs the role operator.
+    """
     with connected(as_) as connection:
         password = read_password(f"New password of {account}: ", password_stdin)
         if not password_stdin and getpass.getpass("Again: ") != password:

@@ -464,7 +464,7 @@ class SetPasswordRequest(message.Message):
     account: builtins.str
     """A person's account."""
     password: builtins.str
-    """The new password."""
+    """The new password: at least 12 characters, at most 1024 bytes of UTF-8."""
     def __init__(
         self,
         *,
