@@ -9,7 +9,8 @@ stays
  5. its audience is us: what was announced to another is not relayed to us;                           WRONG_AUDIENCE
  6. its edition is not older than the one held: no rollback;                                          OLDER_EDITION
  7. it is valid now, give or take the skew of clocks;                                             NOT_YET_VALID, EXPIRED
- 8. it does not bear a token of our own: we would buy from ourselves;                                 LOOP
+ 8. it does not claim to hold for more than MAX_VALIDITY: who holds back what came later is found out;  LASTS_TOO_LONG
+ 9. it does not bear a token of our own: we would buy from ourselves;                                 LOOP
 
 States
 - CONNECTING: no note was ever accepted. LIVE: the stream is up and its last note is held.
@@ -33,6 +34,7 @@ from capability_registry import payload
 from capability_registry.note import NOTE, CapabilityNote
 
 MAX_BYTES = 4 * 1024 * 1024
+MAX_VALIDITY = timedelta(days=31)
 SKEW = timedelta(seconds=60)
 
 Key = TypeVar("Key")
@@ -45,6 +47,7 @@ class Refusal(StrEnum):
     OLDER_EDITION = "OLDER_EDITION"
     NOT_YET_VALID = "NOT_YET_VALID"
     EXPIRED = "EXPIRED"
+    LASTS_TOO_LONG = "LASTS_TOO_LONG"
     LOOP = "LOOP"
 
 
@@ -86,6 +89,8 @@ def accept(jws: str, by: Acceptance[Key], held: CapabilityNote | None, now: date
         raise NoteNotAccepted(Refusal.NOT_YET_VALID, f"not before {note.not_before.isoformat()}")
     if note.expires <= now - by.skew or note.expires <= note.not_before:
         raise NoteNotAccepted(Refusal.EXPIRED, f"expired at {note.expires.isoformat()}")
+    if note.expires > now + MAX_VALIDITY + by.skew:
+        raise NoteNotAccepted(Refusal.LASTS_TOO_LONG, f"expires at {note.expires.isoformat()}")
     if any(by.is_ours(token) for token in note.origin_tokens):
         raise NoteNotAccepted(Refusal.LOOP, "it contains capability of our own")
     return note
