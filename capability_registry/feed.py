@@ -3,13 +3,14 @@
 A note is accepted when all of these hold, judged in this order; otherwise the reason is recorded and the last good note
 stays
  1. it is signed by a trusted key and not oversized (`verify`, before anything is parsed);            as `verify` says
- 2. it is well-formed JSON: one object, no member twice, no NaN, not nested deeper than `MAX_DEPTH`;  MALFORMED
+ 2. it is well-formed JSON: one object, no member twice, no NaN, not nested too deep (`payload`);    MALFORMED
  3. it reads as a CapabilityNote (unknown members are tolerated);                                     MALFORMED
  4. its sp_id is the supplier's: whoever holds a key speaks for itself only;                          WRONG_ISSUER
  5. its audience is us: what was announced to another is not relayed to us;                           WRONG_AUDIENCE
  6. its edition is not older than the one held: no rollback;                                          OLDER_EDITION
  7. it is valid now, give or take the skew of clocks;                                             NOT_YET_VALID, EXPIRED
- 8. it does not bear a token of our own: we would buy from ourselves;                                 LOOP
+ 8. it does not claim to hold for more than MAX_VALIDITY: who holds back what came later is found out;  LASTS_TOO_LONG
+ 9. it does not bear a token of our own: we would buy from ourselves;                                 LOOP
 
 States
 - CONNECTING: no note was ever accepted. LIVE: the stream is up and its last note is held.
@@ -21,7 +22,6 @@ The machine does no I/O. A pair of state and event that is not in the table is a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -30,10 +30,11 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import ValidationError
 
+from capability_registry import payload
 from capability_registry.note import NOTE, CapabilityNote
 
 MAX_BYTES = 4 * 1024 * 1024
-MAX_DEPTH = 16
+MAX_VALIDITY = timedelta(days=31)
 SKEW = timedelta(seconds=60)
 
 Key = TypeVar("Key")
@@ -46,6 +47,7 @@ class Refusal(StrEnum):
     OLDER_EDITION = "OLDER_EDITION"
     NOT_YET_VALID = "NOT_YET_VALID"
     EXPIRED = "EXPIRED"
+    LASTS_TOO_LONG = "LASTS_TOO_LONG"
     LOOP = "LOOP"
 
 
@@ -68,16 +70,15 @@ class Acceptance(Generic[Key]):
     keys: Mapping[str, Key]
     verify: Callable[[str, Mapping[str, Key], int], bytes]
     is_ours: Callable[[str], bool]
-    read: Callable[[bytes], CapabilityNote] = NOTE.validate_json
-    """Reads the payload once it is known to be well formed; one that tolerates words of newer releases, where there is one.
-    Raises ValueError."""
+    tolerant: Callable[[bytes], CapabilityNote] = NOTE.validate_json
+    """Reads a payload that is not in the words of this release (`payload.read`). Raises ValueError."""
     max_bytes: int = MAX_BYTES
     skew: timedelta = SKEW
 
 
 def accept(jws: str, by: Acceptance[Key], held: CapabilityNote | None, now: datetime) -> CapabilityNote:
     """The note in `jws`, after every rule above. Raises NoteNotAccepted, or what `verify` raises."""
-    note = _read(by.verify(jws, by.keys, by.max_bytes), by.read)
+    note = _read(by.verify(jws, by.keys, by.max_bytes), by.tolerant)
     if note.sp_id != by.sp_id:
         raise NoteNotAccepted(Refusal.WRONG_ISSUER, f"sp_id is {note.sp_id!r}, not {by.sp_id!r}")
     if note.audience != by.audience:
@@ -88,59 +89,22 @@ def accept(jws: str, by: Acceptance[Key], held: CapabilityNote | None, now: date
         raise NoteNotAccepted(Refusal.NOT_YET_VALID, f"not before {note.not_before.isoformat()}")
     if note.expires <= now - by.skew or note.expires <= note.not_before:
         raise NoteNotAccepted(Refusal.EXPIRED, f"expired at {note.expires.isoformat()}")
+    if note.expires > now + MAX_VALIDITY + by.skew:
+        raise NoteNotAccepted(Refusal.LASTS_TOO_LONG, f"expires at {note.expires.isoformat()}")
     if any(by.is_ours(token) for token in note.origin_tokens):
         raise NoteNotAccepted(Refusal.LOOP, "it contains capability of our own")
     return note
 
 
-def _read(payload: bytes, read: Callable[[bytes], CapabilityNote]) -> CapabilityNote:
+def _read(text: bytes, tolerant: Callable[[bytes], CapabilityNote]) -> CapabilityNote:
     try:
-        text = payload.decode("utf-8")
-        _check_depth(text)
-        value = json.loads(text, object_pairs_hook=_members, parse_constant=_no_constant)
-        if not isinstance(value, dict):
-            raise ValueError("not an object")
-        return read(payload)
+        return payload.read(text, tolerant)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise NoteNotAccepted(Refusal.MALFORMED, f"{where}: {first['msg']}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise NoteNotAccepted(Refusal.MALFORMED, str(error)) from error
-
-
-def _check_depth(text: str) -> None:
-    """Before anything is built: brackets outside strings, at most MAX_DEPTH open at once. Raises ValueError."""
-    depth, quoted, escaped = 0, False, False
-    for c in text:
-        if quoted:
-            if escaped:
-                escaped = False
-            elif c == "\\":
-                escaped = True
-            elif c == '"':
-                quoted = False
-        elif c == '"':
-            quoted = True
-        elif c in "[{":
-            depth += 1
-            if depth > MAX_DEPTH:
-                raise ValueError(f"nested deeper than {MAX_DEPTH}")
-        elif c in "]}":
-            depth -= 1
-
-
-def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    members: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in members:
-            raise ValueError(f"member {name!r} appears twice")
-        members[name] = value
-    return members
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is not JSON")
 
 
 class FeedState(StrEnum):
@@ -211,11 +175,11 @@ class Feed:
         return self._after(FeedEvent.CONNECTED, now)
 
     def accepted(self, note: CapabilityNote, jws: str, now: datetime) -> Feed:
-        return replace(self._after(FeedEvent.ACCEPTED, now), held=note, jws=jws, refusal="")
+        return self._after(FeedEvent.ACCEPTED, now, held=note, jws=jws, refusal="")
 
     def refused(self, why: str, now: datetime) -> Feed:
         """`why` is the text of the error that `accept` or `verify` raised."""
-        return replace(self._after(FeedEvent.REFUSED, now), refusal=why)
+        return self._after(FeedEvent.REFUSED, now, refusal=why)
 
     def broken(self, now: datetime) -> Feed:
         return self._after(FeedEvent.BROKEN, now)
@@ -231,8 +195,8 @@ class Feed:
         feed = self.at(now)
         return None if feed.state is FeedState.LAPSED else feed.held
 
-    def _after(self, event: FeedEvent, now: datetime) -> Feed:
+    def _after(self, event: FeedEvent, now: datetime, **changed: Any) -> Feed:
         target = TABLE.get((self.state, event))
         if target is None:
             raise IllegalFeedEvent(f"{event} cannot happen to the feed of {self.sp_id!r} in state {self.state}")
-        return replace(self, state=target, since=now if target is not self.state else self.since)
+        return replace(self, state=target, since=now if target is not self.state else self.since, **changed)

@@ -52,4 +52,4 @@ def any_ours(secrets: Iterable[bytes], tokens: Iterable[str]) -> bool:
 
 
 def _mac(secret: bytes, salt: bytes) -> bytes:
-    return hmac.new(secret, b"spbroker origin token" + salt, hashlib.sha256).digest()[:_MAC_BYTES]
+    return hmac.digest(secret, b"spbroker origin token" + salt, "sha256")[:_MAC_BYTES]

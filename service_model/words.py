@@ -9,7 +9,7 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -104,11 +104,16 @@ def _labels_in(value: Any) -> Any:
         return LabelSet.of([value])
     if isinstance(value, str):
         return LabelSet.parse(value)
-    if isinstance(value, list | tuple) and all(isinstance(r, Mapping) and "last" in r for r in value):
-        ranges = [(r.get("first", 0), r["last"]) for r in value]
-        if all(isinstance(bound, int | str) for pair in ranges for bound in pair):
-            return LabelSet(tuple((int(first), int(last)) for first, last in ranges))
+    if isinstance(value, list | tuple):
+        with suppress(TypeError, KeyError, AttributeError):  # what is no list of ranges
+            return LabelSet(tuple((_bound(r.get("first", 0)), _bound(r["last"])) for r in value))
     raise ValueError("a label set is a text like '100-199,300'")
+
+
+def _bound(value: Any) -> int:
+    if isinstance(value, int | str):
+        return int(value)
+    raise TypeError("a bound is a number")
 
 
 def _labels_out(labels: LabelSet) -> list[dict[str, int]]:

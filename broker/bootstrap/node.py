@@ -290,7 +290,7 @@ class Node:
             keys=doc.anchor.keys(),
             verify=signing.verify,
             is_ours=partial(origin.is_ours, self._keys.origin_secret),
-            read=wire.parse_note,
+            tolerant=wire.parse_note,
         )
         return self.feeds.judge(doc.name, by, jws)
 

@@ -24,7 +24,7 @@ from broker.decompose.plan import Snapshot
 from broker.orders.broker import FEATURES
 from broker.orders.catalogue import Catalogue
 from broker.orders.records import Terms
-from capability_registry import origin
+from capability_registry import origin, payload
 from capability_registry.feed import SKEW
 from capability_registry.hysteresis import Change, Pace, Pacing, change
 from capability_registry.keys import SigningKey
@@ -133,7 +133,7 @@ class Publication:
         content = _content(note) + (now.isoformat().encode() if renewed else b"")
         edition = await self._editions.next(account, hashlib.sha256(content).hexdigest())
         note = replace(note, edition=edition)
-        signed = SignedNote(jws=sign(NOTE.dump_json(note, exclude_defaults=True), self._key()), note=note)
+        signed = SignedNote(jws=sign(payload.write(note), self._key()), note=note)
         pace = former.pace.issued(now, self._pacing) if former is not None else Pace()
         self._issued[account] = _Issued(
             signed=signed,

@@ -1,13 +1,14 @@
 """What a broker knows of its suppliers at this moment, and the snapshot that plans are made over.
 
 A supplier is in here by its local alias, with its administrative state and its last good note; the snapshot is made anew
-only when something changed, so that everything computed from it can be cached by its identity.
+only when somebody asks after something changed, so that everything computed from it can be cached by its identity, and
+ten thousand notes that come at once cost one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from broker.decompose.plan import Snapshot, SupplierView
 from capability_registry.note import CapabilityNote
@@ -29,22 +30,24 @@ class Catalogue:
         self._own = own_sp_id
         self._listings: dict[str, Listing] = {}
         self._notes: dict[str, CapabilityNote] = {}
+        self._views: dict[str, SupplierView] = {}
         self._snapshot = Snapshot(own_sp_id=own_sp_id, number=0, suppliers=())
-        self._listeners: list[Callable[[], None]] = []
+        self._number = 0
 
     @property
     def snapshot(self) -> Snapshot:
+        """Everything as it is now; its number grows with every change."""
+        if self._snapshot.number != self._number:
+            views = tuple(view for _, view in sorted(self._views.items()))
+            self._snapshot = Snapshot(own_sp_id=self._own, number=self._number, suppliers=views)
         return self._snapshot
-
-    def listen(self, listener: Callable[[], None]) -> None:
-        """Call `listener` after every change."""
-        self._listeners.append(listener)
 
     def list(self, listings: tuple[Listing, ...]) -> None:
         """These are the suppliers from now on; notes of those that stay are kept."""
         self._listings = {item.alias: item for item in listings}
         self._notes = {alias: note for alias, note in self._notes.items() if alias in self._listings}
-        self._renew()
+        self._views = {alias: self._view(alias, note) for alias, note in self._notes.items()}
+        self._number += 1
 
     def put(self, alias: str, note: CapabilityNote | None) -> None:
         """The supplier's last good note; None: it has lapsed."""
@@ -52,9 +55,11 @@ class Catalogue:
             return
         if note is None:
             self._notes.pop(alias, None)
+            self._views.pop(alias, None)
         else:
             self._notes[alias] = note
-        self._renew()
+            self._views[alias] = self._view(alias, note)
+        self._number += 1
 
     def note(self, alias: str) -> CapabilityNote | None:
         return self._notes.get(alias)
@@ -65,21 +70,14 @@ class Catalogue:
     def listings(self) -> tuple[Listing, ...]:
         return tuple(self._listings.values())
 
-    def _renew(self) -> None:
-        views = []
-        for alias, note in sorted(self._notes.items()):
-            item = self._listings[alias]
-            names = {sap.id: item.expose.get(sap.id, f"{alias}.{sap.id}") for sap in note.saps}
-            views.append(
-                SupplierView(
-                    alias=alias,
-                    sp_id=item.sp_id,
-                    note=note,
-                    local=item.local,
-                    saps={ours: theirs for theirs, ours in names.items()},
-                    usable=item.usable,
-                )
-            )
-        self._snapshot = replace(self._snapshot, number=self._snapshot.number + 1, suppliers=tuple(views))
-        for listener in self._listeners:
-            listener()
+    def _view(self, alias: str, note: CapabilityNote) -> SupplierView:
+        item = self._listings[alias]
+        names = {sap.id: item.expose.get(sap.id, f"{alias}.{sap.id}") for sap in note.saps}
+        return SupplierView(
+            alias=alias,
+            sp_id=item.sp_id,
+            note=note,
+            local=item.local,
+            saps={ours: theirs for theirs, ours in names.items()},
+            usable=item.usable,
+        )

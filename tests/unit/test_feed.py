@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from itertools import product
 
 import pytest
 
+from broker.decompose.derive import derive
+from capability_registry import payload
 from capability_registry.feed import (
-    MAX_DEPTH,
     SKEW,
     TABLE,
     Acceptance,
@@ -24,7 +26,8 @@ from capability_registry.feed import (
 )
 from capability_registry.note import NOTE, CapabilityNote
 from capability_registry.origin import WeakSecret, any_ours, is_ours, mint
-from tests.support.planning import NOW
+from capability_registry.payload import MAX_DEPTH
+from tests.support.planning import NOW, random_snapshot
 
 SECRET, OTHER = b"s" * 32, b"t" * 32
 TOKEN = mint(SECRET, b"0" * 16, "bank")
@@ -94,6 +97,19 @@ def test_rollback_to_an_older_edition_is_refused_and_the_same_is_not() -> None:
 )  # fmt: skip
 def test_what_is_no_plain_json_note_is_refused(broken: str) -> None:
     assert refusal(broken) is Refusal.MALFORMED
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_a_broker_writes_is_read_without_a_second_look(seed: int) -> None:
+    def second_look(payload: bytes) -> CapabilityNote:
+        raise ValueError("not in our own words")
+
+    snapshot = random_snapshot(seed)
+    derived = derive(
+        snapshot, "metro", 3, "us", NOW, timedelta(hours=1), Decimal("1.1"), "EUR", "token", 120, ("lan",)
+    )  # fmt: skip
+    for note in (derived, *(view.note for view in snapshot.suppliers)):
+        assert payload.read(payload.write(note), second_look) == note
 
 
 def test_brackets_inside_a_text_are_no_nesting() -> None:

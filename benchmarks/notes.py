@@ -1,0 +1,257 @@
+"""How many suppliers' notes a broker takes in per second, beside the bare checks of the same signatures.
+
+    python benchmarks/notes.py [--quick] [--suppliers N]
+
+Rules kept here
+- Every supplier has a key and a note of its own. A note goes the way that it goes in a node: `Feeds.judge` with the
+  acceptance rules, the reader and the origin tokens of the wiring, then into the catalogue; a snapshot of all ends a round.
+- The baseline are the Ed25519 checks alone, of the same texts with keys that are loaded already. Both are measured in one
+  run, one thread, alternating.
+- Memory is what the process grew by while the first edition of all notes came in: texts, notes and feeds as they are held.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "proto")]
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: E402
+
+from address_planner.labels import LabelSet  # noqa: E402
+from broker.bootstrap.feeds import Feeds  # noqa: E402
+from broker.bootstrap.serving import spare_collections  # noqa: E402
+from broker.orders.catalogue import Catalogue, Listing  # noqa: E402
+from capability_registry import origin, payload, signing  # noqa: E402
+from capability_registry.feed import Acceptance  # noqa: E402
+from capability_registry.keys import PublicKey, SigningKey, from_base64url  # noqa: E402
+from capability_registry.note import (  # noqa: E402
+    Bin,
+    BorderEntry,
+    BorderPoint,
+    CapabilityNote,
+    Encapsulation,
+    Flavour,
+    FunctionOffer,
+    FunctionPort,
+    Place,
+    PlaceCapacity,
+    PointKind,
+    PortRole,
+    SapOffer,
+    SapRole,
+)
+from lower_sp_clients import wire  # noqa: E402
+from service_model.clock import SystemClock  # noqa: E402
+from service_model.money import Price  # noqa: E402
+from service_model.spec import FunctionType  # noqa: E402
+
+US, SECRET = "broker", b"s" * 32
+PORTS = (FunctionPort(name="in"), FunctionPort(name="out"), FunctionPort(name="mgmt", role=PortRole.MANAGEMENT))
+
+
+@dataclass(frozen=True)
+class Shape:
+    saps: int
+    places: int
+    functions: int
+    """Types at each place."""
+
+
+SMALL, LARGE = Shape(2, 1, 1), Shape(12, 4, 4)
+"""Small is what a domain of the demo announces: a customer's SAP, an interconnect, a function."""
+
+
+def note(number: int, edition: int, shape: Shape, now: datetime) -> CapabilityNote:
+    places = [f"PL{number:05}{i}" for i in range(shape.places)]
+    saps = [f"sap-{i}" for i in range(shape.saps)]
+    ends = saps + places
+    price = Price(per_hour=Decimal("0.0123"))
+    points = tuple(
+        BorderPoint(kind=kind, price=price, delay_us=delay, bandwidth_bps=10**9, availability=0.999, mtu=1450, lan=True)
+        for kind, delay in ((PointKind.CHEAPEST, 2000), (PointKind.FASTEST, 1000))
+    )
+    return CapabilityNote(
+        sp_id=f"sp-{number}",
+        edition=edition,
+        audience=US,
+        not_before=now - timedelta(minutes=1),
+        expires=now + timedelta(hours=1),
+        places=tuple(Place(id=p, country="NL", latitude=52.1, longitude=4.5) for p in places),
+        functions=tuple(
+            FunctionOffer(
+                type=FunctionType("eu.spbroker", f"function-{n}", "1.0"),
+                place=place,
+                ports=PORTS,
+                flavours=(Flavour(name="small", price=price),),
+            )
+            for place in places
+            for n in range(shape.functions)
+        ),
+        capacities=tuple(PlaceCapacity(place=p, bins=(Bin(size=8, count=4), Bin(size=3, count=1))) for p in places),
+        saps=tuple(
+            SapOffer(
+                id=s,
+                role=SapRole.NNI,
+                place=places[0],
+                encapsulation=Encapsulation.VXLAN,
+                mtu=1450,
+                labels=LabelSet(((1000, 1200), (1300, 1999))),
+                bandwidth_bps=10**9,
+                interconnect=f"ic-{number}-{s}",
+                peer=f"sp-{number + 1}",
+            )
+            for s in saps
+        ),
+        matrix=tuple(BorderEntry(a=a, b=b, points=points) for i, a in enumerate(ends) for b in ends[i + 1 :]),
+        origin_tokens=(origin.mint(b"t" * 32, number.to_bytes(origin.SALT_BYTES, "big"), US),),
+    )
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """A text as it comes, with what its bare check needs."""
+
+    alias: str
+    jws: str
+    key: Ed25519PublicKey
+    signature: bytes
+    message: bytes
+
+
+def delivered(number: int, key: SigningKey, value: CapabilityNote) -> Delivered:
+    jws = signing.sign(payload.write(value), key)
+    message, _, signature = jws.rpartition(".")
+    return Delivered(
+        f"a{number}", jws, key.public.to_cryptography(), from_base64url(signature), message.encode("ascii")
+    )
+
+
+class Broker:
+    """What of a node takes notes in."""
+
+    def __init__(self, keys: Sequence[SigningKey]) -> None:
+        self.catalogue = Catalogue(US)
+        self.catalogue.list(tuple(Listing(alias=f"a{n}", sp_id=f"sp-{n}", local=False) for n, _ in enumerate(keys)))
+        self._feeds = Feeds(self.catalogue, SystemClock())
+        self._by: dict[str, Acceptance[PublicKey]] = {
+            f"a{n}": Acceptance(
+                sp_id=f"sp-{n}",
+                audience=US,
+                keys={key.kid: key.public},
+                verify=signing.verify,
+                is_ours=partial(origin.is_ours, SECRET),
+                tolerant=wire.parse_note,
+            )
+            for n, key in enumerate(keys)
+        }
+
+    def take(self, texts: Sequence[Delivered]) -> float:
+        """Seconds until all of them are in a snapshot."""
+        begun = time.perf_counter()
+        for text in texts:
+            self.catalogue.put(text.alias, self._feeds.judge(text.alias, self._by[text.alias], text.jws))
+        found = self.catalogue.snapshot
+        spent = time.perf_counter() - begun
+        if len(found.suppliers) < len(texts):
+            raise RuntimeError(f"{len(found.suppliers)} of {len(texts)} notes are in the snapshot")
+        return spent
+
+
+def check(texts: Sequence[Delivered]) -> float:
+    """Seconds that the bare checks take."""
+    begun = time.perf_counter()
+    for text in texts:
+        text.key.verify(text.signature, text.message)
+    return time.perf_counter() - begun
+
+
+def resident() -> int:
+    """Bytes of memory that the process has."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def rates(broker: Broker, texts: Sequence[Delivered], chunks: int) -> tuple[float, float]:
+    """Notes per second, ours and bare: the median over the chunks, alternating."""
+    ours, bare = [], []
+    size = len(texts) // chunks
+    for start in range(0, size * chunks, size):
+        part = texts[start : start + size]
+        bare.append(size / check(part))
+        ours.append(size / broker.take(part))
+    return statistics.median(ours), statistics.median(bare)
+
+
+def measure(suppliers: int, rounds: int) -> dict[str, Any]:
+    now = datetime.now(UTC)
+    keys = [SigningKey.generate() for _ in range(suppliers)]
+    broker = Broker(keys)
+    first = [delivered(n, key, note(n, 1, SMALL, now)) for n, key in enumerate(keys)]
+    gc.collect()
+    before = resident()
+    broker.take(first)
+    grown = resident() - before
+    ours, bare = [], []
+    for edition in range(2, 2 + rounds):
+        texts = [delivered(n, key, note(n, edition, SMALL, now)) for n, key in enumerate(keys)]
+        o, b = rates(broker, texts, 10)
+        ours.append(o)
+        bare.append(b)
+    large = [delivered(n, key, note(n, 99, LARGE, now)) for n, key in enumerate(keys[: suppliers // 20])]
+    large_ours, large_bare = rates(broker, large, 5)
+    small_rate, small_bare = statistics.median(ours), statistics.median(bare)
+    return {
+        "benchmark": "notes",
+        "figures": {
+            "notes_per_s": round(small_rate),
+            "large_notes_per_s": round(large_ours),
+            "memory_mb": round(grown / 1e6, 1),
+            "memory_per_note_bytes": round(grown / suppliers),
+        },
+        "baseline": {"checks_per_s": round(small_bare), "large_checks_per_s": round(large_bare)},
+        "ratio": {"small": round(small_bare / small_rate, 2), "large": round(large_bare / large_ours, 2)},
+        "machine": {
+            "cores": os.cpu_count(),
+            "load": round(os.getloadavg()[0], 2),
+            "system": platform.platform(),
+            "python": platform.python_version(),
+            "suppliers": suppliers,
+            "note_bytes": round(statistics.mean(len(text.jws) for text in first)),
+            "large_note_bytes": round(statistics.mean(len(text.jws) for text in large)),
+        },
+    }
+
+
+def main() -> None:
+    spare_collections()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="under 50 s on two cores")
+    parser.add_argument("--suppliers", type=int, help="how many; 10000, with --quick 2000")
+    given = parser.parse_args()
+    result = measure(given.suppliers or (2000 if given.quick else 10_000), 2 if given.quick else 3)
+    figures, baseline, machine = result["figures"], result["baseline"], result["machine"]
+    print(f"notes of {machine['suppliers']} suppliers, one thread      taken in/s   bare checks/s")
+    for name, prefix in (("note_bytes", ""), ("large_note_bytes", "large_")):
+        ours, bare = figures[f"{prefix}notes_per_s"], baseline[f"{prefix}checks_per_s"]
+        print(f"  {machine[name]:>7} bytes {ours:>34} {bare:>15}")
+    print(f"  held in memory: {figures['memory_mb']} MB, {figures['memory_per_note_bytes']} bytes a note")
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
