@@ -23,7 +23,7 @@ from broker.northbound.auth import Authenticator, Principal, admit, bearer, peer
 from broker.northbound.status import abort
 from broker.northbound.wrong_calls import AuthError, AuthReason, RequestTooLarge, ShuttingDown
 from lower_sp_clients.supplier import OutcomeUnknown
-from service_model.clock import Clock
+from service_model.clock import Clock, within
 
 log = structlog.get_logger()
 
@@ -78,10 +78,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         for stream in tuple(self._streams):
             stream.cancel()
         if self._calls:
-            alarm = asyncio.ensure_future(self._clock.sleep(seconds))
             finished = asyncio.ensure_future(asyncio.wait(tuple(self._calls)))
-            await asyncio.wait({finished, alarm}, return_when=asyncio.FIRST_COMPLETED)
-            alarm.cancel()
+            await within(self._clock, seconds, finished)
             finished.cancel()
         self._drained = True
         if self._calls:

@@ -15,8 +15,9 @@ from dataclasses import replace
 from datetime import timedelta
 
 from broker.orders.accounting import answer, status
+from broker.orders.calling import PATIENCE
 from broker.orders.catalogue import Catalogue
-from broker.orders.engine import PATIENCE, OrderEngine, Stored
+from broker.orders.engine import OrderEngine, Stored
 from broker.orders.gather import unconfirmed, whole
 from broker.orders.records import Order, OrderBook, Terms
 from broker.orders.states import Event
@@ -87,10 +88,10 @@ class Broker(OrderEngine):
             if wrong or isinstance(terms, Reason):
                 return Refused(ref=ref, version=version, reasons=wrong)
             known = self._begin(known, account, ref, version, spec, digest, terms, ctx)
-        await self.until(
+        done = await self.until(
             known.id, lambda o: version in o.answers or o.state not in _SETTLING or o.version > version, ctx
         )
-        return answer(self.saved[known.id], version, self.clock.now())
+        return answer(done, version, self.clock.now())
 
     def _begin(
         self,
@@ -183,10 +184,10 @@ class Broker(OrderEngine):
         seconds = min(seconds, order.terms.max_hold_s)
         self.audit(order.id, account, "extend", ref, "RESERVED", "RESERVED", ctx)
         self.change(replace(order, extending=self.clock.now() + timedelta(seconds=seconds)))
-        await self.until(order.id, _extended, ctx)
-        if refusal := self._not_held(self.saved[order.id], version):  # ended or committed meanwhile
+        done = await self.until(order.id, _extended, ctx)
+        if refusal := self._not_held(done, version):  # ended or committed meanwhile
             return Refused(ref=ref, version=version, reasons=(refusal,))
-        return answer(self.saved[order.id], version, self.clock.now())
+        return answer(done, version, self.clock.now())
 
     async def commit(self, account: str, ref: str, version: int, told: Bindings, ctx: Context) -> Committed | Refused:
         order = self.order_of(account, ref)
@@ -207,8 +208,9 @@ class Broker(OrderEngine):
         elif order.choice is not None and order.bindings != whole(order.choice, told):
             reason = Reason(code=ReasonCode.KEY_REUSED, message="committed with other bindings", subject="bindings")
             return Refused(ref=ref, version=version, reasons=(reason,))
-        await self.until(order.id, lambda o: o.state not in (ServiceState.RESERVED, ServiceState.COMMITTING), ctx)
-        done = self.saved[order.id]
+        done = await self.until(
+            order.id, lambda o: o.state not in (ServiceState.RESERVED, ServiceState.COMMITTING), ctx
+        )
         if done.state in LIVE or (done.confirmed and done.state in _STANDS):
             return Committed(ref=ref, version=version)
         ended = Reason(code=ReasonCode.NOT_HELD, message="the service was terminated")

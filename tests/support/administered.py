@@ -10,13 +10,14 @@ from broker.accounts.pki import Credential, create_authority
 from broker.settings.administered import DOCUMENTS
 from broker.settings.present import Administered
 from capability_registry.keys import SigningKey
+from tests.support.clock import Sleeper
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 OWN = "transit"
 HASH = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$aGFzaGhhc2hoYXNoaGFzaGhhc2hoYXNoaGFzaGhhc2g"
 
 
-class Hands:
+class Hands(Sleeper):
     """A clock that is moved by hand."""
 
     def __init__(self) -> None:

@@ -33,12 +33,13 @@ from broker.northbound.server import Identity, NorthboundServer, Serving, serve
 from broker.northbound.wrong_calls import AuthError, AuthReason, Throttled
 from lower_sp_clients.remote_sp import ClientTls
 from service_model.outcomes import ServiceState, ServiceStatus
+from tests.support.clock import Sleeper
 from tests.support.fake_supplier import FakeSupplier
 
 START = datetime(2026, 5, 17, 12, 0, tzinfo=UTC)
 
 
-class SetClock:
+class SetClock(Sleeper):
     """Stands still until it is moved. A sleep moves it, and is remembered."""
 
     def __init__(self) -> None:

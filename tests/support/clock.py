@@ -5,7 +5,35 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+
+
+class Sleeper:
+    """A clock of which only `sleep` is written: an alarm is somebody who sleeps until then."""
+
+    async def sleep(self, seconds: float) -> None:
+        raise NotImplementedError
+
+    def after(self, seconds: float, then: Callable[[], None]) -> asyncio.Task[None]:
+        async def ring() -> None:
+            await self.sleep(max(0.0, seconds))
+            then()
+
+        return asyncio.create_task(ring())
+
+
+class Timer:
+    def __init__(self, then: Callable[[], None]) -> None:
+        self._then: Callable[[], None] | None = then
+
+    def cancel(self) -> None:
+        self._then = None
+
+    def ring(self) -> None:
+        then, self._then = self._then, None
+        if then is not None:
+            then()
 
 
 class SimulatedClock:
@@ -13,7 +41,7 @@ class SimulatedClock:
 
     def __init__(self, start: datetime = datetime(2026, 1, 1, tzinfo=UTC)) -> None:
         self._now = start
-        self._sleepers: list[tuple[datetime, int, asyncio.Future[None]]] = []
+        self._timers: list[tuple[datetime, int, Timer]] = []
         self._count = itertools.count()
 
     def now(self) -> datetime:
@@ -24,12 +52,21 @@ class SimulatedClock:
             await asyncio.sleep(0)
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self._now + timedelta(seconds=seconds), next(self._count), future))
-        await future
+        timer = self.after(seconds, lambda: None if future.done() else future.set_result(None))
+        try:
+            await future
+        finally:
+            timer.cancel()
+
+    def after(self, seconds: float, then: Callable[[], None]) -> Timer:
+        timer = Timer(then)
+        if seconds <= 0:
+            asyncio.get_running_loop().call_soon(timer.ring)
+        else:
+            heapq.heappush(self._timers, (self._now + timedelta(seconds=seconds), next(self._count), timer))
+        return timer
 
     def advance(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)
-        while self._sleepers and self._sleepers[0][0] <= self._now:
-            _, _, future = heapq.heappop(self._sleepers)
-            if not future.done():
-                future.set_result(None)
+        while self._timers and self._timers[0][0] <= self._now:
+            heapq.heappop(self._timers)[2].ring()

@@ -31,6 +31,7 @@ from broker.northbound.server import NorthboundServer
 from broker.settings.process import NODE_FILE, Process, load_process
 from capability_registry.note import CapabilityNote
 from lower_sp_clients.supplier import SignedNote
+from tests.support.clock import Sleeper
 
 OPERATOR, OPERATOR_PASSWORD = "operator", "an operator's own"
 CHEAP = Cost(passes=1, memory_kib=64, lanes=1)
@@ -42,7 +43,7 @@ SETTLED_S = 30.0
 _chance = random.Random()
 
 
-class MovedClock:
+class MovedClock(Sleeper):
     """The system's time and what a test has added to it. `move` wakes whoever slept until then."""
 
     def __init__(self) -> None:
