@@ -1,7 +1,7 @@
 """Statements that are run at every step of an order: built by SQLAlchemy once, then run as the text that it made.
 
 To build and interpret a statement of SQLAlchemy Core costs several times what SQLite takes to run it, so what is always
-the same of it (the text, the order of its parameters, how their types are bound) is kept.
+the same of it (the text, the order of its parameters, how their types are bound) is kept. Errors are the driver's own.
 """
 
 from __future__ import annotations
@@ -33,8 +33,16 @@ class Prepared:
         if self._dialect is not connection.dialect:
             self._prepare(connection.dialect)
         values = [tuple(_bound(row[name], bind) for name, bind in self._binds) for row in rows]
-        result = connection.exec_driver_sql(self._text, values if len(values) > 1 else values[0])
-        return result.scalar() if result.returns_rows else None
+        cursor = connection.connection.cursor()
+        try:
+            if len(values) > 1:
+                cursor.executemany(self._text, values)
+                return None
+            cursor.execute(self._text, values[0])
+            returned = cursor.fetchone() if cursor.description else None
+            return returned[0] if returned else None
+        finally:
+            cursor.close()
 
     def _prepare(self, dialect: Dialect) -> None:
         compiled: Any = self._statement.compile(dialect=dialect, column_keys=[c.name for c in self._columns])
