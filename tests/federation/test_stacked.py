@@ -12,6 +12,7 @@ from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from address_planner.labels import LabelSet
 from address_planner.prefixes import inside, overlap
@@ -455,6 +456,31 @@ async def test_a_request_whose_levels_are_used_up_is_refused(aurora: Stack, hops
     answer = await aurora.customer().reserve("r", 1, AURORA_CHAIN, Context(hop_budget=hops))
     assert isinstance(answer, Refused)
     await aurora.ends_empty()
+
+
+@pytest.mark.parametrize(
+    ("code", "spec", "ctx", "most"),
+    [
+        (ReasonCode.QUOTA, AURORA_CHAIN, CTX, 0),
+        (ReasonCode.HOP_BUDGET, AURORA_CHAIN, Context(hop_budget=0), 9),
+        (ReasonCode.CALL_BUDGET, AURORA_CHAIN, Context(call_budget=0), 9),
+        (ReasonCode.INVALID_SPEC, replace(AURORA_CHAIN, links=()), CTX, 9),
+        (ReasonCode.MANAGER_NOT_ALLOWED, replace(AURORA_CHAIN, managers=("mine",)), CTX, 9),
+    ],
+)
+async def test_what_is_refused_before_planning_is_told_to_the_operator_and_judged_anew(
+    aurora: Stack, code: ReasonCode, spec: ServiceSpec, ctx: Context, most: int
+) -> None:
+    node = aurora.nodes["aurora"]
+    usual, node.terms = node.terms, replace(node.terms, max_services=most)
+    with capture_logs() as told:
+        answer = await aurora.customer().reserve("r", 1, spec, ctx)
+    assert isinstance(answer, Refused)
+    (entry,) = [e for e in told if e["event"] == "refused before planning"]
+    assert (entry["account"], entry["ref"], entry["version"]) == ("alice", "r", 1)
+    assert entry["why"][0].startswith(code.short)
+    node.terms = usual
+    await reserved(aurora)
 
 
 async def test_an_agreement_limits_services_even_when_they_come_at_once(aurora: Stack) -> None:
