@@ -88,4 +88,6 @@ class Supplier(Protocol):
         """Every service of the caller's, in order of creation, for reconciliation between partners."""
 
     def watch(self, after: str, interest: Interest = EVERYTHING) -> AsyncIterator[Event]:
-        """Changes of the caller's services behind the token `after` ("" = from now), without end."""
+        """Changes of the caller's services behind the token `after`, without end; first a bookmark. A token that a supplier
+        cannot resume behind means from now, as "" does: so whoever comes (back) asks for the present state after the
+        bookmark, and misses nothing."""

@@ -37,15 +37,16 @@ def import_nsd(
     text: str | bytes,
     file: str,
     *,
-    catalogue: Mapping[FunctionType, Collection[str]] | None = None,
+    catalogue: Mapping[FunctionType, Collection[str] | None] | None = None,
     attach: Mapping[str, str] | None = None,
     from_sap: str | None = None,
     to_sap: str | None = None,
 ) -> ServiceSpec:
     """The service that `text` describes, between the SAPs given.
 
-    `catalogue`: function type → names of its ports (None: neither is checked). `attach`: connection point id → SAP id.
-    `from_sap`, `to_sap`: SAPs of the first and the last connection point of the first path. Raises ImportRefused.
+    `catalogue`: function type → names of its ports, None where they are not known; without one neither is checked.
+    `attach`: connection point id → SAP id. `from_sap`, `to_sap`: SAPs of the first and the last
+    connection point of the first path. Raises ImportRefused.
     """
     nsd = _Nsd(load_descriptor(text, file, DescriptorKind.NSD), catalogue)
     nsd.attach(dict(attach or {}), from_sap, to_sap)
@@ -80,7 +81,7 @@ class _Link:
 
 
 class _Nsd:
-    def __init__(self, form: Descriptor, catalogue: Mapping[FunctionType, Collection[str]] | None) -> None:
+    def __init__(self, form: Descriptor, catalogue: Mapping[FunctionType, Collection[str] | None] | None) -> None:
         self.form = form
         self.root = form.root
         self.catalogue = catalogue

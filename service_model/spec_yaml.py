@@ -39,7 +39,7 @@ def load_order(
     text: str | bytes,
     file: str,
     *,
-    catalogue: Mapping[FunctionType, Collection[str]] | None = None,
+    catalogue: Mapping[FunctionType, Collection[str] | None] | None = None,
     attach: Mapping[str, str] | None = None,
     from_sap: str | None = None,
     to_sap: str | None = None,

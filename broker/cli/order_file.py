@@ -28,14 +28,20 @@ def read_order(
     from_sap: str | None = None,
     to_sap: str | None = None,
     attach: Mapping[str, str] | None = None,
+    unsold: Collection[FunctionType] = (),
 ) -> ServiceSpec:
-    """What `file` orders: our own form, or a SONATA NSD over the functions that the provider announces.
+    """What `file` orders: our own form, or a SONATA NSD over the functions that the provider sells.
 
-    The SAPs are for an NSD: of the first path's two ends, and by connection point. Raises WrongFile with everything
-    that is wrong, one line each; nothing has been sent then.
+    The SAPs are for an NSD: of the first path's two ends, and by connection point. A function type that is not announced
+    now may still be the provider's: only those it calls `unsold` are wrong. Raises WrongFile with everything that is wrong,
+    one line each.
     """
     text = read_text(file)
-    catalogue = _catalogue(current_note(connection)) if _is_descriptor(text, file) else None
+    spec = _loaded(text, file, None, attach or {}, from_sap, to_sap)
+    if not _is_descriptor(text, file):
+        return spec
+    asked = {f.type: None for f in spec.functions if f.type not in unsold}
+    catalogue = {**asked, **_catalogue(current_note(connection))}
     return _loaded(text, file, catalogue, attach or {}, from_sap, to_sap)
 
 
@@ -81,7 +87,7 @@ def _is_descriptor(text: bytes, file: Path) -> bool:
 def _loaded(
     text: bytes,
     file: Path,
-    catalogue: Mapping[FunctionType, Collection[str]] | None,
+    catalogue: Mapping[FunctionType, Collection[str] | None] | None,
     attach: Mapping[str, str],
     from_sap: str | None,
     to_sap: str | None,

@@ -4,6 +4,9 @@ Rules kept here
 - What a caller does (reserve, commit, release, terminate) changes the order and wakes its worker; the caller is answered
   from what was recorded, never from what is only in memory. At its deadline the outcome is unknown, and the work goes on.
 - Everything is scoped to the caller's account: what is not its own does not exist.
+- What is refused before it is planned (quota, budgets, an invalid spec) is no order: it is logged, not recorded, so that
+  nobody fills the store beyond a quota, and is judged anew when it is asked again. A version that was planned is answered
+  from the record.
 - A commit is judged late or not once, here, before it is recorded; duplicates are recognised before that.
 """
 
@@ -13,6 +16,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
+
+import structlog
 
 from broker.orders.accounting import answer, status
 from broker.orders.calling import PATIENCE
@@ -40,6 +45,8 @@ from service_model.outcomes import (
 )
 from service_model.outcomes import Event as ServiceEvent
 from service_model.spec import ServiceSpec
+
+log = structlog.get_logger()
 
 FEATURES = frozenset({"chains", "lan-management", "labels", "prefix-blocks"})
 """What a request may name in `required_features`, and notes list as `api_features`."""
@@ -81,12 +88,12 @@ class Broker(OrderEngine):
         digest = spec.digest()
         verdict = judge(known.known() if known else None, version, digest)
         if isinstance(verdict, Reason):
-            return Refused(ref=ref, version=version, reasons=(verdict,))
+            return _turned_away(account, ref, version, (verdict,), ctx)
         if verdict is not Verdict.REPEAT or known is None:
             terms = self._terms(account)
             wrong = (terms,) if isinstance(terms, Reason) else self._unacceptable(account, ref, spec, ctx, terms)
             if wrong or isinstance(terms, Reason):
-                return Refused(ref=ref, version=version, reasons=wrong)
+                return _turned_away(account, ref, version, wrong, ctx)
             known = self._begin(known, account, ref, version, spec, digest, terms, ctx)
         done = await self.until(
             known.id, lambda o: version in o.answers or o.state not in _SETTLING or o.version > version, ctx
@@ -345,6 +352,13 @@ class AccountView:
 
     def watch(self, after: str, interest: Interest = EVERYTHING) -> AsyncIterator[ServiceEvent]:
         return self._broker.watch(self._account, after, interest)
+
+
+def _turned_away(account: str, ref: str, version: int, reasons: tuple[Reason, ...], ctx: Context) -> Refused:
+    """Refused before it was an order: told to the operator, and not recorded."""
+    why = [f"{reason.code.short}: {reason.message}" for reason in reasons]
+    log.info("refused before planning", account=account, ref=ref, version=version, why=why, trace=ctx.trace)
+    return Refused(ref=ref, version=version, reasons=reasons)
 
 
 def _extended(order: Order) -> bool:

@@ -3,6 +3,7 @@
 Rules kept here
 - Each level wraps what it heard under the segment's local alias; codes stay, words are made anew from them, and a subject
   stays only if it is a word of the spec that was handed down. So names, addresses and ids of lower levels do not go up.
+- What the planner does not know only because its supplier takes nothing new now, is known: it is said to be closed.
 - An opaque incident id stands for the rest: the supplier finds the whole story by it in its own log.
 """
 
@@ -12,6 +13,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import replace
 
+from broker.decompose.plan import Snapshot
 from broker.orders.records import Segment
 from service_model.outcomes import Reason, ReasonCode
 from service_model.spec import ServiceSpec
@@ -39,6 +41,21 @@ PHRASES: dict[ReasonCode, str] = {
     ReasonCode.HOP_BUDGET: "too many levels",
     ReasonCode.CALL_BUDGET: "too many calls",
 }
+
+
+def known_or_closed(reason: Reason, spec: ServiceSpec, snapshot: Snapshot) -> Reason:
+    """The planner's reason, or NOT_IN_SERVICE where a supplier has what the reason calls unknown and is not planned with:
+    it drains, is in maintenance, disabled or withdrawing. Which one, the customer is not told."""
+    closed = ""
+    if reason.code is ReasonCode.UNKNOWN_FUNCTION_TYPE:
+        wanted = {f.type for f in spec.functions if f.id == reason.subject}
+        if any(offer.type in wanted for view in snapshot.suppliers for offer in view.note.functions):
+            closed = f"function {reason.subject!r}: type {', '.join(map(str, wanted))} is known, and not offered now"
+    elif reason.code is ReasonCode.UNKNOWN_SAP:
+        sap = next((e.sap for e in spec.ends if e.id == reason.subject), "")
+        if any(sap in view.saps for view in snapshot.suppliers):
+            closed = f"SAP {sap!r} is known, and takes nothing new now"
+    return replace(reason, code=ReasonCode.NOT_IN_SERVICE, message=closed) if closed else reason
 
 
 def words_of(spec: ServiceSpec) -> frozenset[str]:

@@ -18,7 +18,7 @@ from address_planner.labels import LabelSet
 from broker.decompose.chain import Chain, read_chain
 from broker.decompose.plan import Avoid, Infeasible, PlannedSegment
 from broker.orders.gather import gather
-from broker.orders.reasons import PHRASES, words_of, wrapped
+from broker.orders.reasons import PHRASES, known_or_closed, words_of, wrapped
 from broker.orders.records import Answer, Order, Segment, child_ref
 from broker.orders.split import NO_COMMON_LABEL, CannotAddress, HandedDown, Split, block_bits, split
 from broker.orders.states import Event, SegmentState
@@ -71,7 +71,8 @@ def place(order: Order, env: Env) -> Order | Pause:
         return order
     found = env.plan(order.spec, env.snapshot, env.now, order.avoid)
     if isinstance(found, Infeasible):
-        return refuse(order, env.now, *(order.reasons or found.reasons))
+        told = (known_or_closed(reason, order.spec, env.snapshot) for reason in found.reasons)
+        return refuse(order, env.now, *(order.reasons or told))
     return replace(order, plan=found[0], addressed=False)
 
 

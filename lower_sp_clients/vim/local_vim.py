@@ -227,6 +227,8 @@ class LocalVim:
                 yield answering.status(hold, self._clock.now())
 
     async def watch(self, after: str, interest: Interest = EVERYTHING) -> AsyncIterator[Event]:
+        """From now, whatever `after`: no token is given out to come back with. Only our own broker, in this process, reads
+        these, and it asks for the state of all that it has here after each bookmark; a memory would tell it that twice."""
         async with aclosing(self._events.receive(first=Event(token=""))) as events:
             async for event in events:
                 if event.status is None:

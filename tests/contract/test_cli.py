@@ -187,9 +187,26 @@ async def test_a_sonata_descriptor_is_ordered_between_saps(ann: CliBench) -> Non
 async def test_a_function_that_the_provider_does_not_sell_is_named_with_its_line(ann: CliBench) -> None:
     other = ann.home / "other.yml"
     other.write_text(NSD.read_text().replace('vnf_name: "meter"', 'vnf_name: "oracle"'))
+    ann.supplier.unknown_types = frozenset({"eu.spbroker/oracle/1.0"})
     ran = await ann.run("order", "-f", other, *NSD_SAPS)
     assert ran.code == 2
     assert f"{other}:19: network_functions[1].vnf_name: the function type eu.spbroker/oracle/1.0" in ran.err
+    assert len(ann.supplier.specs) == 1, "the provider was asked, since a note may leave out what it has"
+
+
+async def test_a_function_that_is_only_not_announced_now_is_for_the_provider_to_judge(ann: CliBench) -> None:
+    other = ann.home / "other.yml"
+    other.write_text(NSD.read_text().replace('vnf_name: "meter"', 'vnf_name: "oracle"'))
+    ran = await ann.run("order", "-f", other, *NSD_SAPS)
+    assert ran.code == 0
+    assert "eu.spbroker/oracle/1.0" in {str(f.type) for spec in ann.supplier.specs for f in spec.functions}
+
+
+async def test_a_port_that_an_announced_function_has_not_is_named_before_anything_is_sent(ann: CliBench) -> None:
+    other = ann.home / "other.yml"
+    other.write_text(NSD.read_text().replace('- "meter:input"', '- "meter:side"'))
+    ran = await ann.run("order", "-f", other, *NSD_SAPS)
+    assert ran.code == 2
     assert ann.supplier.specs == []
 
 

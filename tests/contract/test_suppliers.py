@@ -353,6 +353,23 @@ async def test_a_watcher_gets_a_bookmark_first_and_then_every_state(bench: Bench
     assert [s for s in order if s in wanted] == wanted
 
 
+async def test_who_comes_back_with_the_last_token_and_asks_after_the_bookmark_misses_nothing(bench: Bench) -> None:
+    async with aclosing(bench.supplier.watch("")) as events:  # type: ignore[type-var]
+        assert (await anext(events)).status is None
+        choice = await bench.hold()
+        seen = await anext(events)
+    assert isinstance(await bench.supplier.commit("r", 1, choice, CTX), Committed)  # nobody watches meanwhile
+    await bench.becomes(ServiceState.ACTIVE)
+    async with aclosing(bench.supplier.watch(seen.token)) as events:  # type: ignore[type-var]
+        assert (await anext(events)).status is None, "a bookmark first"
+        assert await bench.state() is ServiceState.ACTIVE
+        await bench.supplier.terminate("r", CTX)
+        async with asyncio.timeout(10):
+            async for event in events:
+                if event.status is not None and event.status.state is ServiceState.TERMINATING:
+                    break
+
+
 async def test_two_who_ask_for_the_same_at_once_get_one_hold(bench: Bench) -> None:
     answers = await asyncio.gather(*(bench.reserve() for _ in range(3)))
     assert all(bare(a) == bare(answers[0]) for a in answers)

@@ -12,11 +12,13 @@ from ipaddress import IPv4Address, ip_network
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from address_planner.labels import LabelSet
 from address_planner.prefixes import inside, overlap
 from broker.orders.gather import violation
 from broker.orders.pools import Pool
+from capability_registry.note import Lifecycle
 from lower_sp_clients.supplier import Context, OutcomeUnknown
 from lower_sp_clients.vim.driver import DriverError
 from service_model.outcomes import (
@@ -30,9 +32,10 @@ from service_model.outcomes import (
 )
 from service_model.spec import AddressRole, LinkAddressing, ReservedAddress, ServiceSpec
 from tests.support.faults import alters, hangs, lost_after, lost_before, refuses, waits_for
-from tests.support.stack import AURORA, AURORA_CHAIN, POOL, Either, Site, Sp, Stack, chain
+from tests.support.stack import AURORA, AURORA_CHAIN, POOL, Either, Site, Sp, Stack, chain, function_type
 
 CTX = Context()
+OTHER = function_type("other")
 CONFIRM = AddressingChoice()
 
 
@@ -455,6 +458,31 @@ async def test_a_request_whose_levels_are_used_up_is_refused(aurora: Stack, hops
     await aurora.ends_empty()
 
 
+@pytest.mark.parametrize(
+    ("code", "spec", "ctx", "most"),
+    [
+        (ReasonCode.QUOTA, AURORA_CHAIN, CTX, 0),
+        (ReasonCode.HOP_BUDGET, AURORA_CHAIN, Context(hop_budget=0), 9),
+        (ReasonCode.CALL_BUDGET, AURORA_CHAIN, Context(call_budget=0), 9),
+        (ReasonCode.INVALID_SPEC, replace(AURORA_CHAIN, links=()), CTX, 9),
+        (ReasonCode.MANAGER_NOT_ALLOWED, replace(AURORA_CHAIN, managers=("mine",)), CTX, 9),
+    ],
+)
+async def test_what_is_refused_before_planning_is_told_to_the_operator_and_judged_anew(
+    aurora: Stack, code: ReasonCode, spec: ServiceSpec, ctx: Context, most: int
+) -> None:
+    node = aurora.nodes["aurora"]
+    usual, node.terms = node.terms, replace(node.terms, max_services=most)
+    with capture_logs() as told:
+        answer = await aurora.customer().reserve("r", 1, spec, ctx)
+    assert isinstance(answer, Refused)
+    (entry,) = [e for e in told if e["event"] == "refused before planning"]
+    assert (entry["account"], entry["ref"], entry["version"]) == ("alice", "r", 1)
+    assert entry["why"][0].startswith(code.short)
+    node.terms = usual
+    await reserved(aurora)
+
+
 async def test_an_agreement_limits_services_even_when_they_come_at_once(aurora: Stack) -> None:
     node = aurora.nodes["aurora"]
     node.terms = replace(node.terms, max_services=1)
@@ -462,6 +490,32 @@ async def test_an_agreement_limits_services_even_when_they_come_at_once(aurora: 
     assert sorted(type(a).__name__ for a in answers) == ["Refused", "Refused", "Reserved"]
     again = await aurora.customer().reserve("r0", 2, replace(AURORA_CHAIN, name="other"), CTX)
     assert isinstance(again, Reserved), "a hold that gives way does not count against its own successor"
+
+
+@pytest.mark.parametrize("closed", ["drained", "withdrawing"])
+async def test_what_only_a_closed_supplier_has_is_known_and_not_offered_now(aurora: Stack, closed: str) -> None:
+    catalogue = aurora.nodes["aurora"].catalogue
+    if closed == "drained":
+        catalogue.list(tuple(replace(item, usable=item.alias != "notos") for item in catalogue.listings()))
+    else:
+        note = catalogue.note("notos")
+        assert note is not None
+        catalogue.put("notos", replace(note, lifecycle=Lifecycle.WITHDRAWING))
+    answer = await aurora.customer().reserve("r", 1, AURORA_CHAIN, CTX)
+    assert isinstance(answer, Refused)
+    assert {(r.code, r.subject) for r in answer.reasons} == {
+        (ReasonCode.NOT_IN_SERVICE, "b"),
+        (ReasonCode.NOT_IN_SERVICE, "f1"),
+        (ReasonCode.NOT_IN_SERVICE, "f2"),
+    }
+    functions = [r.message for r in answer.reasons if r.subject != "b"]  # the name of a SAP has its alias in it
+    assert all("is known, and not offered now" in message and "notos" not in message for message in functions)
+    unheard = replace(
+        AURORA_CHAIN, functions=(replace(AURORA_CHAIN.functions[0], type=OTHER), *AURORA_CHAIN.functions[1:])
+    )
+    answer = await aurora.customer().reserve("other", 1, unheard, CTX)
+    assert isinstance(answer, Refused)
+    assert [r.subject for r in answer.reasons if r.code is ReasonCode.UNKNOWN_FUNCTION_TYPE] == ["f0"]
 
 
 async def test_two_services_may_have_the_same_networks_behind_their_ends(tmp_path: Path) -> None:

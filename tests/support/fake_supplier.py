@@ -57,6 +57,8 @@ class FakeSupplier:
         self._changed = asyncio.Condition()
         self.failures: dict[str, list[Exception]] = {}
         """Method -> what its next calls raise."""
+        self.unknown_types: frozenset[str] = frozenset()
+        """Function types that it refuses."""
         self.gate: asyncio.Event | None = None
         """While set and not open, reserve waits in its middle."""
         self.contexts: list[tuple[str, Context]] = []
@@ -83,6 +85,10 @@ class FakeSupplier:
             return self._again(known, spec)
         if order is not None and version <= order.tombstone:
             return _refused(ref, version, ReasonCode.VERSION_RELEASED, "this version was released")
+        for function in spec.functions:
+            if str(function.type) in self.unknown_types:
+                message = f"nobody offers type {function.type}"
+                return _refused(ref, version, ReasonCode.UNKNOWN_FUNCTION_TYPE, message, subject=function.id)
         if spec.bandwidth_bps > MAX_BANDWIDTH_BPS:
             return _refused(ref, version, ReasonCode.BANDWIDTH, "there is not so much", subject="bandwidth_bps")
         labels = {end.id: _label(end.labels or ANY_LABEL, end.suggested_label) for end in spec.ends}

@@ -27,9 +27,9 @@ from broker.cli.output import messages, print_json, say, show
 from broker.cli.rendering import addressing_table, delay_text, duration_text, price_text, service_facts, service_tree
 from broker.cli.session_choice import As, AsJson
 from lower_sp_clients import wire
-from service_model.outcomes import STATUS, Reserved, ServiceState, ServiceStatus
+from service_model.outcomes import STATUS, ReasonCode, Reserved, ServiceState, ServiceStatus
 from service_model.outcomes import Refused as RefusedAnswer
-from service_model.spec import ServiceSpec
+from service_model.spec import FunctionType, ServiceSpec
 from spbroker.v1 import broker_service_pb2 as pb
 
 
@@ -78,6 +78,8 @@ def command(
             if fault.exit_code in (Exit.UNREACHABLE, Exit.UNEXPECTED):
                 hint = f"what became of the order is not known; ask again: {again}"
                 raise Fault(fault.exit_code, fault.message, hint=hint, kind=fault.kind) from None
+            if unsold := _unsold(fault, spec):
+                read_order(connection, file, from_sap, to_sap, attach, unsold)
             raise with_lines(fault, file) from None
         starts_later = spec.start_time is not None and spec.start_time > datetime.now(UTC)
         if wait is None and starts_later:
@@ -137,6 +139,12 @@ def _refused(answer: pb.ReserveServiceResponse | pb.CommitServiceResponse, messa
     if as_json:
         print_json({"refused": TypeAdapter(RefusedAnswer).dump_python(refused, mode="json")})
     return Fault(Exit.REFUSED, message, reasons=refused.reasons)
+
+
+def _unsold(fault: Fault, spec: ServiceSpec) -> frozenset[FunctionType]:
+    """The function types that the provider refuses because it does not know them."""
+    subjects = {reason.subject for reason in fault.reasons if reason.code is ReasonCode.UNKNOWN_FUNCTION_TYPE}
+    return frozenset(function.type for function in spec.functions if function.id in subjects)
 
 
 def _followed(connection: Connection, ref: str, timeout_s: float) -> ServiceStatus:

@@ -21,7 +21,8 @@ USERS = "SPBROKER_DEMO_USERS"
 """Whether there is a user namespace of our own around, too."""
 REMEDY = (
     "run it as root, or allow user namespaces (sysctl -w kernel.unprivileged_userns_clone=1, and "
-    "kernel.apparmor_restrict_unprivileged_userns=0 where there is AppArmor), "
+    "kernel.apparmor_restrict_unprivileged_userns=0 where there is AppArmor), in a chroot make its root a mount of its own "
+    "(mount --bind DIR DIR), "
     "or run it without packets: make demo DRIVER=simulated"
 )
 
@@ -40,14 +41,16 @@ def enter(arguments: Sequence[str]) -> None:
     if unshare is None:
         message = "the program unshare is missing (Debian's util-linux)"
         raise Fault(Exit.ENVIRONMENT_MISSING, message, hint="apt-get install util-linux")
-    cause = ""
+    causes = []
     for flags, users in (("-nm", "0"), ("-Urnm", "1")):
         tried = subprocess.run([unshare, flags, "true"], capture_output=True, text=True)
         if tried.returncode == 0:
             again = [unshare, flags, sys.executable, "-m", "broker.cli", "demo", *arguments]
             os.execve(unshare, again, {**os.environ, INSIDE: "1", USERS: users})  # noqa: S606  the same program, inside
-        cause = tried.stderr.strip() or f"unshare ended with {tried.returncode}"
-    raise Fault(Exit.ENVIRONMENT_MISSING, f"this kernel gives the demo no namespaces of its own: {cause}", hint=REMEDY)
+        said = tried.stderr.strip().removeprefix("unshare: ") or f"it ended with {tried.returncode}"
+        causes.append(f"unshare {flags}: {said}")
+    message = f"this kernel gives the demo no namespaces of its own: {'; '.join(causes)}"
+    raise Fault(Exit.ENVIRONMENT_MISSING, message, hint=REMEDY)
 
 
 def furnish() -> None:

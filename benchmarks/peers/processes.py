@@ -1,0 +1,55 @@
+"""The programs of a benchmark, each a process of its own, which answer a line on stdin with what their store did."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from asyncio.subprocess import PIPE, Process
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass
+class Peers:
+    """Processes that answer a line on stdin with what their store did."""
+
+    processes: dict[str, Process] = field(default_factory=dict)
+
+    async def start(self, name: str, program: str, *arguments: str, **more: str) -> None:
+        environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}", "SPBROKER_LOG_LEVEL": "error", **more}
+        self.processes[name] = await asyncio.create_subprocess_exec(
+            sys.executable, str(ROOT / "benchmarks" / "peers" / program), *arguments,
+            stdin=PIPE, stdout=PIPE, env=environment,
+        )  # fmt: skip
+
+    async def counts(self) -> dict[str, dict[str, int]]:
+        """By level, as soon as nothing more is recorded."""
+        former: dict[str, dict[str, int]] = {}
+        while (now := {name: await self._ask(process) for name, process in self.processes.items()}) != former:
+            former = now
+            await asyncio.sleep(0.7)
+        return now
+
+    @staticmethod
+    async def _ask(process: Process) -> dict[str, int]:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"\n")
+        answer: dict[str, int] = json.loads(await process.stdout.readline())
+        return answer
+
+    async def stop(self) -> None:
+        for process in self.processes.values():
+            if process.stdin is not None:
+                process.stdin.close()
+        for process in self.processes.values():
+            try:
+                async with asyncio.timeout(10):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
