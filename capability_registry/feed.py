@@ -155,6 +155,13 @@ TABLE: Mapping[tuple[FeedState, FeedEvent], FeedState] = {
 }
 
 
+def mermaid() -> str:
+    """The table as a state diagram (Mermaid), for docs/architecture.md; what changes nothing is left out."""
+    lines = ["stateDiagram-v2", "    [*] --> CONNECTING"]
+    lines += [f"    {a} --> {b}: {event.lower()}" for (a, event), b in TABLE.items() if a is not b]
+    return "\n".join(lines) + "\n"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
     """One supplier's feed as a value. `held` is the last good note, with the text that it came in; `refusal` why the
@@ -166,6 +173,8 @@ class Feed:
     held: CapabilityNote | None = None
     jws: str = ""
     refusal: str = ""
+    taken: datetime | None = None
+    """When `held` was accepted."""
 
     @classmethod
     def begin(cls, sp_id: str, now: datetime) -> Feed:
@@ -175,7 +184,7 @@ class Feed:
         return self._after(FeedEvent.CONNECTED, now)
 
     def accepted(self, note: CapabilityNote, jws: str, now: datetime) -> Feed:
-        return self._after(FeedEvent.ACCEPTED, now, held=note, jws=jws, refusal="")
+        return self._after(FeedEvent.ACCEPTED, now, held=note, jws=jws, refusal="", taken=now)
 
     def refused(self, why: str, now: datetime) -> Feed:
         """`why` is the text of the error that `accept` or `verify` raised."""

@@ -28,6 +28,7 @@ from broker.bootstrap import mapping
 from broker.bootstrap.admin import NodeAdmin
 from broker.bootstrap.domains import domain_value, sap_ports
 from broker.bootstrap.feeds import Feeds
+from broker.bootstrap.promises import Record
 from broker.bootstrap.publication import Publication
 from broker.decompose.search import plan
 from broker.orders.broker import AccountView, Broker
@@ -42,6 +43,7 @@ from broker.storage.books import SqlEditions, SqlHoldBook, SqlOrderBook, epoch_o
 from broker.storage.document_book import SqlDocumentBook
 from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
+from broker.storage.promise_book import SqlPromiseBook
 from capability_registry import origin, signing
 from capability_registry.feed import Acceptance
 from capability_registry.hysteresis import Pacing
@@ -107,6 +109,8 @@ class Node:
         self._epoch = await epoch_of(self.engine, uuid.UUID(self._parts.new_id()))
         self.catalogue = Catalogue(self.sp_id)
         self.feeds = Feeds(self.catalogue, clock)
+        self.promises = Record(SqlPromiseBook(self.engine), self.catalogue)
+        await self.promises.open()
         self.broker = Broker(
             epoch=self._epoch,
             book=SqlOrderBook(self.engine, self._epoch),
@@ -135,7 +139,9 @@ class Node:
             check=self._obstacles,
             changed=self._rewire,
         )
-        self.admin = NodeAdmin(self.administration, self.broker, self.catalogue, self.vims, clock)
+        self.admin = NodeAdmin(
+            self.administration, self.broker, self.catalogue, self.vims, self.feeds, self.promises, clock
+        )
         present = await self.administration.open()
         await self._open_domains(present)
         await self.broker.open(mapping.pools(present))
@@ -178,6 +184,7 @@ class Node:
         for vim in self.vims():
             await vim.tick()
         await self.broker.tick()
+        await self.promises.tick()
         self.feeds.tick()
         self.publication.tick()
 
@@ -276,10 +283,10 @@ class Node:
         dropped += [self._remotes.pop(name)[1] for name in list(self._remotes) if name not in wanted]
         self._follow_windows(present)
         suppliers: dict[str, Supplier] = {name: vim for name, (_, vim) in self._vims.items()}
-        suppliers |= {name: remote for name, (_, remote) in self._remotes.items()}
+        listened = {name: self.promises.listening(name, remote) for name, (_, remote) in self._remotes.items()}
         self.broker.use_pools(mapping.pools(present))
-        self.broker.use(suppliers)
-        self.feeds.follow(suppliers)
+        self.broker.use(suppliers | listened)
+        self.feeds.follow(suppliers | {name: remote for name, (_, remote) in self._remotes.items()})
         for remote in dropped:
             await _close(remote)
 
