@@ -47,6 +47,7 @@ from broker.storage.promise_book import SqlPromiseBook
 from capability_registry import origin, signing
 from capability_registry.feed import Acceptance
 from capability_registry.hysteresis import Pacing
+from capability_registry.keys import PublicKey, SigningKey
 from capability_registry.note import CapabilityNote
 from lower_sp_clients import wire
 from lower_sp_clients.remote_sp import ClientTls, RemoteSp
@@ -91,10 +92,19 @@ def over_grpc(keys: Keys, clock: Clock) -> Connect:
 class Node:
     """`open`, then `supplier_for` and `notes_for` serve callers until `close`."""
 
-    def __init__(self, sp_id: str, store: Path, keys: Keys, parts: Parts) -> None:
+    def __init__(
+        self,
+        sp_id: str,
+        store: Path,
+        keys: Keys,
+        parts: Parts,
+        note_key: Callable[[], SigningKey] | None = None,
+    ) -> None:
+        """`note_key` gives the key that notes are signed with at this moment; not given: that of `keys`, for ever."""
         self.sp_id = sp_id
         self._store = store
         self._keys = keys
+        self._note_key = note_key or (lambda: keys.note_key)
         self._parts = parts
         self._vims: dict[str, tuple[DomainDoc, LocalVim]] = {}
         self._remotes: dict[str, tuple[SupplierDoc, Supplier]] = {}
@@ -124,7 +134,7 @@ class Node:
             sp_id=self.sp_id,
             catalogue=self.catalogue,
             editions=SqlEditions(self.engine),
-            key=lambda: self._keys.note_key,
+            key=self._note_key,
             origin_secret=self._keys.origin_secret,
             terms=self.terms,
             clock=clock,
@@ -275,10 +285,12 @@ class Node:
             known = self._remotes.get(doc.name)
             if known is not None and _same_peer(known[0], doc):
                 self._remotes[doc.name] = (doc, known[1])
+                if known[0].anchor.note_keys != doc.anchor.note_keys:
+                    self.feeds.reconsider(doc.name, self._acceptance(doc))
                 continue
             if known is not None:
                 dropped.append(known[1])
-            self._remotes[doc.name] = (doc, self._parts.connect(doc, partial(self._judge, doc)))
+            self._remotes[doc.name] = (doc, self._parts.connect(doc, partial(self._judge, doc.name)))
         wanted = {doc.name for doc in present.suppliers}
         dropped += [self._remotes.pop(name)[1] for name in list(self._remotes) if name not in wanted]
         self._follow_windows(present)
@@ -290,8 +302,12 @@ class Node:
         for remote in dropped:
             await _close(remote)
 
-    def _judge(self, doc: SupplierDoc, jws: str) -> CapabilityNote:
-        by = Acceptance(
+    def _judge(self, alias: str, jws: str) -> CapabilityNote:
+        """By the supplier's document as it is now: its keys may be others than when it was connected."""
+        return self.feeds.judge(alias, self._acceptance(self._remotes[alias][0]), jws)
+
+    def _acceptance(self, doc: SupplierDoc) -> Acceptance[PublicKey]:
+        return Acceptance(
             sp_id=doc.sp_id,
             audience=doc.account,
             keys=doc.anchor.keys(),
@@ -299,11 +315,11 @@ class Node:
             is_ours=partial(origin.is_ours, self._keys.origin_secret),
             tolerant=wire.parse_note,
         )
-        return self.feeds.judge(doc.name, by, jws)
 
 
 def _same_peer(a: SupplierDoc, b: SupplierDoc) -> bool:
-    return (a.sp_id, a.endpoint, a.anchor, a.account) == (b.sp_id, b.endpoint, b.anchor, b.account)
+    """Whether the connection stays. The keys of notes are no matter of the connection."""
+    return (a.sp_id, a.endpoint, a.anchor.ca, a.account) == (b.sp_id, b.endpoint, b.anchor.ca, b.account)
 
 
 async def _close(supplier: Supplier) -> None:

@@ -52,6 +52,7 @@ class _Issued:
     signed: SignedNote
     basis: Snapshot
     seen: int
+    kid: str
     terms: Terms
     renew_at: datetime
     pace: Pace
@@ -93,7 +94,7 @@ class Publication:
                 raise OutcomeUnknown(terms.message)
             now, snapshot = self._clock.now(), self._catalogue.snapshot
             issued = self._issued.get(account)
-            if issued is None or issued.terms != terms or now >= issued.renew_at:
+            if issued is None or (issued.terms, issued.kid) != (terms, self._key().kid) or now >= issued.renew_at:
                 return await self._issue(account, await self._derive(account, terms, snapshot, now), terms, snapshot)
             difference = moved(issued.basis, snapshot, self._pacing.share)
             if snapshot.number == issued.seen:  # what could not wait was found then
@@ -132,13 +133,14 @@ class Publication:
         renewed = former is not None and now >= former.renew_at
         content = _content(note) + (now.isoformat().encode() if renewed else b"")
         edition = await self._editions.next(account, hashlib.sha256(content).hexdigest())
-        note = replace(note, edition=edition)
-        signed = SignedNote(jws=sign(payload.write(note), self._key()), note=note)
+        note, key = replace(note, edition=edition), self._key()
+        signed = SignedNote(jws=sign(payload.write(note), key), note=note)
         pace = former.pace.issued(now, self._pacing) if former is not None else Pace()
         self._issued[account] = _Issued(
             signed=signed,
             basis=snapshot,
             seen=snapshot.number,
+            kid=key.kid,
             terms=terms,
             renew_at=now + (note.expires - now) / 2,
             pace=pace,
@@ -156,9 +158,9 @@ class Publication:
                 yield signed
 
     def tick(self) -> None:
-        """Tell the streams to look again, if something changed, waits to be told, or a note is to be renewed."""
-        number, now = self._catalogue.snapshot.number, self._clock.now()
-        waiting = any(i.pace.since is not None or now >= i.renew_at for i in self._issued.values())
+        """Tell the streams to look again, if something changed, waits to be told, or a note is to be signed anew."""
+        number, now, kid = self._catalogue.snapshot.number, self._clock.now(), self._key().kid
+        waiting = any(i.pace.since is not None or i.kid != kid or now >= i.renew_at for i in self._issued.values())
         if number != self._told or waiting:
             self._told = number
             self._ticks.send(number or 1)

@@ -48,6 +48,7 @@ COMMANDS: dict[str, Entry] = {
     "export": Entry("Write what is administered as documents", FOLDER),
     "inventory": Entry("What is allocated, held and built, and what disagrees"),
     "suppliers": Entry("Suppliers: their notes, and the promises they kept"),
+    "rotate": Entry("Renew the key that notes are signed with"),
     "passwd": Entry("Set the password of a person's account"),
 }
 
