@@ -75,6 +75,12 @@ def terms(administered: Administered, account: str) -> Terms | Reason:
     )
 
 
+def sp_of(administered: Administered, account: str) -> str:
+    """Which SP the account belongs to; empty for a person's."""
+    doc = administered.find(AccountDoc, account)
+    return doc.anchor.sp_id if doc is not None and doc.anchor is not None else ""
+
+
 def next_turn(administered: Administered, now: datetime) -> datetime | None:
     """When the next maintenance window begins or ends, so that what is usable has to be looked at again."""
     windows: list[Window | None] = [d.window for d in administered.suppliers]

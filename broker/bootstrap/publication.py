@@ -5,6 +5,7 @@ Rules kept here
   changed so much that it may be due; it is issued when it is, as `capability_registry.hysteresis` says.
 - Same content, same edition; the edition is recorded before the note is given out, so it grows over restarts.
 - Half-way to its expiry a note is issued again.
+- A customer that sells to us too is not told what we have from it: what it would find in our note is its own.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ class Publication:
         clock: Clock,
         random: Callable[[int], bytes],
         pacing: Pacing,
+        sp_of: Callable[[str], str],
     ) -> None:
+        """`sp_of`: the SP that an account belongs to; empty for people."""
         self._sp_id = sp_id
         self._catalogue = catalogue
         self._editions = editions
@@ -81,6 +84,7 @@ class Publication:
         self._clock = clock
         self._random = random
         self._pacing = pacing
+        self._sp_of = sp_of
         self._issued: dict[str, _Issued] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._ticks: Broadcast[int] = Broadcast()
@@ -112,9 +116,11 @@ class Publication:
             return issued.signed
 
     async def _derive(self, account: str, terms: Terms, snapshot: Snapshot, now: datetime) -> CapabilityNote:
+        customer = self._sp_of(account)
+        others = tuple(view for view in snapshot.suppliers if view.sp_id != customer)
         note = await asyncio.to_thread(
             derive,
-            snapshot,
+            snapshot if len(others) == len(snapshot.suppliers) else replace(snapshot, suppliers=others),
             self._sp_id,
             1,
             account,

@@ -149,7 +149,7 @@ class Node:
         key = SigningKey.generate(lambda n: b"k" * n)
         self.publication = Publication(
             sp_id="middle", catalogue=self.catalogue, editions=Numbers(), key=lambda: key, origin_secret=b"s" * 32,
-            terms=lambda account: self.terms, clock=self.clock, random=lambda n: b"r" * n, pacing=BY,
+            terms=lambda account: self.terms, clock=self.clock, random=lambda n: b"r" * n, pacing=BY, sp_of=lambda account: "",
         )  # fmt: skip
 
     async def told(self, change: Callable[[CapabilityNote], CapabilityNote] | None = None) -> CapabilityNote:
