@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from capability_registry.note import CapabilityNote
+from capability_registry.note import BorderEntry, CapabilityNote, FunctionOffer, SapOffer
 
 
 class UnknownOrigin(ValueError):
@@ -22,9 +22,9 @@ class UnknownOrigin(ValueError):
 def without_ours(note: CapabilityNote, is_ours: Callable[[str], bool]) -> CapabilityNote:
     """The note without what is ours; the same object where nothing is. Raises UnknownOrigin."""
     tokens = len(note.origin_tokens)
-    for item in (*note.functions, *note.saps, *note.matrix):
-        if item.origins and max(item.origins) >= tokens:
-            raise UnknownOrigin(f"origin {max(item.origins)} of {tokens}")
+    highest = max(_rested_on(note.functions, note.saps, note.matrix), default=-1)
+    if highest >= tokens:
+        raise UnknownOrigin(f"origin {highest} of {tokens}")
     ours = {index for index, token in enumerate(note.origin_tokens) if is_ours(token)}
     if not ours:
         return note
@@ -35,7 +35,7 @@ def without_ours(note: CapabilityNote, is_ours: Callable[[str], bool]) -> Capabi
     functions = tuple(f for f in note.functions if foreign(f.origins))
     saps = tuple(s for s in note.saps if foreign(s.origins))
     matrix = tuple(e for e in note.matrix if foreign(e.origins))
-    used = sorted({index for item in (*functions, *saps, *matrix) for index in item.origins})
+    used = sorted(_rested_on(functions, saps, matrix))
     place_of = {index: place for place, index in enumerate(used)}
 
     def again(origins: tuple[int, ...]) -> tuple[int, ...]:
@@ -50,6 +50,14 @@ def without_ours(note: CapabilityNote, is_ours: Callable[[str], bool]) -> Capabi
         matrix=tuple(replace(e, origins=again(e.origins)) for e in matrix),
         origin_tokens=tuple(note.origin_tokens[index] for index in used),
     )
+
+
+def _rested_on(
+    functions: tuple[FunctionOffer, ...], saps: tuple[SapOffer, ...], matrix: tuple[BorderEntry, ...]
+) -> set[int]:
+    """The indices of all tokens that any of these names."""
+    named = [*(f.origins for f in functions), *(s.origins for s in saps), *(e.origins for e in matrix)]
+    return set().union(*named)
 
 
 def nothing_left(note: CapabilityNote) -> bool:

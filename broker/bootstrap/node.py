@@ -140,6 +140,7 @@ class Node:
             clock=clock,
             random=self._parts.random,
             pacing=self._parts.pacing,
+            standing=lambda account: mapping.standing(self.administration.present, account),
             sp_of=lambda account: mapping.sp_of(self.administration.present, account),
         )
         self.administration = Administration(

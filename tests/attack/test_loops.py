@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from broker.bootstrap.feeds import Feeds
-from broker.bootstrap.publication import Publication
+from broker.bootstrap.publication import Publication, Standing
 from broker.decompose.plan import Infeasible
 from broker.decompose.search import plan
 from broker.orders.catalogue import Catalogue, Listing
@@ -52,7 +52,7 @@ class Provider:
         self.publication = Publication(
             sp_id=name, catalogue=self.catalogue, editions=numbers, key=lambda: self.key, origin_secret=self.secret,
             terms=lambda account: Terms(), clock=clock, random=lambda n: next(salts).to_bytes(n, "big"),
-            pacing=Pacing(), sp_of=lambda account: account,
+            pacing=Pacing(), standing=lambda account: Standing(), sp_of=lambda account: account,
         )  # fmt: skip
         place = name.upper()
         joints = [sap(f"to-{p}", place, to="-".join(sorted((name, p))), peer=p, decides_labels=name < p) for p in peers]
