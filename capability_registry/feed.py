@@ -10,7 +10,7 @@ stays
  6. its edition is not older than the one held: no rollback;                                          OLDER_EDITION
  7. it is valid now, give or take the skew of clocks;                                             NOT_YET_VALID, EXPIRED
  8. it does not claim to hold for more than MAX_VALIDITY: who holds back what came later is found out;  LASTS_TOO_LONG
- 9. it does not bear a token of our own: we would buy from ourselves;                                 LOOP
+ 9. something of it does not rest on our own: that is left out (`loops`), we would buy from ourselves;   LOOP
 
 States
 - CONNECTING: no note was ever accepted. LIVE: the stream is up and its last note is held.
@@ -31,6 +31,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import ValidationError
 
 from capability_registry import payload
+from capability_registry.loops import UnknownOrigin, nothing_left, without_ours
 from capability_registry.note import NOTE, CapabilityNote
 
 MAX_BYTES = 4 * 1024 * 1024
@@ -91,9 +92,13 @@ def accept(jws: str, by: Acceptance[Key], held: CapabilityNote | None, now: date
         raise NoteNotAccepted(Refusal.EXPIRED, f"expired at {note.expires.isoformat()}")
     if note.expires > now + MAX_VALIDITY + by.skew:
         raise NoteNotAccepted(Refusal.LASTS_TOO_LONG, f"expires at {note.expires.isoformat()}")
-    if any(by.is_ours(token) for token in note.origin_tokens):
-        raise NoteNotAccepted(Refusal.LOOP, "it contains capability of our own")
-    return note
+    try:
+        others = without_ours(note, by.is_ours)
+    except UnknownOrigin as error:
+        raise NoteNotAccepted(Refusal.MALFORMED, str(error)) from error
+    if others is not note and nothing_left(others):
+        raise NoteNotAccepted(Refusal.LOOP, "it contains nothing but capability of our own")
+    return others
 
 
 def _read(text: bytes, tolerant: Callable[[bytes], CapabilityNote]) -> CapabilityNote:
@@ -155,6 +160,13 @@ TABLE: Mapping[tuple[FeedState, FeedEvent], FeedState] = {
 }
 
 
+def mermaid() -> str:
+    """The table as a state diagram (Mermaid), for docs/architecture.md; what changes nothing is left out."""
+    lines = ["stateDiagram-v2", "    [*] --> CONNECTING"]
+    lines += [f"    {a} --> {b}: {event.lower()}" for (a, event), b in TABLE.items() if a is not b]
+    return "\n".join(lines) + "\n"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
     """One supplier's feed as a value. `held` is the last good note, with the text that it came in; `refusal` why the
@@ -166,6 +178,8 @@ class Feed:
     held: CapabilityNote | None = None
     jws: str = ""
     refusal: str = ""
+    taken: datetime | None = None
+    """When `held` was accepted."""
 
     @classmethod
     def begin(cls, sp_id: str, now: datetime) -> Feed:
@@ -175,7 +189,7 @@ class Feed:
         return self._after(FeedEvent.CONNECTED, now)
 
     def accepted(self, note: CapabilityNote, jws: str, now: datetime) -> Feed:
-        return self._after(FeedEvent.ACCEPTED, now, held=note, jws=jws, refusal="")
+        return self._after(FeedEvent.ACCEPTED, now, held=note, jws=jws, refusal="", taken=now)
 
     def refused(self, why: str, now: datetime) -> Feed:
         """`why` is the text of the error that `accept` or `verify` raised."""

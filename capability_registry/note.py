@@ -4,6 +4,7 @@ Rules kept here
 - The payload is proto3 JSON of `spbroker.v1.CapabilityNote`: enum values by full name, times in RFC 3339.
 - Unknown fields and enum values are tolerated: partners upgrade at different times.
 - Delay is in microseconds one way, bandwidth in bit/s, MTU in bytes of IP packet, availability a fraction.
+- `origins` of a function, SAP or entry are the origin tokens of the note that it rests on, by index; none given: all.
 - Between two border points at least two points are announced, the cheapest and the fastest, each attainable as a whole.
 """
 
@@ -94,6 +95,9 @@ class Flavour:
     """0: as much as the links carry."""
 
 
+Origins = tuple[Annotated[int, Field(ge=0, le=1_000_000)], ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionOffer:
     """A function type at one place. `ports` are its connection points; the first flavour is the default."""
@@ -103,6 +107,7 @@ class FunctionOffer:
     ports: tuple[FunctionPort, ...]
     flavours: Annotated[tuple[Flavour, ...], Field(min_length=1)]
     delay_us: Microseconds = 0
+    origins: Origins = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +134,7 @@ class SapOffer:
     interconnect: str = ""
     peer: str = ""
     decides_labels: bool = False
+    origins: Origins = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +159,7 @@ class BorderEntry:
     a: Name
     b: Name
     points: Annotated[tuple[BorderPoint, ...], Field(min_length=1)]
+    origins: Origins = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

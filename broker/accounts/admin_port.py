@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from service_model.outcomes import AddressingChoice, Bindings, Reason, ServiceState, ServiceStatus
 from service_model.spec import ServiceSpec
-from service_model.words import Word
+from service_model.words import Instant, Word
 
 Documents = tuple[Mapping[str, Any], ...]
 
@@ -39,6 +39,17 @@ class AllocationState(Word):
     HELD = "ALLOCATION_STATE_HELD"
     COMMITTED = "ALLOCATION_STATE_COMMITTED"
     QUARANTINED = "ALLOCATION_STATE_QUARANTINED"
+
+
+class FeedState(Word):
+    """Of a supplier's notes (`capability_registry.feed`)."""
+
+    UNSPECIFIED = "FEED_STATE_UNSPECIFIED"
+    CONNECTING = "FEED_STATE_CONNECTING"
+    LIVE = "FEED_STATE_LIVE"
+    STALE = "FEED_STATE_STALE"
+    REJECTED = "FEED_STATE_REJECTED"
+    LAPSED = "FEED_STATE_LAPSED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +120,25 @@ class Inventory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SupplierStatus:
+    """A lower SP as known here. `since`: when its feed came into this state; `taken`, `expires`: of the note that is held,
+    none where none ever was. `refusal`: why the last note was refused, until one is accepted."""
+
+    alias: str
+    sp_id: str
+    usable: bool
+    feed: FeedState
+    since: Instant | None = None
+    edition: int = 0
+    taken: Instant | None = None
+    expires: Instant | None = None
+    refusal: str = ""
+    kept: int = 0
+    broken: int = 0
+    rate: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SegmentDetail:
     """One part of an order: what was asked of whom (the constraint is in the spec), and what came of it."""
 
@@ -138,6 +168,9 @@ class AdminPort(Protocol):
         """Documents of these kinds (none given: all), by kind and name, without password hashes."""
 
     async def inventory(self) -> Inventory: ...
+
+    async def suppliers(self) -> tuple[SupplierStatus, ...]:
+        """Every lower SP, by alias."""
 
     async def set_password(self, account: str, password: str, *, actor: str) -> None:
         """Raises AccountNotFound; ValueError, whose message says why, for a password that is not acceptable."""

@@ -64,6 +64,11 @@ class Layout:
         return self.pki / "note-signing.key"
 
     @property
+    def next_note_key(self) -> Path:
+        """There only while the key of notes is being renewed (`rotation`)."""
+        return self.pki / "note-signing.next.key"
+
+    @property
     def token_key(self) -> Path:
         return self.pki / "token-signing.key"
 

@@ -11,16 +11,21 @@ from broker.accounts.admin_port import (
     Discrepancy,
     Documents,
     DomainItem,
+    FeedState,
     Hold,
     Inventory,
     SegmentDetail,
     ServiceDetail,
+    SupplierStatus,
 )
 from broker.accounts.administration import Administration
+from broker.bootstrap.feeds import Feeds
+from broker.bootstrap.promises import Record
 from broker.orders.accounting import remaining, status
 from broker.orders.broker import Broker
 from broker.orders.catalogue import Catalogue
 from broker.orders.states import AS_SERVICE
+from capability_registry.feed import Feed
 from lower_sp_clients.vim import accounting
 from lower_sp_clients.vim.holds import AllocationState as Recorded
 from lower_sp_clients.vim.local_vim import LocalVim
@@ -41,12 +46,16 @@ class NodeAdmin:
         broker: Broker,
         catalogue: Catalogue,
         vims: Callable[[], tuple[LocalVim, ...]],
+        feeds: Feeds,
+        promises: Record,
         clock: Clock,
     ) -> None:
         self._administration = administration
         self._broker = broker
         self._catalogue = catalogue
         self._vims = vims
+        self._feeds = feeds
+        self._promises = promises
         self._clock = clock
 
     async def apply(self, documents: Documents, *, dry_run: bool, prune: bool, reason: str, actor: str) -> Applied:
@@ -87,6 +96,32 @@ class NodeAdmin:
             items=tuple(items),
             discrepancies=tuple(discrepancies),
         )
+
+    async def suppliers(self) -> tuple[SupplierStatus, ...]:
+        now, feeds = self._clock.now(), self._feeds.states()
+        found = []
+        for listing in self._catalogue.listings():
+            if listing.local:
+                continue
+            feed = (feeds.get(listing.alias) or Feed.begin(listing.sp_id, now)).at(now)
+            promises = self._promises.of(listing.alias)
+            found.append(
+                SupplierStatus(
+                    alias=listing.alias,
+                    sp_id=listing.sp_id,
+                    usable=listing.usable,
+                    feed=FeedState[feed.state.name],
+                    since=feed.since,
+                    edition=feed.held.edition if feed.held else 0,
+                    taken=feed.taken,
+                    expires=feed.held.expires if feed.held else None,
+                    refusal=feed.refusal,
+                    kept=promises.kept,
+                    broken=promises.broken,
+                    rate=round(promises.rate, 4),
+                )
+            )
+        return tuple(found)
 
     async def orders(self, account: str, ref: str) -> AsyncIterator[ServiceDetail]:
         """Orders in order of creation, with what was asked of whom and what came of it."""

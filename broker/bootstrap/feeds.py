@@ -54,6 +54,18 @@ class Feeds:
         self._feeds[alias] = feed.accepted(note, jws, now)
         return note
 
+    def reconsider(self, alias: str, by: Acceptance[PublicKey]) -> None:
+        """Other keys are trusted now: what is held stays only if it is still signed by one of them."""
+        now, feed = self._clock.now(), self._feeds.get(alias)
+        if feed is None or feed.held is None:
+            return
+        try:
+            by.verify(feed.jws, by.keys, by.max_bytes)
+        except NoteRefused as error:
+            log.warning("the held note is trusted no more", supplier=alias, reason=str(error.reason))
+            self._feeds[alias] = Feed.begin(by.sp_id, now).refused(str(error), now)
+            self._catalogue.put(alias, None)
+
     def follow(self, suppliers: Mapping[str, Supplier]) -> None:
         """These are the suppliers from now on, by alias."""
         for alias in [a for a, fed in self._fed.items() if suppliers.get(a) is not fed.supplier]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from broker.bootstrap.publication import Standing
 from broker.orders.catalogue import Listing
 from broker.orders.pools import Pool
 from broker.orders.records import Terms
@@ -73,6 +74,19 @@ def terms(administered: Administered, account: str) -> Terms | Reason:
         max_services=agreement.max_services,
         show_segments=agreement.show_segments,
     )
+
+
+def standing(administered: Administered, account: str) -> Standing:
+    """How far the account may rely on our notes, as its agreement says."""
+    doc = administered.find(AccountDoc, account)
+    agreement = administered.find(AgreementDoc, doc.agreement) if doc is not None and doc.agreement else None
+    return Standing() if agreement is None else Standing(lifecycle=agreement.lifecycle, notice=agreement.notice)
+
+
+def sp_of(administered: Administered, account: str) -> str:
+    """Which SP the account belongs to; empty for a person's."""
+    doc = administered.find(AccountDoc, account)
+    return doc.anchor.sp_id if doc is not None and doc.anchor is not None else ""
 
 
 def next_turn(administered: Administered, now: datetime) -> datetime | None:

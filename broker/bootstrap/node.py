@@ -28,6 +28,7 @@ from broker.bootstrap import mapping
 from broker.bootstrap.admin import NodeAdmin
 from broker.bootstrap.domains import domain_value, sap_ports
 from broker.bootstrap.feeds import Feeds
+from broker.bootstrap.promises import Record
 from broker.bootstrap.publication import Publication
 from broker.decompose.search import plan
 from broker.orders.broker import AccountView, Broker
@@ -42,9 +43,11 @@ from broker.storage.books import SqlEditions, SqlHoldBook, SqlOrderBook, epoch_o
 from broker.storage.document_book import SqlDocumentBook
 from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
+from broker.storage.promise_book import SqlPromiseBook
 from capability_registry import origin, signing
 from capability_registry.feed import Acceptance
 from capability_registry.hysteresis import Pacing
+from capability_registry.keys import PublicKey, SigningKey
 from capability_registry.note import CapabilityNote
 from lower_sp_clients import wire
 from lower_sp_clients.remote_sp import ClientTls, RemoteSp
@@ -89,10 +92,19 @@ def over_grpc(keys: Keys, clock: Clock) -> Connect:
 class Node:
     """`open`, then `supplier_for` and `notes_for` serve callers until `close`."""
 
-    def __init__(self, sp_id: str, store: Path, keys: Keys, parts: Parts) -> None:
+    def __init__(
+        self,
+        sp_id: str,
+        store: Path,
+        keys: Keys,
+        parts: Parts,
+        note_key: Callable[[], SigningKey] | None = None,
+    ) -> None:
+        """`note_key` gives the key that notes are signed with at this moment; not given: that of `keys`, for ever."""
         self.sp_id = sp_id
         self._store = store
         self._keys = keys
+        self._note_key = note_key or (lambda: keys.note_key)
         self._parts = parts
         self._vims: dict[str, tuple[DomainDoc, LocalVim]] = {}
         self._remotes: dict[str, tuple[SupplierDoc, Supplier]] = {}
@@ -107,6 +119,8 @@ class Node:
         self._epoch = await epoch_of(self.engine, uuid.UUID(self._parts.new_id()))
         self.catalogue = Catalogue(self.sp_id)
         self.feeds = Feeds(self.catalogue, clock)
+        self.promises = Record(SqlPromiseBook(self.engine), self.catalogue)
+        await self.promises.open()
         self.broker = Broker(
             epoch=self._epoch,
             book=SqlOrderBook(self.engine, self._epoch),
@@ -120,12 +134,14 @@ class Node:
             sp_id=self.sp_id,
             catalogue=self.catalogue,
             editions=SqlEditions(self.engine),
-            key=lambda: self._keys.note_key,
+            key=self._note_key,
             origin_secret=self._keys.origin_secret,
             terms=self.terms,
             clock=clock,
             random=self._parts.random,
             pacing=self._parts.pacing,
+            standing=lambda account: mapping.standing(self.administration.present, account),
+            sp_of=lambda account: mapping.sp_of(self.administration.present, account),
         )
         self.administration = Administration(
             sp_id=self.sp_id,
@@ -135,7 +151,9 @@ class Node:
             check=self._obstacles,
             changed=self._rewire,
         )
-        self.admin = NodeAdmin(self.administration, self.broker, self.catalogue, self.vims, clock)
+        self.admin = NodeAdmin(
+            self.administration, self.broker, self.catalogue, self.vims, self.feeds, self.promises, clock
+        )
         present = await self.administration.open()
         await self._open_domains(present)
         await self.broker.open(mapping.pools(present))
@@ -178,6 +196,7 @@ class Node:
         for vim in self.vims():
             await vim.tick()
         await self.broker.tick()
+        await self.promises.tick()
         self.feeds.tick()
         self.publication.tick()
 
@@ -268,23 +287,29 @@ class Node:
             known = self._remotes.get(doc.name)
             if known is not None and _same_peer(known[0], doc):
                 self._remotes[doc.name] = (doc, known[1])
+                if known[0].anchor.note_keys != doc.anchor.note_keys:
+                    self.feeds.reconsider(doc.name, self._acceptance(doc))
                 continue
             if known is not None:
                 dropped.append(known[1])
-            self._remotes[doc.name] = (doc, self._parts.connect(doc, partial(self._judge, doc)))
+            self._remotes[doc.name] = (doc, self._parts.connect(doc, partial(self._judge, doc.name)))
         wanted = {doc.name for doc in present.suppliers}
         dropped += [self._remotes.pop(name)[1] for name in list(self._remotes) if name not in wanted]
         self._follow_windows(present)
         suppliers: dict[str, Supplier] = {name: vim for name, (_, vim) in self._vims.items()}
-        suppliers |= {name: remote for name, (_, remote) in self._remotes.items()}
+        listened = {name: self.promises.listening(name, remote) for name, (_, remote) in self._remotes.items()}
         self.broker.use_pools(mapping.pools(present))
-        self.broker.use(suppliers)
-        self.feeds.follow(suppliers)
+        self.broker.use(suppliers | listened)
+        self.feeds.follow(suppliers | {name: remote for name, (_, remote) in self._remotes.items()})
         for remote in dropped:
             await _close(remote)
 
-    def _judge(self, doc: SupplierDoc, jws: str) -> CapabilityNote:
-        by = Acceptance(
+    def _judge(self, alias: str, jws: str) -> CapabilityNote:
+        """By the supplier's document as it is now: its keys may be others than when it was connected."""
+        return self.feeds.judge(alias, self._acceptance(self._remotes[alias][0]), jws)
+
+    def _acceptance(self, doc: SupplierDoc) -> Acceptance[PublicKey]:
+        return Acceptance(
             sp_id=doc.sp_id,
             audience=doc.account,
             keys=doc.anchor.keys(),
@@ -292,11 +317,11 @@ class Node:
             is_ours=partial(origin.is_ours, self._keys.origin_secret),
             tolerant=wire.parse_note,
         )
-        return self.feeds.judge(doc.name, by, jws)
 
 
 def _same_peer(a: SupplierDoc, b: SupplierDoc) -> bool:
-    return (a.sp_id, a.endpoint, a.anchor, a.account) == (b.sp_id, b.endpoint, b.anchor, b.account)
+    """Whether the connection stays. The keys of notes are no matter of the connection."""
+    return (a.sp_id, a.endpoint, a.anchor.ca, a.account) == (b.sp_id, b.endpoint, b.anchor.ca, b.account)
 
 
 async def _close(supplier: Supplier) -> None:

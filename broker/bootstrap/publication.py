@@ -5,6 +5,8 @@ Rules kept here
   changed so much that it may be due; it is issued when it is, as `capability_registry.hysteresis` says.
 - Same content, same edition; the edition is recorded before the note is given out, so it grows over restarts.
 - Half-way to its expiry a note is issued again.
+- Its agreement's lifecycle and notice are in a customer's note. To whom it is WITHDRAWING, nothing is offered any more.
+- A customer that sells to us too is not told what we have from it: what it would find in our note is its own.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from capability_registry import origin, payload
 from capability_registry.feed import SKEW
 from capability_registry.hysteresis import Change, Pace, Pacing, change
 from capability_registry.keys import SigningKey
-from capability_registry.note import NOTE, CapabilityNote
+from capability_registry.note import NOTE, CapabilityNote, Lifecycle
 from capability_registry.signing import sign
 from lower_sp_clients.broadcast import Broadcast
 from lower_sp_clients.supplier import OutcomeUnknown, SignedNote
@@ -46,13 +48,23 @@ class Editions(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How far a customer may rely on what is announced to it."""
+
+    lifecycle: Lifecycle = Lifecycle.ACTIVE
+    notice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Issued:
     """An audience's note; `basis`: the snapshot whose note this is; `seen`: the last one that a note was derived from."""
 
     signed: SignedNote
     basis: Snapshot
     seen: int
+    kid: str
     terms: Terms
+    standing: Standing
     renew_at: datetime
     pace: Pace
 
@@ -70,7 +82,10 @@ class Publication:
         clock: Clock,
         random: Callable[[int], bytes],
         pacing: Pacing,
+        standing: Callable[[str], Standing],
+        sp_of: Callable[[str], str],
     ) -> None:
+        """`sp_of`: the SP that an account belongs to; empty for people."""
         self._sp_id = sp_id
         self._catalogue = catalogue
         self._editions = editions
@@ -80,6 +95,8 @@ class Publication:
         self._clock = clock
         self._random = random
         self._pacing = pacing
+        self._standing = standing
+        self._sp_of = sp_of
         self._issued: dict[str, _Issued] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._ticks: Broadcast[int] = Broadcast()
@@ -88,32 +105,43 @@ class Publication:
     async def current(self, account: str) -> SignedNote:
         """The note for this account as of now. Raises OutcomeUnknown where the account has no terms."""
         async with self._locks.setdefault(account, asyncio.Lock()):
-            terms = self._terms(account)
-            if isinstance(terms, Reason):
-                raise OutcomeUnknown(terms.message)
+            terms, standing = self._terms(account), self._standing(account)
             now, snapshot = self._clock.now(), self._catalogue.snapshot
+            if isinstance(terms, Reason):
+                if standing.lifecycle is not Lifecycle.WITHDRAWING:
+                    raise OutcomeUnknown(terms.message)
+                terms, snapshot = Terms(), replace(snapshot, suppliers=())
             issued = self._issued.get(account)
-            if issued is None or issued.terms != terms or now >= issued.renew_at:
-                return await self._issue(account, await self._derive(account, terms, snapshot, now), terms, snapshot)
+            if (
+                issued is None
+                or (issued.terms, issued.standing, issued.kid) != (terms, standing, self._key().kid)
+                or now >= issued.renew_at
+            ):
+                note = await self._derive(account, terms, standing, snapshot, now)
+                return await self._issue(account, note, terms, standing, snapshot)
             difference = moved(issued.basis, snapshot, self._pacing.share)
             if snapshot.number == issued.seen:  # what could not wait was found then
                 difference = min(difference, Change.SLIGHT)
             issued = replace(issued, pace=issued.pace.seeing(difference, now))
             if issued.pace.due(difference, now, self._pacing):
-                note = await self._derive(account, terms, snapshot, now)
+                note = await self._derive(account, terms, standing, snapshot, now)
                 difference = change(issued.signed.note, note, self._pacing.share)
                 issued = replace(issued, seen=snapshot.number, pace=issued.pace.seeing(difference, now))
                 if issued.pace.due(difference, now, self._pacing):
-                    return await self._issue(account, note, terms, snapshot)
+                    return await self._issue(account, note, terms, standing, snapshot)
                 if difference is Change.SAME:
                     issued = replace(issued, basis=snapshot)
             self._issued[account] = issued
             return issued.signed
 
-    async def _derive(self, account: str, terms: Terms, snapshot: Snapshot, now: datetime) -> CapabilityNote:
+    async def _derive(
+        self, account: str, terms: Terms, standing: Standing, snapshot: Snapshot, now: datetime
+    ) -> CapabilityNote:
+        customer = self._sp_of(account)
+        others = tuple(view for view in snapshot.suppliers if view.sp_id != customer)
         note = await asyncio.to_thread(
             derive,
-            snapshot,
+            snapshot if len(others) == len(snapshot.suppliers) else replace(snapshot, suppliers=others),
             self._sp_id,
             1,
             account,
@@ -125,21 +153,30 @@ class Publication:
             terms.max_hold_s,
             tuple(sorted(FEATURES)),
         )
-        return replace(note, not_before=now - SKEW)  # our clock may be ahead of the reader's
+        return replace(
+            note,
+            not_before=now - SKEW,  # our clock may be ahead of the reader's
+            lifecycle=standing.lifecycle,
+            terms={"notice": standing.notice} if standing.notice else {},
+        )
 
-    async def _issue(self, account: str, note: CapabilityNote, terms: Terms, snapshot: Snapshot) -> SignedNote:
+    async def _issue(
+        self, account: str, note: CapabilityNote, terms: Terms, standing: Standing, snapshot: Snapshot
+    ) -> SignedNote:
         now, former = note.not_before + SKEW, self._issued.get(account)
         renewed = former is not None and now >= former.renew_at
         content = _content(note) + (now.isoformat().encode() if renewed else b"")
         edition = await self._editions.next(account, hashlib.sha256(content).hexdigest())
-        note = replace(note, edition=edition)
-        signed = SignedNote(jws=sign(payload.write(note), self._key()), note=note)
+        note, key = replace(note, edition=edition), self._key()
+        signed = SignedNote(jws=sign(payload.write(note), key), note=note)
         pace = former.pace.issued(now, self._pacing) if former is not None else Pace()
         self._issued[account] = _Issued(
             signed=signed,
             basis=snapshot,
             seen=snapshot.number,
+            kid=key.kid,
             terms=terms,
+            standing=standing,
             renew_at=now + (note.expires - now) / 2,
             pace=pace,
         )
@@ -156,9 +193,9 @@ class Publication:
                 yield signed
 
     def tick(self) -> None:
-        """Tell the streams to look again, if something changed, waits to be told, or a note is to be renewed."""
-        number, now = self._catalogue.snapshot.number, self._clock.now()
-        waiting = any(i.pace.since is not None or now >= i.renew_at for i in self._issued.values())
+        """Tell the streams to look again, if something changed, waits to be told, or a note is to be signed anew."""
+        number, now, kid = self._catalogue.snapshot.number, self._clock.now(), self._key().kid
+        waiting = any(i.pace.since is not None or i.kid != kid or now >= i.renew_at for i in self._issued.values())
         if number != self._told or waiting:
             self._told = number
             self._ticks.send(number or 1)

@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from broker.accounts.founding import Keys, Layout, read_keys
+from broker.accounts.rotation import KeyFile
 from broker.accounts.secrets import Passwords
 from broker.bootstrap.node import Node, Parts, over_grpc
 from broker.northbound.authenticator import AccountAuthenticator
@@ -50,7 +51,7 @@ async def run(directory: Path, stopping: asyncio.Event, opened: Callable[[Node],
     passwords = Passwords()
     pacing = Pacing(rest=timedelta(seconds=settings.note_rest_s), share=settings.note_share)
     parts = Parts(clock=clock, connect=over_grpc(keys, clock), passwords=passwords, pacing=pacing)
-    node = Node(settings.sp_id, settings.store, keys, parts)
+    node = Node(settings.sp_id, settings.store, keys, parts, KeyFile(Layout(directory).note_key).current)
     try:
         await node.open()
     except (StoreError, DriverError) as error:

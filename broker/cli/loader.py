@@ -47,6 +47,8 @@ COMMANDS: dict[str, Entry] = {
     "diff": Entry("What apply would change", FOLDER),
     "export": Entry("Write what is administered as documents", FOLDER),
     "inventory": Entry("What is allocated, held and built, and what disagrees"),
+    "suppliers": Entry("Suppliers: their notes, and the promises they kept"),
+    "rotate": Entry("Renew the key that notes are signed with"),
     "passwd": Entry("Set the password of a person's account"),
 }
 

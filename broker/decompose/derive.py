@@ -24,6 +24,7 @@ from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 
 from broker.decompose.graph import Crossing, Graph, PlaceVertex, graph_of, price_of
+from broker.decompose.origins import Origins
 from broker.decompose.plan import Snapshot, SupplierView
 from broker.decompose.reach import Reached, reach
 from capability_registry.note import (
@@ -82,6 +83,7 @@ def derive(
     points = [_Point(name, index, graph.outward(index)) for index, name in sorted(names.items())]
     points += [_Point(p.place, p.vertex, p.vertex) for p in places]
     ways = _matrix(graph, points, now)
+    origins = Origins(graph, origin_token)
     shown = {graph.saps[i].offer.place for i in names} | {p.place for p in places}
     return CapabilityNote(
         sp_id=own_sp_id,
@@ -92,18 +94,33 @@ def derive(
         api_features=api_features,
         currency=currency,
         places=_places(views, shown),
-        functions=tuple(_reprice(o, margin) for p in places for _, o in sorted(p.offers.items())),
+        functions=tuple(
+            replace(_reprice(o, margin), origins=origins.of(p.supplier, o.origins))
+            for p in places
+            for _, o in sorted(p.offers.items())
+        ),
         capacities=tuple(PlaceCapacity(place=p.place, bins=p.capacity.bins, lan=p.capacity.lan) for p in places),
-        saps=tuple(_export(graph.saps[i].offer, name) for i, name in sorted(names.items())),
+        saps=tuple(
+            replace(
+                _export(graph.saps[i].offer, name),
+                origins=origins.of(graph.saps[i].supplier, graph.saps[i].offer.origins),
+            )
+            for i, name in sorted(names.items())
+        ),
         matrix=tuple(
-            BorderEntry(a=a, b=b, points=tuple(_point(kind, w, margin, currency) for kind, w in found))
+            BorderEntry(
+                a=a,
+                b=b,
+                points=tuple(_point(kind, w, margin, currency) for kind, w in found),
+                origins=origins.along(w for _, w in found),
+            )
             for (a, b), found in ways.items()
         ),
         shared=_limits(graph, ways),
         outages=_outages(graph, names, places),
         max_hold_s=max(1, min([max_hold_s] + [v.note.max_hold_s - (0 if v.local else HOLD_GUARD_S) for v in views])),
         remaining_depth=min(64, max((1 + v.note.remaining_depth for v in views if not v.local), default=0)),
-        origin_tokens=tuple(sorted({origin_token, *(t for v in views for t in v.note.origin_tokens)})),
+        origin_tokens=origins.tokens,
         max_functions=min((v.note.max_functions for v in views), default=0),
     )
 

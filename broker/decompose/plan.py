@@ -29,6 +29,8 @@ class SupplierView:
     saps: Mapping[str, str] = field(default_factory=dict)
     usable: bool = True
     """False while it drains, is in maintenance or disabled, or its note lapsed."""
+    kept: float = 1.0
+    """Which part of what it announced it made good, from 0 to 1 (`capability_registry.promises`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf.struct_pb2 import Struct
 from pydantic import TypeAdapter
 
-from broker.accounts.admin_port import AdminPort, Applied, Inventory, ServiceDetail
+from broker.accounts.admin_port import AdminPort, Applied, Inventory, ServiceDetail, SupplierStatus
 from broker.northbound.auth import caller
 from broker.northbound.paging import page
 from lower_sp_clients.wire import Codec, Violation, WireError, decode_struct, encode_struct
@@ -16,6 +16,7 @@ from spbroker.v1 import admin_service_pb2_grpc
 
 APPLIED = Codec(TypeAdapter(Applied), pb.ApplyResponse)
 INVENTORY = Codec(TypeAdapter(Inventory), pb.Inventory)
+SUPPLIER = Codec(TypeAdapter(SupplierStatus), pb.SupplierStatus)
 DETAIL = Codec(TypeAdapter(ServiceDetail), pb.ServiceDetail)
 
 
@@ -39,6 +40,9 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
 
     async def GetInventory(self, request: pb.GetInventoryRequest, context: Any) -> pb.GetInventoryResponse:
         return pb.GetInventoryResponse(inventory=INVENTORY.encode(await self._port.inventory()))
+
+    async def ListSuppliers(self, request: pb.ListSuppliersRequest, context: Any) -> pb.ListSuppliersResponse:
+        return pb.ListSuppliersResponse(suppliers=map(SUPPLIER.encode, await self._port.suppliers()))
 
     async def SetPassword(self, request: pb.SetPasswordRequest, context: Any) -> pb.SetPasswordResponse:
         try:

@@ -31,6 +31,7 @@ class Catalogue:
         self._listings: dict[str, Listing] = {}
         self._notes: dict[str, CapabilityNote] = {}
         self._views: dict[str, SupplierView] = {}
+        self._kept: dict[str, float] = {}
         self._snapshot = Snapshot(own_sp_id=own_sp_id, number=0, suppliers=())
         self._number = 0
 
@@ -61,6 +62,13 @@ class Catalogue:
             self._views[alias] = self._view(alias, note)
         self._number += 1
 
+    def keeps(self, alias: str, rate: float) -> None:
+        """Which part of what the supplier announced it made good, from 0 to 1."""
+        self._kept[alias] = rate
+        if (note := self._notes.get(alias)) is not None:
+            self._views[alias] = self._view(alias, note)
+            self._number += 1
+
     def note(self, alias: str) -> CapabilityNote | None:
         return self._notes.get(alias)
 
@@ -80,4 +88,5 @@ class Catalogue:
             local=item.local,
             saps={ours: theirs for theirs, ours in names.items()},
             usable=item.usable,
+            kept=self._kept.get(alias, 1.0),
         )

@@ -208,6 +208,9 @@ class AgreementDoc:
     max_hold_s: Annotated[int, Field(ge=1, le=86_400)] = 300
     show_segments: bool = True
     lifecycle: Lifecycle = Lifecycle.ACTIVE
+    """TRIAL and WITHDRAWING are told in the notes; WITHDRAWING takes no new orders, and its notes offer nothing."""
+    notice: Text = ""
+    """Told in the notes as it is: of a trial, of an end that is to come."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

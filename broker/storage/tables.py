@@ -171,6 +171,14 @@ documents = Table(
     Column("document", LargeBinary, nullable=False),
 )
 
+supplier_promises = Table(
+    "supplier_promises",
+    metadata,
+    Column("supplier", String(63), primary_key=True),
+    Column("kept", Integer, nullable=False),
+    Column("broken", Integer, nullable=False),
+)
+
 note_editions = Table(
     "note_editions",
     metadata,

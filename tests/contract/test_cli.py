@@ -73,6 +73,16 @@ async def test_several_logins_live_side_by_side(ann: CliBench) -> None:
     assert "operator" in as_ann.err
 
 
+async def test_an_operator_sees_suppliers_and_why_a_note_was_refused(ann: CliBench) -> None:
+    assert (await ann.log_in("oscar", "--as", "op")).code == 0
+    shown, data = await ann.run("--as", "op", "suppliers"), await ann.run("--as", "op", "suppliers", "--json")
+    assert shown.code == data.code == 0
+    assert [(s["alias"], s["feed"], s["edition"]) for s in data.json] == [
+        ("east", "FEED_STATE_REJECTED", 7), ("west", "FEED_STATE_CONNECTING", 0)
+    ]  # fmt: skip
+    assert all(word in shown.out for word in ("REJECTED", "95% of 10", "WRONG_AUDIENCE", "not in use"))
+
+
 async def test_a_second_login_needs_no_ca_and_an_anchor_has_one(ann: CliBench) -> None:
     again = await ann.run("login", ann.endpoint, "--account", "ann", "--password-stdin", stdin=PASSWORD)
     assert again.code == 0

@@ -7,6 +7,7 @@ import time
 
 import pytest
 
+from broker.accounts.admin_port import FeedState, SupplierStatus
 from broker.orders.states import GONE
 from service_model.outcomes import Reason, ReasonCode, Refused, ServiceState
 from tests.federation.test_sockets_restarts import hurried
@@ -44,6 +45,32 @@ async def test_a_supplier_that_is_away_refuses_an_order_in_time_and_leaves_nothi
             while not nothing_asked(nodes):  # noqa: ASYNC110  many nodes: none has an event for it
                 await asyncio.sleep(0.05)
     assert (await ann.order("again", chain())).state is ServiceState.ACTIVE
+
+
+async def test_an_operator_sees_a_supplier_go_stale_and_lapse_and_come_back(nodes: Nodes, ann: Customer) -> None:
+    async def seen(state: FeedState) -> SupplierStatus:
+        async with asyncio.timeout(SETTLED_S):
+            while True:
+                (found,) = await nodes["top"].node.admin.suppliers()
+                if found.feed is state:
+                    return found
+                await asyncio.sleep(0.05)
+
+    await ann.order("web", chain())
+    live = await seen(FeedState.LIVE)
+    assert (live.sp_id, live.kept, live.broken, live.refusal) == ("middle", 1, 0, "")
+    await nodes["middle"].close()
+    stale = await seen(FeedState.STALE)
+    assert (stale.edition, stale.expires) == (live.edition, live.expires)
+    nodes.clock.move(3700)
+    await seen(FeedState.LAPSED)
+    await nodes["middle"].open()
+    async with hurried(nodes.clock):
+        back = await seen(FeedState.LIVE)
+    assert back.edition > live.edition
+    await nodes["top"].restart()
+    (after,) = await nodes["top"].node.admin.suppliers()
+    assert after.kept == 1
 
 
 def _way(away: str) -> tuple[str, str]:

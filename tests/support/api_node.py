@@ -22,10 +22,12 @@ from broker.accounts.admin_port import (
     Change,
     ChangeAction,
     Documents,
+    FeedState,
     FieldDiff,
     Inventory,
     SegmentDetail,
     ServiceDetail,
+    SupplierStatus,
 )
 from broker.accounts.secrets import MIN_PASSWORD
 from broker.northbound.auth import Credentials, Password, Principal
@@ -127,6 +129,13 @@ class FakeAdmin:
     async def inventory(self) -> Inventory:
         held = Allocation(pool="p", value="10.0.0.0/24", owner="r-1", state=AllocationState.HELD)
         return Inventory(allocations=(held,))
+
+    async def suppliers(self) -> tuple[SupplierStatus, ...]:
+        live = SupplierStatus(
+            alias="east", sp_id="sp-c", usable=True, feed=FeedState.REJECTED, since=START, edition=7, taken=START,
+            expires=START + timedelta(hours=1), refusal="WRONG_AUDIENCE: audience is 'them'", kept=9, broken=1, rate=0.95,
+        )  # fmt: skip
+        return live, SupplierStatus(alias="west", sp_id="sp-d", usable=False, feed=FeedState.CONNECTING, since=START)
 
     async def set_password(self, account: str, password: str, *, actor: str) -> None:
         if account != "ann":

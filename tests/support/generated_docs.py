@@ -29,6 +29,7 @@ from broker.orders.states import AS_SERVICE, GONE, IN_FLIGHT, mermaid
 from broker.orders.tasks import TASKS, WORKFLOWS
 from broker.settings.administered import TYPES
 from broker.storage.tables import metadata
+from capability_registry import feed
 from lower_sp_clients.supplier import OutcomeUnknown, ServiceNotFound
 from lower_sp_clients.wire import Violation, WireError
 from service_model.outcomes import ReasonCode
@@ -58,6 +59,10 @@ def table(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
 
 def states() -> str:
     return f"```mermaid\n{mermaid()}```\n"
+
+
+def feed_states() -> str:
+    return f"```mermaid\n{feed.mermaid()}```\n"
 
 
 def segment_states() -> str:
@@ -154,6 +159,7 @@ def _forms(parameter: Any) -> str:
 PARTS: dict[str, Callable[[], str]] = {
     "states": states,
     "segment-states": segment_states,
+    "feed-states": feed_states,
     "workflows": workflows,
     "tasks": tasks,
     "tables": tables,

@@ -23,6 +23,7 @@ from typing import Any
 
 from broker.accounts.admin_port import Applied, Inventory
 from broker.accounts.founding import Layout, read_keys
+from broker.accounts.rotation import KeyFile
 from broker.accounts.secrets import Cost, Passwords
 from broker.bootstrap.founding import found_node
 from broker.bootstrap.node import Node, Parts, over_grpc
@@ -133,7 +134,7 @@ class RealNode:
     async def open(self) -> RealNode:
         settings, keys, passwords = self.settings, read_keys(self.layout), Passwords(CHEAP)
         parts = Parts(clock=self.clock, connect=over_grpc(keys, self.clock), passwords=passwords)
-        node = Node(settings.sp_id, settings.store, keys, parts)
+        node = Node(settings.sp_id, settings.store, keys, parts, KeyFile(self.layout.note_key).current)
         await node.open()
         try:
             self.server = await listen(node, settings, keys, passwords, self.clock)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 
@@ -203,3 +204,16 @@ def test_labels_that_an_inner_joint_lacks_are_not_promised_at_an_end_that_does_n
 
     assert [(e.a, e.b) for e in note_of(pair("50-250")).matrix] == [("left.uni", "right.uni")]
     assert note_of(pair("150-250")).matrix == ()
+
+
+def test_each_part_names_the_tokens_that_it_rests_on_and_none_where_it_rests_on_all() -> None:
+    left, right = two_suppliers().suppliers
+    note = note_of(snapshot(left, SupplierView(
+        alias="right", sp_id=right.sp_id, note=replace(right.note, origin_tokens=("r1", "r2")), local=False,
+        saps=right.saps,
+    )))  # fmt: skip
+    assert note.origin_tokens == ("mine", "theirs", "r1", "r2")
+    assert {s.id: s.origins for s in note.saps} == {"left.uni": (0, 1), "right.out": (0, 2, 3)}
+    assert {(e.a, e.b): e.origins for e in note.matrix}["left.uni", "right.out"] == ()
+    assert {(e.a, e.b): e.origins for e in note.matrix}["left.uni", "BER"] == (0, 1)
+    assert [f.origins for f in note.functions] == [(0, 1)]

@@ -27,7 +27,7 @@ from capability_registry.feed import (
 from capability_registry.note import NOTE, CapabilityNote
 from capability_registry.origin import WeakSecret, any_ours, is_ours, mint
 from capability_registry.payload import MAX_DEPTH
-from tests.support.planning import NOW, random_snapshot
+from tests.support.planning import NOW, random_snapshot, sap
 
 SECRET, OTHER = b"s" * 32, b"t" * 32
 TOKEN = mint(SECRET, b"0" * 16, "bank")
@@ -110,6 +110,16 @@ def test_what_a_broker_writes_is_read_without_a_second_look(seed: int) -> None:
     )  # fmt: skip
     for note in (derived, *(view.note for view in snapshot.suppliers)):
         assert payload.read(payload.write(note), second_look) == note
+
+
+def test_what_rests_on_our_own_token_is_left_out_and_the_rest_is_kept() -> None:
+    theirs, ours = sap("uni", "BER", origins=(0,)), sap("own", "BER", origins=(0, 1))
+    note = replace(NOTE_1, saps=(theirs, ours), origin_tokens=("metro", TOKEN))
+    kept = accept(text(note), BY, None, NOW)
+    assert (kept.saps, kept.origin_tokens) == ((theirs,), ("metro",))
+    assert refusal(text(replace(note, saps=(ours,)))) is Refusal.LOOP
+    assert refusal(text(replace(note, saps=(replace(theirs, origins=()),)))) is Refusal.LOOP
+    assert refusal(text(replace(note, saps=(replace(theirs, origins=(2,)),)))) is Refusal.MALFORMED
 
 
 def test_brackets_inside_a_text_are_no_nesting() -> None:

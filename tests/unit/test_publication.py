@@ -9,13 +9,14 @@ from datetime import timedelta
 import pytest
 
 from address_planner.labels import LabelSet
-from broker.bootstrap.publication import VALIDITY, Publication
+from broker.bootstrap.publication import VALIDITY, Publication, Standing
 from broker.orders.catalogue import Catalogue, Listing
 from broker.orders.records import Terms
 from capability_registry.hysteresis import Change, Pace, Pacing, change
 from capability_registry.keys import SigningKey
-from capability_registry.note import Bin, CapabilityNote, Outage, PlaceCapacity, SharedLimit
-from lower_sp_clients.supplier import SignedNote
+from capability_registry.note import Bin, CapabilityNote, Lifecycle, Outage, PlaceCapacity, SharedLimit
+from lower_sp_clients.supplier import OutcomeUnknown, SignedNote
+from service_model.outcomes import Reason, ReasonCode
 from tests.support.clock import SimulatedClock
 from tests.support.planning import GBIT, NOW, entry, offer, point, sap, view
 
@@ -141,7 +142,8 @@ class Node:
 
     def __init__(self) -> None:
         self.clock = SimulatedClock(NOW)
-        self.terms = Terms()
+        self.terms: Terms | Reason = Terms()
+        self.standing = Standing()
         self.catalogue = Catalogue("middle")
         self.catalogue.list(tuple(Listing(alias=a, sp_id=f"sp-{a}", local=False) for a in ("left", "right")))
         self.catalogue.put("left", replace(LEFT, expires=LASTING))
@@ -150,6 +152,7 @@ class Node:
         self.publication = Publication(
             sp_id="middle", catalogue=self.catalogue, editions=Numbers(), key=lambda: key, origin_secret=b"s" * 32,
             terms=lambda account: self.terms, clock=self.clock, random=lambda n: b"r" * n, pacing=BY,
+            standing=lambda account: self.standing, sp_of=lambda account: "",
         )  # fmt: skip
 
     async def told(self, change: Callable[[CapabilityNote], CapabilityNote] | None = None) -> CapabilityNote:
@@ -230,6 +233,28 @@ async def test_new_terms_are_told_at_once() -> None:
     await node.told()
     node.terms = Terms(max_hold_s=7)
     assert (await node.told()).max_hold_s == 7
+
+
+async def test_a_trial_and_a_notice_are_told_at_once() -> None:
+    node = Node()
+    assert (await node.told()).lifecycle is Lifecycle.ACTIVE
+    node.standing = Standing(lifecycle=Lifecycle.TRIAL, notice="until the end of May")
+    note = await node.told()
+    assert (note.lifecycle, note.terms) == (Lifecycle.TRIAL, {"notice": "until the end of May"})
+    assert note.saps
+
+
+async def test_to_whom_we_withdraw_nothing_is_offered_and_the_note_says_so() -> None:
+    node = Node()
+    first = await node.told()
+    node.terms = Reason(code=ReasonCode.NOT_IN_SERVICE, message="the agreement is ending")
+    node.standing = Standing(lifecycle=Lifecycle.WITHDRAWING, notice="gone in June")
+    note = await node.told()
+    assert (note.lifecycle, note.edition, note.saps, note.matrix) == (Lifecycle.WITHDRAWING, first.edition + 1, (), ())
+    assert await node.later(60) is note
+    node.standing = Standing()
+    with pytest.raises(OutcomeUnknown, match="ending"):
+        await node.told()
 
 
 async def test_a_note_is_renewed_half_way_even_where_nothing_changed() -> None:

@@ -9,12 +9,13 @@ reasons_tree(reasons)                   why something was refused, nested as ord
 note_tables(note)                       a capability note
 changes_table(applied)                  what an apply changed or would change
 inventory_tables(inventory)             what is allocated, held, built, and what disagrees
+suppliers_table(suppliers)              feeds of notes, and promises kept
 state_text(state)                       one state in its colour
 """
 
 from __future__ import annotations
 
-from broker.cli.rendering.administration import changes_table, inventory_tables
+from broker.cli.rendering.administration import changes_table, inventory_tables, suppliers_table
 from broker.cli.rendering.figures import bandwidth_text, delay_text, duration_text, price_text
 from broker.cli.rendering.note import note_tables
 from broker.cli.rendering.reasons import reasons_tree
@@ -35,4 +36,5 @@ __all__ = [
     "service_tree",
     "services_table",
     "state_text",
+    "suppliers_table",
 ]

@@ -1,12 +1,20 @@
-"""What an operator is shown: changes, and the inventory. Both have the fields of `broker.accounts.admin_port`."""
+"""What an operator is shown: changes, the inventory, suppliers. All have the fields of `broker.accounts.admin_port`."""
 
 from __future__ import annotations
 
 from rich.console import Group
 from rich.table import Table
 
-from broker.accounts.admin_port import AllocationState, Applied, ChangeAction, FieldDiff, Inventory
-from broker.cli.rendering.figures import duration_text, table
+from broker.accounts.admin_port import (
+    AllocationState,
+    Applied,
+    ChangeAction,
+    FeedState,
+    FieldDiff,
+    Inventory,
+    SupplierStatus,
+)
+from broker.cli.rendering.figures import NONE, duration_text, table, time_text
 from broker.cli.rendering.text import Text
 
 _ACTION = {
@@ -81,3 +89,29 @@ def inventory_tables(inventory: Inventory) -> Group:
     else:
         parts.append(Text("records and infrastructure agree", style="green"))
     return Group(*parts)
+
+
+def suppliers_table(suppliers: tuple[SupplierStatus, ...]) -> Table | Text:
+    if not suppliers:
+        return Text("there are no suppliers", style="dim")
+    style = {FeedState.LIVE: "green", FeedState.CONNECTING: "cyan", FeedState.LAPSED: "red"}
+    made = table(
+        "", "SUPPLIER", "SP", "NOTES", "EDITION", "TAKEN", "EXPIRES", "KEPT", "LAST REFUSED", right=("EDITION",)
+    )
+    for supplier in suppliers:
+        state = Text(supplier.feed.short, style=style.get(supplier.feed, "yellow"))
+        if not supplier.usable:
+            state.append(" not in use", style="dim")
+        asked = supplier.kept + supplier.broken
+        kept = Text(f"{supplier.rate:.0%} of {asked}", style="" if supplier.rate > 0.9 else "yellow") if asked else NONE
+        made.add_row(
+            Text(supplier.alias),
+            Text(supplier.sp_id),
+            state,
+            Text(str(supplier.edition)) if supplier.edition else NONE,
+            Text(time_text(supplier.taken)) if supplier.taken else NONE,
+            Text(time_text(supplier.expires)) if supplier.expires else NONE,
+            kept,
+            Text(supplier.refusal, style="yellow") if supplier.refusal else NONE,
+        )
+    return made

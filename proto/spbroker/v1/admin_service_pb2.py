@@ -23,59 +23,68 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from spbroker.v1 import outcome_pb2 as spbroker_dot_v1_dot_outcome__pb2
 from spbroker.v1 import spec_pb2 as spbroker_dot_v1_dot_spec__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fspbroker/v1/admin_service.proto\x12\x0bspbroker.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x19spbroker/v1/outcome.proto\x1a\x16spbroker/v1/spec.proto\"j\n\x0c\x41pplyRequest\x12*\n\tdocuments\x18\x01 \x03(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\r\n\x05prune\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\"F\n\rApplyResponse\x12$\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x13.spbroker.v1.Change\x12\x0f\n\x07\x61pplied\x18\x02 \x01(\x08\"\x88\x01\n\x06\x43hange\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x19.spbroker.v1.ChangeAction\x12%\n\x05\x64iffs\x18\x04 \x03(\x0b\x32\x16.spbroker.v1.FieldDiff\x12\x10\n\x08problems\x18\x05 \x03(\t\"9\n\tFieldDiff\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\"\x1e\n\rExportRequest\x12\r\n\x05kinds\x18\x01 \x03(\t\"<\n\x0e\x45xportResponse\x12*\n\tdocuments\x18\x01 \x03(\x0b\x32\x17.google.protobuf.Struct\"\x15\n\x13GetInventoryRequest\"A\n\x14GetInventoryResponse\x12)\n\tinventory\x18\x01 \x01(\x0b\x32\x16.spbroker.v1.Inventory\"\xb4\x01\n\tInventory\x12,\n\x0b\x61llocations\x18\x01 \x03(\x0b\x32\x17.spbroker.v1.Allocation\x12 \n\x05holds\x18\x02 \x03(\x0b\x32\x11.spbroker.v1.Hold\x12&\n\x05items\x18\x03 \x03(\x0b\x32\x17.spbroker.v1.DomainItem\x12/\n\rdiscrepancies\x18\x04 \x03(\x0b\x32\x18.spbroker.v1.Discrepancy\"e\n\nAllocation\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.spbroker.v1.AllocationState\"J\n\x04Hold\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0b\n\x03ref\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x13\n\x0bremaining_s\x18\x04 \x01(\x01\"I\n\nDomainItem\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0f\n\x07segment\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\">\n\x0b\x44iscrepancy\x12\r\n\x05where\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"7\n\x12SetPasswordRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\"\x15\n\x13SetPasswordResponse\"X\n\x11ListOrdersRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0b\n\x03ref\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"Y\n\x12ListOrdersResponse\x12*\n\x06orders\x18\x01 \x03(\x0b\x32\x1a.spbroker.v1.ServiceDetail\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"z\n\rServiceDetail\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12*\n\x06status\x18\x02 \x01(\x0b\x32\x1a.spbroker.v1.ServiceStatus\x12,\n\x08segments\x18\x03 \x03(\x0b\x32\x1a.spbroker.v1.SegmentDetail\"\xa5\x02\n\rSegmentDetail\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x10\n\x08supplier\x18\x02 \x01(\t\x12\x0b\n\x03ref\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\r\x12(\n\x05state\x18\x05 \x01(\x0e\x32\x19.spbroker.v1.ServiceState\x12&\n\x04spec\x18\x06 \x01(\x0b\x32\x18.spbroker.v1.ServiceSpec\x12-\n\x06\x63hoice\x18\x07 \x01(\x0b\x32\x1d.spbroker.v1.AddressingChoice\x12.\n\x07\x62inding\x18\x08 \x01(\x0b\x32\x1d.spbroker.v1.AddressingChoice\x12$\n\x07reasons\x18\t \x03(\x0b\x32\x13.spbroker.v1.Reason*\x9b\x01\n\x0c\x43hangeAction\x12\x1d\n\x19\x43HANGE_ACTION_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43HANGE_ACTION_CREATED\x10\x01\x12\x19\n\x15\x43HANGE_ACTION_CHANGED\x10\x02\x12\x19\n\x15\x43HANGE_ACTION_REMOVED\x10\x03\x12\x1b\n\x17\x43HANGE_ACTION_UNCHANGED\x10\x04*\x90\x01\n\x0f\x41llocationState\x12 \n\x1c\x41LLOCATION_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41LLOCATION_STATE_HELD\x10\x01\x12\x1e\n\x1a\x41LLOCATION_STATE_COMMITTED\x10\x02\x12 \n\x1c\x41LLOCATION_STATE_QUARANTINED\x10\x03\x32\x87\x03\n\x0c\x41\x64minService\x12>\n\x05\x41pply\x12\x19.spbroker.v1.ApplyRequest\x1a\x1a.spbroker.v1.ApplyResponse\x12\x41\n\x06\x45xport\x12\x1a.spbroker.v1.ExportRequest\x1a\x1b.spbroker.v1.ExportResponse\x12S\n\x0cGetInventory\x12 .spbroker.v1.GetInventoryRequest\x1a!.spbroker.v1.GetInventoryResponse\x12P\n\x0bSetPassword\x12\x1f.spbroker.v1.SetPasswordRequest\x1a .spbroker.v1.SetPasswordResponse\x12M\n\nListOrders\x12\x1e.spbroker.v1.ListOrdersRequest\x1a\x1f.spbroker.v1.ListOrdersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fspbroker/v1/admin_service.proto\x12\x0bspbroker.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19spbroker/v1/outcome.proto\x1a\x16spbroker/v1/spec.proto\"j\n\x0c\x41pplyRequest\x12*\n\tdocuments\x18\x01 \x03(\x0b\x32\x17.google.protobuf.Struct\x12\x0f\n\x07\x64ry_run\x18\x02 \x01(\x08\x12\r\n\x05prune\x18\x03 \x01(\x08\x12\x0e\n\x06reason\x18\x04 \x01(\t\"F\n\rApplyResponse\x12$\n\x07\x63hanges\x18\x01 \x03(\x0b\x32\x13.spbroker.v1.Change\x12\x0f\n\x07\x61pplied\x18\x02 \x01(\x08\"\x88\x01\n\x06\x43hange\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x06\x61\x63tion\x18\x03 \x01(\x0e\x32\x19.spbroker.v1.ChangeAction\x12%\n\x05\x64iffs\x18\x04 \x03(\x0b\x32\x16.spbroker.v1.FieldDiff\x12\x10\n\x08problems\x18\x05 \x03(\t\"9\n\tFieldDiff\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x0e\n\x06\x62\x65\x66ore\x18\x02 \x01(\t\x12\r\n\x05\x61\x66ter\x18\x03 \x01(\t\"\x1e\n\rExportRequest\x12\r\n\x05kinds\x18\x01 \x03(\t\"<\n\x0e\x45xportResponse\x12*\n\tdocuments\x18\x01 \x03(\x0b\x32\x17.google.protobuf.Struct\"\x15\n\x13GetInventoryRequest\"A\n\x14GetInventoryResponse\x12)\n\tinventory\x18\x01 \x01(\x0b\x32\x16.spbroker.v1.Inventory\"\xb4\x01\n\tInventory\x12,\n\x0b\x61llocations\x18\x01 \x03(\x0b\x32\x17.spbroker.v1.Allocation\x12 \n\x05holds\x18\x02 \x03(\x0b\x32\x11.spbroker.v1.Hold\x12&\n\x05items\x18\x03 \x03(\x0b\x32\x17.spbroker.v1.DomainItem\x12/\n\rdiscrepancies\x18\x04 \x03(\x0b\x32\x18.spbroker.v1.Discrepancy\"e\n\nAllocation\x12\x0c\n\x04pool\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\r\n\x05owner\x18\x03 \x01(\t\x12+\n\x05state\x18\x04 \x01(\x0e\x32\x1c.spbroker.v1.AllocationState\"J\n\x04Hold\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0b\n\x03ref\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x13\n\x0bremaining_s\x18\x04 \x01(\x01\"I\n\nDomainItem\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x0f\n\x07segment\x18\x02 \x01(\t\x12\x0c\n\x04kind\x18\x03 \x01(\t\x12\x0c\n\x04name\x18\x04 \x01(\t\">\n\x0b\x44iscrepancy\x12\r\n\x05where\x18\x01 \x01(\t\x12\x0f\n\x07subject\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\"\x16\n\x14ListSuppliersRequest\"G\n\x15ListSuppliersResponse\x12.\n\tsuppliers\x18\x01 \x03(\x0b\x32\x1b.spbroker.v1.SupplierStatus\"\xb5\x02\n\x0eSupplierStatus\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\r\n\x05sp_id\x18\x02 \x01(\t\x12\x0e\n\x06usable\x18\x03 \x01(\x08\x12$\n\x04\x66\x65\x65\x64\x18\x04 \x01(\x0e\x32\x16.spbroker.v1.FeedState\x12)\n\x05since\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x65\x64ition\x18\x06 \x01(\x03\x12)\n\x05taken\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65xpires\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07refusal\x18\t \x01(\t\x12\x0c\n\x04kept\x18\n \x01(\x03\x12\x0e\n\x06\x62roken\x18\x0b \x01(\x03\x12\x0c\n\x04rate\x18\x0c \x01(\x01\"7\n\x12SetPasswordRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x10\n\x08password\x18\x02 \x01(\t\"\x15\n\x13SetPasswordResponse\"X\n\x11ListOrdersRequest\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12\x0b\n\x03ref\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"Y\n\x12ListOrdersResponse\x12*\n\x06orders\x18\x01 \x03(\x0b\x32\x1a.spbroker.v1.ServiceDetail\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"z\n\rServiceDetail\x12\x0f\n\x07\x61\x63\x63ount\x18\x01 \x01(\t\x12*\n\x06status\x18\x02 \x01(\x0b\x32\x1a.spbroker.v1.ServiceStatus\x12,\n\x08segments\x18\x03 \x03(\x0b\x32\x1a.spbroker.v1.SegmentDetail\"\xa5\x02\n\rSegmentDetail\x12\r\n\x05\x61lias\x18\x01 \x01(\t\x12\x10\n\x08supplier\x18\x02 \x01(\t\x12\x0b\n\x03ref\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\r\x12(\n\x05state\x18\x05 \x01(\x0e\x32\x19.spbroker.v1.ServiceState\x12&\n\x04spec\x18\x06 \x01(\x0b\x32\x18.spbroker.v1.ServiceSpec\x12-\n\x06\x63hoice\x18\x07 \x01(\x0b\x32\x1d.spbroker.v1.AddressingChoice\x12.\n\x07\x62inding\x18\x08 \x01(\x0b\x32\x1d.spbroker.v1.AddressingChoice\x12$\n\x07reasons\x18\t \x03(\x0b\x32\x13.spbroker.v1.Reason*\x9b\x01\n\x0c\x43hangeAction\x12\x1d\n\x19\x43HANGE_ACTION_UNSPECIFIED\x10\x00\x12\x19\n\x15\x43HANGE_ACTION_CREATED\x10\x01\x12\x19\n\x15\x43HANGE_ACTION_CHANGED\x10\x02\x12\x19\n\x15\x43HANGE_ACTION_REMOVED\x10\x03\x12\x1b\n\x17\x43HANGE_ACTION_UNCHANGED\x10\x04*\x90\x01\n\x0f\x41llocationState\x12 \n\x1c\x41LLOCATION_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x41LLOCATION_STATE_HELD\x10\x01\x12\x1e\n\x1a\x41LLOCATION_STATE_COMMITTED\x10\x02\x12 \n\x1c\x41LLOCATION_STATE_QUARANTINED\x10\x03*\x9d\x01\n\tFeedState\x12\x1a\n\x16\x46\x45\x45\x44_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15\x46\x45\x45\x44_STATE_CONNECTING\x10\x01\x12\x13\n\x0f\x46\x45\x45\x44_STATE_LIVE\x10\x02\x12\x14\n\x10\x46\x45\x45\x44_STATE_STALE\x10\x03\x12\x17\n\x13\x46\x45\x45\x44_STATE_REJECTED\x10\x04\x12\x15\n\x11\x46\x45\x45\x44_STATE_LAPSED\x10\x05\x32\xdf\x03\n\x0c\x41\x64minService\x12>\n\x05\x41pply\x12\x19.spbroker.v1.ApplyRequest\x1a\x1a.spbroker.v1.ApplyResponse\x12\x41\n\x06\x45xport\x12\x1a.spbroker.v1.ExportRequest\x1a\x1b.spbroker.v1.ExportResponse\x12S\n\x0cGetInventory\x12 .spbroker.v1.GetInventoryRequest\x1a!.spbroker.v1.GetInventoryResponse\x12V\n\rListSuppliers\x12!.spbroker.v1.ListSuppliersRequest\x1a\".spbroker.v1.ListSuppliersResponse\x12P\n\x0bSetPassword\x12\x1f.spbroker.v1.SetPasswordRequest\x1a .spbroker.v1.SetPasswordResponse\x12M\n\nListOrders\x12\x1e.spbroker.v1.ListOrdersRequest\x1a\x1f.spbroker.v1.ListOrdersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'spbroker.v1.admin_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_CHANGEACTION']._serialized_start=1874
-  _globals['_CHANGEACTION']._serialized_end=2029
-  _globals['_ALLOCATIONSTATE']._serialized_start=2032
-  _globals['_ALLOCATIONSTATE']._serialized_end=2176
-  _globals['_APPLYREQUEST']._serialized_start=129
-  _globals['_APPLYREQUEST']._serialized_end=235
-  _globals['_APPLYRESPONSE']._serialized_start=237
-  _globals['_APPLYRESPONSE']._serialized_end=307
-  _globals['_CHANGE']._serialized_start=310
-  _globals['_CHANGE']._serialized_end=446
-  _globals['_FIELDDIFF']._serialized_start=448
-  _globals['_FIELDDIFF']._serialized_end=505
-  _globals['_EXPORTREQUEST']._serialized_start=507
-  _globals['_EXPORTREQUEST']._serialized_end=537
-  _globals['_EXPORTRESPONSE']._serialized_start=539
-  _globals['_EXPORTRESPONSE']._serialized_end=599
-  _globals['_GETINVENTORYREQUEST']._serialized_start=601
-  _globals['_GETINVENTORYREQUEST']._serialized_end=622
-  _globals['_GETINVENTORYRESPONSE']._serialized_start=624
-  _globals['_GETINVENTORYRESPONSE']._serialized_end=689
-  _globals['_INVENTORY']._serialized_start=692
-  _globals['_INVENTORY']._serialized_end=872
-  _globals['_ALLOCATION']._serialized_start=874
-  _globals['_ALLOCATION']._serialized_end=975
-  _globals['_HOLD']._serialized_start=977
-  _globals['_HOLD']._serialized_end=1051
-  _globals['_DOMAINITEM']._serialized_start=1053
-  _globals['_DOMAINITEM']._serialized_end=1126
-  _globals['_DISCREPANCY']._serialized_start=1128
-  _globals['_DISCREPANCY']._serialized_end=1190
-  _globals['_SETPASSWORDREQUEST']._serialized_start=1192
-  _globals['_SETPASSWORDREQUEST']._serialized_end=1247
-  _globals['_SETPASSWORDRESPONSE']._serialized_start=1249
-  _globals['_SETPASSWORDRESPONSE']._serialized_end=1270
-  _globals['_LISTORDERSREQUEST']._serialized_start=1272
-  _globals['_LISTORDERSREQUEST']._serialized_end=1360
-  _globals['_LISTORDERSRESPONSE']._serialized_start=1362
-  _globals['_LISTORDERSRESPONSE']._serialized_end=1451
-  _globals['_SERVICEDETAIL']._serialized_start=1453
-  _globals['_SERVICEDETAIL']._serialized_end=1575
-  _globals['_SEGMENTDETAIL']._serialized_start=1578
-  _globals['_SEGMENTDETAIL']._serialized_end=1871
-  _globals['_ADMINSERVICE']._serialized_start=2179
-  _globals['_ADMINSERVICE']._serialized_end=2570
+  _globals['_CHANGEACTION']._serialized_start=2316
+  _globals['_CHANGEACTION']._serialized_end=2471
+  _globals['_ALLOCATIONSTATE']._serialized_start=2474
+  _globals['_ALLOCATIONSTATE']._serialized_end=2618
+  _globals['_FEEDSTATE']._serialized_start=2621
+  _globals['_FEEDSTATE']._serialized_end=2778
+  _globals['_APPLYREQUEST']._serialized_start=162
+  _globals['_APPLYREQUEST']._serialized_end=268
+  _globals['_APPLYRESPONSE']._serialized_start=270
+  _globals['_APPLYRESPONSE']._serialized_end=340
+  _globals['_CHANGE']._serialized_start=343
+  _globals['_CHANGE']._serialized_end=479
+  _globals['_FIELDDIFF']._serialized_start=481
+  _globals['_FIELDDIFF']._serialized_end=538
+  _globals['_EXPORTREQUEST']._serialized_start=540
+  _globals['_EXPORTREQUEST']._serialized_end=570
+  _globals['_EXPORTRESPONSE']._serialized_start=572
+  _globals['_EXPORTRESPONSE']._serialized_end=632
+  _globals['_GETINVENTORYREQUEST']._serialized_start=634
+  _globals['_GETINVENTORYREQUEST']._serialized_end=655
+  _globals['_GETINVENTORYRESPONSE']._serialized_start=657
+  _globals['_GETINVENTORYRESPONSE']._serialized_end=722
+  _globals['_INVENTORY']._serialized_start=725
+  _globals['_INVENTORY']._serialized_end=905
+  _globals['_ALLOCATION']._serialized_start=907
+  _globals['_ALLOCATION']._serialized_end=1008
+  _globals['_HOLD']._serialized_start=1010
+  _globals['_HOLD']._serialized_end=1084
+  _globals['_DOMAINITEM']._serialized_start=1086
+  _globals['_DOMAINITEM']._serialized_end=1159
+  _globals['_DISCREPANCY']._serialized_start=1161
+  _globals['_DISCREPANCY']._serialized_end=1223
+  _globals['_LISTSUPPLIERSREQUEST']._serialized_start=1225
+  _globals['_LISTSUPPLIERSREQUEST']._serialized_end=1247
+  _globals['_LISTSUPPLIERSRESPONSE']._serialized_start=1249
+  _globals['_LISTSUPPLIERSRESPONSE']._serialized_end=1320
+  _globals['_SUPPLIERSTATUS']._serialized_start=1323
+  _globals['_SUPPLIERSTATUS']._serialized_end=1632
+  _globals['_SETPASSWORDREQUEST']._serialized_start=1634
+  _globals['_SETPASSWORDREQUEST']._serialized_end=1689
+  _globals['_SETPASSWORDRESPONSE']._serialized_start=1691
+  _globals['_SETPASSWORDRESPONSE']._serialized_end=1712
+  _globals['_LISTORDERSREQUEST']._serialized_start=1714
+  _globals['_LISTORDERSREQUEST']._serialized_end=1802
+  _globals['_LISTORDERSRESPONSE']._serialized_start=1804
+  _globals['_LISTORDERSRESPONSE']._serialized_end=1893
+  _globals['_SERVICEDETAIL']._serialized_start=1895
+  _globals['_SERVICEDETAIL']._serialized_end=2017
+  _globals['_SEGMENTDETAIL']._serialized_start=2020
+  _globals['_SEGMENTDETAIL']._serialized_end=2313
+  _globals['_ADMINSERVICE']._serialized_start=2781
+  _globals['_ADMINSERVICE']._serialized_end=3260
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as abc
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
 from google.protobuf import struct_pb2 as struct_pb2
+from google.protobuf import timestamp_pb2 as timestamp_pb2
 from google.protobuf.internal import containers as containers
 from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
 from spbroker.v1 import outcome_pb2 as outcome_pb2
@@ -79,6 +80,41 @@ ALLOCATION_STATE_COMMITTED: AllocationState.ValueType  # 2
 """Under a commitment."""
 ALLOCATION_STATE_QUARANTINED: AllocationState.ValueType  # 3
 """Freed, and resting."""
+
+class _FeedState:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FeedStateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_FeedState.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    FEED_STATE_UNSPECIFIED: _FeedState.ValueType  # 0
+    """Not said."""
+    FEED_STATE_CONNECTING: _FeedState.ValueType  # 1
+    """No note was ever accepted."""
+    FEED_STATE_LIVE: _FeedState.ValueType  # 2
+    """The stream is up, and its last note is held."""
+    FEED_STATE_STALE: _FeedState.ValueType  # 3
+    """The stream broke; the last good note is still planned with."""
+    FEED_STATE_REJECTED: _FeedState.ValueType  # 4
+    """The last note was refused; the good one before it is still planned with."""
+    FEED_STATE_LAPSED: _FeedState.ValueType  # 5
+    """The held note expired; nothing is planned with."""
+
+class FeedState(_FeedState, metaclass=_FeedStateEnumTypeWrapper):
+    """How the notes of a supplier come in."""
+
+FEED_STATE_UNSPECIFIED: FeedState.ValueType  # 0
+"""Not said."""
+FEED_STATE_CONNECTING: FeedState.ValueType  # 1
+"""No note was ever accepted."""
+FEED_STATE_LIVE: FeedState.ValueType  # 2
+"""The stream is up, and its last note is held."""
+FEED_STATE_STALE: FeedState.ValueType  # 3
+"""The stream broke; the last good note is still planned with."""
+FEED_STATE_REJECTED: FeedState.ValueType  # 4
+"""The last note was refused; the good one before it is still planned with."""
+FEED_STATE_LAPSED: FeedState.ValueType  # 5
+"""The held note expired; nothing is planned with."""
 
 @typing.final
 class ApplyRequest(message.Message):
@@ -450,6 +486,113 @@ class Discrepancy(message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["message", b"message", "subject", b"subject", "where", b"where"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ListSuppliersRequest(message.Message):
+    """Asks for the suppliers."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ListSuppliersResponse(message.Message):
+    """The suppliers."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SUPPLIERS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def suppliers(self) -> containers.RepeatedCompositeFieldContainer[SupplierStatus]:
+        """One per lower SP, by alias."""
+
+    def __init__(
+        self,
+        *,
+        suppliers: abc.Iterable[SupplierStatus] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["suppliers", b"suppliers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class SupplierStatus(message.Message):
+    """One lower SP as it is known here."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: builtins.int
+    SP_ID_FIELD_NUMBER: builtins.int
+    USABLE_FIELD_NUMBER: builtins.int
+    FEED_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    EDITION_FIELD_NUMBER: builtins.int
+    TAKEN_FIELD_NUMBER: builtins.int
+    EXPIRES_FIELD_NUMBER: builtins.int
+    REFUSAL_FIELD_NUMBER: builtins.int
+    KEPT_FIELD_NUMBER: builtins.int
+    BROKEN_FIELD_NUMBER: builtins.int
+    RATE_FIELD_NUMBER: builtins.int
+    alias: builtins.str
+    """Its local alias."""
+    sp_id: builtins.str
+    """Its SP id."""
+    usable: builtins.bool
+    """Whether new orders may go to it."""
+    feed: FeedState.ValueType
+    """How its notes come in."""
+    edition: builtins.int
+    """The edition that is held; 0: none."""
+    refusal: builtins.str
+    """Why the last note was refused, until one is accepted; empty: it was not."""
+    kept: builtins.int
+    """How often it held what it had announced, lately."""
+    broken: builtins.int
+    """How often it refused what it had announced, lately."""
+    rate: builtins.float
+    """The kept-promise rate, from 0 to 1."""
+    @builtins.property
+    def since(self) -> timestamp_pb2.Timestamp:
+        """Since when."""
+
+    @builtins.property
+    def taken(self) -> timestamp_pb2.Timestamp:
+        """When that was accepted; not set: none is held."""
+
+    @builtins.property
+    def expires(self) -> timestamp_pb2.Timestamp:
+        """When that lapses; not set: none is held."""
+
+    def __init__(
+        self,
+        *,
+        alias: builtins.str = ...,
+        sp_id: builtins.str = ...,
+        usable: builtins.bool = ...,
+        feed: FeedState.ValueType = ...,
+        since: timestamp_pb2.Timestamp | None = ...,
+        edition: builtins.int = ...,
+        taken: timestamp_pb2.Timestamp | None = ...,
+        expires: timestamp_pb2.Timestamp | None = ...,
+        refusal: builtins.str = ...,
+        kept: builtins.int = ...,
+        broken: builtins.int = ...,
+        rate: builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["expires", b"expires", "since", b"since", "taken", b"taken"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["alias", b"alias", "broken", b"broken", "edition", b"edition", "expires", b"expires", "feed", b"feed", "kept", b"kept", "rate", b"rate", "refusal", b"refusal", "since", b"since", "sp_id", b"sp_id", "taken", b"taken", "usable", b"usable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -50,6 +50,11 @@ class AdminServiceStub(object):
                 request_serializer=spbroker_dot_v1_dot_admin__service__pb2.GetInventoryRequest.SerializeToString,
                 response_deserializer=spbroker_dot_v1_dot_admin__service__pb2.GetInventoryResponse.FromString,
                 _registered_method=True)
+        self.ListSuppliers = channel.unary_unary(
+                '/spbroker.v1.AdminService/ListSuppliers',
+                request_serializer=spbroker_dot_v1_dot_admin__service__pb2.ListSuppliersRequest.SerializeToString,
+                response_deserializer=spbroker_dot_v1_dot_admin__service__pb2.ListSuppliersResponse.FromString,
+                _registered_method=True)
         self.SetPassword = channel.unary_unary(
                 '/spbroker.v1.AdminService/SetPassword',
                 request_serializer=spbroker_dot_v1_dot_admin__service__pb2.SetPasswordRequest.SerializeToString,
@@ -87,6 +92,13 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSuppliers(self, request, context):
+        """Every lower SP: what is heard of it, and what it made of what it announced.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def SetPassword(self, request, context):
         """Sets the password of a person's account; only its hash is stored.
         """
@@ -118,6 +130,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetInventory,
                     request_deserializer=spbroker_dot_v1_dot_admin__service__pb2.GetInventoryRequest.FromString,
                     response_serializer=spbroker_dot_v1_dot_admin__service__pb2.GetInventoryResponse.SerializeToString,
+            ),
+            'ListSuppliers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSuppliers,
+                    request_deserializer=spbroker_dot_v1_dot_admin__service__pb2.ListSuppliersRequest.FromString,
+                    response_serializer=spbroker_dot_v1_dot_admin__service__pb2.ListSuppliersResponse.SerializeToString,
             ),
             'SetPassword': grpc.unary_unary_rpc_method_handler(
                     servicer.SetPassword,
@@ -212,6 +229,33 @@ class AdminService(object):
             '/spbroker.v1.AdminService/GetInventory',
             spbroker_dot_v1_dot_admin__service__pb2.GetInventoryRequest.SerializeToString,
             spbroker_dot_v1_dot_admin__service__pb2.GetInventoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSuppliers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spbroker.v1.AdminService/ListSuppliers',
+            spbroker_dot_v1_dot_admin__service__pb2.ListSuppliersRequest.SerializeToString,
+            spbroker_dot_v1_dot_admin__service__pb2.ListSuppliersResponse.FromString,
             options,
             channel_credentials,
             insecure,

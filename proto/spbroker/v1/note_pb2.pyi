@@ -317,6 +317,7 @@ class FunctionOffer(message.Message):
     PORTS_FIELD_NUMBER: builtins.int
     FLAVOURS_FIELD_NUMBER: builtins.int
     DELAY_US_FIELD_NUMBER: builtins.int
+    ORIGINS_FIELD_NUMBER: builtins.int
     type: builtins.str
     """`vendor/name/version`."""
     place: builtins.str
@@ -331,6 +332,10 @@ class FunctionOffer(message.Message):
     def flavours(self) -> containers.RepeatedCompositeFieldContainer[Flavour]:
         """Its sizes, the default first; at least one."""
 
+    @builtins.property
+    def origins(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The note's origin tokens that it rests on, by index from 0; empty: all."""
+
     def __init__(
         self,
         *,
@@ -339,10 +344,11 @@ class FunctionOffer(message.Message):
         ports: abc.Iterable[FunctionPort] | None = ...,
         flavours: abc.Iterable[Flavour] | None = ...,
         delay_us: builtins.int = ...,
+        origins: abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["delay_us", b"delay_us", "flavours", b"flavours", "place", b"place", "ports", b"ports", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["delay_us", b"delay_us", "flavours", b"flavours", "origins", b"origins", "place", b"place", "ports", b"ports", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -392,6 +398,7 @@ class SapOffer(message.Message):
     INTERCONNECT_FIELD_NUMBER: builtins.int
     PEER_FIELD_NUMBER: builtins.int
     DECIDES_LABELS_FIELD_NUMBER: builtins.int
+    ORIGINS_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Its id."""
     role: SapRole.ValueType
@@ -414,6 +421,10 @@ class SapOffer(message.Message):
     def labels(self) -> containers.RepeatedCompositeFieldContainer[words_pb2.LabelRange]:
         """Labels that are free."""
 
+    @builtins.property
+    def origins(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The note's origin tokens that it rests on, by index from 0; empty: all."""
+
     def __init__(
         self,
         *,
@@ -427,10 +438,11 @@ class SapOffer(message.Message):
         interconnect: builtins.str = ...,
         peer: builtins.str = ...,
         decides_labels: builtins.bool = ...,
+        origins: abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["bandwidth_bps", b"bandwidth_bps", "decides_labels", b"decides_labels", "encapsulation", b"encapsulation", "id", b"id", "interconnect", b"interconnect", "labels", b"labels", "mtu", b"mtu", "peer", b"peer", "place", b"place", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bandwidth_bps", b"bandwidth_bps", "decides_labels", b"decides_labels", "encapsulation", b"encapsulation", "id", b"id", "interconnect", b"interconnect", "labels", b"labels", "mtu", b"mtu", "origins", b"origins", "peer", b"peer", "place", b"place", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -510,6 +522,7 @@ class BorderEntry(message.Message):
     A_FIELD_NUMBER: builtins.int
     B_FIELD_NUMBER: builtins.int
     POINTS_FIELD_NUMBER: builtins.int
+    ORIGINS_FIELD_NUMBER: builtins.int
     a: builtins.str
     """A SAP or place."""
     b: builtins.str
@@ -518,16 +531,21 @@ class BorderEntry(message.Message):
     def points(self) -> containers.RepeatedCompositeFieldContainer[BorderPoint]:
         """The ways; at least one."""
 
+    @builtins.property
+    def origins(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The note's origin tokens that it rests on, by index from 0; empty: all."""
+
     def __init__(
         self,
         *,
         a: builtins.str = ...,
         b: builtins.str = ...,
         points: abc.Iterable[BorderPoint] | None = ...,
+        origins: abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["a", b"a", "b", b"b", "points", b"points"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["a", b"a", "b", b"b", "origins", b"origins", "points", b"points"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
