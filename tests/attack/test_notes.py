@@ -265,8 +265,8 @@ async def test_flapping_reaches_nobody_above(victim: Victim) -> None:
     numbers, pacing = Numbers(), Pacing()
     publication = Publication(
         sp_id="us", catalogue=victim.catalogue, editions=numbers, key=lambda: OTHER, origin_secret=OURS,
-        terms=lambda account: Terms(), clock=victim.clock, random=lambda n: b"r" * n, pacing=pacing, standing=lambda account: Standing(),
-        sp_of=lambda account: "",
+        terms=lambda account: Terms(), clock=victim.clock, random=lambda n: b"r" * n, pacing=pacing,
+        standing=lambda account: Standing(), sp_of=lambda account: "",
     )  # fmt: skip
     fewer = tuple(s for s in NOTE.saps if s.id == "uni")
     scarce = tuple(replace(s, labels=LabelSet.of([100])) for s in NOTE.saps)
