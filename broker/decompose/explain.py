@@ -10,15 +10,16 @@ Rules kept here
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 
 from address_planner.labels import LabelSet
 from broker.decompose.chain import Chain
-from broker.decompose.graph import Graph, PlaceVertex, default_flavour
+from broker.decompose.graph import Crossing, Graph, PlaceVertex, default_flavour
 from broker.decompose.labelling import Route, find
-from broker.decompose.layered import Question
+from broker.decompose.layered import Question, ports_fit
 from broker.decompose.plan import Avoid
 from capability_registry.note import PortRole
 from capability_registry.packing import packs
@@ -60,6 +61,8 @@ def _known_sap(end: End, graph: Graph) -> list[Reason]:
 
 
 def _known_function(chain: Chain, index: int, request: FunctionRequest, graph: Graph) -> list[Reason]:
+    if _fits_somewhere(chain, index, request, graph):
+        return []
     offering = [(p, p.offers[request.type]) for p in graph.places if request.type in p.offers]
     if not offering:
         types = {str(t) for p in graph.places for t in p.offers}
@@ -90,6 +93,15 @@ def _known_function(chain: Chain, index: int, request: FunctionRequest, graph: G
             )
             reasons.append(Reason(code=ReasonCode.UNKNOWN_PORT, message=message, subject=request.id))
     return reasons
+
+
+def _fits_somewhere(chain: Chain, index: int, request: FunctionRequest, graph: Graph) -> bool:
+    """Whether type, flavour and ports are offered, and the type at one of the places asked for: the usual case."""
+    offering = graph.offering(request.type, request.flavour)
+    if offering is None or not any(ports_fit(chain, index, ports) for ports in offering.kinds_of_ports):
+        return False
+    named = {p for id in request.places for p in graph.places_named.get(id, ())}
+    return not request.places or bool(named.intersection(offering.at.tolist()))
 
 
 def ends_without_label(chain: Chain, graph: Graph) -> tuple[Reason, ...]:
@@ -209,7 +221,7 @@ def _price(question: Question, relaxed: Route) -> tuple[str, str]:
 
 def _mtu(question: Question, relaxed: Route) -> tuple[str, str]:
     graph = question.graph
-    values = {s.offer.mtu for s in graph.saps} | {w.point.mtu for ways in graph.ways for w in ways}
+    values = {s.offer.mtu for s in graph.saps} | {int(m) for m in graph.way_mtu}
     below = sorted(v for v in values if v < question.min_mtu)
     best = _highest(below, [replace(question, min_mtu=v) for v in below])
     return question.chain.spec.paths[0].id, f"MTU: best {best} < {question.min_mtu} bytes"
@@ -217,7 +229,7 @@ def _mtu(question: Question, relaxed: Route) -> tuple[str, str]:
 
 def _bandwidth(question: Question, relaxed: Route) -> tuple[str, str]:
     graph = question.graph
-    values = {s.offer.bandwidth_bps for s in graph.saps} | {w.point.bandwidth_bps for ways in graph.ways for w in ways}
+    values = {s.offer.bandwidth_bps for s in graph.saps} | set(graph.way_bandwidth)
     values |= {limit.limit_bps for _, limit in graph.shared}
     values |= {f.max_bandwidth_bps for p in graph.places for o in p.offers.values() for f in o.flavours}
     below = sorted(v for v in values | {w // 2 for w in values} if v < question.bandwidth_bps)
@@ -241,28 +253,36 @@ def _lan(question: Question, relaxed: Route) -> tuple[str, str]:
     def running(stretch: int) -> str:
         return next((lan.id for lan in chain.lans if lan.present(stretch, len(chain.functions))), chain.lans[0].id)
 
-    for step in relaxed.steps:
-        alias = graph.suppliers[graph.supplier(step.target % graph.size)].alias
-        if step.way is not None and layers.need[step.layer] and not step.way.point.lan:
-            lan = running(step.layer)
-            source, target = _point(graph, step.way.source), _point(graph, step.way.target)
+    node = question.start
+    for move in relaxed.moves:
+        supplier = graph.node_supplier(node)
+        alias = graph.suppliers[supplier].alias
+        if move.way >= 0 and layers.need[move.layer] and not graph.between(move.way).point.lan:
+            source, target = (_point(graph, supplier, number) for number in graph.along(move.way, node))
+            lan = running(move.layer)
             return lan, f"LAN {lan!r}: {alias} carries no LAN between {source} and {target}"
-        place = graph.place(step.target % graph.size)
-        member = next((lan.id for lan in chain.lans if step.function in lan.members), None)
-        if step.function >= 0 and member is not None and place is not None and not place.capacity.lan:
-            return member, f"LAN {member!r}: {alias} offers no LAN at {place.place!r}"
+        member = next((lan.id for lan in chain.lans if move.layer in lan.members), None)
+        if move.place >= 0 and member is not None and not graph.here(move.place).capacity.lan:
+            return member, f"LAN {member!r}: {alias} offers no LAN at {graph.here(move.place).place!r}"
+        node = move.target % layers.nodes
     return chain.lans[0].id, f"LAN {chain.lans[0].id!r} is not offered on the way"
 
 
-def _point(graph: Graph, vertex: int) -> str:
+def _point(graph: Graph, supplier: int, number: int) -> str:
     """A border point in the customer's words: a place, or a SAP's announced name, else that it is inside."""
-    place = graph.place(vertex)
-    if place is not None:
-        return repr(place.place)
-    sap = graph.sap(vertex)
-    name = next((n for n, index in graph.announced.items() if index == sap.index), None)
-    crossing = graph.crossing[sap.index]
-    return repr(name) if name else f"interconnect {crossing.id!r}" if crossing else f"its SAP at {sap.offer.place!r}"
+    piece = graph.pieces[supplier]
+    if number >= len(piece.saps):
+        return repr(piece.point(number))
+    index = int(graph.sap_first[supplier]) + number
+    name = next((n for n, announced in graph.announced.items() if announced == index), None)
+    crossing = graph.crossing[index]
+    return (
+        repr(name)
+        if name
+        else f"interconnect {crossing.id!r}"
+        if crossing
+        else f"its SAP at {piece.saps[number].place!r}"
+    )
 
 
 def _capacity(question: Question, relaxed: Route) -> tuple[str, str]:
@@ -285,16 +305,23 @@ def _units(place: PlaceVertex, request: FunctionRequest) -> int | None:
 
 
 def _labels(question: Question, relaxed: Route) -> tuple[str, str]:
-    need = relaxed.layers.need
-    for step in relaxed.steps:
-        if step.crossing is not None and len(step.crossing.labels) < 1 + need[step.layer]:
-            free, id = len(step.crossing.labels), step.crossing.id
-            return id, f"interconnect {id!r} has {free} common free labels, {1 + need[step.layer]} needed"
-    for step in relaxed.steps:
-        if step.crossing is not None:
-            uses = sum(1 + need[s.layer] for s in relaxed.steps if s.crossing and s.crossing.id == step.crossing.id)
-            if uses > len(step.crossing.labels):
-                free, id = len(step.crossing.labels), step.crossing.id
-                return id, f"interconnect {id!r} has {free} common free labels, {uses} needed"
-    first = next((s.crossing.id for s in relaxed.steps if s.crossing), question.chain.a.id)
+    graph, need = question.graph, relaxed.layers.need
+    crossed = [(graph.crossing[m.entry], 1 + need[m.layer]) for m in relaxed.moves if m.entry >= 0]
+    uses: Counter[str] = Counter()
+    for crossing, needed in crossed:
+        assert crossing is not None
+        if needed > len(crossing.labels):
+            return crossing.id, _too_few(crossing, needed)
+    for crossing, needed in crossed:
+        assert crossing is not None
+        uses[crossing.id] += needed
+    for crossing, _ in crossed:
+        assert crossing is not None
+        if uses[crossing.id] > len(crossing.labels):
+            return crossing.id, _too_few(crossing, uses[crossing.id])
+    first = next((c.id for c, _ in crossed if c is not None), question.chain.a.id)
     return first, "no label is free on every interconnect that the segments between tie together"
+
+
+def _too_few(crossing: Crossing, needed: int) -> str:
+    return f"interconnect {crossing.id!r} has {len(crossing.labels)} common free labels, {needed} needed"
