@@ -138,6 +138,7 @@ class Graph:
         self.size = 2 * self.sap_count + self.place_count
         self.sap_supplier = np.repeat(np.arange(len(self.pieces)), np.diff(self.sap_first))
         self.place_supplier = np.repeat(np.arange(len(self.pieces)), np.diff(self.place_first))
+        self._leading: dict[int, list[tuple[int, int, int, float, float, float]]] = {}
         self._offerings: dict[tuple[FunctionType, str | None], Offering | None] = {}
         self.crossing: list[Crossing | None] = [None] * self.sap_count
         self.unjoined: list[Unjoined] = []
@@ -207,6 +208,14 @@ class Graph:
         return np.array([0 if c is None else len(c.labels) for c in self.crossing], dtype=np.float64)
 
     @cached_property
+    def beside(self) -> tuple[Numbers, Numbers]:
+        """Pairs of ways that the same entry of a note announces: the slower ones, and the faster beside each."""
+        same = (np.diff(self._ends("way_a")) == 0) & (np.diff(self._ends("way_b")) == 0)
+        first = np.flatnonzero(same)
+        slower = np.where(self.delay[first] > self.delay[first + 1], first, first + 1)
+        return slower, 2 * first + 1 - slower
+
+    @cached_property
     def arcs(self) -> Arcs:
         a, b = self._ends("way_a"), self._ends("way_b")
         return Arcs(self.sap_count, self.place_count, a, b, self.peer)
@@ -218,6 +227,17 @@ class Graph:
         to_sap = np.repeat(self.sap_first[:-1], counts)
         to_place = np.repeat(self.sap_count + self.place_first[:-1], counts) - saps
         return local + np.where(local < saps, to_sap, to_place)
+
+    def leading_from(self, node: int) -> list[tuple[int, int, int, float, float, float]]:
+        """The arcs of a node: (way, target, SAP behind the interconnect or -1, price once, per hour, delay)."""
+        known = self._leading.get(node)
+        if known is None:
+            arcs = self.arcs
+            here = slice(int(arcs.first[node]), int(arcs.first[node + 1]))
+            ways = arcs.way[here]
+            figures = (ways, arcs.target[here], arcs.onto[here], self.once[ways], self.hour[ways], self.delay[ways])
+            known = self._leading[node] = list(zip(*(f.tolist() for f in figures), strict=True))
+        return known
 
     def offering(self, type: FunctionType, flavour: str | None) -> Offering | None:
         """Where the type is offered in this flavour, in numbers of places; None where nobody offers it."""

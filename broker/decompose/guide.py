@@ -5,7 +5,7 @@ Rules kept here
   the best. Equal ones are taken by delay (by price where the fastest is asked for).
 - What cannot keep the bound on delay or price any more gets no key.
 - The relaxed key counts, for each microsecond that a route is below its bound, what that microsecond could be sold for:
-  price + m * (delay - bound). The multiplier m is found where cheap and slow meets dear and fast.
+  price + m * (delay - bound). Any multiplier m gives a bound; a whole number keeps sums exact.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from broker.decompose.layered import Layers, Move
 _PRICE: Weighting = (1.0, 0.0)
 _TIME: Weighting = (0.0, 1.0)
 _FACTORS = (0.5, 1.0, 2.0)
-"""Of the multiplier between the cheapest and the fastest route: those that are tried. Any is a bound."""
+"""Of the multiplier between the cheapest and the fastest route: those that are compared. Any is a bound."""
 
 
 Ranked = tuple[float, float, Move]
@@ -92,35 +92,42 @@ class Guide:
         return price, delay
 
 
-def guide(layers: Layers) -> Guide | None:
-    """None where there is no way at all, or none that keeps the bound on delay."""
+def guide(layers: Layers, thorough: bool = False) -> Guide | None:
+    """None where there is no way at all, or none that keeps the bound on delay.
+
+    The multiplier is what the notes ask for a microsecond; `thorough` compares it with others, which takes as long again.
+    """
     if not layers.open:
         return None
-    limit, timed = layers.delay_limit, layers.q.fastest or layers.delay_limit is not None
-    cost, *more = backward(layers, (_PRICE, _TIME) if timed else (_PRICE,))
-    if cost[layers.origin] == np.inf:
-        return None
-    delay = more[0] if more else None
-    if limit is None or delay is None or layers.q.fastest:
-        return Guide(layers, cost, delay, None)
+    limit, fastest = layers.delay_limit, layers.q.fastest
+    if limit is None or fastest:
+        cost, *more = backward(layers, (_PRICE, _TIME) if fastest else (_PRICE,))
+        delay = more[0] if more else None
+        timely = delay is None or limit is None or delay[layers.origin] <= limit
+        return Guide(layers, cost, delay, None) if cost[layers.origin] != np.inf and timely else None
+    asked = _asked_per_microsecond(layers)
+    cost, delay, relaxed = backward(layers, (_PRICE, _TIME, (1.0, asked)))
     if delay[layers.origin] > limit:
         return None
-    cheap = _follow(layers, cost, _PRICE)
-    if cheap[1] <= limit:
-        return Guide(layers, cost, delay, None)
-    return Guide(layers, cost, delay, _relaxed(layers, cheap, _follow(layers, delay, _TIME), limit))
+    tried = [(asked, relaxed)]
+    if thorough:
+        slow, fast = _follow(layers, cost, _PRICE), _follow(layers, delay, _TIME)
+    if thorough and slow[1] > fast[1] and fast[0] > slow[0]:
+        between = (fast[0] - slow[0]) / (slow[1] - fast[1])
+        others = [between * factor // 1 for factor in _FACTORS]
+        tried += zip(others, backward(layers, [(1.0, other) for other in others]), strict=True)
+    best = max(tried, key=lambda found: found[1][layers.origin] - found[0] * limit)
+    return Guide(layers, cost, delay, best)
 
 
-def _relaxed(
-    layers: Layers, slow: tuple[float, float], fast: tuple[float, float], limit: int
-) -> tuple[float, list[float]] | None:
-    """`slow` and `fast` are (price, delay) of a route above and one within the limit."""
-    between = (fast[0] - slow[0]) / (slow[1] - fast[1])
-    if between <= 0:
-        return None
-    tried = [between * factor for factor in _FACTORS]
-    bounds = backward(layers, [(1.0, multiplier) for multiplier in tried])
-    return max(zip(tried, bounds, strict=True), key=lambda found: found[1][layers.origin] - found[0] * limit)
+def _asked_per_microsecond(layers: Layers) -> float:
+    """Half of what suppliers ask for a microsecond less between the same two points (the median; 0 where none does):
+    what is not used of a delay bound costs nothing, so its worth is below the price."""
+    slower, faster = layers.graph.beside
+    saved = layers.graph.delay[slower] - layers.graph.delay[faster]
+    asked = (layers.way_cost[faster] - layers.way_cost[slower])[saved > 0] / saved[saved > 0]
+    asked = asked[asked > 0]
+    return float(np.median(asked)) // 2 if len(asked) else 0.0
 
 
 def _follow(layers: Layers, to_go: list[float], weighting: Weighting) -> tuple[float, float]:

@@ -32,6 +32,8 @@ from broker.decompose.piece import nano
 from broker.decompose.resources import Resource, at_ends, draws, overdrawn, within
 from service_model.outcomes import ReasonCode
 
+EASY = 400
+"""Labels after which it is worth to look for better bounds."""
 MAX_LABELS = 200_000
 MAX_WIDTH = 64
 
@@ -71,11 +73,13 @@ def find(question: Question, alternatives: int = 1) -> list[Route]:
     if guided is None:
         return []
     tracked: tuple[Resource, ...] = ()
-    width = alternatives
+    width, work = alternatives, EASY
     while True:
-        search = _Search(layers, guided, tracked, alternatives, width)
+        search = _Search(layers, guided, tracked, alternatives, width, work)
         routes = search.run()
-        if search.overdrawn:
+        if search.unfinished and work < MAX_LABELS:
+            work, guided = MAX_LABELS, guide(layers, thorough=True) or guided
+        elif search.overdrawn:
             tracked += tuple(sorted(search.overdrawn, key=str))
         elif 0 < len(routes) < alternatives and search.dropped and width < MAX_WIDTH:
             width *= 4
@@ -85,7 +89,13 @@ def find(question: Question, alternatives: int = 1) -> list[Route]:
 
 class _Search:
     def __init__(
-        self, layers: Layers, guided: Guide, tracked: tuple[Resource, ...], alternatives: int, width: int
+        self,
+        layers: Layers,
+        guided: Guide,
+        tracked: tuple[Resource, ...],
+        alternatives: int,
+        width: int,
+        most: int,
     ) -> None:
         self.layers = layers
         self.guide = guided
@@ -94,6 +104,8 @@ class _Search:
         self.shared = any(kind == "shared" for kind, _ in tracked)
         self.alternatives = alternatives
         self.width = width
+        self.most = most
+        self.unfinished = False
         self.dropped = False
         self.overdrawn: set[Resource] = set()
         self.bounded = layers.delay_limit is not None
@@ -117,7 +129,10 @@ class _Search:
         found: list[Route] = []
         taken: set[int] = set()
         work = 0
-        while self.heap and len(found) < self.alternatives and work < MAX_LABELS:
+        while self.heap and len(found) < self.alternatives:
+            if work >= self.most:
+                self.unfinished = True
+                break
             _, _, _, label, number = heapq.heappop(self.heap)
             if number >= 0:
                 self._extend(label, self.guide.ranked(label.state)[number][2])

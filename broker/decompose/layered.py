@@ -88,7 +88,8 @@ class Layers:
         self.function_delay: list[Figures] = []
         for index in range(self.length):
             self._admit(index)
-        self._arcs_from: dict[tuple[int, int], list[tuple[int, int, int, float, float]]] = {}
+        self._admitted = {n: (self.way_ok[n].tobytes(), self.entry_ok[n].tobytes()) for n in set(self.need)}
+        self._moves: dict[int, list[Move]] = {}
 
     def holds(self, code: ReasonCode) -> bool:
         """Whether the rules of this class count."""
@@ -196,45 +197,37 @@ class Layers:
 
     # --- moves ---------------------------------------------------------------------------------------------------------
 
-    def moves(self, state: int) -> Iterator[Move]:
+    def moves(self, state: int) -> list[Move]:
         """From a state that is not the goal, in the order of the notes."""
+        known = self._moves.get(state)
+        if known is None:
+            known = self._moves[state] = list(self._made(state))
+        return known
+
+    def _made(self, state: int) -> Iterator[Move]:
         layer, node = divmod(state, self.nodes)
-        saps, base = self.graph.sap_count, layer * self.nodes
-        placing = layer < self.length
-        if placing and node >= saps and self.function_ok[layer][node - saps]:
+        saps, base, hours, goal = self.graph.sap_count, layer * self.nodes, self.hours, self.q.goal
+        way_ok, entry_ok = self._admitted[self.need[layer]]
+        placing = self.function_ok[layer] if layer < self.length else None
+        if placing is not None and node >= saps and placing[node - saps]:
             cost, delay = self._placed(layer, node - saps)
             yield Move(base + self.nodes + node, cost, delay, -1, -1, node - saps, layer)
-        for way, target, entry, cost, delay in self._leading_from(node, self.need[layer]):
+        for way, target, entry, once, hour, delay in self.graph.leading_from(node):
+            if not way_ok[way] or (node, target) in self.avoided:
+                continue
+            cost = once + hour * hours
             if entry >= 0:
-                yield Move(base + entry, cost, delay, way, entry, -1, layer)
+                if entry_ok[entry]:
+                    yield Move(base + entry, cost, delay, way, entry, -1, layer)
             elif target < saps:
-                if target == self.q.goal and layer == self.length:
+                if target == goal and layer == self.length:
                     yield Move(self.target, cost, delay, way, -1, -1, layer)
-            elif placing and self.function_ok[layer][target - saps]:
+            elif placing is not None and placing[target - saps]:
                 more, later = self._placed(layer, target - saps)
                 yield Move(base + self.nodes + target, cost + more, delay + later, way, -1, target - saps, layer)
 
     def _placed(self, function: int, place: int) -> tuple[float, float]:
         return float(self.function_cost[function][place]), float(self.function_delay[function][place])
-
-    def _leading_from(self, node: int, need: int) -> list[tuple[int, int, int, float, float]]:
-        """The admitted arcs of a node: (way, target, SAP entered over the interconnect or -1, cost, delay)."""
-        key = (node, need)
-        if key not in self._arcs_from:
-            arcs, graph = self.graph.arcs, self.graph
-            here = slice(int(arcs.first[node]), int(arcs.first[node + 1]))
-            ways, targets, onto = arcs.way[here], arcs.target[here], arcs.onto[here]
-            ok = self.way_ok[need][ways]
-            inside = targets < graph.sap_count
-            entered = onto >= 0
-            ok &= ~entered | self.entry_ok[need][onto]
-            ok &= ~inside | entered | (targets == self.q.goal)
-            figures = zip(
-                ways[ok].tolist(), targets[ok].tolist(), onto[ok].tolist(),
-                self.way_cost[ways[ok]].tolist(), graph.delay[ways[ok]].tolist(), strict=True,
-            )  # fmt: skip
-            self._arcs_from[key] = [arc for arc in figures if (node, arc[1]) not in self.avoided]
-        return self._arcs_from[key]
 
 
 def ports_fit(chain: Chain, index: int, ports: tuple[FunctionPort, ...]) -> bool:
