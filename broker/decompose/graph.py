@@ -14,6 +14,7 @@ Rules kept here
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
@@ -44,6 +45,7 @@ from capability_registry.note import (
     Flavour,
     FunctionOffer,
     Lifecycle,
+    Place,
     PlaceCapacity,
     SapOffer,
     SapRole,
@@ -333,6 +335,41 @@ class Graph:
                 named.setdefault(here.place, []).append(first + number)
         return named
 
+    def site(self, place: int) -> int:
+        """The same number for places of one id, whoever offers them."""
+        return self.places_named[self.here(place).place][0]
+
+    @cached_property
+    def place_country(self) -> list[str | None]:
+        return [h.known.country if h.known else None for piece in self.pieces for h in piece.places]
+
+    @cached_property
+    def sap_country(self) -> list[str | None]:
+        return [
+            known[s.place].country if s.place in known else None
+            for piece in self.pieces
+            for known in [{p.id: p for p in piece.note.places}]
+            for s in piece.saps
+        ]
+
+    def isolated(self, mechanisms: Iterable[str]) -> Flags:
+        """The ways that offer all of these."""
+        wanted = set(mechanisms)
+        offered = [wanted.issubset(w.point.isolation) for piece in self.pieces for w in piece.ways]
+        return np.array(offered, dtype=np.bool_)
+
+    def place_known(self, place: int) -> Place | None:
+        return self.here(place).known
+
+    def sap_known(self, sap: int) -> Place | None:
+        """What is known of the place that a SAP is at."""
+        at, piece = self.sap_offer(sap).place, self.pieces[int(self.sap_supplier[sap])]
+        return next((p for p in piece.note.places if p.id == at), None)
+
+    def km_between(self, x: int, y: int) -> float:
+        """Between two places; infinite where one does not tell where it lies."""
+        return kilometres(self.place_known(x), self.place_known(y))
+
     def chosen(self, place: int, type: FunctionType, flavour: str | None) -> tuple[FunctionOffer, Flavour]:
         """What would be at a place where it is offered."""
         offer = self.here(place).offers[type]
@@ -438,6 +475,16 @@ class Graph:
 
     def _index(self, supplier: int | None, sap: SapOffer) -> int | None:
         return None if supplier is None else int(self.sap_first[supplier]) + self.pieces[supplier].sap_number[sap.id]
+
+
+def kilometres(x: Place | None, y: Place | None) -> float:
+    """Along the great circle (haversine, mean earth radius 6371 km); infinite where one is not known."""
+    if x is None or y is None:
+        return math.inf
+    north, south = math.radians(x.latitude), math.radians(y.latitude)
+    half = math.sin((north - south) / 2) ** 2
+    half += math.cos(north) * math.cos(south) * math.sin(math.radians(x.longitude - y.longitude) / 2) ** 2
+    return 2 * 6371.0 * math.asin(min(1.0, math.sqrt(half)))
 
 
 def _firsts(counts: Iterable[int]) -> Numbers:

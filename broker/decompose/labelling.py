@@ -9,8 +9,8 @@ Rules kept here
 - A label is dropped when another of the same route, or `width` others, are no worse in cost, in delay (where it
   is bounded), in every tracked resource and in the labels that may still be used (Irnich and Desaulniers, Shortest path
   problems with resource constraints, 2005: dominance).
-- Resources are tracked only where they bind: a finished route that overdraws one is discarded and the search begins
-  again with that resource in every label. Each round tracks at least one more, so it ends.
+- Resources and rules are tracked only where they bind: a finished route that overdraws or breaks one is discarded and the
+  search begins again with it in every label. Each round tracks at least one more, so it ends.
 - The best is exact. Others can be lost when labels that led nowhere crowded them out: where fewer than asked are found,
   the search begins again with more labels kept (`MAX_WIDTH`).
 - Segments that do not swap tie the labels of the interconnects at both sides: a label carries their intersection.
@@ -24,12 +24,14 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 from address_planner.labels import LabelSet
 from broker.decompose.guide import Guide, guide
 from broker.decompose.layered import Layers, Move, Question
 from broker.decompose.piece import nano
 from broker.decompose.resources import Resource, at_ends, draws, overdrawn, within
+from broker.decompose.rules import Rule, broken, rules_of
 from service_model.outcomes import ReasonCode
 
 EASY = 400
@@ -49,7 +51,7 @@ class Route:
 
 
 class _Label:
-    __slots__ = ("cost", "delay", "labels", "move", "parent", "route", "state", "use")
+    __slots__ = ("cost", "delay", "labels", "memory", "move", "parent", "route", "state", "use")
 
     def __init__(
         self,
@@ -57,12 +59,13 @@ class _Label:
         cost: float,
         delay: float,
         use: tuple[float, ...],
+        memory: tuple[Any, ...],
         labels: LabelSet | None,
         move: Move | None,
         parent: _Label | None,
     ) -> None:
         self.state, self.cost, self.delay, self.use, self.labels = state, cost, delay, use, labels
-        self.move, self.parent = move, parent
+        self.memory, self.move, self.parent = memory, move, parent
         self.route: int = hash((parent.route if parent else 0, state))
 
 
@@ -72,15 +75,18 @@ def find(question: Question, alternatives: int = 1) -> list[Route]:
     guided = guide(layers)
     if guided is None:
         return []
+    every = rules_of(layers)
     tracked: tuple[Resource, ...] = ()
+    rules: tuple[Rule, ...] = ()
     width, work = alternatives, EASY
     while True:
-        search = _Search(layers, guided, tracked, alternatives, width, work)
+        search = _Search(layers, guided, tracked, rules, every, alternatives, width, work)
         routes = search.run()
         if search.unfinished and work < MAX_LABELS:
             work, guided = MAX_LABELS, guide(layers, thorough=True) or guided
-        elif search.overdrawn:
+        elif search.overdrawn or search.broken:
             tracked += tuple(sorted(search.overdrawn, key=str))
+            rules += search.broken
         elif 0 < len(routes) < alternatives and search.dropped and width < MAX_WIDTH:
             width *= 4
         else:
@@ -93,6 +99,8 @@ class _Search:
         layers: Layers,
         guided: Guide,
         tracked: tuple[Resource, ...],
+        rules: tuple[Rule, ...],
+        every: tuple[Rule, ...],
         alternatives: int,
         width: int,
         most: int,
@@ -107,7 +115,10 @@ class _Search:
         self.most = most
         self.unfinished = False
         self.dropped = False
+        self.rules = rules
+        self.others = [rule for rule in every if rule not in rules]
         self.overdrawn: set[Resource] = set()
+        self.broken: tuple[Rule, ...] = ()
         self.bounded = layers.delay_limit is not None
         self.fastest = layers.q.fastest
         self.priced = layers.cost_limit is not None
@@ -125,7 +136,7 @@ class _Search:
             return []
         end = layers.graph.sap_offer(q.start).labels
         first = end & layers.chain.a.labels if layers.chain.a.labels is not None else end
-        self._push(_Label(layers.origin, 0, 0, use, first, None, None))
+        self._push(_Label(layers.origin, 0, 0, use, tuple(r.start for r in self.rules), first, None, None))
         found: list[Route] = []
         taken: set[int] = set()
         work = 0
@@ -149,7 +160,8 @@ class _Search:
                 continue
             moves = _moves_of(label)
             self.overdrawn = overdrawn(layers, moves) - self.slot.keys()
-            if self.overdrawn:
+            self.broken = tuple(broken(self.others, moves))
+            if self.overdrawn or self.broken:
                 return []
             taken.add(label.route)
             found.append(_route(layers, moves))
@@ -180,7 +192,13 @@ class _Search:
             if drawn is None:
                 return
             use = drawn
-        self._push(_Label(move.target, label.cost + move.cost, label.delay + move.delay, use, labels, move, label))
+        memory = label.memory
+        if self.rules:
+            memory = tuple(rule.after(m, move) for rule, m in zip(self.rules, memory, strict=True))
+            if None in memory:
+                return
+        cost, delay = label.cost + move.cost, label.delay + move.delay
+        self._push(_Label(move.target, cost, delay, use, memory, labels, move, label))
 
     def _continued(self, label: _Label, move: Move) -> LabelSet | None:
         """The labels that may be used on the interconnect that is crossed; None where there are too few."""
@@ -226,6 +244,8 @@ class _Search:
                     return False
             elif a > b:
                 return False
+        if not all(rule.covers(a, b) for rule, a, b in zip(self.rules, x.memory, y.memory, strict=True)):
+            return False
         if x.labels is y.labels or x.labels is None:
             return True
         return y.labels is not None and y.labels <= x.labels

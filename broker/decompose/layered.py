@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 
 from broker.decompose.chain import Chain
-from broker.decompose.graph import Graph
+from broker.decompose.graph import Graph, kilometres
 from broker.decompose.piece import Figures, Flags
 from broker.decompose.plan import Avoid
 from capability_registry.note import Flavour, FunctionOffer, FunctionPort, PortRole
@@ -124,6 +124,10 @@ class Layers:
             saps &= graph.sap_mtu >= self.q.min_mtu
         if self.holds(ReasonCode.BANDWIDTH):
             saps &= graph.sap_bps >= self.q.bandwidth_bps
+        countries = self.chain.spec.countries
+        if countries and self.holds(ReasonCode.COUNTRY):
+            saps &= np.array([countries.admit(c) for c in graph.sap_country], dtype=np.bool_)
+            places &= np.array([countries.admit(c) for c in graph.place_country], dtype=np.bool_)
         return suppliers, saps, places
 
     def _ways_admitted(self, need: int) -> Flags:
@@ -135,6 +139,8 @@ class Layers:
             ok &= graph.way_mtu >= self.q.min_mtu
         if self.holds(ReasonCode.BANDWIDTH):
             ok &= graph.way_most_bps >= self.q.bandwidth_bps
+        if self.chain.spec.isolation and self.holds(ReasonCode.ISOLATION):
+            ok &= graph.isolated(self.chain.spec.isolation)
         return ok
 
     def _entries_admitted(self, need: int) -> Flags:
@@ -166,11 +172,25 @@ class Layers:
             ok &= graph.place_lan[offering.at]
         if self.holds(ReasonCode.BANDWIDTH):
             ok &= offering.most_bps >= self.q.bandwidth_bps
+        if request.countries and self.holds(ReasonCode.COUNTRY):
+            ok &= np.array([request.countries.admit(graph.place_country[p]) for p in offering.at.tolist()], np.bool_)
+        for sap, km in self._near(request.id):
+            centre = graph.sap_known(sap)
+            ok &= np.array([kilometres(graph.place_known(p), centre) <= km for p in offering.at.tolist()], np.bool_)
         if self.holds(ReasonCode.CAPACITY):
             ok &= offering.units <= graph.largest_bin[offering.at]
         at = offering.at
         admitted[at], delay[at] = ok, offering.delay
         cost[at] = offering.once + offering.hour * self.hours
+
+    def _near(self, function: str) -> list[tuple[int, float]]:
+        """The ends that a function must be near: (SAP, kilometres)."""
+        ends = {self.chain.a.id: self.q.start, self.chain.b.id: self.q.goal}
+        return [
+            (ends[d.to], d.max_km)
+            for d in self.chain.spec.distances
+            if self.holds(ReasonCode.DISTANCE) and d.function == function and d.to in ends and d.max_km is not None
+        ]
 
     def _fitting(self, index: int, ports: tuple[tuple[FunctionPort, ...], ...]) -> Flags:
         """Where the offer has the ports that the function needs. Offers of a type mostly share their ports."""

@@ -3,8 +3,7 @@
 Rules kept here
 - A piece depends on the note alone, so it is kept for as long as the note is, whatever else changes.
 - Border points are numbered SAPs first, then places at which a function is offered. What names anything else is left out;
-  a way from a point to itself does not exist; of ways between the same points none is kept that another matches or
-  beats in everything.
+  a way from a point to itself does not exist; the same way is kept once.
 - Prices are kept as whole numbers of 1e-9 currency units, so sums are exact. A price in another currency than its
   note's is not used.
 """
@@ -12,7 +11,7 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, Decimal
 
 import numpy as np
@@ -26,6 +25,7 @@ from capability_registry.note import (
     FunctionPort,
     Place,
     PlaceCapacity,
+    PointKind,
     SapOffer,
 )
 from service_model.money import Price
@@ -176,7 +176,7 @@ class Piece:
             if a is None or b is None or a == b:
                 continue
             held = tuple(limits.get(f"{entry.a}|{entry.b}", []) + limits.get(f"{entry.b}|{entry.a}", []))
-            for point in worthwhile(entry.points):
+            for point in different(entry.points):
                 if payable(point.price, self.note):
                     once, hour = nano(point.price.once), nano(point.price.per_hour)
                     out.append(Between(a, b, point, once, hour, held))
@@ -213,24 +213,9 @@ def default_flavour(offer: FunctionOffer, wanted: str | None) -> Flavour | None:
     return next((f for f in offer.flavours if f.name == wanted), None)
 
 
-def worthwhile(points: tuple[BorderPoint, ...]) -> list[BorderPoint]:
-    """Without those that another point matches or beats in everything."""
-
-    def beats(p: BorderPoint, q: BorderPoint) -> bool:
-        return (
-            p.price.once <= q.price.once
-            and p.price.per_hour <= q.price.per_hour
-            and p.delay_us <= q.delay_us
-            and p.bandwidth_bps >= q.bandwidth_bps
-            and p.availability >= q.availability
-            and p.mtu >= q.mtu
-            and p.swaps_labels >= q.swaps_labels
-            and p.lan >= q.lan
-            and set(p.isolation) >= set(q.isolation)
-        )
-
-    kept: list[BorderPoint] = []
+def different(points: tuple[BorderPoint, ...]) -> list[BorderPoint]:
+    """Each way once: the cheapest may be the fastest. One that another beats is kept: a second flow may need it."""
+    kept: dict[BorderPoint, BorderPoint] = {}
     for point in points:
-        if not any(beats(k, point) for k in kept):
-            kept = [k for k in kept if not beats(point, k)] + [point]
-    return kept
+        kept.setdefault(replace(point, kind=PointKind.UNSPECIFIED), point)
+    return list(kept.values())

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from broker.decompose.hosting import fits
 from broker.decompose.layered import Layers, Move
-from capability_registry.packing import packs
 from service_model.outcomes import ReasonCode
 
 Resource = tuple[str, int | str]
@@ -80,7 +80,9 @@ def within(layers: Layers, resource: Resource, amount: float) -> bool:
     if kind == "way":
         return amount <= graph.between(index).point.bandwidth_bps
     functions = [k for k in range(layers.length) if int(amount) >> k & 1]
-    return packs(graph.here(index).capacity.bins, [layers.chosen(k, index)[1].units for k in functions])
+    units = {layers.chain.functions[k].id: layers.chosen(k, index)[1].units for k in functions}
+    groups = layers.chain.spec.groups if layers.holds(ReasonCode.AFFINITY) else ()
+    return fits(graph.here(index).capacity.bins, units, groups)
 
 
 def overdrawn(layers: Layers, moves: Iterable[Move]) -> set[Resource]:
