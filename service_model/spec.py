@@ -6,6 +6,7 @@ Shape
 - *links*: LINE joins two connection points, LAN any number; an end is a connection point by its id.
 - *paths*: a flow's connection points in order, from an end, in and out of functions, to an end; replies take it in reverse
   (RFC 7665 service function path, bidirectional).
+- *groups*, *distances*, *countries*, *isolation*: where functions may be and what the way must be like (`constraints`).
 - *addressing*: what may be used (DESIGN 5). Per link a prefix and host sets, per end a label set, for all of it blocks.
 """
 
@@ -19,6 +20,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, WithJsonSchema
 
+from service_model.constraints import ANYWHERE, Countries, Distance, Group
 from service_model.words import (
     Address,
     BitsPerSecond,
@@ -111,6 +113,7 @@ class FunctionRequest:
     parameters: Annotated[Mapping[str, Any], PlainSerializer(_in_order, return_type=dict[str, Any])] = field(
         default_factory=dict
     )
+    countries: Countries = ANYWHERE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +188,11 @@ class ServiceSpec:
     required_features: Annotated[tuple[Name, ...], Field(max_length=32)] = ()
     reference: Text = ""
     tags: Annotated[tuple[Name, ...], Field(max_length=32)] = ()
+    groups: Annotated[tuple[Group, ...], Field(max_length=32)] = ()
+    distances: Annotated[tuple[Distance, ...], Field(max_length=32)] = ()
+    countries: Countries = ANYWHERE
+    isolation: Annotated[tuple[Name, ...], Field(max_length=8)] = ()
+    """Mechanisms, by the names that notes use, each of which every way must offer."""
 
     def end(self, id: str) -> End:
         return next(e for e in self.ends if e.id == id)

@@ -1,29 +1,28 @@
-"""Why there is no plan: words that nobody offers, or the constraint that binds.
+"""Why there is no plan: the constraint that binds, with figures.
 
 Rules kept here
-- First the words: SAPs, function types, flavours, places, ports. Then the constraints: the question is asked again with
-  one class of rules switched off at a time, in a fixed order; each class that alone brings a plan is binding.
+- The question is asked again with one class of rules switched off at a time, in a fixed order; each class that alone
+  brings a plan is binding, and that plan is the nearest to what was asked.
 - Where no single class does, all are switched off and put back one by one; those that cannot be put back are binding.
-- A message names what was asked and the best that there is; its subject is the spec's own word. Suppliers appear by
-  local alias only. The same question gets the same words.
+- A message names what was asked, the best that there is, and over which interconnects. Its subject is the spec's own
+  word. Suppliers appear by local alias only. The same question gets the same words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
-from difflib import get_close_matches
+from collections import Counter
+from dataclasses import dataclass, replace
 
-from address_planner.labels import LabelSet
-from broker.decompose.chain import Chain
-from broker.decompose.graph import Graph, PlaceVertex, default_flavour
+from broker.decompose.graph import Crossing, Graph, PlaceVertex, default_flavour
 from broker.decompose.labelling import Route, find
-from broker.decompose.layered import Question
+from broker.decompose.layered import Layers, Question
 from broker.decompose.plan import Avoid
-from capability_registry.note import PortRole
+from broker.decompose.rules import broken, rules_of
+from broker.decompose.vocabulary import listed
 from capability_registry.packing import packs
-from service_model.outcomes import Nogood, Reason, ReasonCode
-from service_model.spec import End, FunctionRequest
+from service_model.constraints import GroupKind
+from service_model.outcomes import Reason, ReasonCode
+from service_model.spec import FunctionRequest
 
 CLASSES = (
     ReasonCode.MTU,
@@ -31,118 +30,50 @@ CLASSES = (
     ReasonCode.LAN_NOT_OFFERED,
     ReasonCode.CAPACITY,
     ReasonCode.LABELS_EXHAUSTED,
+    ReasonCode.COUNTRY,
+    ReasonCode.ISOLATION,
+    ReasonCode.DISTANCE,
+    ReasonCode.AFFINITY,
     ReasonCode.DELAY,
     ReasonCode.PRICE,
 )
-_LISTED = 8
 
 
-def listed(names: Iterable[str]) -> str:
-    """Names for a message: sorted, the first few."""
-    ordered = sorted(set(names))
-    more = f" and {len(ordered) - _LISTED} more" if len(ordered) > _LISTED else ""
-    return (", ".join(ordered[:_LISTED]) or "none") + more
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """`nearest`: the best route if this constraint did not hold; None where others bind as well."""
+
+    reason: Reason
+    nearest: Route | None = None
 
 
-def vocabulary(chain: Chain, graph: Graph) -> tuple[Reason, ...]:
-    """Everything in the spec that no note knows; empty when all words are known."""
-    reasons = [r for end in (chain.a, chain.b) for r in _known_sap(end, graph)]
-    for index, request in enumerate(chain.functions):
-        reasons.extend(_known_function(chain, index, request, graph))
-    return tuple(reasons)
-
-
-def _known_sap(end: End, graph: Graph) -> list[Reason]:
-    if end.sap in graph.announced:
-        return []
-    message = f"unknown SAP {end.sap!r}; known: {listed(graph.announced)}"
-    return [Reason(code=ReasonCode.UNKNOWN_SAP, message=message, subject=end.id)]
-
-
-def _known_function(chain: Chain, index: int, request: FunctionRequest, graph: Graph) -> list[Reason]:
-    offering = [(p, p.offers[request.type]) for p in graph.places if request.type in p.offers]
-    if not offering:
-        types = {str(t) for p in graph.places for t in p.offers}
-        near = get_close_matches(str(request.type), sorted(types), n=3, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else f"offered: {listed(types)}"
-        message = f"function {request.id!r}: nobody offers type {request.type}; {hint}"
-        return [Reason(code=ReasonCode.UNKNOWN_FUNCTION_TYPE, message=message, subject=request.id)]
-    reasons = []
-    if request.flavour is not None and not any(default_flavour(o, request.flavour) for _, o in offering):
-        flavours = listed(f.name for _, o in offering for f in o.flavours)
-        message = f"function {request.id!r}: {request.type} has no flavour {request.flavour!r}; offered: {flavours}"
-        reasons.append(Reason(code=ReasonCode.INVALID_PARAMETER, message=message, subject=request.id))
-    places = {p.place for p, _ in offering}
-    if request.places and not places & set(request.places):
-        message = (
-            f"function {request.id!r}: {request.type} is not offered at {listed(request.places)}; at: {listed(places)}"
-        )
-        reasons.append(Reason(code=ReasonCode.UNKNOWN_PLACE, message=message, subject=request.id))
-    wanted = [(port, PortRole.DATA) for port in chain.ports[index]]
-    for lan in chain.lans:
-        wanted += [(p, PortRole.MANAGEMENT) for m, p in zip(lan.members, lan.ports, strict=True) if m == index]
-    for port, role in wanted:
-        if not any(q.name == port and q.role is role for _, o in offering for q in o.ports):
-            known = listed(f"{q.name} ({q.role.short})" for _, o in offering for q in o.ports)
-            need = "the path needs a DATA port" if role is PortRole.DATA else "a LAN needs a MANAGEMENT port"
-            message = (
-                f"function {request.id!r}: {request.type} has no {role.short} port {port!r}, {need}; known: {known}"
-            )
-            reasons.append(Reason(code=ReasonCode.UNKNOWN_PORT, message=message, subject=request.id))
-    return reasons
-
-
-def ends_without_label(chain: Chain, graph: Graph) -> tuple[Reason, ...]:
-    """The ends that cannot all have a free label of their own at their SAPs (a maximum matching, end by end)."""
-    ends = [chain.a, chain.b] + [e for lan in chain.lans for e in (lan.at_a, lan.at_b) if e is not None]
-    reasons = []
-    for sap in sorted({e.sap for e in ends}):
-        here = [e for e in ends if e.sap == sap]
-        free = graph.saps[graph.announced[sap]].offer.labels
-        sets = [free if e.labels is None else free & e.labels for e in here]
-        holder: dict[int, int] = {}
-        for i, end in enumerate(here):
-            if not _give(i, sets, holder, set()):
-                message = f"no free label at SAP {sap!r} for end {end.id!r}"
-                nogood = Nogood(end=end.id, acceptable_labels=free)
-                code = ReasonCode.LABELS_EXHAUSTED
-                reasons.append(Reason(code=code, message=message, subject=end.id, retryable=True, nogood=nogood))
-    return tuple(reasons)
-
-
-def _give(i: int, sets: Sequence[LabelSet], holder: dict[int, int], tried: set[int]) -> bool:
-    """Kuhn's augmenting path: as many labels as there are ends are enough to look at."""
-    for n, label in enumerate(sets[i]):
-        if n >= len(sets):
-            break
-        if label not in tried:
-            tried.add(label)
-            if label not in holder or _give(holder[label], sets, holder, tried):
-                holder[label] = i
-                return True
-    return False
-
-
-def explain(question: Question) -> tuple[Reason, ...]:
+def explain(question: Question) -> tuple[Binding, ...]:
     """The binding constraints of a question that has no route, the first first; NO_PATH when there is no way at all."""
     alone = []
     for code in CLASSES:
         relaxed = _relaxed(question, code)
         if relaxed is not None:
-            alone.append(_reason(question, code, relaxed))
+            nearest = _fastest(question, relaxed) if code is ReasonCode.DELAY else relaxed
+            alone.append(Binding(_reason(question, code, nearest), nearest))
     if alone:
         return tuple(alone)
     off = frozenset(CLASSES)
     everything = _best(replace(question, ignore=off))
     if everything is None:
-        return (_no_path(question),)
+        return (Binding(_no_path(question)),)
     for code in CLASSES:
         if _best(replace(question, ignore=off - {code})) is not None:
             off -= {code}
-    loose = replace(question, ignore=off)
-    found = _best(loose)
+    found = _best(replace(question, ignore=off))
     assert found is not None
-    return tuple(_reason(replace(question, ignore=off - {code}), code, found) for code in CLASSES if code in off)
+    codes = [code for code in CLASSES if code in off]
+    return tuple(Binding(_reason(replace(question, ignore=off - {code}), code, found)) for code in codes)
+
+
+def better(question: Question, best: Route) -> list[tuple[ReasonCode, Route]]:
+    """Routes that cost less than the best one, each by breaking one class of rules."""
+    found = [(code, _relaxed(question, code)) for code in CLASSES]
+    return [(code, route) for code, route in found if route is not None and route.cost < best.cost]
 
 
 def _best(question: Question) -> Route | None:
@@ -156,6 +87,10 @@ def _relaxed(question: Question, code: ReasonCode) -> Route | None:
         ReasonCode.PRICE: spec.max_price is None,
         ReasonCode.LAN_NOT_OFFERED: not question.chain.lans,
         ReasonCode.CAPACITY: not question.chain.functions,
+        ReasonCode.COUNTRY: not spec.countries and not any(f.countries for f in spec.functions),
+        ReasonCode.ISOLATION: not spec.isolation,
+        ReasonCode.DISTANCE: not spec.distances,
+        ReasonCode.AFFINITY: not spec.groups,
     }
     return None if idle.get(code) else _best(replace(question, ignore=question.ignore | {code}, fastest=False))
 
@@ -180,6 +115,10 @@ def _reason(question: Question, code: ReasonCode, relaxed: Route) -> Reason:
         ReasonCode.LAN_NOT_OFFERED: _lan,
         ReasonCode.CAPACITY: _capacity,
         ReasonCode.LABELS_EXHAUSTED: _labels,
+        ReasonCode.COUNTRY: _country,
+        ReasonCode.ISOLATION: _isolation,
+        ReasonCode.DISTANCE: _distance,
+        ReasonCode.AFFINITY: _affinity,
         ReasonCode.DELAY: _delay,
         ReasonCode.PRICE: _price,
     }
@@ -192,10 +131,74 @@ def _ms(us: int) -> str:
     return f"{us / 1000:g} ms"
 
 
+def _over(route: Route) -> str:
+    """Which way the figures are of."""
+    names = [c.id for m in route.moves if m.entry >= 0 and (c := route.layers.graph.crossing[m.entry]) is not None]
+    if not names:
+        return ""
+    return f" over interconnect{'s' if len(names) > 1 else ''} {', '.join(map(repr, names))}"
+
+
+def _fastest(question: Question, relaxed: Route) -> Route:
+    return _best(replace(question, ignore=question.ignore | {ReasonCode.DELAY}, fastest=True)) or relaxed
+
+
 def _delay(question: Question, relaxed: Route) -> tuple[str, str]:
-    fastest = _best(replace(question, ignore=question.ignore | {ReasonCode.DELAY}, fastest=True)) or relaxed
+    fastest = _fastest(question, relaxed)
     limit = question.chain.spec.max_delay_us or 0
-    return question.chain.spec.paths[0].id, f"delay: best {_ms(fastest.delay)} > {_ms(limit)}"
+    return question.chain.spec.paths[0].id, f"delay: best {_ms(fastest.delay)} > {_ms(limit)}{_over(fastest)}"
+
+
+def _country(question: Question, relaxed: Route) -> tuple[str, str]:
+    """The first place or SAP of the best route elsewhere that is not in the countries asked for."""
+    spec, graph, layers = question.chain.spec, question.graph, relaxed.layers
+    for move in relaxed.moves:
+        if move.place >= 0:
+            request, country = layers.chain.functions[move.layer], graph.place_country[move.place]
+            for asked, subject in ((request.countries, request.id), (spec.countries, "countries")):
+                if not asked.admit(country):
+                    where = f"{graph.here(move.place).place!r} in {country or 'a country that is not told'}"
+                    return subject, f"countries ({asked}): function {request.id!r} could be at {where}"
+        if move.entry >= 0:
+            crossing = graph.crossing[move.entry]
+            assert crossing is not None
+            for sap in (crossing.target, crossing.source):
+                if not spec.countries.admit(graph.sap_country[sap]):
+                    country = graph.sap_country[sap] or "a country that is not told"
+                    return "countries", f"countries ({spec.countries}): interconnect {crossing.id!r} is in {country}"
+    return "countries", f"countries ({spec.countries}): an end is elsewhere"
+
+
+def _isolation(question: Question, relaxed: Route) -> tuple[str, str]:
+    wanted = ", ".join(question.chain.spec.isolation)
+    return (
+        "isolation",
+        f"isolation {wanted}: no way offers it throughout; the best without goes{_over(relaxed) or ' inside'}",
+    )
+
+
+def _distance(question: Question, relaxed: Route) -> tuple[str, str]:
+    layers, spec = relaxed.layers, question.chain.spec
+    strict = rules_of(_with(layers, ReasonCode.DISTANCE))
+    names = {rule.subject for rule in broken(strict, relaxed.moves)}
+    culprit = next((d for d in spec.distances if d.id in names), spec.distances[0])
+    bound = f"{culprit.max_km:g} km" if culprit.max_km is not None else _ms(culprit.max_delay_us or 0)
+    message = f"distance {culprit.id!r}: nothing puts {culprit.function!r} within {bound} of {culprit.to!r}"
+    return culprit.id, message
+
+
+def _with(layers: Layers, code: ReasonCode) -> Layers:
+    return Layers(replace(layers.q, ignore=layers.q.ignore - {code}))
+
+
+def _affinity(question: Question, relaxed: Route) -> tuple[str, str]:
+    layers, spec = relaxed.layers, question.chain.spec
+    strict = rules_of(_with(layers, ReasonCode.AFFINITY))
+    names = {rule.subject for rule in broken(strict, relaxed.moves)}
+    culprit = next((g for g in spec.groups if g.id in names), spec.groups[0])
+    how = "together" if culprit.kind is GroupKind.AFFINITY else "apart"
+    functions = ", ".join(culprit.functions)
+    return culprit.id, f"group {culprit.id!r}: {functions} cannot be {how} by {culprit.scope.short}"
 
 
 def _price(question: Question, relaxed: Route) -> tuple[str, str]:
@@ -204,12 +207,12 @@ def _price(question: Question, relaxed: Route) -> tuple[str, str]:
     currency = graph.suppliers[graph.saps[question.start].supplier].note.currency
     units, rest = divmod(relaxed.cost, 10**9)
     best = f"{units}.{rest:09d}".rstrip("0").rstrip(".")
-    return spec.name, f"price over {spec.term_hours} h: best {best} > {spec.max_price} {currency}"
+    return spec.name, f"price over {spec.term_hours} h: best {best} > {spec.max_price} {currency}{_over(relaxed)}"
 
 
 def _mtu(question: Question, relaxed: Route) -> tuple[str, str]:
     graph = question.graph
-    values = {s.offer.mtu for s in graph.saps} | {w.point.mtu for ways in graph.ways for w in ways}
+    values = {s.offer.mtu for s in graph.saps} | {int(m) for m in graph.way_mtu}
     below = sorted(v for v in values if v < question.min_mtu)
     best = _highest(below, [replace(question, min_mtu=v) for v in below])
     return question.chain.spec.paths[0].id, f"MTU: best {best} < {question.min_mtu} bytes"
@@ -217,7 +220,7 @@ def _mtu(question: Question, relaxed: Route) -> tuple[str, str]:
 
 def _bandwidth(question: Question, relaxed: Route) -> tuple[str, str]:
     graph = question.graph
-    values = {s.offer.bandwidth_bps for s in graph.saps} | {w.point.bandwidth_bps for ways in graph.ways for w in ways}
+    values = {s.offer.bandwidth_bps for s in graph.saps} | set(graph.way_bandwidth)
     values |= {limit.limit_bps for _, limit in graph.shared}
     values |= {f.max_bandwidth_bps for p in graph.places for o in p.offers.values() for f in o.flavours}
     below = sorted(v for v in values | {w // 2 for w in values} if v < question.bandwidth_bps)
@@ -241,28 +244,36 @@ def _lan(question: Question, relaxed: Route) -> tuple[str, str]:
     def running(stretch: int) -> str:
         return next((lan.id for lan in chain.lans if lan.present(stretch, len(chain.functions))), chain.lans[0].id)
 
-    for step in relaxed.steps:
-        alias = graph.suppliers[graph.supplier(step.target % graph.size)].alias
-        if step.way is not None and layers.need[step.layer] and not step.way.point.lan:
-            lan = running(step.layer)
-            source, target = _point(graph, step.way.source), _point(graph, step.way.target)
+    node = question.start
+    for move in relaxed.moves:
+        supplier = graph.node_supplier(node)
+        alias = graph.suppliers[supplier].alias
+        if move.way >= 0 and layers.need[move.layer] and not graph.between(move.way).point.lan:
+            source, target = (_point(graph, supplier, number) for number in graph.along(move.way, node))
+            lan = running(move.layer)
             return lan, f"LAN {lan!r}: {alias} carries no LAN between {source} and {target}"
-        place = graph.place(step.target % graph.size)
-        member = next((lan.id for lan in chain.lans if step.function in lan.members), None)
-        if step.function >= 0 and member is not None and place is not None and not place.capacity.lan:
-            return member, f"LAN {member!r}: {alias} offers no LAN at {place.place!r}"
+        member = next((lan.id for lan in chain.lans if move.layer in lan.members), None)
+        if move.place >= 0 and member is not None and not graph.here(move.place).capacity.lan:
+            return member, f"LAN {member!r}: {alias} offers no LAN at {graph.here(move.place).place!r}"
+        node = move.target % layers.nodes
     return chain.lans[0].id, f"LAN {chain.lans[0].id!r} is not offered on the way"
 
 
-def _point(graph: Graph, vertex: int) -> str:
+def _point(graph: Graph, supplier: int, number: int) -> str:
     """A border point in the customer's words: a place, or a SAP's announced name, else that it is inside."""
-    place = graph.place(vertex)
-    if place is not None:
-        return repr(place.place)
-    sap = graph.sap(vertex)
-    name = next((n for n, index in graph.announced.items() if index == sap.index), None)
-    crossing = graph.crossing[sap.index]
-    return repr(name) if name else f"interconnect {crossing.id!r}" if crossing else f"its SAP at {sap.offer.place!r}"
+    piece = graph.pieces[supplier]
+    if number >= len(piece.saps):
+        return repr(piece.point(number))
+    index = int(graph.sap_first[supplier]) + number
+    name = next((n for n, announced in graph.announced.items() if announced == index), None)
+    crossing = graph.crossing[index]
+    return (
+        repr(name)
+        if name
+        else f"interconnect {crossing.id!r}"
+        if crossing
+        else f"its SAP at {piece.saps[number].place!r}"
+    )
 
 
 def _capacity(question: Question, relaxed: Route) -> tuple[str, str]:
@@ -285,16 +296,23 @@ def _units(place: PlaceVertex, request: FunctionRequest) -> int | None:
 
 
 def _labels(question: Question, relaxed: Route) -> tuple[str, str]:
-    need = relaxed.layers.need
-    for step in relaxed.steps:
-        if step.crossing is not None and len(step.crossing.labels) < 1 + need[step.layer]:
-            free, id = len(step.crossing.labels), step.crossing.id
-            return id, f"interconnect {id!r} has {free} common free labels, {1 + need[step.layer]} needed"
-    for step in relaxed.steps:
-        if step.crossing is not None:
-            uses = sum(1 + need[s.layer] for s in relaxed.steps if s.crossing and s.crossing.id == step.crossing.id)
-            if uses > len(step.crossing.labels):
-                free, id = len(step.crossing.labels), step.crossing.id
-                return id, f"interconnect {id!r} has {free} common free labels, {uses} needed"
-    first = next((s.crossing.id for s in relaxed.steps if s.crossing), question.chain.a.id)
+    graph, need = question.graph, relaxed.layers.need
+    crossed = [(graph.crossing[m.entry], 1 + need[m.layer]) for m in relaxed.moves if m.entry >= 0]
+    uses: Counter[str] = Counter()
+    for crossing, needed in crossed:
+        assert crossing is not None
+        if needed > len(crossing.labels):
+            return crossing.id, _too_few(crossing, needed)
+    for crossing, needed in crossed:
+        assert crossing is not None
+        uses[crossing.id] += needed
+    for crossing, _ in crossed:
+        assert crossing is not None
+        if uses[crossing.id] > len(crossing.labels):
+            return crossing.id, _too_few(crossing, uses[crossing.id])
+    first = next((c.id for c, _ in crossed if c is not None), question.chain.a.id)
     return first, "no label is free on every interconnect that the segments between tie together"
+
+
+def _too_few(crossing: Crossing, needed: int) -> str:
+    return f"interconnect {crossing.id!r} has {len(crossing.labels)} common free labels, {needed} needed"

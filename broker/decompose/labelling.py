@@ -3,11 +3,14 @@
 Rules kept here
 - Objective: price over the term, then delay (or the reverse where the question asks for the fastest). The first route
   is optimal; the others follow in order, distinct in where they go and what they place.
+- Lower bounds order the search, so it looks at little beside the routes it finds (Hart, Nilsson, Raphael, 1968). Where
+  delay is bounded and binds, price is relaxed by the multiplier that bounds it best (Handler, Zang, A dual algorithm
+  for the constrained shortest path problem, 1980).
 - A label is dropped when another of the same route, or `width` others, are no worse in cost, in delay (where it
   is bounded), in every tracked resource and in the labels that may still be used (Irnich and Desaulniers, Shortest path
-  problems with resource constraints, 2005: dominance). Lower bounds order the search (Hart, Nilsson, Raphael, 1968).
-- Resources are tracked only where they bind: a finished route that overdraws one is discarded and the search begins
-  again with that resource in every label. Each round tracks at least one more, so it ends.
+  problems with resource constraints, 2005: dominance).
+- Resources and rules are tracked only where they bind: a finished route that overdraws or breaks one is discarded and the
+  search begins again with it in every label. Each round tracks at least one more, so it ends.
 - The best is exact. Others can be lost when labels that led nowhere crowded them out: where fewer than asked are found,
   the search begins again with more labels kept (`MAX_WIDTH`).
 - Segments that do not swap tie the labels of the interconnects at both sides: a label carries their intersection.
@@ -21,55 +24,69 @@ import heapq
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 from address_planner.labels import LabelSet
-from broker.decompose.layered import Layers, Question, Resource, Step
+from broker.decompose.guide import Guide, guide
+from broker.decompose.layered import Layers, Move, Question
+from broker.decompose.piece import nano
+from broker.decompose.resources import Resource, at_ends, draws, overdrawn, within
+from broker.decompose.rules import Rule, broken, rules_of
 from service_model.outcomes import ReasonCode
 
+EASY = 400
+"""Labels after which it is worth to look for better bounds."""
 MAX_LABELS = 200_000
 MAX_WIDTH = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Steps from the start to the goal. `cost` in 1e-9 currency units over the term, `delay` in microseconds."""
+    """Moves from the start to the goal. `cost` in 1e-9 currency units over the term, `delay` in microseconds."""
 
     layers: Layers
-    steps: tuple[Step, ...]
+    moves: tuple[Move, ...]
     cost: int
     delay: int
 
 
 class _Label:
-    __slots__ = ("cost", "delay", "labels", "parent", "route", "state", "step", "use")
+    __slots__ = ("cost", "delay", "labels", "memory", "move", "parent", "route", "state", "use")
 
     def __init__(
         self,
         state: int,
-        cost: int,
-        delay: int,
+        cost: float,
+        delay: float,
         use: tuple[float, ...],
+        memory: tuple[Any, ...],
         labels: LabelSet | None,
-        step: Step | None,
+        move: Move | None,
         parent: _Label | None,
     ) -> None:
         self.state, self.cost, self.delay, self.use, self.labels = state, cost, delay, use, labels
-        self.step, self.parent = step, parent
+        self.memory, self.move, self.parent = memory, move, parent
         self.route: int = hash((parent.route if parent else 0, state))
 
 
 def find(question: Question, alternatives: int = 1) -> list[Route]:
     """At most `alternatives` routes, best first; empty when there is none."""
     layers = Layers(question)
-    if layers.origin not in layers.cost_to_go:
+    guided = guide(layers)
+    if guided is None:
         return []
+    every = rules_of(layers)
     tracked: tuple[Resource, ...] = ()
-    width = alternatives
+    rules: tuple[Rule, ...] = ()
+    width, work = alternatives, EASY
     while True:
-        search = _Search(layers, tracked, alternatives, width)
+        search = _Search(layers, guided, tracked, rules, every, alternatives, width, work)
         routes = search.run()
-        if search.overdrawn:
+        if search.unfinished and work < MAX_LABELS:
+            work, guided = MAX_LABELS, guide(layers, thorough=True) or guided
+        elif search.overdrawn or search.broken:
             tracked += tuple(sorted(search.overdrawn, key=str))
+            rules += search.broken
         elif 0 < len(routes) < alternatives and search.dropped and width < MAX_WIDTH:
             width *= 4
         else:
@@ -77,93 +94,134 @@ def find(question: Question, alternatives: int = 1) -> list[Route]:
 
 
 class _Search:
-    def __init__(self, layers: Layers, tracked: tuple[Resource, ...], alternatives: int, width: int) -> None:
+    def __init__(
+        self,
+        layers: Layers,
+        guided: Guide,
+        tracked: tuple[Resource, ...],
+        rules: tuple[Rule, ...],
+        every: tuple[Rule, ...],
+        alternatives: int,
+        width: int,
+        most: int,
+    ) -> None:
         self.layers = layers
+        self.guide = guided
         self.tracked = tracked
         self.slot = {resource: i for i, resource in enumerate(tracked)}
+        self.shared = any(kind == "shared" for kind, _ in tracked)
         self.alternatives = alternatives
         self.width = width
+        self.most = most
+        self.unfinished = False
         self.dropped = False
+        self.rules = rules
+        self.others = [rule for rule in every if rule not in rules]
         self.overdrawn: set[Resource] = set()
+        self.broken: tuple[Rule, ...] = ()
         self.bounded = layers.delay_limit is not None
         self.fastest = layers.q.fastest
-        self.check_labels = ReasonCode.LABELS_EXHAUSTED not in layers.q.ignore
+        self.priced = layers.cost_limit is not None
+        self.check_labels = layers.holds(ReasonCode.LABELS_EXHAUSTED)
         self.kept: dict[int, list[_Label]] = {}
-        self.heap: list[tuple[int, int, int, _Label]] = []
+        self.heap: list[tuple[float, float, int, _Label, int]] = []
+        """(key, second key, tick, label, n): n is -1 for the label itself, else its nth best move is to be made."""
         self.tick = count()
         self.within: dict[tuple[int, float], bool] = {}
 
     def run(self) -> list[Route]:
         layers, q = self.layers, self.layers.q
-        use = self._drawn((0,) * len(self.tracked), layers.at_ends())
+        use = self._drawn((0,) * len(self.tracked), at_ends(layers))
         if use is None:
             return []
-        end = layers.graph.saps[q.start].offer.labels
+        end = layers.graph.sap_offer(q.start).labels
         first = end & layers.chain.a.labels if layers.chain.a.labels is not None else end
-        self._push(_Label(layers.origin, 0, 0, use, first, None, None))
+        self._push(_Label(layers.origin, 0, 0, use, tuple(r.start for r in self.rules), first, None, None))
         found: list[Route] = []
         taken: set[int] = set()
         work = 0
-        while self.heap and len(found) < self.alternatives and work < MAX_LABELS:
-            label = heapq.heappop(self.heap)[3]
+        while self.heap and len(found) < self.alternatives:
+            if work >= self.most:
+                self.unfinished = True
+                break
+            _, _, _, label, number = heapq.heappop(self.heap)
+            if number >= 0:
+                self._extend(label, self.guide.ranked(label.state)[number][2])
+                self._queue(label, number + 1)
+                continue
             if self._dominated(label):
                 continue
             work += 1
             self.kept.setdefault(label.state, []).append(label)
-            if label.state == layers.target:
-                if not self._fits_goal(label) or label.route in taken:
-                    continue
-                steps = _steps_of(label)
-                self.overdrawn = self._overdrawn(steps)
-                if self.overdrawn:
-                    return []
-                taken.add(label.route)
-                found.append(Route(layers=layers, steps=steps, cost=label.cost, delay=label.delay))
+            if label.state != layers.target:
+                self._queue(label, 0)
                 continue
-            for step in layers.steps[label.state]:
-                self._extend(label, step)
+            if not self._fits_goal(label) or label.route in taken:
+                continue
+            moves = _moves_of(label)
+            self.overdrawn = overdrawn(layers, moves) - self.slot.keys()
+            self.broken = tuple(broken(self.others, moves))
+            if self.overdrawn or self.broken:
+                return []
+            taken.add(label.route)
+            found.append(_route(layers, moves))
         return found
 
-    def _extend(self, label: _Label, step: Step) -> None:
+    def _queue(self, label: _Label, number: int) -> None:
+        """The nth best move of a label is made when nothing better is left to do."""
+        ranked = self.guide.ranked(label.state)
+        if number < len(ranked):
+            key, second, _ = ranked[number]
+            more, later = self.guide.rank(label.cost, label.delay)
+            heapq.heappush(self.heap, (key + more, second + later, next(self.tick), label, number))
+
+    def _extend(self, label: _Label, move: Move) -> None:
         layers = self.layers
-        if step.target not in layers.cost_to_go:
-            return
         labels: LabelSet | None = None
-        if step.crossing is not None:
-            if _entered(label, step.target):
+        if move.entry >= 0:
+            if _entered(label, move.target, layers.nodes):
                 return
-            free = step.crossing.labels
-            labels = free if label.labels is None else free & label.labels
-            if labels is not free and self.check_labels and len(labels) < 1 + layers.need[step.layer]:
+            labels = self._continued(label, move)
+            if labels is None:
                 return
-        elif step.way is not None and step.function < 0 and not step.way.point.swaps_labels:
+        elif move.place < 0 and not layers.graph.way_swaps[move.way]:
             labels = label.labels
         use = label.use
         if self.tracked:
-            drawn = self._drawn(use, layers.uses(step))
+            drawn = self._drawn(use, draws(layers, move, self.shared))
             if drawn is None:
                 return
             use = drawn
-        cost, delay = label.cost + step.cost, label.delay + step.delay
-        self._push(_Label(step.target, cost, delay, use, labels, step, label))
+        memory = label.memory
+        if self.rules:
+            memory = tuple(rule.after(m, move) for rule, m in zip(self.rules, memory, strict=True))
+            if None in memory:
+                return
+        cost, delay = label.cost + move.cost, label.delay + move.delay
+        self._push(_Label(move.target, cost, delay, use, memory, labels, move, label))
+
+    def _continued(self, label: _Label, move: Move) -> LabelSet | None:
+        """The labels that may be used on the interconnect that is crossed; None where there are too few."""
+        graph = self.layers.graph
+        crossing = graph.crossing[move.entry]
+        assert crossing is not None
+        if label.labels is None or graph.way_swaps[move.way]:
+            return crossing.labels
+        labels = crossing.labels & label.labels
+        return labels if len(labels) >= 1 + self.layers.need[move.layer] or not self.check_labels else None
 
     def _push(self, label: _Label) -> None:
-        layers = self.layers
-        cost, delay = label.cost + layers.cost_to_go[label.state], label.delay
-        if layers.delay_to_go is not None:
-            delay += layers.delay_to_go[label.state]
-        if layers.delay_limit is not None and delay > layers.delay_limit:
+        key = self.guide.key(label.state, label.cost, label.delay)
+        if key is None or self._dominated(label):
             return
-        if layers.cost_limit is not None and cost > layers.cost_limit:
-            return
-        if self._dominated(label):
-            return
-        key = (delay, cost) if self.fastest else (cost, delay)
-        heapq.heappush(self.heap, (*key, next(self.tick), label))
+        heapq.heappush(self.heap, (*key, next(self.tick), label, -1))
 
     def _dominated(self, label: _Label) -> bool:
+        kept = self.kept.get(label.state)
+        if kept is None:
+            return False
         routes: set[int] = set()
-        for other in self.kept.get(label.state, ()):
+        for other in kept:
             if not self._no_worse(other, label):
                 continue
             if other.route == label.route:
@@ -175,9 +233,8 @@ class _Search:
         return False
 
     def _no_worse(self, x: _Label, y: _Label) -> bool:
-        priced = self.layers.cost_limit is not None
         if self.fastest:
-            if x.delay > y.delay or (x.cost > y.cost and (priced or x.delay == y.delay)):
+            if x.delay > y.delay or (x.cost > y.cost and (self.priced or x.delay == y.delay)):
                 return False
         elif x.cost > y.cost or (x.delay > y.delay and (self.bounded or x.cost == y.cost)):
             return False
@@ -187,6 +244,8 @@ class _Search:
                     return False
             elif a > b:
                 return False
+        if not all(rule.covers(a, b) for rule, a, b in zip(self.rules, x.memory, y.memory, strict=True)):
+            return False
         if x.labels is y.labels or x.labels is None:
             return True
         return y.labels is not None and y.labels <= x.labels
@@ -201,45 +260,59 @@ class _Search:
             values[slot] += amount
             key = (slot, values[slot])
             if key not in self.within:
-                self.within[key] = self.layers.within(resource, values[slot])
+                self.within[key] = within(self.layers, resource, values[slot])
             if not self.within[key]:
                 return None
         return tuple(values)
-
-    def _overdrawn(self, steps: tuple[Step, ...]) -> set[Resource]:
-        sums: dict[Resource, float] = {}
-        for resource, amount in self.layers.at_ends():
-            sums[resource] = sums.get(resource, 0) + amount
-        for step in steps:
-            for resource, amount in self.layers.uses(step):
-                sums[resource] = sums.get(resource, 0) + amount
-        return {r for r, amount in sums.items() if r not in self.slot and not self.layers.within(r, amount)}
 
     def _fits_goal(self, label: _Label) -> bool:
         """Whether the last segment's labels suit end B, where it does not swap."""
         if label.labels is None or not self.check_labels:
             return True
-        chain, graph = self.layers.chain, self.layers.graph
-        labels = label.labels & graph.saps[self.layers.q.goal].offer.labels
+        chain = self.layers.chain
+        labels = label.labels & self.layers.graph.sap_offer(self.layers.q.goal).labels
         if chain.b.labels is not None:
             labels &= chain.b.labels
         return len(labels) >= 1 + self.layers.need[-1]
 
 
-def _entered(label: _Label, state: int) -> bool:
+def _route(layers: Layers, moves: tuple[Move, ...]) -> Route:
+    """With the figures as whole numbers, however large."""
+    cost = delay = 0
+    for move in moves:
+        once, hour, more = figures(layers, move)
+        cost, delay = cost + once + hour * layers.hours, delay + more
+    return Route(layers=layers, moves=moves, cost=cost, delay=delay)
+
+
+def figures(layers: Layers, move: Move) -> tuple[int, int, int]:
+    """What a move costs once and per hour (1e-9 currency units), and its delay (microseconds)."""
+    once = hour = delay = 0
+    if move.way >= 0:
+        way = layers.graph.between(move.way)
+        once, hour, delay = way.once, way.hour, way.point.delay_us
+    if move.place >= 0:
+        offer, flavour = layers.chosen(move.layer, move.place)
+        once, hour = once + nano(flavour.price.once), hour + nano(flavour.price.per_hour)
+        delay += offer.delay_us
+    return once, hour, delay
+
+
+def _entered(label: _Label, state: int, nodes: int) -> bool:
     """Whether the label's route has been at `state`; states of one layer are consecutive on a route."""
+    layer = state // nodes
     at: _Label | None = label
-    while at is not None:
+    while at is not None and at.state // nodes == layer:
         if at.state == state:
             return True
         at = at.parent
     return False
 
 
-def _steps_of(label: _Label) -> tuple[Step, ...]:
-    steps: list[Step] = []
+def _moves_of(label: _Label) -> tuple[Move, ...]:
+    moves: list[Move] = []
     at: _Label | None = label
-    while at is not None and at.step is not None:
-        steps.append(at.step)
+    while at is not None and at.move is not None:
+        moves.append(at.move)
         at = at.parent
-    return tuple(reversed(steps))
+    return tuple(reversed(moves))

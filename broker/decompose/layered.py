@@ -1,41 +1,33 @@
-"""The layered graph of one question: states (vertex, functions placed), and which steps between them are admitted.
+"""The layered graph of one question: states (node, functions placed), and which moves between them are admitted.
+
+A *node* is where a service can be with a choice before it: an inward SAP s (number s), or a place p (number
+`sap_count + p`) where a function was just placed. State = layer x nodes + node; the goal is one more state.
 
 Rules kept here
 - A place is entered only to place the next function there; a function's successor may stand at the same place.
 - Bandwidth and MTU hold at every way and SAP; where LANs run along a stretch, its ways must carry LANs and its
   interconnects need a common free label for the path and one for each LAN.
 - A place is admitted for a function by type, flavour, ports, the request's places, and capacity for it alone.
-- What several steps of one service draw on together (labels, bandwidth, shared limits, capacity) is a *resource*:
-  `uses` says what a step draws, `within` whether a sum still fits.
+- Admission is judged in arrays over the whole graph; a state's moves are made when the search comes to it.
 - `Question.ignore` switches off one class of rules by its reason code: so is the binding one found.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
 
 from broker.decompose.chain import Chain
-from broker.decompose.graph import Crossing, Graph, PlaceVertex, Way, default_flavour, nano
+from broker.decompose.graph import Graph, kilometres
+from broker.decompose.piece import Figures, Flags
 from broker.decompose.plan import Avoid
-from capability_registry.note import Flavour, FunctionOffer, PortRole
-from capability_registry.packing import packs
+from capability_registry.note import Flavour, FunctionOffer, FunctionPort, PortRole
 from service_model.outcomes import ReasonCode
-
-Resource = tuple[str, int | str]
-"""What is drawn on: `("labels", interconnect)`, `("sap", index)`, `("way", number)`, `("shared", index)`,
-`("functions", supplier)`, or `("place", vertex)`, whose amount is a bit mask of functions."""
-
-_RESOURCE_CLASS = {
-    "labels": ReasonCode.LABELS_EXHAUSTED,
-    "sap": ReasonCode.BANDWIDTH,
-    "way": ReasonCode.BANDWIDTH,
-    "shared": ReasonCode.BANDWIDTH,
-    "functions": ReasonCode.CAPACITY,
-    "place": ReasonCode.CAPACITY,
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,23 +46,26 @@ class Question:
     min_mtu: int = 0
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Step:
-    """To state `target`; over a way, an interconnect or neither (next function at the same place); `function` is the
-    index of the one placed, -1 for none. `cost` in 1e-9 currency units over the term, `delay` in microseconds."""
+class Move(NamedTuple):
+    """To state `target`, over `way` (-1: the next function at the same place). Then over the interconnect to SAP `entry`,
+    or placing the next function at place `place`, or, where both are -1, at the goal. `layer` functions were placed
+    before. `cost` in 1e-9 currency units over the term, `delay` in microseconds."""
 
     target: int
-    cost: int
-    delay: int
-    way: Way | None = None
-    crossing: Crossing | None = None
-    function: int = -1
-    flavour: Flavour | None = None
-    layer: int = 0
+    cost: float
+    delay: float
+    way: int
+    entry: int
+    place: int
+    layer: int
 
 
 class Layers:
-    """The admitted part of the layered graph that can be reached from the start, with lower bounds to the goal."""
+    """What a question admits.
+
+    `function_ok[k]`, `function_cost[k]`, `function_delay[k]`: of function k at each place. `way_ok[n]`, `entry_ok[n]`:
+    ways, and SAPs entered over their interconnect, where n LANs run along.
+    """
 
     def __init__(self, question: Question) -> None:
         self.q = question
@@ -80,219 +75,184 @@ class Layers:
         self.length = len(self.chain.functions)
         self.need = [self.chain.lans_at(k) for k in range(self.length + 1)]
         self.begin = max(question.chain.spec.start_time or question.now, question.now)
-        self._supplier_ok = [self._serving(i) for i in range(len(self.graph.suppliers))]
-        self._sap_ok = [self._sap_admitted(i) for i in range(len(self.graph.saps))]
-        self._choices: dict[tuple[int, int], tuple[FunctionOffer, Flavour] | None] = {}
+        self.nodes = self.graph.sap_count + self.graph.place_count
         self.origin = question.start
-        self.target = self.length * self.graph.size + self.graph.outward(question.goal)
-        self.steps: dict[int, list[Step]] = {}
-        if self._sap_ok[question.start] and self._sap_ok[question.goal]:
-            self._expand()
-        self.cost_to_go = self._bounds(by_delay=False)
-        bounded = self.delay_limit is not None or question.fastest
-        self.delay_to_go = self._bounds(by_delay=True) if bounded else None
+        self.target = (self.length + 1) * self.nodes
+        self.way_cost: Figures = self.graph.once + self.graph.hour * self.hours
+        self.supplier_ok, self.sap_ok, self.place_ok = self._in_service()
+        self.open = bool(self.sap_ok[question.start] and self.sap_ok[question.goal])
+        self.way_ok = {need: self._ways_admitted(need) for need in set(self.need)}
+        self.entry_ok = {need: self._entries_admitted(need) for need in set(self.need)}
+        self.function_ok: list[Flags] = []
+        self.function_cost: list[Figures] = []
+        self.function_delay: list[Figures] = []
+        for index in range(self.length):
+            self._admit(index)
+        self._admitted = {n: (self.way_ok[n].tobytes(), self.entry_ok[n].tobytes()) for n in set(self.need)}
+        self._moves: dict[int, list[Move]] = {}
+
+    def holds(self, code: ReasonCode) -> bool:
+        """Whether the rules of this class count."""
+        return code not in self.q.ignore
 
     @property
     def delay_limit(self) -> int | None:
-        return None if ReasonCode.DELAY in self.q.ignore else self.chain.spec.max_delay_us
+        return self.chain.spec.max_delay_us if self.holds(ReasonCode.DELAY) else None
 
     @property
     def cost_limit(self) -> int | None:
         price = self.chain.spec.max_price
-        return None if price is None or ReasonCode.PRICE in self.q.ignore else int(price.scaleb(9))
+        return int(price.scaleb(9)) if price is not None and self.holds(ReasonCode.PRICE) else None
 
-    # --- admission -------------------------------------------------------------------------------------------------
+    # --- admission -----------------------------------------------------------------------------------------------------
 
-    def _serving(self, supplier: int) -> bool:
-        note = self.graph.suppliers[supplier].note
-        return note.not_before <= self.q.now < note.expires
+    def _in_service(self) -> tuple[Flags, Flags, Flags]:
+        """Suppliers in the validity of their notes; SAPs and places of those, without a planned outage."""
+        graph, now = self.graph, self.q.now
+        notes = [view.note for view in graph.suppliers]
+        suppliers = np.array([note.not_before <= now < note.expires for note in notes], dtype=np.bool_)
+        saps, places = suppliers[graph.sap_supplier], suppliers[graph.place_supplier]
+        for i, note in enumerate(notes):
+            for outage in note.outages:
+                if outage.start <= self.begin < outage.end:
+                    piece = graph.pieces[i]
+                    if (sap := piece.sap_number.get(outage.subject)) is not None:
+                        saps[graph.sap_first[i] + sap] = False
+                    if (place := piece.place_number.get(outage.subject)) is not None:
+                        places[graph.place_first[i] + place] = False
+        if self.holds(ReasonCode.MTU):
+            saps &= graph.sap_mtu >= self.q.min_mtu
+        if self.holds(ReasonCode.BANDWIDTH):
+            saps &= graph.sap_bps >= self.q.bandwidth_bps
+        countries = self.chain.spec.countries
+        if countries and self.holds(ReasonCode.COUNTRY):
+            saps &= np.array([countries.admit(c) for c in graph.sap_country], dtype=np.bool_)
+            places &= np.array([countries.admit(c) for c in graph.place_country], dtype=np.bool_)
+        return suppliers, saps, places
 
-    def _out(self, supplier: int, subject: str) -> bool:
-        note = self.graph.suppliers[supplier].note
-        return any(o.subject == subject and o.start <= self.begin < o.end for o in note.outages)
-
-    def _sap_admitted(self, index: int) -> bool:
-        sap = self.graph.saps[index]
-        return (
-            self._supplier_ok[sap.supplier]
-            and not self._out(sap.supplier, sap.offer.id)
-            and (ReasonCode.MTU in self.q.ignore or sap.offer.mtu >= self.q.min_mtu)
-            and (ReasonCode.BANDWIDTH in self.q.ignore or sap.offer.bandwidth_bps >= self.q.bandwidth_bps)
-        )
-
-    def _way_admitted(self, way: Way, layer: int) -> bool:
-        point, ignore = way.point, self.q.ignore
-        if self.need[layer] and not point.lan and ReasonCode.LAN_NOT_OFFERED not in ignore:
-            return False
-        if point.mtu < self.q.min_mtu and ReasonCode.MTU not in ignore:
-            return False
-        if ReasonCode.BANDWIDTH not in ignore:
-            bps = self.q.bandwidth_bps
-            if point.bandwidth_bps < bps:
-                return False
-            if any(c * bps > self.graph.shared[i][1].limit_bps for i, c in way.limits):
-                return False
-        return True
-
-    def _crossing_admitted(self, crossing: Crossing, layer: int) -> bool:
-        if not (self._sap_ok[crossing.source] and self._sap_ok[crossing.target]):
-            return False
-        if crossing.id in self.q.avoid.interconnects:
-            return False
-        return ReasonCode.LABELS_EXHAUSTED in self.q.ignore or len(crossing.labels) >= 1 + self.need[layer]
-
-    def choice(self, function: int, place: PlaceVertex) -> tuple[FunctionOffer, Flavour] | None:
-        """What function (by index) would be at this place, None where it is not admitted there."""
-        key = (function, place.vertex)
-        if key not in self._choices:
-            self._choices[key] = self._choose(function, place)
-        return self._choices[key]
-
-    def _choose(self, index: int, place: PlaceVertex) -> tuple[FunctionOffer, Flavour] | None:
-        request, ignore = self.chain.functions[index], self.q.ignore
-        offer = place.offers.get(request.type)
-        flavour = default_flavour(offer, request.flavour) if offer else None
-        view = self.graph.suppliers[place.supplier]
-        if offer is None or flavour is None or not self._supplier_ok[place.supplier]:
-            return None
-        if self._out(place.supplier, place.place) or (view.alias, request.id) in self.q.avoid.functions:
-            return None
-        if request.places and place.place not in request.places:
-            return None
-        if not ports_fit(self.chain, index, offer):
-            return None
-        on_lan = any(index in lan.members for lan in self.chain.lans)
-        if on_lan and not place.capacity.lan and ReasonCode.LAN_NOT_OFFERED not in ignore:
-            return None
-        most = flavour.max_bandwidth_bps or self.q.bandwidth_bps
-        if most < self.q.bandwidth_bps and ReasonCode.BANDWIDTH not in ignore:
-            return None
-        if ReasonCode.CAPACITY not in ignore and not packs(place.capacity.bins, (flavour.units,)):
-            return None
-        return offer, flavour
-
-    # --- the reachable part ----------------------------------------------------------------------------------------
-
-    def _expand(self) -> None:
-        todo = [self.origin]
-        while todo:
-            state = todo.pop()
-            if state in self.steps:
-                continue
-            steps = self.steps[state] = list(self._steps(state))
-            todo.extend(s.target for s in steps if s.target not in self.steps)
-
-    def _steps(self, state: int) -> Iterator[Step]:
-        graph, (layer, vertex) = self.graph, divmod(state, self.graph.size)
-        saps = len(graph.saps)
-        if saps <= vertex < 2 * saps:
-            crossing = graph.crossing[vertex - saps]
-            if state != self.target and crossing is not None and self._crossing_admitted(crossing, layer):
-                yield Step(layer * graph.size + crossing.target, 0, 0, crossing=crossing, layer=layer)
-            return
-        here = graph.place(vertex)
-        if here is not None:
-            yield from self._placing(None, here, layer)
-        for way in graph.ways[vertex]:
-            there = graph.place(way.target)
-            if there is not None:
-                if layer < self.length and self._way_admitted(way, layer):
-                    yield from self._placing(way, there, layer)
-            elif self._way_admitted(way, layer) and self._sap_ok[way.target - saps]:
-                if here is None and self._avoided(way):
-                    continue
-                cost = way.once + way.hour * self.hours
-                yield Step(layer * graph.size + way.target, cost, way.point.delay_us, way=way, layer=layer)
-
-    def _placing(self, way: Way | None, place: PlaceVertex, layer: int) -> Iterator[Step]:
-        chosen = self.choice(layer, place) if layer < self.length else None
-        if chosen is None:
-            return
-        offer, flavour = chosen
-        cost = nano(flavour.price.once) + nano(flavour.price.per_hour) * self.hours
-        delay = offer.delay_us
-        if way is not None:
-            cost += way.once + way.hour * self.hours
-            delay += way.point.delay_us
-        target = (layer + 1) * self.graph.size + place.vertex
-        yield Step(target, cost, delay, way=way, function=layer, flavour=flavour, layer=layer)
-
-    def _avoided(self, way: Way) -> bool:
-        if not self.q.avoid.ways:
-            return False
-        source, target = self.graph.sap(way.source), self.graph.sap(way.target)
-        alias = self.graph.suppliers[source.supplier].alias
-        return (alias, source.offer.id, target.offer.id) in self.q.avoid.ways
-
-    def _bounds(self, by_delay: bool) -> dict[int, int]:
-        """From each state that reaches the goal, the least cost (or delay) of doing so: Dijkstra backwards."""
-        back: dict[int, list[tuple[int, int]]] = {}
-        for state, steps in self.steps.items():
-            for step in steps:
-                back.setdefault(step.target, []).append((state, step.delay if by_delay else step.cost))
-        done: dict[int, int] = {}
-        heap = [(0, self.target)] if self.target in self.steps else []
-        while heap:
-            value, state = heapq.heappop(heap)
-            if state in done:
-                continue
-            done[state] = value
-            for source, more in back.get(state, ()):
-                if source not in done:
-                    heapq.heappush(heap, (value + more, source))
-        return done
-
-    # --- resources -------------------------------------------------------------------------------------------------
-
-    def uses(self, step: Step) -> Iterator[tuple[Resource, float]]:
-        """What a step draws on. For a place the amount is the bit of the function."""
-        bps = self.q.bandwidth_bps
-        if step.crossing is not None:
-            yield ("labels", step.crossing.id), 1 + self.need[step.layer]
-            yield ("sap", step.crossing.source), bps
-            yield ("sap", step.crossing.target), bps
-        if step.way is not None:
-            yield ("way", step.way.number), bps
-            for index, coefficient in step.way.limits:
-                yield ("shared", index), coefficient * bps
-        if step.function >= 0:
-            vertex = step.target % self.graph.size
-            yield ("place", vertex), 1 << step.function
-            yield ("functions", self.graph.supplier(vertex)), 1
-
-    def at_ends(self) -> Iterator[tuple[Resource, float]]:
-        """What the service draws on by its two ends alone."""
-        yield ("sap", self.q.start), self.q.bandwidth_bps
-        yield ("sap", self.q.goal), self.q.bandwidth_bps
-
-    def within(self, resource: Resource, amount: float) -> bool:
-        kind, key = resource
-        if _RESOURCE_CLASS[kind] in self.q.ignore:
-            return True
+    def _ways_admitted(self, need: int) -> Flags:
         graph = self.graph
-        if kind == "labels":
-            return amount <= next(len(c.labels) for c in graph.crossing if c is not None and c.id == key)
-        index = int(key)
-        if kind == "sap":
-            return amount <= graph.saps[index].offer.bandwidth_bps
-        if kind == "shared":
-            return amount <= graph.shared[index][1].limit_bps
-        if kind == "functions":
-            return amount <= graph.suppliers[index].note.max_functions
-        if kind == "way":
-            return amount <= graph.way_bandwidth[index]
-        place = graph.places[index - 2 * len(graph.saps)]
-        units = []
-        for function in range(self.length):
-            if int(amount) >> function & 1:
-                chosen = self.choice(function, place)
-                units.append(chosen[1].units if chosen else 0)
-        return packs(place.capacity.bins, units)
+        ok: Flags = np.ones(len(graph.delay), dtype=np.bool_)
+        if need and self.holds(ReasonCode.LAN_NOT_OFFERED):
+            ok &= graph.way_lan
+        if self.holds(ReasonCode.MTU):
+            ok &= graph.way_mtu >= self.q.min_mtu
+        if self.holds(ReasonCode.BANDWIDTH):
+            ok &= graph.way_most_bps >= self.q.bandwidth_bps
+        if self.chain.spec.isolation and self.holds(ReasonCode.ISOLATION):
+            ok &= graph.isolated(self.chain.spec.isolation)
+        return ok
+
+    def _entries_admitted(self, need: int) -> Flags:
+        graph = self.graph
+        ok: Flags = (graph.peer >= 0) & self.sap_ok & self.sap_ok[graph.peer]
+        if self.holds(ReasonCode.LABELS_EXHAUSTED):
+            ok &= graph.label_count >= 1 + need
+        for id in self.q.avoid.interconnects:
+            ok[list(graph.joined.get(id, ()))] = False
+        return ok
+
+    def _admit(self, index: int) -> None:
+        request, graph = self.chain.functions[index], self.graph
+        offering = graph.offering(request.type, request.flavour)
+        admitted, cost, delay = np.zeros(graph.place_count, np.bool_), *np.zeros((2, graph.place_count))
+        self.function_ok.append(admitted)
+        self.function_cost.append(cost)
+        self.function_delay.append(delay)
+        if offering is None:
+            return
+        ok = self.place_ok[offering.at] & self._fitting(index, offering.ports)
+        if request.places:
+            named = [p for id in request.places for p in graph.places_named.get(id, ())]
+            ok &= np.isin(offering.at, named)
+        for alias, function in self.q.avoid.functions:
+            if function == request.id and (supplier := graph.supplier_number.get(alias)) is not None:
+                ok &= graph.place_supplier[offering.at] != supplier
+        if any(index in lan.members for lan in self.chain.lans) and self.holds(ReasonCode.LAN_NOT_OFFERED):
+            ok &= graph.place_lan[offering.at]
+        if self.holds(ReasonCode.BANDWIDTH):
+            ok &= offering.most_bps >= self.q.bandwidth_bps
+        if request.countries and self.holds(ReasonCode.COUNTRY):
+            ok &= np.array([request.countries.admit(graph.place_country[p]) for p in offering.at.tolist()], np.bool_)
+        for sap, km in self._near(request.id):
+            centre = graph.sap_known(sap)
+            ok &= np.array([kilometres(graph.place_known(p), centre) <= km for p in offering.at.tolist()], np.bool_)
+        if self.holds(ReasonCode.CAPACITY):
+            ok &= offering.units <= graph.largest_bin[offering.at]
+        at = offering.at
+        admitted[at], delay[at] = ok, offering.delay
+        cost[at] = offering.once + offering.hour * self.hours
+
+    def _near(self, function: str) -> list[tuple[int, float]]:
+        """The ends that a function must be near: (SAP, kilometres)."""
+        ends = {self.chain.a.id: self.q.start, self.chain.b.id: self.q.goal}
+        return [
+            (ends[d.to], d.max_km)
+            for d in self.chain.spec.distances
+            if self.holds(ReasonCode.DISTANCE) and d.function == function and d.to in ends and d.max_km is not None
+        ]
+
+    def _fitting(self, index: int, ports: tuple[tuple[FunctionPort, ...], ...]) -> Flags:
+        """Where the offer has the ports that the function needs. Offers of a type mostly share their ports."""
+        judged: dict[int, bool] = {}
+        out = []
+        for these in ports:
+            known = judged.get(id(these))
+            if known is None:
+                known = judged[id(these)] = ports_fit(self.chain, index, these)
+            out.append(known)
+        return np.array(out, dtype=np.bool_)
+
+    def chosen(self, function: int, place: int) -> tuple[FunctionOffer, Flavour]:
+        """What function (by index) would be at this place, where it is admitted."""
+        request = self.chain.functions[function]
+        return self.graph.chosen(place, request.type, request.flavour)
+
+    @cached_property
+    def avoided(self) -> frozenset[tuple[int, int]]:
+        """The ways from SAP to SAP that crank-back learnt to avoid."""
+        at = self.graph.sap_at if self.q.avoid.ways else {}
+        pairs = (((at.get((alias, x))), at.get((alias, y))) for alias, x, y in self.q.avoid.ways)
+        return frozenset((x, y) for x, y in pairs if x is not None and y is not None)
+
+    # --- moves ---------------------------------------------------------------------------------------------------------
+
+    def moves(self, state: int) -> list[Move]:
+        """From a state that is not the goal, in the order of the notes."""
+        known = self._moves.get(state)
+        if known is None:
+            known = self._moves[state] = list(self._made(state))
+        return known
+
+    def _made(self, state: int) -> Iterator[Move]:
+        layer, node = divmod(state, self.nodes)
+        saps, base, hours, goal = self.graph.sap_count, layer * self.nodes, self.hours, self.q.goal
+        way_ok, entry_ok = self._admitted[self.need[layer]]
+        placing = self.function_ok[layer] if layer < self.length else None
+        if placing is not None and node >= saps and placing[node - saps]:
+            cost, delay = self._placed(layer, node - saps)
+            yield Move(base + self.nodes + node, cost, delay, -1, -1, node - saps, layer)
+        for way, target, entry, once, hour, delay in self.graph.leading_from(node):
+            if not way_ok[way] or (node, target) in self.avoided:
+                continue
+            cost = once + hour * hours
+            if entry >= 0:
+                if entry_ok[entry]:
+                    yield Move(base + entry, cost, delay, way, entry, -1, layer)
+            elif target < saps:
+                if target == goal and layer == self.length:
+                    yield Move(self.target, cost, delay, way, -1, -1, layer)
+            elif placing is not None and placing[target - saps]:
+                more, later = self._placed(layer, target - saps)
+                yield Move(base + self.nodes + target, cost + more, delay + later, way, -1, target - saps, layer)
+
+    def _placed(self, function: int, place: int) -> tuple[float, float]:
+        return float(self.function_cost[function][place]), float(self.function_delay[function][place])
 
 
-def ports_fit(chain: Chain, index: int, offer: FunctionOffer) -> bool:
+def ports_fit(chain: Chain, index: int, ports: tuple[FunctionPort, ...]) -> bool:
     """The path takes DATA ports of the offer, each LAN a MANAGEMENT port."""
-    roles = {p.name: p.role for p in offer.ports}
+    roles = {p.name: p.role for p in ports}
     if any(roles.get(port) is not PortRole.DATA for port in chain.ports[index]):
         return False
     for lan in chain.lans:

@@ -15,7 +15,7 @@ from decimal import Decimal
 
 from capability_registry.note import CapabilityNote
 from service_model.money import Price
-from service_model.outcomes import Reason
+from service_model.outcomes import Reason, ReasonCode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,16 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A plan that would do but for one class of constraints: `code`."""
+
+    code: ReasonCode
+    plan: Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Infeasible:
-    """No plan: the binding constraint first, then what else is wrong."""
+    """No plan: the binding constraint first, then what else is wrong. `nearest`: what would do if one did not hold."""
 
     reasons: tuple[Reason, ...]
+    nearest: tuple[Rejected, ...] = ()

@@ -13,9 +13,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 from broker.decompose.chain import Chain
-from broker.decompose.graph import Graph, nano, price_of
-from broker.decompose.labelling import Route
-from broker.decompose.layered import Step
+from broker.decompose.labelling import Route, figures
+from broker.decompose.layered import Layers, Move
+from broker.decompose.piece import price_of
 from broker.decompose.plan import LanCarriage, Plan, PlannedSegment
 
 
@@ -23,28 +23,29 @@ def to_plan(route: Route) -> Plan:
     """The plan that a route stands for."""
     layers = route.layers
     graph, chain = layers.graph, layers.chain
-    runs: list[list[Step]] = [[]]
+    runs: list[list[Move]] = [[]]
     entries = [layers.q.start]
     exits: list[int] = []
     interconnects: list[str] = []
-    for step in route.steps:
-        if step.crossing is None:
-            runs[-1].append(step)
-            continue
-        interconnects.append(step.crossing.id)
-        exits.append(step.crossing.source)
-        entries.append(step.crossing.target)
-        runs.append([])
+    for move in route.moves:
+        runs[-1].append(move)
+        if move.entry >= 0:
+            crossing = graph.crossing[move.entry]
+            assert crossing is not None
+            interconnects.append(crossing.id)
+            exits.append(crossing.target)
+            entries.append(move.entry)
+            runs.append([])
     exits.append(layers.q.goal)
-    budgets = share([sum(s.delay for s in run) for run in runs], chain.spec.max_delay_us)
+    budgets = share([sum(figures(layers, m)[2] for m in run) for run in runs], chain.spec.max_delay_us)
     segments: list[PlannedSegment] = []
     once = hour = placed = 0
     for run, entry, exit_, budget in zip(runs, entries, exits, budgets, strict=True):
-        segment, run_once, run_hour = _segment(graph, chain, run, entry, exit_, placed, budget)
+        segment, run_once, run_hour = _segment(layers, run, entry, exit_, placed, budget)
         segments.append(segment)
         placed += len(segment.functions)
         once, hour = once + run_once, hour + run_hour
-    currency = graph.suppliers[graph.saps[layers.q.start].supplier].note.currency
+    currency = graph.suppliers[int(graph.sap_supplier[layers.q.start])].note.currency
     return Plan(
         segments=tuple(segments),
         interconnects=tuple(interconnects),
@@ -55,27 +56,27 @@ def to_plan(route: Route) -> Plan:
 
 
 def _segment(
-    graph: Graph, chain: Chain, run: list[Step], entry: int, exit_: int, before: int, budget: int
+    layers: Layers, run: list[Move], entry: int, exit_: int, before: int, budget: int
 ) -> tuple[PlannedSegment, int, int]:
+    graph, chain = layers.graph, layers.chain
     once = hour = 0
     swaps = True
-    mtu = min(graph.saps[entry].offer.mtu, graph.saps[exit_].offer.mtu)
+    mtu = min(graph.sap_offer(entry).mtu, graph.sap_offer(exit_).mtu)
     places: dict[str, str] = {}
-    for step in run:
-        if step.way is not None:
-            once, hour = once + step.way.once, hour + step.way.hour
-            mtu = min(mtu, step.way.point.mtu)
-            swaps = swaps and step.way.point.swaps_labels
-        if step.flavour is not None:
-            once, hour = once + nano(step.flavour.price.once), hour + nano(step.flavour.price.per_hour)
-            place = graph.place(step.target % graph.size)
-            assert place is not None
-            places[chain.functions[step.function].id] = place.place
-    view = graph.suppliers[graph.saps[entry].supplier]
+    for move in run:
+        more_once, more_hour, _ = figures(layers, move)
+        once, hour = once + more_once, hour + more_hour
+        if move.way >= 0:
+            point = graph.between(move.way).point
+            mtu = min(mtu, point.mtu)
+            swaps = swaps and point.swaps_labels
+        if move.place >= 0:
+            places[chain.functions[move.layer].id] = graph.here(move.place).place
+    view = graph.suppliers[int(graph.sap_supplier[entry])]
     segment = PlannedSegment(
         alias=view.alias,
-        entry=graph.saps[entry].offer.id,
-        exit=graph.saps[exit_].offer.id,
+        entry=graph.sap_offer(entry).id,
+        exit=graph.sap_offer(exit_).id,
         functions=tuple(places),
         places=places,
         price=price_of(view.note.currency, once, hour),

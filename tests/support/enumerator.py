@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import pairwise
+from math import acos, cos, radians, sin
 
 from address_planner.labels import LabelSet
 from broker.decompose.plan import Snapshot, SupplierView
-from capability_registry.note import BorderPoint, SapOffer
+from capability_registry.note import BorderPoint, Place, SapOffer
+from service_model.constraints import Distance, GroupKind, GroupScope
 from service_model.spec import LinkKind, ServiceSpec
 
 
@@ -155,7 +157,7 @@ def feasible(walk: Walk, spec: ServiceSpec) -> bool:
         for side in stage.view.note.saps:
             if sap_use[stage.view.alias, side.id] > side.bandwidth_bps:
                 return False
-    return _labels_continue(walk, stretch_at, need)
+    return _labels_continue(walk, stretch_at, need) and _where_asked(walk, spec)
 
 
 def _labels_continue(walk: Walk, stretch_at: list[int], need: list[int]) -> bool:
@@ -192,3 +194,75 @@ def _lans_per_stretch(spec: ServiceSpec) -> list[int]:
                 for stretch in range(a + 1, b + 1):
                     need[stretch] += 1
     return need
+
+
+def _where_asked(walk: Walk, spec: ServiceSpec) -> bool:
+    """Groups by place and supplier, countries, isolation and distances, of what the walk has placed so far."""
+    known = {(s.view.alias, p.id): p for s in walk.stages for p in s.view.note.places}
+    at = [(s.view.alias, place) for s in walk.stages for place in s.places]
+    index = {f.id: k for k, f in enumerate(spec.functions)}
+    for group in spec.groups:
+        spots = [
+            at[index[f]][0 if group.scope is GroupScope.SUPPLIER else 1] for f in group.functions if index[f] < len(at)
+        ]
+        if len(set(spots)) != (min(1, len(spots)) if group.kind is GroupKind.AFFINITY else len(spots)):
+            return False
+    for k, spot in enumerate(at):
+        if not all(c.admit(known[spot].country) for c in (spec.countries, spec.functions[k].countries)):
+            return False
+    for stage in walk.stages:
+        for id in (stage.entry, stage.exit):
+            offer = stage.view.note.sap(id)
+            assert offer is not None
+            if not spec.countries.admit(known[stage.view.alias, offer.place].country):
+                return False
+        if any(not set(spec.isolation) <= set(p.isolation) for *_, p, _ in stage.ways):
+            return False
+    return all(_near_enough(walk, spec, d, at, index, known) for d in spec.distances)
+
+
+def _near_enough(
+    walk: Walk,
+    spec: ServiceSpec,
+    d: Distance,
+    at: list[tuple[str, str]],
+    index: dict[str, int],
+    known: dict[tuple[str, str], Place],
+) -> bool:
+    position = {spec.ends[0].id: -1, **index, spec.ends[1].id: len(index)}
+    first, last = sorted((position[d.function], position[d.to]))
+    if d.max_km is not None and max(first, position[d.function]) < len(at):
+        spots = []
+        for p in (first, last):
+            if 0 <= p < len(index):
+                spots += [known[at[p]]] if p < len(at) else []
+            else:
+                alias, id = spec.ends[0 if p < 0 else 1].sap.split(".")
+                stage = next((s for s in walk.stages if s.view.alias == alias), None)
+                if stage is not None:
+                    offer = stage.view.note.sap(id)
+                    assert offer is not None
+                    spots += [known[alias, offer.place]]
+        if len(spots) == 2 and _km(*spots) > d.max_km:
+            return False
+    if d.max_delay_us is None:
+        return True
+    passed, k = 0, 0
+    for stage in walk.stages:
+        for _, _, way, before in stage.ways:
+            passed += way.delay_us if first < before <= last else 0
+        for place in stage.places:
+            f = next(f for f in stage.view.note.functions if f.place == place and f.type == spec.functions[k].type)
+            passed += f.delay_us if first < k < last else 0
+            k += 1
+    return passed <= d.max_delay_us
+
+
+def _km(x: Place, y: Place) -> float:
+    """By the angle between the two directions from the centre of the earth."""
+
+    def direction(p: Place) -> tuple[float, float, float]:
+        north, east = radians(p.latitude), radians(p.longitude)
+        return cos(north) * cos(east), cos(north) * sin(east), sin(north)
+
+    return 6371.0 * acos(max(-1.0, min(1.0, sum(a * b for a, b in zip(direction(x), direction(y), strict=True)))))

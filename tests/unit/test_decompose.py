@@ -339,10 +339,13 @@ REASONS: list[tuple[ServiceSpec, ReasonCode, str, str]] = [
         chain_spec(*ACROSS, bandwidth_bps=11 * GBIT), ReasonCode.BANDWIDTH, "p",
         "bandwidth: at least 10000000000 bit/s are free, not 11000000000",
     ),
-    (chain_spec(*ACROSS, ["x", "y"], max_delay_us=100), ReasonCode.DELAY, "p", "delay: best 0.111 ms > 0.1 ms"),
+    (
+        chain_spec(*ACROSS, ["x", "y"], max_delay_us=100), ReasonCode.DELAY, "p",
+        "delay: best 0.111 ms > 0.1 ms over interconnect 'fast'",
+    ),
     (
         chain_spec(*ACROSS, ["x", "y"], max_price=Decimal("12.99")), ReasonCode.PRICE, "svc",
-        "price over 720 h: best 13 > 12.99 EUR",
+        "price over 720 h: best 13 > 12.99 EUR over interconnect 'cheap'",
     ),
 ]  # fmt: skip
 

@@ -113,6 +113,14 @@ class _ReasonCodeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ReasonCode.
     """The infrastructure could not be built."""
     REASON_CODE_CUSTOMER: _ReasonCode.ValueType  # 41
     """The customer ended it."""
+    REASON_CODE_AFFINITY: _ReasonCode.ValueType  # 42
+    """Functions cannot be together, or apart, as asked."""
+    REASON_CODE_COUNTRY: _ReasonCode.ValueType  # 43
+    """No way stays in the countries asked for."""
+    REASON_CODE_ISOLATION: _ReasonCode.ValueType  # 44
+    """No way is isolated as asked."""
+    REASON_CODE_DISTANCE: _ReasonCode.ValueType  # 45
+    """Functions cannot be as near as asked."""
 
 class ReasonCode(_ReasonCode, metaclass=_ReasonCodeEnumTypeWrapper):
     """Why something was refused. Codes are never renamed or removed; a reader takes one that it does not know for UNSPECIFIED."""
@@ -201,6 +209,14 @@ REASON_CODE_INFRASTRUCTURE: ReasonCode.ValueType  # 40
 """The infrastructure could not be built."""
 REASON_CODE_CUSTOMER: ReasonCode.ValueType  # 41
 """The customer ended it."""
+REASON_CODE_AFFINITY: ReasonCode.ValueType  # 42
+"""Functions cannot be together, or apart, as asked."""
+REASON_CODE_COUNTRY: ReasonCode.ValueType  # 43
+"""No way stays in the countries asked for."""
+REASON_CODE_ISOLATION: ReasonCode.ValueType  # 44
+"""No way is isolated as asked."""
+REASON_CODE_DISTANCE: ReasonCode.ValueType  # 45
+"""Functions cannot be as near as asked."""
 
 class _ServiceState:
     ValueType = typing.NewType("ValueType", builtins.int)

@@ -68,6 +68,161 @@ ADDRESS_ROLE_GATEWAY: AddressRole.ValueType  # 1
 ADDRESS_ROLE_PEER: AddressRole.ValueType  # 2
 """A port at the other side of the link."""
 
+class _GroupKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GroupKindEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_GroupKind.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    GROUP_KIND_UNSPECIFIED: _GroupKind.ValueType  # 0
+    """Not said."""
+    GROUP_KIND_AFFINITY: _GroupKind.ValueType  # 1
+    """All together."""
+    GROUP_KIND_ANTI_AFFINITY: _GroupKind.ValueType  # 2
+    """Each apart from every other."""
+
+class GroupKind(_GroupKind, metaclass=_GroupKindEnumTypeWrapper):
+    """Whether the functions of a group are together."""
+
+GROUP_KIND_UNSPECIFIED: GroupKind.ValueType  # 0
+"""Not said."""
+GROUP_KIND_AFFINITY: GroupKind.ValueType  # 1
+"""All together."""
+GROUP_KIND_ANTI_AFFINITY: GroupKind.ValueType  # 2
+"""Each apart from every other."""
+
+class _GroupScope:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _GroupScopeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_GroupScope.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    GROUP_SCOPE_UNSPECIFIED: _GroupScope.ValueType  # 0
+    """Not said."""
+    GROUP_SCOPE_HOST: _GroupScope.ValueType  # 1
+    """The host that they run on."""
+    GROUP_SCOPE_PLACE: _GroupScope.ValueType  # 2
+    """The place."""
+    GROUP_SCOPE_SUPPLIER: _GroupScope.ValueType  # 3
+    """The supplier, of those that the broker asked buys from."""
+
+class GroupScope(_GroupScope, metaclass=_GroupScopeEnumTypeWrapper):
+    """What the functions of a group share or do not share."""
+
+GROUP_SCOPE_UNSPECIFIED: GroupScope.ValueType  # 0
+"""Not said."""
+GROUP_SCOPE_HOST: GroupScope.ValueType  # 1
+"""The host that they run on."""
+GROUP_SCOPE_PLACE: GroupScope.ValueType  # 2
+"""The place."""
+GROUP_SCOPE_SUPPLIER: GroupScope.ValueType  # 3
+"""The supplier, of those that the broker asked buys from."""
+
+@typing.final
+class Group(message.Message):
+    """Functions that are together, or each apart from every other."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    SCOPE_FIELD_NUMBER: builtins.int
+    FUNCTIONS_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """Its name."""
+    kind: GroupKind.ValueType
+    """Together or apart."""
+    scope: GroupScope.ValueType
+    """By what."""
+    @builtins.property
+    def functions(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Ids of functions. 2 to 64."""
+
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        kind: GroupKind.ValueType = ...,
+        scope: GroupScope.ValueType = ...,
+        functions: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["functions", b"functions", "id", b"id", "kind", b"kind", "scope", b"scope"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Countries(message.Message):
+    """Countries by ISO 3166-1 alpha-2 code."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ALLOWED_FIELD_NUMBER: builtins.int
+    DENIED_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def allowed(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The only ones; empty: all but the denied. At most 64."""
+
+    @builtins.property
+    def denied(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Those that are not to be used. At most 64."""
+
+    def __init__(
+        self,
+        *,
+        allowed: abc.Iterable[builtins.str] | None = ...,
+        denied: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["allowed", b"allowed", "denied", b"denied"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Distance(message.Message):
+    """How far a function may be from an end or from another function of its path."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    FUNCTION_FIELD_NUMBER: builtins.int
+    TO_FIELD_NUMBER: builtins.int
+    MAX_KM_FIELD_NUMBER: builtins.int
+    MAX_DELAY_US_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """Its name."""
+    function: builtins.str
+    """The function."""
+    to: builtins.str
+    """An end or another function."""
+    max_km: builtins.float
+    """Kilometres along the great circle between the two places; not set: no bound."""
+    max_delay_us: builtins.int
+    """Microseconds one way from the one to the other; not set: no bound."""
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        function: builtins.str = ...,
+        to: builtins.str = ...,
+        max_km: builtins.float | None = ...,
+        max_delay_us: builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us", "_max_km", b"_max_km", "max_delay_us", b"max_delay_us", "max_km", b"max_km"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us", "_max_km", b"_max_km", "function", b"function", "id", b"id", "max_delay_us", b"max_delay_us", "max_km", b"max_km", "to", b"to"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_delay_us: _TypeAlias = typing.Literal["max_delay_us"]  # noqa: Y015
+    _WhichOneofArgType__max_delay_us: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us"]  # noqa: Y015
+    _WhichOneofReturnType__max_km: _TypeAlias = typing.Literal["max_km"]  # noqa: Y015
+    _WhichOneofArgType__max_km: _TypeAlias = typing.Literal["_max_km", b"_max_km"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_delay_us) -> _WhichOneofReturnType__max_delay_us | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_km) -> _WhichOneofReturnType__max_km | None: ...
+
 @typing.final
 class End(message.Message):
     """One end of the service, where it meets a customer or a peer."""
@@ -121,6 +276,7 @@ class FunctionRequest(message.Message):
     FLAVOUR_FIELD_NUMBER: builtins.int
     PLACES_FIELD_NUMBER: builtins.int
     PARAMETERS_FIELD_NUMBER: builtins.int
+    COUNTRIES_FIELD_NUMBER: builtins.int
     id: builtins.str
     """The name of the function; `id:port` is a connection point."""
     type: builtins.str
@@ -135,6 +291,10 @@ class FunctionRequest(message.Message):
     def parameters(self) -> struct_pb2.Struct:
         """Configuration of the function. Numbers must be exact as IEEE 754 doubles."""
 
+    @builtins.property
+    def countries(self) -> Countries:
+        """Where its place may be; not set: anywhere."""
+
     def __init__(
         self,
         *,
@@ -143,10 +303,11 @@ class FunctionRequest(message.Message):
         flavour: builtins.str | None = ...,
         places: abc.Iterable[builtins.str] | None = ...,
         parameters: struct_pb2.Struct | None = ...,
+        countries: Countries | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_flavour", b"_flavour", "flavour", b"flavour", "parameters", b"parameters"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_flavour", b"_flavour", "countries", b"countries", "flavour", b"flavour", "parameters", b"parameters"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_flavour", b"_flavour", "flavour", b"flavour", "id", b"id", "parameters", b"parameters", "places", b"places", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_flavour", b"_flavour", "countries", b"countries", "flavour", b"flavour", "id", b"id", "parameters", b"parameters", "places", b"places", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__flavour: _TypeAlias = typing.Literal["flavour"]  # noqa: Y015
     _WhichOneofArgType__flavour: _TypeAlias = typing.Literal["_flavour", b"_flavour"]  # noqa: Y015
@@ -331,6 +492,10 @@ class ServiceSpec(message.Message):
     REQUIRED_FEATURES_FIELD_NUMBER: builtins.int
     REFERENCE_FIELD_NUMBER: builtins.int
     TAGS_FIELD_NUMBER: builtins.int
+    GROUPS_FIELD_NUMBER: builtins.int
+    DISTANCES_FIELD_NUMBER: builtins.int
+    COUNTRIES_FIELD_NUMBER: builtins.int
+    ISOLATION_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The caller's name for it."""
     bandwidth_bps: builtins.int
@@ -385,6 +550,22 @@ class ServiceSpec(message.Message):
     def tags(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """The caller's own tags. At most 32."""
 
+    @builtins.property
+    def groups(self) -> containers.RepeatedCompositeFieldContainer[Group]:
+        """Functions that are together or apart. At most 32."""
+
+    @builtins.property
+    def distances(self) -> containers.RepeatedCompositeFieldContainer[Distance]:
+        """How far functions may be from ends and from each other. At most 32."""
+
+    @builtins.property
+    def countries(self) -> Countries:
+        """Where the service may be and pass through; not set: anywhere."""
+
+    @builtins.property
+    def isolation(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Isolation mechanisms that every way must offer. At most 8."""
+
     def __init__(
         self,
         *,
@@ -405,10 +586,14 @@ class ServiceSpec(message.Message):
         required_features: abc.Iterable[builtins.str] | None = ...,
         reference: builtins.str = ...,
         tags: abc.Iterable[builtins.str] | None = ...,
+        groups: abc.Iterable[Group] | None = ...,
+        distances: abc.Iterable[Distance] | None = ...,
+        countries: Countries | None = ...,
+        isolation: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us", "_max_price", b"_max_price", "_min_mtu", b"_min_mtu", "_term_hours", b"_term_hours", "blocks", b"blocks", "end_time", b"end_time", "max_delay_us", b"max_delay_us", "max_price", b"max_price", "min_mtu", b"min_mtu", "start_time", b"start_time", "term_hours", b"term_hours"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us", "_max_price", b"_max_price", "_min_mtu", b"_min_mtu", "_term_hours", b"_term_hours", "blocks", b"blocks", "countries", b"countries", "end_time", b"end_time", "max_delay_us", b"max_delay_us", "max_price", b"max_price", "min_mtu", b"min_mtu", "start_time", b"start_time", "term_hours", b"term_hours"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us", "_max_price", b"_max_price", "_min_mtu", b"_min_mtu", "_term_hours", b"_term_hours", "bandwidth_bps", b"bandwidth_bps", "blocks", b"blocks", "end_time", b"end_time", "ends", b"ends", "functions", b"functions", "links", b"links", "managers", b"managers", "max_delay_us", b"max_delay_us", "max_price", b"max_price", "min_mtu", b"min_mtu", "name", b"name", "paths", b"paths", "reference", b"reference", "required_features", b"required_features", "start_time", b"start_time", "tags", b"tags", "term_hours", b"term_hours"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us", "_max_price", b"_max_price", "_min_mtu", b"_min_mtu", "_term_hours", b"_term_hours", "bandwidth_bps", b"bandwidth_bps", "blocks", b"blocks", "countries", b"countries", "distances", b"distances", "end_time", b"end_time", "ends", b"ends", "functions", b"functions", "groups", b"groups", "isolation", b"isolation", "links", b"links", "managers", b"managers", "max_delay_us", b"max_delay_us", "max_price", b"max_price", "min_mtu", b"min_mtu", "name", b"name", "paths", b"paths", "reference", b"reference", "required_features", b"required_features", "start_time", b"start_time", "tags", b"tags", "term_hours", b"term_hours"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_delay_us: _TypeAlias = typing.Literal["max_delay_us"]  # noqa: Y015
     _WhichOneofArgType__max_delay_us: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us"]  # noqa: Y015

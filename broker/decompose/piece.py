@@ -1,0 +1,221 @@
+"""One supplier's note as a piece of the graph: its own numbers for SAPs, places and ways, and their figures in arrays.
+
+Rules kept here
+- A piece depends on the note alone, so it is kept for as long as the note is, whatever else changes.
+- Border points are numbered SAPs first, then places at which a function is offered. What names anything else is left out;
+  a way from a point to itself does not exist; the same way is kept once.
+- Prices are kept as whole numbers of 1e-9 currency units, so sums are exact. A price in another currency than its
+  note's is not used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from decimal import ROUND_CEILING, Decimal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from capability_registry.note import (
+    BorderPoint,
+    CapabilityNote,
+    Flavour,
+    FunctionOffer,
+    FunctionPort,
+    Place,
+    PlaceCapacity,
+    PointKind,
+    SapOffer,
+)
+from service_model.money import Price
+from service_model.spec import FunctionType
+
+_NANO = Decimal(10) ** 9
+ROOM = 1 + 1e-12
+"""A quotient of floats may be too low by rounding; what is admitted so is judged exactly afterwards."""
+
+Numbers = NDArray[np.int64]
+Figures = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+
+def nano(amount: Decimal) -> int:
+    """An amount in 1e-9 units; finer amounts round up, so that a plan is never announced too cheap."""
+    return int((amount * _NANO).to_integral_value(ROUND_CEILING))
+
+
+def price_of(currency: str, once: int, hour: int) -> Price:
+    """The Price of these nano-amounts."""
+    return Price(currency=currency, once=Decimal(once) / _NANO, per_hour=Decimal(hour) / _NANO)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Between:
+    """The way between two border points (piece's numbers), the same in both directions. `limits`: (shared limit of the
+    note, coefficient)."""
+
+    a: int
+    b: int
+    point: BorderPoint
+    once: int
+    hour: int
+    limits: tuple[tuple[int, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Here:
+    """A place with what is offered there; `known` is what the note tells about where it lies."""
+
+    place: str
+    known: Place | None
+    capacity: PlaceCapacity
+    offers: dict[FunctionType, FunctionOffer]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Offering:
+    """One type and flavour as offered at the places `at` (numbers of places), in arrays of the same length."""
+
+    at: Numbers
+    once: Figures
+    hour: Figures
+    delay: Figures
+    units: Figures
+    most_bps: Figures
+    ports: tuple[tuple[FunctionPort, ...], ...]
+
+    @property
+    def kinds_of_ports(self) -> Iterator[tuple[FunctionPort, ...]]:
+        """Each list of ports once: offers of a type mostly share it."""
+        seen: set[tuple[FunctionPort, ...]] = set()
+        last = None
+        for ports in self.ports:
+            if ports is not last and ports not in seen:
+                seen.add(ports)
+                yield ports
+            last = ports
+
+    @classmethod
+    def of(cls, rows: list[tuple[int, FunctionOffer, Flavour]]) -> Offering:
+        return cls(
+            at=np.array([at for at, _, _ in rows], dtype=np.int64),
+            once=np.array([nano(f.price.once) for _, _, f in rows], dtype=np.float64),
+            hour=np.array([nano(f.price.per_hour) for _, _, f in rows], dtype=np.float64),
+            delay=np.array([offer.delay_us for _, offer, _ in rows], dtype=np.float64),
+            units=np.array([f.units for _, _, f in rows], dtype=np.float64),
+            most_bps=np.array([f.max_bandwidth_bps or np.inf for _, _, f in rows], dtype=np.float64),
+            ports=tuple(offer.ports for _, offer, _ in rows),
+        )
+
+
+class Piece:
+    """`ways` in their order in the note; `figures[name]` is the array over them of what the name says."""
+
+    def __init__(self, note: CapabilityNote) -> None:
+        self.note = note
+        saps: dict[str, SapOffer] = {}
+        for sap in note.saps:
+            saps.setdefault(sap.id, sap)
+        self.saps = tuple(saps.values())
+        self.sap_number = {id: i for i, id in enumerate(saps)}
+        self.places = _places(note)
+        self.place_number = {here.place: i for i, here in enumerate(self.places)}
+        self.ways = tuple(self._ways())
+        self.sap_mtu = np.array([s.mtu for s in self.saps], dtype=np.float64)
+        self.sap_bps = np.array([s.bandwidth_bps for s in self.saps], dtype=np.float64)
+        self.largest_bin = np.array(
+            [max((b.size for b in h.capacity.bins if b.count), default=0) for h in self.places], dtype=np.float64
+        )
+        self.place_lan = np.array([h.capacity.lan for h in self.places], dtype=np.bool_)
+        self.way_a = np.array([w.a for w in self.ways], dtype=np.int64)
+        self.way_b = np.array([w.b for w in self.ways], dtype=np.int64)
+        points = [w.point for w in self.ways]
+        self.once = np.array([w.once for w in self.ways], dtype=np.float64)
+        self.hour = np.array([w.hour for w in self.ways], dtype=np.float64)
+        self.delay = np.array([p.delay_us for p in points], dtype=np.float64)
+        self.way_bps = np.array([p.bandwidth_bps for p in points], dtype=np.float64)
+        self.way_most_bps = np.array([self._most(w) for w in self.ways], dtype=np.float64)
+        self.way_mtu = np.array([p.mtu for p in points], dtype=np.float64)
+        self.way_lan = np.array([p.lan for p in points], dtype=np.bool_)
+        self.way_swaps = np.array([p.swaps_labels for p in points], dtype=np.bool_)
+        self._offerings: dict[tuple[FunctionType, str | None], Offering | None] = {}
+
+    def point(self, number: int) -> str:
+        """The id of a border point."""
+        count = len(self.saps)
+        return self.saps[number].id if number < count else self.places[number - count].place
+
+    def offering(self, type: FunctionType, flavour: str | None) -> Offering | None:
+        """Where the type is offered in this flavour (None: the default one); None where it is not."""
+        key = (type, flavour)
+        if key not in self._offerings:
+            rows = [
+                (number, offer, chosen)
+                for number, here in enumerate(self.places)
+                if (offer := here.offers.get(type)) and (chosen := default_flavour(offer, flavour))
+            ]
+            self._offerings[key] = Offering.of(rows) if rows else None
+        return self._offerings[key]
+
+    def _number(self, id: str) -> int | None:
+        sap = self.sap_number.get(id)
+        if sap is not None:
+            return sap
+        place = self.place_number.get(id)
+        return None if place is None else len(self.saps) + place
+
+    def _ways(self) -> list[Between]:
+        limits: dict[str, list[tuple[int, float]]] = {}
+        for index, limit in enumerate(self.note.shared):
+            for key, coefficient in limit.coefficients.items():
+                limits.setdefault(key, []).append((index, coefficient))
+        out = []
+        for entry in self.note.matrix:
+            a, b = self._number(entry.a), self._number(entry.b)
+            if a is None or b is None or a == b:
+                continue
+            held = tuple(limits.get(f"{entry.a}|{entry.b}", []) + limits.get(f"{entry.b}|{entry.a}", []))
+            for point in different(entry.points):
+                if payable(point.price, self.note):
+                    once, hour = nano(point.price.once), nano(point.price.per_hour)
+                    out.append(Between(a, b, point, once, hour, held))
+        return out
+
+    def _most(self, way: Between) -> float:
+        """The bandwidth that it and the limits on it carry when nothing else is ordered."""
+        shared = self.note.shared
+        return min([way.point.bandwidth_bps, *(shared[i].limit_bps / c * ROOM for i, c in way.limits if c > 0)])
+
+
+def _places(note: CapabilityNote) -> tuple[Here, ...]:
+    capacities = {c.place: c for c in note.capacities}
+    known = {p.id: p for p in note.places}
+    offers: dict[str, dict[FunctionType, FunctionOffer]] = {}
+    for offer in note.functions:
+        if all(payable(f.price, note) for f in offer.flavours):
+            offers.setdefault(offer.place, {}).setdefault(offer.type, offer)
+    return tuple(
+        Here(place=p, known=known.get(p), capacity=capacities.get(p, PlaceCapacity(place=p, bins=())), offers=here)
+        for p, here in offers.items()
+    )
+
+
+def payable(price: Price, note: CapabilityNote) -> bool:
+    """Whether a price is in its note's currency, or nothing."""
+    return price.currency == note.currency or not (price.once or price.per_hour)
+
+
+def default_flavour(offer: FunctionOffer, wanted: str | None) -> Flavour | None:
+    """The flavour `wanted`, or the default (the first) where None; None where it is not offered."""
+    if wanted is None:
+        return offer.flavours[0]
+    return next((f for f in offer.flavours if f.name == wanted), None)
+
+
+def different(points: tuple[BorderPoint, ...]) -> list[BorderPoint]:
+    """Each way once: the cheapest may be the fastest. One that another beats is kept: a second flow may need it."""
+    kept: dict[BorderPoint, BorderPoint] = {}
+    for point in points:
+        kept.setdefault(replace(point, kind=PointKind.UNSPECIFIED), point)
+    return list(kept.values())

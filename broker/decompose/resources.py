@@ -1,0 +1,96 @@
+"""What several moves of one service draw on together, and whether it is enough.
+
+Rules kept here
+- A resource is drawn on by amounts that add up: labels of an interconnect, bandwidth of a SAP, way or shared limit,
+  functions of a supplier. Of a place the amount is a bit per function, and whether they fit is judged by packing them.
+- A resource is only counted where a route that was found overdraws it (see `labelling`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from broker.decompose.hosting import fits
+from broker.decompose.layered import Layers, Move
+from service_model.outcomes import ReasonCode
+
+Resource = tuple[str, int | str]
+"""`("labels", interconnect)`, `("sap", index)`, `("way", number)`, `("shared", index)`, `("functions", supplier)`, or
+`("place", number)`."""
+
+CLASS_OF = {
+    "labels": ReasonCode.LABELS_EXHAUSTED,
+    "sap": ReasonCode.BANDWIDTH,
+    "way": ReasonCode.BANDWIDTH,
+    "shared": ReasonCode.BANDWIDTH,
+    "functions": ReasonCode.CAPACITY,
+    "place": ReasonCode.CAPACITY,
+}
+
+
+def uses(layers: Layers, move: Move) -> Iterator[tuple[Resource, int]]:
+    """What a move draws on. For a place the amount is the bit of the function. For a shared limit see `limited`."""
+    bps, graph = layers.q.bandwidth_bps, layers.graph
+    if move.way >= 0:
+        yield ("way", move.way), bps
+    if move.entry >= 0:
+        crossing = graph.crossing[move.entry]
+        assert crossing is not None
+        yield ("labels", crossing.id), 1 + layers.need[move.layer]
+        yield ("sap", crossing.source), bps
+        yield ("sap", crossing.target), bps
+    elif move.place >= 0:
+        yield ("place", move.place), 1 << move.layer
+        yield ("functions", int(graph.place_supplier[move.place])), 1
+
+
+def limited(layers: Layers, move: Move) -> Iterator[tuple[Resource, float]]:
+    """What a move draws on shared limits."""
+    if move.way >= 0:
+        for index, coefficient in layers.graph.limits(move.way):
+            yield ("shared", index), coefficient * layers.q.bandwidth_bps
+
+
+def draws(layers: Layers, move: Move, shared: bool = True) -> Iterable[tuple[Resource, float]]:
+    """All that a move draws on, without shared limits where they are not asked for."""
+    return (*uses(layers, move), *limited(layers, move)) if shared else uses(layers, move)
+
+
+def at_ends(layers: Layers) -> tuple[tuple[Resource, float], ...]:
+    """What the service draws on by its two ends alone."""
+    bps = layers.q.bandwidth_bps
+    return (("sap", layers.q.start), bps), (("sap", layers.q.goal), bps)
+
+
+def within(layers: Layers, resource: Resource, amount: float) -> bool:
+    """Whether the resource has so much."""
+    kind, key = resource
+    if not layers.holds(CLASS_OF[kind]):
+        return True
+    graph = layers.graph
+    if kind == "labels":
+        return amount <= len(graph.labels_of[str(key)][2])
+    index = int(key)
+    if kind == "sap":
+        return amount <= graph.sap_offer(index).bandwidth_bps
+    if kind == "shared":
+        return amount <= graph.limit(index).limit_bps
+    if kind == "functions":
+        return amount <= graph.suppliers[index].note.max_functions
+    if kind == "way":
+        return amount <= graph.between(index).point.bandwidth_bps
+    functions = [k for k in range(layers.length) if int(amount) >> k & 1]
+    units = {layers.chain.functions[k].id: layers.chosen(k, index)[1].units for k in functions}
+    groups = layers.chain.spec.groups if layers.holds(ReasonCode.AFFINITY) else ()
+    return fits(graph.here(index).capacity.bins, units, groups)
+
+
+def overdrawn(layers: Layers, moves: Iterable[Move]) -> set[Resource]:
+    """What the moves of one route draw too much from, together with the ends."""
+    sums: dict[Resource, float] = {}
+    for resource, amount in at_ends(layers):
+        sums[resource] = sums.get(resource, 0) + amount
+    for move in moves:
+        for resource, amount in draws(layers, move):
+            sums[resource] = sums.get(resource, 0) + amount
+    return {r for r, amount in sums.items() if not within(layers, r, amount)}

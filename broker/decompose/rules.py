@@ -1,0 +1,159 @@
+"""What holds between the moves of one route: groups that are together or apart, distances between functions, delays
+between positions.
+
+Rules kept here
+- A rule sees the moves of a route in order and keeps what it must remember; a move that breaks it is not made.
+- Like a resource, a rule is only followed where a route that was found breaks it (see `labelling`).
+- A label may stand for another when what it remembers allows all that the other's does (`covers`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from broker.decompose.layered import Layers, Move
+from service_model.constraints import Distance, Group, GroupKind, GroupScope
+from service_model.outcomes import ReasonCode
+
+
+class Rule(Protocol):
+    """`subject` is the id that the spec gives it."""
+
+    @property
+    def subject(self) -> str: ...
+
+    @property
+    def start(self) -> Any: ...
+
+    def after(self, memory: Any, move: Move) -> Any | None:
+        """What it remembers after the move; None where the move breaks it."""
+
+    def covers(self, x: Any, y: Any) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Of the functions `members`, all are where the first of them is. It remembers the location."""
+
+    subject: str
+    members: frozenset[int]
+    location: Callable[[int], int]
+    start: int = -1
+
+    def after(self, memory: int, move: Move) -> int | None:
+        if move.place < 0 or move.layer not in self.members:
+            return memory
+        here = self.location(move.place)
+        return here if memory in (-1, here) else None
+
+    def covers(self, x: int, y: int) -> bool:
+        return x == y
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """No two of the functions `members` are at one location. It remembers those in use."""
+
+    subject: str
+    members: frozenset[int]
+    location: Callable[[int], int]
+    start: frozenset[int] = frozenset()
+
+    def after(self, memory: frozenset[int], move: Move) -> frozenset[int] | None:
+        if move.place < 0 or move.layer not in self.members:
+            return memory
+        here = self.location(move.place)
+        return None if here in memory else memory | {here}
+
+    def covers(self, x: frozenset[int], y: frozenset[int]) -> bool:
+        return x <= y
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """Two functions are within kilometres of each other. It remembers the place of the first."""
+
+    subject: str
+    members: frozenset[int]
+    within: Callable[[int, int], bool]
+    start: int = -1
+
+    def after(self, memory: int, move: Move) -> int | None:
+        if move.place < 0 or move.layer not in self.members:
+            return memory
+        return move.place if memory == -1 or self.within(memory, move.place) else None
+
+    def covers(self, x: int, y: int) -> bool:
+        return x == y
+
+
+@dataclass(frozen=True, slots=True)
+class Soon:
+    """From position `first` (-1: end A) to position `last` it takes at most `limit` microseconds. It remembers the sum."""
+
+    subject: str
+    first: int
+    last: int
+    limit: float
+    own: Callable[[int, int], float]
+    """The delay of a function at a place, which does not count where it is the last."""
+    start: float = 0.0
+
+    def after(self, memory: float, move: Move) -> float | None:
+        if not self.first < move.layer <= self.last:
+            return memory
+        ends = move.place >= 0 and move.layer == self.last
+        sum = memory + move.delay - (self.own(move.layer, move.place) if ends else 0.0)
+        return sum if sum <= self.limit else None
+
+    def covers(self, x: float, y: float) -> bool:
+        return x <= y
+
+
+def rules_of(layers: Layers) -> tuple[Rule, ...]:
+    """Those of the spec that lie between moves. (What concerns one move alone is admission.)"""
+    spec, index = layers.chain.spec, {f.id: k for k, f in enumerate(layers.chain.functions)}
+    out: list[Rule] = []
+    if layers.holds(ReasonCode.AFFINITY):
+        out += [rule for group in spec.groups if (rule := _grouped(layers, group, index))]
+    if layers.holds(ReasonCode.DISTANCE):
+        out += [rule for distance in spec.distances for rule in _distant(layers, distance, index)]
+    return tuple(out)
+
+
+def _grouped(layers: Layers, group: Group, index: dict[str, int]) -> Rule | None:
+    graph, members = layers.graph, frozenset(index[f] for f in group.functions)
+    by_supplier = group.scope is GroupScope.SUPPLIER
+    location = (lambda place: int(graph.place_supplier[place])) if by_supplier else graph.site
+    if (
+        group.kind is GroupKind.AFFINITY
+    ):  # functions on one host are at one place; that they fit there is its capacity's
+        return Together(group.id, members, (lambda place: place) if group.scope is GroupScope.HOST else location)
+    return None if group.scope is GroupScope.HOST else Apart(group.id, members, location)
+
+
+def _distant(layers: Layers, distance: Distance, index: dict[str, int]) -> Iterable[Rule]:
+    chain, graph = layers.chain, layers.graph
+    at = index | {chain.a.id: -1, chain.b.id: layers.length}
+    first, last = sorted((at[distance.function], at[distance.to]))
+    km = distance.max_km
+    if km is not None and first >= 0 and last < layers.length:
+        yield Near(distance.id, frozenset((first, last)), lambda p, q: graph.km_between(p, q) <= km)
+    if distance.max_delay_us is not None:
+        own = lambda function, place: float(layers.function_delay[function][place])  # noqa: E731
+        yield Soon(distance.id, first, last, float(distance.max_delay_us), own)
+
+
+def broken(rules: Iterable[Rule], moves: Iterable[Move]) -> list[Rule]:
+    """The rules that a route breaks."""
+    route, out = tuple(moves), []
+    for rule in rules:
+        memory = rule.start
+        for move in route:
+            memory = rule.after(memory, move)
+            if memory is None:
+                out.append(rule)
+                break
+    return out
