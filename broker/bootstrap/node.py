@@ -126,7 +126,7 @@ class Node:
             book=SqlOrderBook(self.engine, self._epoch),
             clock=clock,
             catalogue=self.catalogue,
-            planner=plan,
+            planner=partial(plan, alternatives=1),
             terms=self.terms,
             new_id=self._parts.new_id,
         )

@@ -65,6 +65,7 @@ def flavour_of(offer: CatalogueFunction, request: FunctionRequest) -> Flavour:
 
 def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
     """`usage` is what others have; `key` seeds the choice of labels. Raises Impossible."""
+    _check_constraints(spec)
     saps = {end.id: _sap(domain, end) for end in spec.ends}
     offers = {f.id: _offer(domain, f) for f in spec.functions}
     _check_ports(spec, offers)
@@ -94,6 +95,15 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
         ways=tuple(way for leg in legs for way in leg.ways),
         hosts=hosts,
     )
+
+
+def _check_constraints(spec: ServiceSpec) -> None:
+    """A domain does not judge where its functions may be: whoever splits the service does, and says the places."""
+    asked = [*(g.id for g in spec.groups), *(d.id for d in spec.distances)]
+    asked += ["countries"] if spec.countries else []
+    asked += ["isolation"] if spec.isolation else []
+    if asked:
+        raise _no(ReasonCode.FEATURE_NOT_OFFERED, f"{asked[0]!r} is not kept by a domain", asked[0])
 
 
 def _sap(domain: Domain, end: End) -> Sap:

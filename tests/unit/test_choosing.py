@@ -11,6 +11,7 @@ import pytest
 from address_planner.labels import LabelSet
 from lower_sp_clients.vim.choosing import Choice, Impossible, choose
 from lower_sp_clients.vim.domain import Domain, Usage
+from service_model.constraints import Countries, Distance
 from service_model.outcomes import ReasonCode
 from service_model.spec import Blocks, FunctionRequest, ServiceSpec
 from tests.support.stack import Site, Sp, Stack, chain, function_type
@@ -83,3 +84,16 @@ def test_prefixes_lie_within_what_is_allowed_and_outside_what_is_excluded(domain
     blocks = Blocks(allowed=(ip_network("10.0.0.0/29"),), excluded=(ip_network("10.0.0.0/30"),))
     links = chosen(domain, replace(SPEC, blocks=blocks)).addressing.links
     assert {str(link.prefix) for link in links} == {"10.0.0.4/31", "10.0.0.6/31"}
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"countries": Countries(allowed=("DE",))},
+        {"isolation": ("macsec",)},
+        {"distances": (Distance(id="d", function="firewall", to="a", max_km=1),)},
+    ],
+)
+def test_a_domain_refuses_what_it_does_not_judge(domain: Domain, asked: dict[str, object]) -> None:
+    assert chosen(domain, SPEC)
+    assert refusal(domain, replace(SPEC, **asked)) is ReasonCode.FEATURE_NOT_OFFERED  # type: ignore[arg-type]

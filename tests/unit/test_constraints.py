@@ -20,6 +20,7 @@ from service_model.check import check
 from service_model.constraints import Countries, Distance, Group, GroupKind, GroupScope
 from service_model.outcomes import ReasonCode
 from service_model.spec import ServiceSpec
+from service_model.spec_yaml import dump_spec, load_spec
 from tests.support.enumerator import cost, key, walks
 from tests.support.planning import NOW, chain_spec, entry, offer, point, random_snapshot, sap, snapshot, view
 
@@ -225,3 +226,15 @@ WRONG: list[tuple[dict[str, object], tuple[object, ...], str]] = [
 def test_a_constraint_that_is_wrong_is_named(change: dict[str, object], field: tuple[object, ...], reason: str) -> None:
     spec = replace(chain_spec("left.uni", "right.uni", ["x", "y"]), **change)  # type: ignore[arg-type]
     assert [(p.field, p.reason) for p in check(spec)] == [(field, reason)]
+
+
+def test_what_is_asked_is_read_and_written_as_yaml() -> None:
+    spec = replace(
+        grouped(APART, GroupScope.HOST),
+        distances=(Distance(id="d", function="f0", to="a", max_km=12.5),),
+        countries=Countries(allowed=("DE", "NL")),
+        isolation=("macsec",),
+    )
+    text = dump_spec(spec)
+    assert "kind: ANTI_AFFINITY" in text
+    assert load_spec(text, "order.yml") == spec

@@ -41,6 +41,7 @@ from capability_registry.note import (
 )
 from lower_sp_clients import wire
 from lower_sp_clients.wire import Codec, Violation, WireError
+from service_model.constraints import Countries, Distance, Group, GroupKind, GroupScope
 from service_model.money import Price
 from service_model.outcomes import (
     AddressingChoice,
@@ -150,6 +151,23 @@ links = st.builds(
         LinkAddressing, prefix=st.none() | prefixes, hosts=tuples(prefixes), reserved=tuples(reserved_addresses)
     ),
 )
+codes = st.sampled_from(("AT", "BE", "CH", "DE"))
+countries = st.builds(Countries, allowed=tuples(codes), denied=tuples(codes))
+groups = st.builds(
+    Group,
+    id=names,
+    kind=st.sampled_from(GroupKind),
+    scope=st.sampled_from(GroupScope),
+    functions=tuples(names, 2),
+)
+distances = st.builds(
+    Distance,
+    id=names,
+    function=names,
+    to=names,
+    max_km=st.none() | st.floats(0, 20_100),
+    max_delay_us=st.none() | st.integers(0, 60_000_000),
+)
 specs = st.builds(
     ServiceSpec,
     name=names,
@@ -169,6 +187,10 @@ specs = st.builds(
     required_features=tuples(names),
     reference=st.text(max_size=20),
     tags=tuples(names),
+    groups=tuples(groups),
+    distances=tuples(distances),
+    countries=countries,
+    isolation=tuples(names),
 )
 
 
