@@ -19,7 +19,16 @@ from broker.orders.records import Order, Segment
 from broker.orders.reserving import parts_of
 from broker.orders.states import Event, SegmentState
 from broker.orders.tasks import GUARD, Call, CallKind, Env, Pause, repeat, retry_at, task
-from service_model.outcomes import Committed, Reason, ReasonCode, Refused, Reserved, ServiceState, ServiceStatus
+from service_model.outcomes import (
+    Committed,
+    Reason,
+    ReasonCode,
+    Refused,
+    Reserved,
+    SegmentStatus,
+    ServiceState,
+    ServiceStatus,
+)
 
 EXTEND_BELOW = timedelta(seconds=20)
 """A child's hold that ends sooner is prolonged before the decision to commit is recorded."""
@@ -190,7 +199,11 @@ def _committed(segment: Segment, result: Result, sent: datetime) -> Segment:
         return segment
     if isinstance(result, Refused):
         return replace(segment, state=SegmentState.FAILED, reasons=result.reasons)
-    return replace(segment, state=SegmentState.COMMITTED, expires=None)
+    return replace(segment, state=SegmentState.COMMITTED, expires=None, parts=tuple(map(_activating, segment.parts)))
+
+
+def _activating(part: SegmentStatus) -> SegmentStatus:
+    return replace(part, state=ServiceState.ACTIVATING, segments=tuple(map(_activating, part.segments)))
 
 
 def _released(segment: Segment, result: Result, sent: datetime) -> Segment:

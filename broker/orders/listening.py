@@ -18,9 +18,9 @@ from service_model.outcomes import ServiceState, ServiceStatus
 
 log = structlog.get_logger()
 
-_BEFORE = {ServiceState.RESERVING, ServiceState.RESERVED, ServiceState.COMMITTING}
-_PARTS = Interest(states=frozenset(ServiceState) - _BEFORE, addressing=False)
-"""What we hear of our segments: until they are committed, the answers to our calls tell it."""
+_ANSWERED = {ServiceState.RESERVING, ServiceState.RESERVED, ServiceState.COMMITTING, ServiceState.ACTIVATING}
+_PARTS = Interest(states=frozenset(ServiceState) - _ANSWERED, addressing=False)
+"""What we hear of our segments: until they are active, the answers to our calls tell it."""
 
 
 class Listener:
