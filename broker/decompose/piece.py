@@ -11,7 +11,7 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 
 import numpy as np
@@ -25,7 +25,6 @@ from capability_registry.note import (
     FunctionPort,
     Place,
     PlaceCapacity,
-    PointKind,
     SapOffer,
 )
 from service_model.money import Price
@@ -215,7 +214,8 @@ def default_flavour(offer: FunctionOffer, wanted: str | None) -> Flavour | None:
 
 def different(points: tuple[BorderPoint, ...]) -> list[BorderPoint]:
     """Each way once: the cheapest may be the fastest. One that another beats is kept: a second flow may need it."""
-    kept: dict[BorderPoint, BorderPoint] = {}
-    for point in points:
-        kept.setdefault(replace(point, kind=PointKind.UNSPECIFIED), point)
+    kept: dict[tuple[object, ...], BorderPoint] = {}
+    for p in points:
+        figures = (p.price, p.delay_us, p.bandwidth_bps, p.availability, p.mtu, p.swaps_labels, p.lan, p.isolation)
+        kept.setdefault(figures, p)
     return list(kept.values())
