@@ -49,7 +49,11 @@ def load_order(
     Our own form names its SAPs, so SAPs given beside it are refused. Raises DocumentRefused.
     """
     document = _loaded(text, file)
-    if kind_of(document.data) is not DescriptorKind.SPEC:
+    kind = kind_of(document.data)
+    if kind is DescriptorKind.UNKNOWN:
+        reason = f"neither a spec, whose first key is 'spec: {FORM}', nor a SONATA network service descriptor (NSD)"
+        raise DocumentRefused((document.error((), reason),))
+    if kind is not DescriptorKind.SPEC:
         return import_nsd(text, file, catalogue=catalogue, attach=attach, from_sap=from_sap, to_sap=to_sap)
     if attach or from_sap or to_sap:
         reason = "a spec names the SAPs of its ends itself; --from, --to and --attach are for SONATA descriptors"

@@ -153,7 +153,7 @@ def test_everything_wrong_is_told_at_once() -> None:
 def test_the_first_key_says_what_it_is() -> None:
     with pytest.raises(DocumentRefused, match="f:1: the first key is 'spec: spbroker/v1'"):
         load_spec("name: x\nspec: spbroker/v1\n", "f")
-    assert "no descriptor of a kind known here" in errors("name: x\nspec: spbroker/v1\n")[0]
+    assert "whose first key is 'spec: spbroker/v1'" in errors("name: x\nspec: spbroker/v1\n")[0]
 
 
 def test_saps_beside_a_spec_are_refused() -> None:
