@@ -113,7 +113,7 @@ def broker_contender(ann: Customer, settling: Settling) -> Contender:
 
 
 async def watch_nodes(ann: Customer, settling: Settling) -> None:
-    async for event in ann.watch():
+    async for event in ann.watch(states=[ServiceState.ACTIVE]):
         if event.status is not None and event.status.state is ServiceState.ACTIVE:
             settling.tell(event.status.ref)
 

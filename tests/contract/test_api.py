@@ -23,11 +23,11 @@ from broker.northbound.calls import REQUEST_MAX_BYTES, required_role
 from capability_registry.note import CapabilityNote
 from lower_sp_clients import wire
 from lower_sp_clients.remote_sp import ClientTls, RemoteSp
-from lower_sp_clients.supplier import Context, OutcomeUnknown, ServiceNotFound, SignedNote
+from lower_sp_clients.supplier import Context, Interest, OutcomeUnknown, ServiceNotFound, SignedNote
 from service_model.outcomes import AddressingChoice, Committed, Event, ReasonCode, Refused, Reserved, ServiceState
 from service_model.spec import End, ServiceSpec, VirtualLink
 from spbroker.v1 import admin_service_pb2 as admin_pb
-from spbroker.v1 import admin_service_pb2_grpc, broker_service_pb2_grpc
+from spbroker.v1 import admin_service_pb2_grpc, broker_service_pb2_grpc, outcome_pb2
 from spbroker.v1 import broker_service_pb2 as pb
 from tests.support.api_node import START, ApiNode, SetClock
 from tests.support.fake_supplier import HOLD_S
@@ -445,6 +445,30 @@ async def test_events_begin_with_a_bookmark_and_resume_behind_a_token(node: ApiN
     async with aclosing(cast(Any, remote.watch(held.token))) as events:
         assert (await next_of(events)) == Event(token=held.token)
         assert (await next_of(events)).status.state is ServiceState.TERMINATED
+
+
+async def test_a_resumed_stream_may_ask_for_something_else(node: ApiNode, remote: RemoteSp) -> None:
+    async with aclosing(cast(Any, remote.watch(""))) as events:
+        start = await next_of(events)
+    await remote.reserve("r-1", 1, SPEC, CTX)
+    await remote.terminate("r-1", CTX)
+    over = Interest(states=frozenset({ServiceState.TERMINATED}))
+    async with aclosing(cast(Any, remote.watch(start.token, over))) as events:
+        assert (await next_of(events)).status is None
+        assert (await next_of(events)).status.state is ServiceState.TERMINATED
+
+
+async def test_a_state_of_a_newer_release_is_one_that_no_service_is_in(
+    node: ApiNode, remote: RemoteSp, ann: Any
+) -> None:
+    request = pb.WatchServicesRequest(states=[cast(Any, 4711), outcome_pb2.SERVICE_STATE_TERMINATED])
+    call = people(node).WatchServices(request, metadata=ann)
+    assert not (await asyncio.wait_for(call.read(), 20)).event.HasField("status")
+    await node.suppliers["ann"].reserve("r-1", 1, SPEC, CTX)
+    await node.suppliers["ann"].terminate("r-1", CTX)
+    told = (await asyncio.wait_for(call.read(), 20)).event.status
+    assert told.state == outcome_pb2.SERVICE_STATE_TERMINATED
+    call.cancel()
 
 
 async def test_a_stream_ends_with_its_token(node: ApiNode, remote: RemoteSp) -> None:

@@ -17,7 +17,7 @@ import pytest
 from address_planner.labels import LabelSet
 from broker.northbound.auth import thumbprint
 from lower_sp_clients.remote_sp import RemoteSp
-from lower_sp_clients.supplier import Context, ServiceNotFound, Supplier
+from lower_sp_clients.supplier import Context, Interest, ServiceNotFound, Supplier
 from service_model.outcomes import (
     AddressingChoice,
     Committed,
@@ -26,6 +26,7 @@ from service_model.outcomes import (
     Refused,
     Reserved,
     ServiceState,
+    ServiceStatus,
 )
 from service_model.spec import Blocks, ServiceSpec
 from service_model.words import Prefix
@@ -351,6 +352,27 @@ async def test_a_watcher_gets_a_bookmark_first_and_then_every_state(bench: Bench
     order = [s for i, s in enumerate(states) if s not in states[:i]]
     wanted = ["RESERVED", "ACTIVE", "TERMINATING", "TERMINATED"]
     assert [s for s in order if s in wanted] == wanted
+
+
+async def test_a_watcher_hears_of_the_states_that_it_asked_for_and_no_more_of_them_than_it_wants(bench: Bench) -> None:
+    ends = frozenset({ServiceState.ACTIVE, ServiceState.TERMINATED})
+    async with aclosing(bench.supplier.watch("", Interest(states=ends, addressing=False))) as events:  # type: ignore[type-var]
+        assert (await anext(events)).status is None, "a bookmark first, whatever was asked for"
+        await bench.commit()
+        await bench.becomes(ServiceState.ACTIVE)
+        full = await bench.supplier.status("r", CTX)
+        await bench.supplier.terminate("r", CTX)
+        await bench.becomes(ServiceState.TERMINATED)
+        seen: list[ServiceStatus] = []
+        async with asyncio.timeout(10):
+            while not seen or seen[-1].state is not ServiceState.TERMINATED:
+                event = await anext(events)
+                assert event.status is not None
+                seen.append(event.status)
+    assert {s.state for s in seen} == ends
+    assert full.choice is not None
+    assert full.binding is not None
+    assert [(s.choice, s.binding) for s in seen] == [(None, None)] * len(seen)
 
 
 async def test_who_comes_back_with_the_last_token_and_asks_after_the_bookmark_misses_nothing(bench: Bench) -> None:

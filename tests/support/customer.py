@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Self
 
 import grpc
@@ -20,7 +20,7 @@ from service_model.outcomes import (
     ServiceStatus,
 )
 from service_model.spec import ServiceSpec
-from spbroker.v1 import admin_service_pb2_grpc, broker_service_pb2_grpc
+from spbroker.v1 import admin_service_pb2_grpc, broker_service_pb2_grpc, outcome_pb2
 from spbroker.v1 import broker_service_pb2 as pb
 from tests.support.nodes import HOST, OPERATOR, SETTLED_S, RealNode
 
@@ -112,8 +112,10 @@ class Customer:
         answer = await self._call("ListServices", pb.ListServicesRequest(page_size=100))
         return {service.ref for service in answer.services}
 
-    async def watch(self, after: str = "") -> AsyncIterator[Event]:
-        call = self.broker.WatchServices(pb.WatchServicesRequest(after=after), metadata=self.metadata)
+    async def watch(self, after: str = "", states: Iterable[ServiceState] = ()) -> AsyncIterator[Event]:
+        request = pb.WatchServicesRequest(after=after)
+        request.states.extend(outcome_pb2.ServiceState.Value(state) for state in states)
+        call = self.broker.WatchServices(request, metadata=self.metadata)
         try:
             async for message in call:
                 yield wire.EVENT.decode(message.event)
