@@ -458,9 +458,8 @@ async def test_a_resumed_stream_may_ask_for_something_else(node: ApiNode, remote
         assert (await next_of(events)).status.state is ServiceState.TERMINATED
 
 
-async def test_a_state_of_a_newer_release_is_one_that_no_service_is_in(
-    node: ApiNode, remote: RemoteSp, ann: Any
-) -> None:
+async def test_a_state_of_a_newer_release_is_one_that_no_service_is_in(node: ApiNode) -> None:
+    ann = await token_of(node, "ann")
     request = pb.WatchServicesRequest(states=[cast(Any, 4711), outcome_pb2.SERVICE_STATE_TERMINATED])
     call = people(node).WatchServices(request, metadata=ann)
     assert not (await asyncio.wait_for(call.read(), 20)).event.HasField("status")
