@@ -2,7 +2,7 @@
 
 Rules kept here
 - Groups and distances have ids of their own; they name functions that are declared, each once.
-- A group says its kind and scope; a distance says kilometres or microseconds, and joins two different points.
+- A group says its kind and scope; a distance says kilometres or microseconds, and joins two different points of a path.
 - A country is not both allowed and denied.
 """
 
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 from service_model.constraints import Countries, GroupKind, GroupScope
 from service_model.problem import Path, Problem
-from service_model.spec import ServiceSpec
+from service_model.spec import ServiceSpec, split_point
 
 
 def constraint_faults(spec: ServiceSpec) -> Iterator[Problem]:
@@ -44,7 +44,8 @@ def _groups(spec: ServiceSpec) -> Iterator[Problem]:
 
 def _distances(spec: ServiceSpec) -> Iterator[Problem]:
     functions = {f.id for f in spec.functions}
-    points = functions | {e.id for e in spec.ends}
+    ends = {e.id for e in spec.ends}
+    on_path = {split_point(hop)[0] for path in spec.paths for hop in path.hops}
     ids: set[str] = set()
     for i, distance in enumerate(spec.distances):
         where: Path = ("distances", i)
@@ -53,8 +54,10 @@ def _distances(spec: ServiceSpec) -> Iterator[Problem]:
         ids.add(distance.id)
         if distance.function not in functions:
             yield Problem((*where, "function"), f"{distance.function!r} is not a function of the service")
-        if distance.to not in points:
+        if distance.to not in functions | ends:
             yield Problem((*where, "to"), f"{distance.to!r} is neither a function nor an end of the service")
+        elif distance.to in ends - on_path:
+            yield Problem((*where, "to"), f"{distance.to!r} is an end that no path goes to")
         if distance.to == distance.function:
             yield Problem((*where, "to"), f"{distance.to!r} is at no distance from itself")
         if distance.max_km is None and distance.max_delay_us is None:

@@ -19,6 +19,8 @@ from pydantic import ConfigDict, Field
 from service_model.words import Microseconds, Name, Word
 
 _STRICT = ConfigDict(extra="forbid")
+PLACEMENT = "placement-constraints"
+"""The feature of a supplier that keeps what is handed down of these; one of an earlier release would not see it."""
 Country = Annotated[str, Field(pattern="^[A-Z]{2}$")]
 """ISO 3166-1 alpha-2."""
 

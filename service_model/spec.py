@@ -20,7 +20,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, WithJsonSchema
 
-from service_model.constraints import ANYWHERE, Countries, Distance, Group
+from service_model.constraints import ANYWHERE, Countries, Distance, Group, GroupScope
 from service_model.words import (
     Address,
     BitsPerSecond,
@@ -202,6 +202,13 @@ class ServiceSpec:
 
     def link(self, id: str) -> VirtualLink:
         return next(link for link in self.links if link.id == id)
+
+    def needs_placement(self) -> bool:
+        """Whether anything is asked that only suppliers with the feature `placement-constraints` keep. Places say the rest:
+        groups by place or supplier, kilometres, a function's countries."""
+        by_host = any(g.scope is GroupScope.HOST for g in self.groups)
+        by_delay = any(d.max_delay_us is not None for d in self.distances)
+        return bool(by_host or by_delay or self.countries or self.isolation)
 
     def digest(self) -> str:
         """SHA-256 of the JSON: two requests with the same digest ask for the same."""

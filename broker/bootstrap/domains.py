@@ -94,6 +94,7 @@ def _ways(link: DomainLink) -> tuple[Way, ...]:
             delay_us=way.delay_us,
             bandwidth_bps=way.bandwidth_bps,
             availability=way.availability,
+            isolation=way.isolation,
         )
         for way in link.ways
     )

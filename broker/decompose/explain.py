@@ -20,7 +20,7 @@ from broker.decompose.plan import Avoid
 from broker.decompose.rules import broken, rules_of
 from broker.decompose.vocabulary import listed
 from capability_registry.packing import packs
-from service_model.constraints import GroupKind
+from service_model.constraints import PLACEMENT, GroupKind, GroupScope
 from service_model.outcomes import Reason, ReasonCode
 from service_model.spec import FunctionRequest
 
@@ -34,6 +34,7 @@ CLASSES = (
     ReasonCode.ISOLATION,
     ReasonCode.DISTANCE,
     ReasonCode.AFFINITY,
+    ReasonCode.FEATURE_NOT_OFFERED,
     ReasonCode.DELAY,
     ReasonCode.PRICE,
 )
@@ -91,6 +92,7 @@ def _relaxed(question: Question, code: ReasonCode) -> Route | None:
         ReasonCode.ISOLATION: not spec.isolation,
         ReasonCode.DISTANCE: not spec.distances,
         ReasonCode.AFFINITY: not spec.groups,
+        ReasonCode.FEATURE_NOT_OFFERED: not spec.needs_placement(),
     }
     return None if idle.get(code) else _best(replace(question, ignore=question.ignore | {code}, fastest=False))
 
@@ -119,6 +121,7 @@ def _reason(question: Question, code: ReasonCode, relaxed: Route) -> Reason:
         ReasonCode.ISOLATION: _isolation,
         ReasonCode.DISTANCE: _distance,
         ReasonCode.AFFINITY: _affinity,
+        ReasonCode.FEATURE_NOT_OFFERED: _feature,
         ReasonCode.DELAY: _delay,
         ReasonCode.PRICE: _price,
     }
@@ -195,10 +198,20 @@ def _affinity(question: Question, relaxed: Route) -> tuple[str, str]:
     layers, spec = relaxed.layers, question.chain.spec
     strict = rules_of(_with(layers, ReasonCode.AFFINITY))
     names = {rule.subject for rule in broken(strict, relaxed.moves)}
-    culprit = next((g for g in spec.groups if g.id in names), spec.groups[0])
+    by_host = (g for g in spec.groups if g.scope is GroupScope.HOST)  # whose hosts were the capacity's to judge
+    culprit = next((g for g in spec.groups if g.id in names), None) or next(by_host, spec.groups[0])
     how = "together" if culprit.kind is GroupKind.AFFINITY else "apart"
     functions = ", ".join(culprit.functions)
     return culprit.id, f"group {culprit.id!r}: {functions} cannot be {how} by {culprit.scope.short}"
+
+
+def _feature(question: Question, relaxed: Route) -> tuple[str, str]:
+    """The first supplier of the best route that would not see the constraints."""
+    graph, nodes = question.graph, relaxed.layers.nodes
+    passed = [question.start, *(m.target % nodes for m in relaxed.moves if m.entry >= 0 or m.place >= 0)]
+    views = [graph.suppliers[graph.node_supplier(node)] for node in passed]
+    culprit = next(v for v in views if PLACEMENT not in v.note.api_features)
+    return PLACEMENT, f"feature {PLACEMENT!r}: {culprit.alias} does not offer it, and no way is without such suppliers"
 
 
 def _price(question: Question, relaxed: Route) -> tuple[str, str]:

@@ -14,7 +14,6 @@ Rules kept here
 
 from __future__ import annotations
 
-import math
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
@@ -40,6 +39,7 @@ from broker.decompose.piece import (
     price_of,
 )
 from broker.decompose.plan import Snapshot, SupplierView
+from capability_registry.distance import kilometres
 from capability_registry.note import (
     BorderPoint,
     Flavour,
@@ -475,16 +475,6 @@ class Graph:
 
     def _index(self, supplier: int | None, sap: SapOffer) -> int | None:
         return None if supplier is None else int(self.sap_first[supplier]) + self.pieces[supplier].sap_number[sap.id]
-
-
-def kilometres(x: Place | None, y: Place | None) -> float:
-    """Along the great circle (haversine, mean earth radius 6371 km); infinite where one is not known."""
-    if x is None or y is None:
-        return math.inf
-    north, south = math.radians(x.latitude), math.radians(y.latitude)
-    half = math.sin((north - south) / 2) ** 2
-    half += math.cos(north) * math.cos(south) * math.sin(math.radians(x.longitude - y.longitude) / 2) ** 2
-    return 2 * 6371.0 * math.asin(min(1.0, math.sqrt(half)))
 
 
 def _firsts(counts: Iterable[int]) -> Numbers:

@@ -23,10 +23,12 @@ from typing import NamedTuple
 import numpy as np
 
 from broker.decompose.chain import Chain
-from broker.decompose.graph import Graph, kilometres
+from broker.decompose.graph import Graph
 from broker.decompose.piece import Figures, Flags
 from broker.decompose.plan import Avoid
+from capability_registry.distance import kilometres
 from capability_registry.note import Flavour, FunctionOffer, FunctionPort, PortRole
+from service_model.constraints import PLACEMENT
 from service_model.outcomes import ReasonCode
 
 
@@ -107,10 +109,13 @@ class Layers:
     # --- admission -----------------------------------------------------------------------------------------------------
 
     def _in_service(self) -> tuple[Flags, Flags, Flags]:
-        """Suppliers in the validity of their notes; SAPs and places of those, without a planned outage."""
+        """Suppliers in the validity of their notes, that keep what is handed down; SAPs and places of those, without a
+        planned outage."""
         graph, now = self.graph, self.q.now
         notes = [view.note for view in graph.suppliers]
         suppliers = np.array([note.not_before <= now < note.expires for note in notes], dtype=np.bool_)
+        if self.chain.spec.needs_placement() and self.holds(ReasonCode.FEATURE_NOT_OFFERED):
+            suppliers &= np.array([PLACEMENT in note.api_features for note in notes], dtype=np.bool_)
         saps, places = suppliers[graph.sap_supplier], suppliers[graph.place_supplier]
         for i, note in enumerate(notes):
             for outage in note.outages:

@@ -60,7 +60,8 @@ class PlannedSegment:
 
     SAP ids are the supplier's own. `places` maps function id to place. `delay_us` is the budget handed down (plan plus
     a share of the slack), `price` what the note says. `swaps_labels` False: labels at entry and exit must be equal.
-    `lans`: ids of the LAN links that this segment carries, and at which of its two SAPs they cross.
+    `lans`: ids of the LAN links that this segment carries, and at which of its two SAPs they cross. `near`: of each
+    distance by delay that runs through this segment, by id: its part of the bound in microseconds.
     """
 
     alias: str
@@ -73,6 +74,7 @@ class PlannedSegment:
     swaps_labels: bool
     mtu: int
     lans: tuple[LanCarriage, ...] = ()
+    near: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from broker.decompose.hosting import fits
 from broker.decompose.layered import Layers, Move
+from capability_registry.hosting import fits
 from service_model.outcomes import ReasonCode
 
 Resource = tuple[str, int | str]

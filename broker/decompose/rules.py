@@ -3,6 +3,8 @@ between positions.
 
 Rules kept here
 - A rule sees the moves of a route in order and keeps what it must remember; a move that breaks it is not made.
+- A host is of one domain, and which one is known only within a segment. So functions that share a host are in one segment,
+  and those that must not are in one segment or at places of different ids: two suppliers may sell the same place.
 - Like a resource, a rule is only followed where a route that was found breaks it (see `labelling`).
 - A label may stand for another when what it remembers allows all that the other's does (`covers`).
 """
@@ -72,6 +74,51 @@ class Apart:
 
 
 @dataclass(frozen=True, slots=True)
+class OneSegment:
+    """The functions `members` are in one segment at one place. It remembers how many are placed, and where."""
+
+    subject: str
+    members: frozenset[int]
+    start: tuple[int, int] = (0, -1)
+
+    def after(self, memory: tuple[int, int], move: Move) -> tuple[int, int] | None:
+        count, place = memory
+        if move.entry >= 0:
+            return memory if count in (0, len(self.members)) else None
+        if move.place < 0 or move.layer not in self.members:
+            return memory
+        return (count + 1, move.place) if place in (-1, move.place) else None
+
+    def covers(self, x: tuple[int, int], y: tuple[int, int]) -> bool:
+        return x == y
+
+
+@dataclass(frozen=True, slots=True)
+class ApartByHost:
+    """No two of the functions `members` are at one site in different segments. (Within one its supplier keeps them apart.)
+    It remembers the sites in use by segments that are left, and by the present one."""
+
+    subject: str
+    members: frozenset[int]
+    site: Callable[[int], int]
+    start: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
+
+    def after(
+        self, memory: tuple[frozenset[int], frozenset[int]], move: Move
+    ) -> tuple[frozenset[int], frozenset[int]] | None:
+        left, here = memory
+        if move.entry >= 0:
+            return left | here, frozenset()
+        if move.place < 0 or move.layer not in self.members:
+            return memory
+        at = self.site(move.place)
+        return None if at in left else (left, here | {at})
+
+    def covers(self, x: tuple[frozenset[int], frozenset[int]], y: tuple[frozenset[int], frozenset[int]]) -> bool:
+        return x[0] <= y[0] and x[1] <= y[1]
+
+
+@dataclass(frozen=True, slots=True)
 class Near:
     """Two functions are within kilometres of each other. It remembers the place of the first."""
 
@@ -102,11 +149,15 @@ class Soon:
     start: float = 0.0
 
     def after(self, memory: float, move: Move) -> float | None:
-        if not self.first < move.layer <= self.last:
-            return memory
-        ends = move.place >= 0 and move.layer == self.last
-        sum = memory + move.delay - (self.own(move.layer, move.place) if ends else 0.0)
+        sum = memory + (self.part(move) or 0.0)
         return sum if sum <= self.limit else None
+
+    def part(self, move: Move) -> float | None:
+        """What the move adds; None where it is not between the two positions."""
+        if not self.first < move.layer <= self.last:
+            return None
+        ends = move.place >= 0 and move.layer == self.last
+        return move.delay - (self.own(move.layer, move.place) if ends else 0.0)
 
     def covers(self, x: float, y: float) -> bool:
         return x <= y
@@ -117,21 +168,20 @@ def rules_of(layers: Layers) -> tuple[Rule, ...]:
     spec, index = layers.chain.spec, {f.id: k for k, f in enumerate(layers.chain.functions)}
     out: list[Rule] = []
     if layers.holds(ReasonCode.AFFINITY):
-        out += [rule for group in spec.groups if (rule := _grouped(layers, group, index))]
+        out += [_grouped(layers, group, index) for group in spec.groups]
     if layers.holds(ReasonCode.DISTANCE):
         out += [rule for distance in spec.distances for rule in _distant(layers, distance, index)]
     return tuple(out)
 
 
-def _grouped(layers: Layers, group: Group, index: dict[str, int]) -> Rule | None:
+def _grouped(layers: Layers, group: Group, index: dict[str, int]) -> Rule:
     graph, members = layers.graph, frozenset(index[f] for f in group.functions)
+    together = group.kind is GroupKind.AFFINITY
+    if group.scope is GroupScope.HOST:  # that they fit there is the capacity's
+        return OneSegment(group.id, members) if together else ApartByHost(group.id, members, graph.site)
     by_supplier = group.scope is GroupScope.SUPPLIER
     location = (lambda place: int(graph.place_supplier[place])) if by_supplier else graph.site
-    if (
-        group.kind is GroupKind.AFFINITY
-    ):  # functions on one host are at one place; that they fit there is its capacity's
-        return Together(group.id, members, (lambda place: place) if group.scope is GroupScope.HOST else location)
-    return None if group.scope is GroupScope.HOST else Apart(group.id, members, location)
+    return Together(group.id, members, location) if together else Apart(group.id, members, location)
 
 
 def _distant(layers: Layers, distance: Distance, index: dict[str, int]) -> Iterable[Rule]:

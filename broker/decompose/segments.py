@@ -4,12 +4,14 @@ Rules kept here
 - A segment is a maximal run at one supplier, from an inward SAP to an outward SAP.
 - The slack to the service's delay bound is shared in proportion to the planned delays (evenly where all are 0), rounded
   down. Without a bound, a segment's budget is its planned delay: nothing more was asked.
+- So is the bound of a distance by delay, over the segments between its two points.
 - A segment with a function swaps labels (a function forwards at layer 3); a transit swaps where its way does.
 - A LAN is carried by each segment between its outermost members, and out to the end where it leaves the chain.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
 
 from broker.decompose.chain import Chain
@@ -17,6 +19,7 @@ from broker.decompose.labelling import Route, figures
 from broker.decompose.layered import Layers, Move
 from broker.decompose.piece import price_of
 from broker.decompose.plan import LanCarriage, Plan, PlannedSegment
+from broker.decompose.rules import Soon, rules_of
 
 
 def to_plan(route: Route) -> Plan:
@@ -38,11 +41,12 @@ def to_plan(route: Route) -> Plan:
             runs.append([])
     exits.append(layers.q.goal)
     budgets = share([sum(figures(layers, m)[2] for m in run) for run in runs], chain.spec.max_delay_us)
+    near = _near(layers, runs)
     segments: list[PlannedSegment] = []
     once = hour = placed = 0
-    for run, entry, exit_, budget in zip(runs, entries, exits, budgets, strict=True):
+    for run, entry, exit_, budget, parts in zip(runs, entries, exits, budgets, near, strict=True):
         segment, run_once, run_hour = _segment(layers, run, entry, exit_, placed, budget)
-        segments.append(segment)
+        segments.append(replace(segment, near=parts))
         placed += len(segment.functions)
         once, hour = once + run_once, hour + run_hour
     currency = graph.suppliers[int(graph.sap_supplier[layers.q.start])].note.currency
@@ -86,6 +90,19 @@ def _segment(
         lans=_carried(chain, before, before + len(places)),
     )
     return segment, once, hour
+
+
+def _near(layers: Layers, runs: list[list[Move]]) -> list[dict[str, int]]:
+    """For each run, its part of each distance by delay that goes through it."""
+    out: list[dict[str, int]] = [{} for _ in runs]
+    for rule in rules_of(layers):
+        if isinstance(rule, Soon):
+            parts = [[p for move in run if (p := rule.part(move)) is not None] for run in runs]
+            through = [n for n, part in enumerate(parts) if part]
+            bounds = share([round(sum(parts[n])) for n in through], round(rule.limit))
+            for n, bound in zip(through, bounds, strict=True):
+                out[n][rule.subject] = bound
+    return out
 
 
 def _carried(chain: Chain, first: int, last: int) -> tuple[LanCarriage, ...]:

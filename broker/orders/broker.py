@@ -32,6 +32,7 @@ from lower_sp_clients.supplier import EVERYTHING, Context, Interest, OutcomeUnkn
 from lower_sp_clients.versions import LIVE, Verdict, judge
 from service_model.check import check
 from service_model.clock import Clock
+from service_model.constraints import PLACEMENT
 from service_model.outcomes import (
     STATUS,
     Bindings,
@@ -48,7 +49,7 @@ from service_model.spec import ServiceSpec
 
 log = structlog.get_logger()
 
-FEATURES = frozenset({"chains", "lan-management", "labels", "prefix-blocks"})
+FEATURES = frozenset({"chains", "lan-management", "labels", "prefix-blocks", PLACEMENT})
 """What a request may name in `required_features`, and notes list as `api_features`."""
 _SETTLING = frozenset({ServiceState.RESERVING})
 _ENDED = frozenset({ServiceState.TERMINATING, ServiceState.TERMINATED})

@@ -40,6 +40,10 @@ PHRASES: dict[ReasonCode, str] = {
     ReasonCode.QUOTA: "the quota is used up",
     ReasonCode.HOP_BUDGET: "too many levels",
     ReasonCode.CALL_BUDGET: "too many calls",
+    ReasonCode.AFFINITY: "functions cannot be together or apart as asked",
+    ReasonCode.COUNTRY: "no way stays in the countries asked for",
+    ReasonCode.ISOLATION: "no way is isolated as asked",
+    ReasonCode.DISTANCE: "functions cannot be as near as asked",
 }
 
 
@@ -59,9 +63,10 @@ def known_or_closed(reason: Reason, spec: ServiceSpec, snapshot: Snapshot) -> Re
 
 
 def words_of(spec: ServiceSpec) -> frozenset[str]:
-    """Every id that the spec itself uses."""
-    ends = [e.id for e in spec.ends]
-    return frozenset([*ends, *(f.id for f in spec.functions), *(x.id for x in spec.links), *(p.id for p in spec.paths)])
+    """Every id that the spec itself uses, and the constraints that have none."""
+    named = [*(e.id for e in spec.ends), *(f.id for f in spec.functions), *(x.id for x in spec.links)]
+    named += [*(p.id for p in spec.paths), *(g.id for g in spec.groups), *(d.id for d in spec.distances)]
+    return frozenset([*named, "countries", "isolation"])
 
 
 def rewritten(reason: Reason, words: frozenset[str]) -> Reason:

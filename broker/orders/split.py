@@ -7,6 +7,10 @@ Rules kept here
 - A constraint from above is passed on as it is to whoever holds the port: narrowed, never widened.
 - The crossing between segment i and i+1 is one end id in both (`x1`, `x1.<lan>`), so bindings can name it.
 - What lies behind the service's ends is excluded for all of them.
+- Countries and isolation bind every segment, transits too. Hosts that functions share or not are a matter of the segment
+  that has them; of a distance by delay each segment between its points gets its part of the bound. What the places of the
+  plan keep (groups by place or supplier, kilometres) is not handed down: a supplier means other suppliers than we do.
+- A segment that is told any of these requires the feature: a supplier of an earlier release would not see them.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from address_planner.prefixes import PrefixTooSmall, aggregate, carve, host_bits
 from broker.decompose.chain import Chain
 from broker.decompose.plan import Plan, PlannedSegment, Snapshot
 from capability_registry.note import SapOffer
+from service_model.constraints import PLACEMENT, Distance, Group, GroupScope
 from service_model.outcomes import Nogood, Reason, ReasonCode
 from service_model.spec import (
     AddressRole,
@@ -271,7 +276,7 @@ class _Splitter:
             replace(chain.functions[k], places=(planned.places[chain.functions[k].id],))
             for k in range(start, start + count)
         )
-        return ServiceSpec(
+        segment = ServiceSpec(
             name=f"s-{self.key[:8]}-{i + 1}",
             ends=tuple(self._ends(i)),
             functions=functions,
@@ -279,13 +284,47 @@ class _Splitter:
             paths=(ServiceFunctionPath(id="path", hops=hops),),
             blocks=Blocks(allowed=aggregate(share), excluded=self.excluded),
             bandwidth_bps=self.spec.bandwidth_bps,
-            max_delay_us=planned.delay_us if self.spec.max_delay_us is not None else None,
+            max_delay_us=self._max_delay(planned),
             min_mtu=self.spec.min_mtu,
             term_hours=self.spec.term_hours,
             start_time=self.spec.start_time,
             end_time=self.spec.end_time,
             required_features=self.spec.required_features,
+            groups=tuple(self._groups(planned)),
+            distances=tuple(self._distances(i, planned)),
+            countries=self.spec.countries,
+            isolation=self.spec.isolation,
         )
+        if segment.needs_placement() and PLACEMENT not in segment.required_features:
+            return replace(segment, required_features=(*segment.required_features, PLACEMENT))
+        return segment
+
+    # where functions may be
+
+    def _groups(self, planned: PlannedSegment) -> Iterator[Group]:
+        """Functions of other segments are no matter of this one: the plan keeps them at other places."""
+        for group in self.spec.groups:
+            here = tuple(f for f in group.functions if f in planned.functions)
+            if group.scope is GroupScope.HOST and len(here) > 1:
+                yield replace(group, functions=here)
+
+    def _distances(self, i: int, planned: PlannedSegment) -> Iterator[Distance]:
+        """Of each distance by delay with a point here: to its other point, or to where the segment ends towards it."""
+        order = {self.chain.a.id: -1, self.chain.b.id: len(self.chain.functions)}
+        order |= {f.id: k for k, f in enumerate(self.chain.functions)}
+        for distance in self.spec.distances:
+            points = sorted((distance.function, distance.to), key=order.__getitem__)
+            here = [p for p in points if p in planned.functions]
+            if distance.id not in planned.near or not here:
+                continue
+            to = points[1] if len(here) == 2 else self._edge(i, 1 if here[0] == points[0] else 0)
+            yield replace(distance, function=here[0], to=to, max_km=None, max_delay_us=planned.near[distance.id])
+
+    def _max_delay(self, planned: PlannedSegment) -> int | None:
+        """Of the service's bound, and of each distance by delay that goes through the segment from side to side."""
+        points = {d.id: {d.function, d.to} for d in self.spec.distances}
+        through = [us for id, us in planned.near.items() if not points[id].intersection(planned.functions)]
+        return min([*through, *([planned.delay_us] if self.spec.max_delay_us is not None else [])], default=None)
 
     def _lan_link(
         self,

@@ -87,6 +87,7 @@ class WaySpec:
     delay_us: Microseconds
     bandwidth_bps: BitsPerSecond = 1_000_000_000
     availability: Annotated[float, Field(ge=0, le=1)] = 0.999
+    isolation: Annotated[tuple[Name, ...], Field(max_length=8)] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,10 @@
-"""The lower SP's choice: places, ways, hosts, labels and addresses for one segment, within its constraint. Pure.
+"""The lower SP's choice: ways, labels and addresses for one segment, within its constraint. Pure.
 
 Rules kept here
 - The suggested label is taken if it is free, else another of the label set, picked by hash; which one is said in the answer.
 - A link's prefix is the one required, else carved from the allowed blocks; a port's address comes from the hosts given.
-- The cheapest combination of ways that keeps the delay budget; functions packed as the note announces.
+- The cheapest combination of ways that keeps the delay budget and every distance by delay, of those that are admitted
+  (`placing`, which also says where the functions are).
 - Everything wrong is named at once where it can be, each with the spec's own word for the culprit.
 """
 
@@ -17,11 +18,13 @@ from itertools import pairwise
 
 from address_planner.labels import ANY_LABEL, LabelSet
 from address_planner.prefixes import PrefixTooSmall, carve, host_bits, pick_hosts
-from capability_registry.note import Flavour, PortRole, SapRole
+from capability_registry.note import PortRole, SapRole
 from lower_sp_clients.vim.accounting import passes
-from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Route, Sap, Usage, Way, pack, routes
+from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Route, Sap, Usage, Way, routes
+from lower_sp_clients.vim.placing import admitted, assign, check_ends, flavour_of, no, place
+from service_model.constraints import Distance
 from service_model.money import FREE, Price
-from service_model.outcomes import AddressingChoice, LinkChoice, Nogood, Reason, ReasonCode
+from service_model.outcomes import AddressingChoice, LinkChoice, Nogood, ReasonCode
 from service_model.spec import AddressRole, End, FunctionRequest, LinkKind, ServiceSpec, VirtualLink, split_point
 from service_model.words import Address, Prefix
 
@@ -37,55 +40,29 @@ class Choice:
     hosts: dict[str, tuple[str, int]]
 
 
-class Impossible(Exception):
-    """The segment cannot be made here; `reasons` say why."""
-
-    def __init__(self, *reasons: Reason) -> None:
-        super().__init__("; ".join(r.message for r in reasons))
-        self.reasons = reasons
-
-
-def _no(code: ReasonCode, message: str, subject: str = "", nogood: Nogood | None = None) -> Impossible:
-    return Impossible(Reason(code=code, message=message, subject=subject, nogood=nogood))
-
-
-def flavour_of(offer: CatalogueFunction, request: FunctionRequest) -> Flavour:
-    """The flavour asked for, or the type's first. Raises Impossible naming the function."""
-    if request.flavour is None:
-        return offer.flavours[0]
-    for flavour in offer.flavours:
-        if flavour.name == request.flavour:
-            return flavour
-    raise _no(
-        ReasonCode.UNKNOWN_FUNCTION_TYPE,
-        f"function {request.id!r}: {offer.type} has no flavour {request.flavour!r}",
-        request.id,
-    )
-
-
 def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
     """`usage` is what others have; `key` seeds the choice of labels. Raises Impossible."""
-    _check_constraints(spec)
     saps = {end.id: _sap(domain, end) for end in spec.ends}
     offers = {f.id: _offer(domain, f) for f in spec.functions}
     _check_ports(spec, offers)
     if any(link.kind is LinkKind.LAN for link in spec.links) and not domain.lan:
         lan = next(link for link in spec.links if link.kind is LinkKind.LAN)
-        raise _no(ReasonCode.LAN_NOT_OFFERED, f"link {lan.id!r}: LAN links are not offered here", lan.id)
+        raise no(ReasonCode.LAN_NOT_OFFERED, f"link {lan.id!r}: LAN links are not offered here", lan.id)
     through = passes(spec)
     for end in spec.ends:
         sap = saps[end.id]
         if sap.mtu < spec.min_mtu:
-            raise _no(ReasonCode.MTU, f"end {end.id!r}: MTU {sap.mtu} is below {spec.min_mtu}", end.id)
+            raise no(ReasonCode.MTU, f"end {end.id!r}: MTU {sap.mtu} is below {spec.min_mtu}", end.id)
         if sap.bandwidth_bps - usage.bandwidth.get(sap.id, 0) < spec.bandwidth_bps * through[sap.id]:
-            raise _no(ReasonCode.BANDWIDTH, f"end {end.id!r}: not enough bandwidth is free at its SAP", end.id)
-    placed = _place(domain, usage, spec, offers)
+            raise no(ReasonCode.BANDWIDTH, f"end {end.id!r}: not enough bandwidth is free at its SAP", end.id)
+    check_ends(domain, spec, saps)
+    placed = place(domain, usage, spec, saps, offers)
     legs = _legs(domain, usage, spec, saps, offers, placed)
     price = sum((leg.price for leg in legs), FREE)
     delay = sum(leg.delay_us for leg in legs) + sum(offers[f.id].delay_us for f in spec.functions)
     for function in spec.functions:
         price = price + flavour_of(offers[function.id], function).price
-    hosts = _hosts(domain, usage, spec, offers, placed)
+    hosts = assign(domain, usage, spec, offers, placed)
     labels = _labels(usage, spec, saps, key)
     links, reach = _addresses(spec, saps)
     return Choice(
@@ -97,29 +74,20 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
     )
 
 
-def _check_constraints(spec: ServiceSpec) -> None:
-    """A domain does not judge where its functions may be: whoever splits the service does, and says the places."""
-    asked = [*(g.id for g in spec.groups), *(d.id for d in spec.distances)]
-    asked += ["countries"] if spec.countries else []
-    asked += ["isolation"] if spec.isolation else []
-    if asked:
-        raise _no(ReasonCode.FEATURE_NOT_OFFERED, f"{asked[0]!r} is not kept by a domain", asked[0])
-
-
 def _sap(domain: Domain, end: End) -> Sap:
     sap = domain.sap(end.sap)
     if sap is None:
         known = ", ".join(sorted(s.id for s in domain.saps))
-        raise _no(ReasonCode.UNKNOWN_SAP, f"end {end.id!r}: no SAP {end.sap!r} here (there are {known})", end.id)
+        raise no(ReasonCode.UNKNOWN_SAP, f"end {end.id!r}: no SAP {end.sap!r} here (there are {known})", end.id)
     if not sap.usable:
-        raise _no(ReasonCode.NOT_IN_SERVICE, f"end {end.id!r}: SAP {end.sap!r} takes nothing new", end.id)
+        raise no(ReasonCode.NOT_IN_SERVICE, f"end {end.id!r}: SAP {end.sap!r} takes nothing new", end.id)
     return sap
 
 
 def _offer(domain: Domain, request: FunctionRequest) -> CatalogueFunction:
     offer = domain.function(request.type)
     if offer is None or not offer.places:
-        raise _no(
+        raise no(
             ReasonCode.UNKNOWN_FUNCTION_TYPE,
             f"function {request.id!r}: type {request.type} is not offered here",
             request.id,
@@ -135,61 +103,42 @@ def _check_ports(spec: ServiceSpec, offers: dict[str, CatalogueFunction]) -> Non
                 continue
             roles = {p.name: p.role for p in offers[owner].ports}
             if port not in roles:
-                raise _no(
+                raise no(
                     ReasonCode.UNKNOWN_PORT,
                     f"function {owner!r} has no port {port!r} (it has {', '.join(roles)})",
                     owner,
                 )
             if roles[port] is not wanted:
-                raise _no(
+                raise no(
                     ReasonCode.UNKNOWN_PORT,
                     f"link {link.id!r}: port {port!r} of {owner!r} is a {roles[port].short} port",
                     link.id,
                 )
 
 
-def _place(domain: Domain, usage: Usage, spec: ServiceSpec, offers: dict[str, CatalogueFunction]) -> dict[str, str]:
-    out = {}
-    for function in spec.functions:
-        offer = offers[function.id]
-        allowed = offer.places & set(function.places) if function.places else offer.places
-        if not allowed:
-            raise _no(
-                ReasonCode.UNKNOWN_PLACE,
-                f"function {function.id!r}: {offer.type} is not offered at {', '.join(function.places)}",
-                function.id,
-            )
-        units = flavour_of(offer, function).units
-        roomy = [p for p in sorted(allowed) if pack(domain, usage, p, [units]) is not None]
-        if not roomy:
-            raise _no(ReasonCode.CAPACITY, f"function {function.id!r}: no host with {units} free units", function.id)
-        out[function.id] = roomy[0]
-    return out
+_KEPT = 64
+"""How many combinations of ways are carried on from leg to leg where distances by delay make many worth keeping."""
 
 
-def _hosts(
-    domain: Domain, usage: Usage, spec: ServiceSpec, offers: dict[str, CatalogueFunction], placed: dict[str, str]
-) -> dict[str, tuple[str, int]]:
-    out: dict[str, tuple[str, int]] = {}
-    for place in sorted(set(placed.values())):
-        here = [f for f in spec.functions if placed[f.id] == place]
-        hosts = pack(domain, usage, place, [flavour_of(offers[f.id], f).units for f in here])
-        if hosts is None:
-            names = ", ".join(f.id for f in here)
-            raise _no(ReasonCode.CAPACITY, f"functions {names} do not fit together at {place}", here[0].id)
-        out.update({f.id: (place, host) for f, host in zip(here, hosts, strict=True)})
-    return out
+@dataclass(frozen=True, slots=True)
+class _Stops:
+    """The points of the domain that a path passes: a SAP, places, a SAP. `owners`: ends and functions in the path's order,
+    each with the number of its point."""
+
+    points: tuple[str, ...]
+    owners: dict[str, int]
 
 
-def _stops(spec: ServiceSpec, saps: dict[str, Sap], placed: dict[str, str]) -> Iterator[list[str]]:
-    """For each path, the points of the domain that it passes: a SAP, places, a SAP."""
+def _stops(spec: ServiceSpec, saps: dict[str, Sap], placed: dict[str, str]) -> Iterator[_Stops]:
     for path in spec.paths:
-        stops: list[str] = []
+        points: list[str] = []
+        owners: dict[str, int] = {}
         for owner, port in map(split_point, path.hops):
             point = placed[owner] if port else saps[owner].id
-            if not stops or stops[-1] != point:
-                stops.append(point)
-        yield stops
+            if not points or points[-1] != point:
+                points.append(point)
+            owners[owner] = len(points) - 1
+        yield _Stops(tuple(points), owners)
 
 
 def _legs(
@@ -203,24 +152,57 @@ def _legs(
     """The cheapest routes along all paths that keep the delay budget of each."""
     legs: list[Route] = []
     for stops in _stops(spec, saps, placed):
-        options = [_options(domain, usage, a, b, spec.bandwidth_bps) for a, b in pairwise(stops)]
+        spans = [(stops.owners[x], stops.owners[y]) for _, x, y in _by_delay(spec, stops)]
+        options = [_options(domain, usage, a, b, spec) for a, b in pairwise(stops.points)]
         partial: list[tuple[Route, ...]] = [()]
         for choices in options:
             grown = [(*done, choice) for done in partial for choice in choices]
             grown.sort(key=lambda rs: (_cost(rs, spec), _delay(rs)))
             partial = []
-            for candidate in grown:  # cheapest first: keep only what is faster than all before
-                if (not partial or _delay(candidate) < _delay(partial[-1])) and _carried(candidate, usage, spec):
+            kept: list[tuple[int, ...]] = []
+            for candidate in grown:  # cheapest first: keep only what is somewhere faster than each before
+                delays = (_delay(candidate), *(_delay(candidate[i:j]) for i, j in spans))
+                slower = any(all(x <= y for x, y in zip(other, delays, strict=True)) for other in kept)
+                if not slower and _carried(candidate, usage, spec):
                     partial.append(candidate)
+                    kept.append(delays)
+            if spans and len(partial) > _KEPT:  # the fastest is the last: nothing dearer is faster anywhere
+                partial = [*partial[: _KEPT - 1], partial[-1]]
             if not partial:
-                raise _no(ReasonCode.BANDWIDTH, f"no ways have {spec.bandwidth_bps} bit/s free for all that uses them")
+                raise no(ReasonCode.BANDWIDTH, f"no ways have {spec.bandwidth_bps} bit/s free for all that uses them")
         fixed = sum(offers[f.id].delay_us for f in spec.functions)
         within = [p for p in partial if spec.max_delay_us is None or _delay(p) + fixed <= spec.max_delay_us]
         if not within:
-            best = (_delay(partial[-1]) + fixed) / 1000
-            raise _no(ReasonCode.DELAY, f"delay: best {best:g} ms > {(spec.max_delay_us or 0) / 1000:g} ms")
-        legs.extend(within[0])
+            best = (min(map(_delay, partial)) + fixed) / 1000
+            raise no(ReasonCode.DELAY, f"delay: best {best:g} ms > {(spec.max_delay_us or 0) / 1000:g} ms")
+        near = [p for p in within if _too_far(p, stops, spec, offers) is None]
+        if not near:
+            far = _too_far(within[-1], stops, spec, offers)
+            assert far is not None
+            message = f"distance {far.id!r}: {far.function!r} is not within {(far.max_delay_us or 0) / 1000:g} ms of {far.to!r}"
+            raise no(ReasonCode.DISTANCE, message, far.id)
+        legs.extend(near[0])
     return legs
+
+
+def _too_far(
+    chosen: tuple[Route, ...], stops: _Stops, spec: ServiceSpec, offers: dict[str, CatalogueFunction]
+) -> Distance | None:
+    """The first distance by delay that these routes do not keep."""
+    order = list(stops.owners)
+    for distance, first, last in _by_delay(spec, stops):
+        between = order[order.index(first) + 1 : order.index(last)]
+        delay = _delay(chosen[stops.owners[first] : stops.owners[last]]) + sum(offers[f].delay_us for f in between)
+        if delay > (distance.max_delay_us or 0):
+            return distance
+    return None
+
+
+def _by_delay(spec: ServiceSpec, stops: _Stops) -> list[tuple[Distance, str, str]]:
+    """The distances by delay along a path, with their points in its order."""
+    at = {owner: n for n, owner in enumerate(stops.owners)}
+    asked = [d for d in spec.distances if d.max_delay_us is not None and d.function in at and d.to in at]
+    return [(d, min(d.function, d.to, key=at.__getitem__), max(d.function, d.to, key=at.__getitem__)) for d in asked]
 
 
 def _carried(chosen: tuple[Route, ...], usage: Usage, spec: ServiceSpec) -> bool:
@@ -237,13 +219,19 @@ def _delay(chosen: tuple[Route, ...]) -> int:
     return sum(r.delay_us for r in chosen)
 
 
-def _options(domain: Domain, usage: Usage, a: str, b: str, bandwidth: int) -> tuple[Route, ...]:
-    found = [routes(domain, usage, a, by_delay, bandwidth).get(b) for by_delay in (False, True)]
+def _options(domain: Domain, usage: Usage, a: str, b: str, spec: ServiceSpec) -> tuple[Route, ...]:
+    bandwidth, asked = spec.bandwidth_bps, admitted(domain, spec.countries, spec.isolation)
+    found = [routes(asked, usage, a, by_delay, bandwidth).get(b) for by_delay in (False, True)]
     options = tuple(dict.fromkeys(r for r in found if r is not None))
     if not options:
-        if routes(domain, usage, a, by_delay=False).get(b) is not None:
-            raise _no(ReasonCode.BANDWIDTH, f"no way from {a} to {b} has {bandwidth} bit/s free")
-        raise _no(ReasonCode.NO_PATH, f"no way joins {a} and {b}")
+        if b in routes(asked, usage, a, by_delay=False):
+            raise no(ReasonCode.BANDWIDTH, f"no way from {a} to {b} has {bandwidth} bit/s free")
+        if b not in routes(domain, usage, a, by_delay=False):
+            raise no(ReasonCode.NO_PATH, f"no way joins {a} and {b}")
+        where = f"no way from {a} to {b}"
+        if b not in routes(admitted(domain, spec.countries, ()), usage, a, by_delay=False):
+            raise no(ReasonCode.COUNTRY, f"countries ({spec.countries}): {where} stays in them", "countries")
+        raise no(ReasonCode.ISOLATION, f"isolation {', '.join(spec.isolation)}: {where} offers it", "isolation")
     return options
 
 
@@ -267,7 +255,7 @@ def _labels(usage: Usage, spec: ServiceSpec, saps: dict[str, Sap], key: str) -> 
         if value is None:
             acceptable = usage.free_labels(sap)
             code = ReasonCode.LABEL_TAKEN if acceptable else ReasonCode.LABELS_EXHAUSTED
-            raise _no(
+            raise no(
                 code,
                 f"end {end.id!r}: none of the labels {wanted or end.labels or sap.labels} is free at SAP {sap.id!r}",
                 end.id,
@@ -288,13 +276,11 @@ def _addresses(spec: ServiceSpec, saps: dict[str, Sap]) -> tuple[tuple[LinkChoic
     taken = [link.addressing.prefix for link in spec.links if link.addressing.prefix is not None]
     behind = [n for end in spec.ends for n in end.networks]
     if open_links and not spec.blocks.allowed:
-        raise _no(ReasonCode.NOT_ADDRESSABLE, "no prefixes were given to choose from", "blocks")
+        raise no(ReasonCode.NOT_ADDRESSABLE, "no prefixes were given to choose from", "blocks")
     try:
         carved = carve(spec.blocks.allowed, (*spec.blocks.excluded, *taken, *behind), open_links)
     except PrefixTooSmall as error:
-        raise _no(
-            ReasonCode.PREFIX_TOO_SMALL, str(error), error.wanted, Nogood(needed_addresses=error.needed)
-        ) from None
+        raise no(ReasonCode.PREFIX_TOO_SMALL, str(error), error.wanted, Nogood(needed_addresses=error.needed)) from None
     links, reach = [], {}
     for link in spec.links:
         prefix = carved.get(link.id, link.addressing.prefix)
@@ -331,7 +317,7 @@ def _hosts_of(link: VirtualLink, prefix: Prefix, ports: list[str]) -> dict[str, 
         left = [p for p in ports if p not in out]
         out.update(pick_hosts(prefix, link.addressing.hosts, [*taken, *out.values()], left))
     except PrefixTooSmall as error:
-        raise _no(
+        raise no(
             ReasonCode.ADDRESS_EXHAUSTED,
             f"link {link.id!r}: no address is left for {error.wanted!r} in {prefix}",
             link.id,

@@ -3,6 +3,7 @@
 Rules kept here
 - Points are SAPs and places; ways join them; a route is a sequence of ways. The border matrix announces for every pair of
   points the cheapest and the fastest route that is free now, so what is announced is what a reservation then finds.
+- Where ways offer isolation, the cheapest route that has a mechanism throughout is announced beside those two.
 - Functions are packed onto anonymous hosts by best fit (the host with the least room that still holds them).
 - Nothing here has an effect: `Usage` is changed by the caller, who keeps the durable record.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -32,6 +33,7 @@ from capability_registry.note import (
     SapOffer,
     SapRole,
 )
+from service_model.constraints import PLACEMENT
 from service_model.money import FREE, Price
 from service_model.spec import FunctionType
 
@@ -65,6 +67,7 @@ class Way:
     delay_us: int
     bandwidth_bps: int
     availability: float = 1.0
+    isolation: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,6 +126,11 @@ class Route:
     delay_us: int
     bandwidth_bps: int
     availability: float
+
+    @property
+    def isolation(self) -> tuple[str, ...]:
+        """The mechanisms that every way offers."""
+        return tuple(sorted(set.intersection(*(set(w.isolation) for w in self.ways)))) if self.ways else ()
 
 
 _WIDE = 100_000_000_000_000
@@ -190,11 +198,18 @@ def _entries(domain: Domain, usage: Usage) -> Iterable[BorderEntry]:
     sap_mtu = {s.id: s.mtu for s in domain.saps}
     points = [*(s.id for s in domain.saps if s.usable), *(p.id for p in domain.places)]
     lan = bool(domain.lan)
+    offered = sorted({mechanism for way in domain.ways for mechanism in way.isolation})
+    within = [replace(domain, ways=tuple(w for w in domain.ways if m in w.isolation)) for m in offered]
     for i, a in enumerate(points):
         cheapest = routes(domain, usage, a, by_delay=False)
         fastest = routes(domain, usage, a, by_delay=True)
+        isolated = [routes(ways, usage, a, by_delay=False) for ways in within]
         for b in points[i + 1 :]:
             if b in cheapest:
+                found = [(PointKind.CHEAPEST, cheapest[b]), (PointKind.FASTEST, fastest[b])]
+                for more in isolated:
+                    if b in more and more[b] not in [route for _, route in found]:
+                        found.append((PointKind.CHEAPEST, more[b]))
                 yield BorderEntry(
                     a=a,
                     b=b,
@@ -208,8 +223,9 @@ def _entries(domain: Domain, usage: Usage) -> Iterable[BorderEntry]:
                             mtu=min(sap_mtu.get(a, 65535), sap_mtu.get(b, 65535)),
                             swaps_labels=domain.swaps_labels,
                             lan=lan,
+                            isolation=route.isolation,
                         )
-                        for kind, route in ((PointKind.CHEAPEST, cheapest[b]), (PointKind.FASTEST, fastest[b]))
+                        for kind, route in found
                     ),
                 )
 
@@ -227,6 +243,7 @@ def note(domain: Domain, usage: Usage, edition: int, now: datetime, validity: ti
         audience=domain.sp_id,
         not_before=now,
         expires=now + validity,
+        api_features=(PLACEMENT,),
         places=domain.places,
         functions=tuple(offers),
         capacities=tuple(

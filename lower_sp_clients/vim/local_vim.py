@@ -23,11 +23,12 @@ from lower_sp_clients.broadcast import Broadcast
 from lower_sp_clients.supplier import EVERYTHING, Context, Interest, ServiceNotFound, SignedNote
 from lower_sp_clients.versions import OVER, Verdict, judge
 from lower_sp_clients.vim import accounting, answering, blueprints
-from lower_sp_clients.vim.choosing import Impossible, choose, flavour_of
+from lower_sp_clients.vim.choosing import choose
 from lower_sp_clients.vim.domain import Domain, note
 from lower_sp_clients.vim.driver import Driver, DriverError, Item
 from lower_sp_clients.vim.holds import Allocation, Hold, HoldBook
 from lower_sp_clients.vim.ledger import HoldLedger
+from lower_sp_clients.vim.placing import Impossible, flavour_of
 from service_model.clock import Clock
 from service_model.outcomes import (
     Bindings,

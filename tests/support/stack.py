@@ -23,7 +23,7 @@ from pathlib import Path
 from address_planner.labels import UNTAGGED, LabelSet
 from broker.decompose.derive import derive
 from broker.decompose.search import plan
-from broker.orders.broker import AccountView, Broker
+from broker.orders.broker import FEATURES, AccountView, Broker
 from broker.orders.catalogue import Catalogue, Listing
 from broker.orders.pools import Pool
 from broker.orders.records import Terms
@@ -84,6 +84,9 @@ class Site:
     cost: int = 1
     hosts: tuple[int, ...] = (8, 8)
     max_hold_s: int = 300
+    country: str = "NL"
+    isolation: tuple[str, ...] = ()
+    """Of its fast ways."""
 
 
 @dataclass(frozen=True)
@@ -176,11 +179,12 @@ def _domain(at: _Placed) -> Domain:
     for sap in at.saps:
         cost = Price(per_hour=Decimal("0.01") * site.cost)
         ways.append(Way(id=f"{sap.id}-c", a=sap.id, b=place, price=cost, delay_us=2000, bandwidth_bps=10**9))
-        ways.append(Way(id=f"{sap.id}-f", a=sap.id, b=place, price=cost + cost, delay_us=1000, bandwidth_bps=10**9))
+        fast = Way(id=f"{sap.id}-f", a=sap.id, b=place, price=cost + cost, delay_us=1000, bandwidth_bps=10**9)
+        ways.append(replace(fast, isolation=site.isolation))
     return Domain(
         name=site.name,
         sp_id=at.owners[-1],
-        places=(Place(id=place, country="NL"),),
+        places=(Place(id=place, country=site.country),),
         hosts={place: site.hosts},
         lan=frozenset([place]) if site.lan else frozenset(),
         saps=tuple(at.saps),
@@ -259,7 +263,7 @@ class Node:
             "EUR",
             uuid.uuid5(uuid.NAMESPACE_OID, self.sp.name).hex,
             300,
-            (),
+            tuple(sorted(FEATURES)),
         )
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
 
 from address_planner.labels import LabelSet
-from lower_sp_clients.vim.choosing import Choice, Impossible, choose
-from lower_sp_clients.vim.domain import Domain, Usage
-from service_model.constraints import Countries, Distance
+from lower_sp_clients.vim.choosing import Choice, choose
+from lower_sp_clients.vim.domain import Domain, Usage, note
+from lower_sp_clients.vim.placing import Impossible
+from service_model.constraints import PLACEMENT, Countries, Distance, Group, GroupKind, GroupScope
+from service_model.money import FREE
 from service_model.outcomes import ReasonCode
 from service_model.spec import Blocks, FunctionRequest, ServiceSpec
 from tests.support.stack import Site, Sp, Stack, chain, function_type
@@ -86,14 +90,87 @@ def test_prefixes_lie_within_what_is_allowed_and_outside_what_is_excluded(domain
     assert {str(link.prefix) for link in links} == {"10.0.0.4/31", "10.0.0.6/31"}
 
 
-@pytest.mark.parametrize(
-    "asked",
-    [
-        {"countries": Countries(allowed=("DE",))},
-        {"isolation": ("macsec",)},
-        {"distances": (Distance(id="d", function="firewall", to="a", max_km=1),)},
-    ],
-)
-def test_a_domain_refuses_what_it_does_not_judge(domain: Domain, asked: dict[str, object]) -> None:
-    assert chosen(domain, SPEC)
-    assert refusal(domain, replace(SPEC, **asked)) is ReasonCode.FEATURE_NOT_OFFERED  # type: ignore[arg-type]
+# --- where functions may be ------------------------------------------------------------------------------------------
+
+TOGETHER, APART = GroupKind.AFFINITY, GroupKind.ANTI_AFFINITY
+PAIR = replace(chain("uni", "uni", "firewall", "firewall"), blocks=SPEC.blocks)
+
+
+def reason(domain: Domain, spec: ServiceSpec) -> tuple[ReasonCode, str]:
+    with pytest.raises(Impossible) as refused:
+        chosen(domain, spec)
+    return refused.value.reasons[0].code, refused.value.reasons[0].subject
+
+
+def with_hosts(domain: Domain, *sizes: int) -> Domain:
+    return replace(domain, hosts={"S1": sizes})
+
+
+def grouped(kind: GroupKind, scope: GroupScope = GroupScope.HOST) -> ServiceSpec:
+    return replace(PAIR, groups=(Group(id="g", kind=kind, scope=scope, functions=("f0", "f1")),))
+
+
+def test_a_domain_in_another_country_is_refused_and_the_culprit_named(domain: Domain) -> None:
+    assert chosen(domain, replace(SPEC, countries=Countries(allowed=("NL",))))
+    assert reason(domain, replace(SPEC, countries=Countries(denied=("NL",)))) == (ReasonCode.COUNTRY, "countries")
+    (function,) = SPEC.functions
+    elsewhere = replace(SPEC, functions=(replace(function, countries=Countries(allowed=("DE",))),))
+    assert reason(domain, elsewhere) == (ReasonCode.COUNTRY, "f0")
+
+
+def test_no_way_leads_through_a_country_that_is_denied(domain: Domain) -> None:
+    (there,) = domain.places
+    over = replace(there, id="OVER", country="DE")
+    uni = [way for way in domain.ways if way.a == "uni"]
+    short = [replace(way, id=f"{way.id}1", b="OVER", price=FREE, delay_us=1) for way in uni]
+    short += [replace(way, id=f"{way.id}2", a="OVER", price=FREE, delay_us=1) for way in uni]
+    both = replace(domain, places=(there, over), ways=(*domain.ways, *short))
+    assert chosen(both, SPEC).delay_us == 4
+    assert chosen(both, replace(SPEC, countries=Countries(denied=("DE",)))).delay_us == 4000
+    only = replace(both, ways=tuple(short))
+    assert reason(only, replace(SPEC, countries=Countries(denied=("DE",)))) == (ReasonCode.COUNTRY, "countries")
+
+
+def test_every_way_is_isolated_as_asked(domain: Domain) -> None:
+    asked = replace(SPEC, isolation=("macsec",))
+    assert reason(domain, asked) == (ReasonCode.ISOLATION, "isolation")
+    dearer = tuple(replace(w, isolation=("macsec", "vlan")) if w.id.endswith("-f") else w for w in domain.ways)
+    assert {way.id for way in chosen(replace(domain, ways=dearer), asked).ways} == {"uni-f"}
+
+
+def test_what_is_isolated_is_announced_though_another_way_is_cheaper_and_faster(domain: Domain) -> None:
+    slow = tuple(replace(w, id=f"{w.id}-i", isolation=("macsec",), delay_us=9000, price=w.price.scaled(Decimal(5)))
+                 for w in domain.ways)  # fmt: skip
+    told = note(
+        replace(domain, ways=domain.ways + slow), Usage(), 1, datetime(2026, 1, 1, tzinfo=UTC), timedelta(hours=1)
+    )
+    assert all([p.isolation for p in e.points] == [(), (), ("macsec",)] for e in told.matrix)
+    assert told.api_features == (PLACEMENT,)
+
+
+def test_functions_are_kept_on_one_host_or_apart(domain: Domain) -> None:
+    assert len(set(chosen(with_hosts(domain, 8, 8), grouped(APART)).hosts.values())) == 2
+    assert len(set(chosen(with_hosts(domain, 1, 2), grouped(TOGETHER)).hosts.values())) == 1
+    assert reason(with_hosts(domain, 8), grouped(APART)) == (ReasonCode.AFFINITY, "g")
+    assert reason(with_hosts(domain, 1, 1), grouped(TOGETHER)) == (ReasonCode.AFFINITY, "g")
+    assert reason(with_hosts(domain, 1), grouped(APART)) == (ReasonCode.CAPACITY, "f0")
+
+
+def test_a_domain_is_one_supplier_and_a_function_is_at_one_place(domain: Domain) -> None:
+    for scope in (GroupScope.PLACE, GroupScope.SUPPLIER):
+        assert chosen(with_hosts(domain, 8), grouped(TOGETHER, scope))
+        assert reason(with_hosts(domain, 8), grouped(APART, scope)) == (ReasonCode.AFFINITY, "g")
+
+
+def test_distances_are_kept_in_kilometres_and_in_delay(domain: Domain) -> None:
+    def within(**bound: int) -> ServiceSpec:
+        return replace(SPEC, distances=(Distance(id="d", function="f0", to="a", **bound),))
+
+    (there,) = domain.places
+    (uni,) = domain.saps
+    away = replace(domain, places=(there, replace(there, id="AWAY", latitude=1)), saps=(replace(uni, place="AWAY"),))
+    assert chosen(away, within(max_km=112))
+    assert reason(away, within(max_km=111)) == (ReasonCode.DISTANCE, "d")
+    assert chosen(domain, within(max_delay_us=2000)).delay_us == 4000
+    assert "uni-f" in [way.id for way in chosen(domain, within(max_delay_us=1000)).ways[:1]]
+    assert reason(domain, within(max_delay_us=999)) == (ReasonCode.DISTANCE, "d")

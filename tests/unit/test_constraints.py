@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.decompose.hosting import fits
-from broker.decompose.plan import Infeasible, Plan, Snapshot
-from broker.decompose.search import decompose, plan, rejected
+from broker.decompose.plan import Infeasible, Plan, Snapshot, SupplierView
+from broker.decompose.search import plan, rejected
+from capability_registry.hosting import fits
 from capability_registry.note import Bin
 from service_model.check import check
-from service_model.constraints import Countries, Distance, Group, GroupKind, GroupScope
+from service_model.constraints import PLACEMENT, Countries, Distance, Group, GroupKind, GroupScope
 from service_model.outcomes import ReasonCode
-from service_model.spec import ServiceSpec
+from service_model.spec import End, ServiceSpec
 from service_model.spec_yaml import dump_spec, load_spec
 from tests.support.enumerator import cost, key, walks
-from tests.support.planning import NOW, chain_spec, entry, offer, point, random_snapshot, sap, snapshot, view
+from tests.support.planning import NOW, chain_spec, entry, lan, offer, point, random_snapshot, sap, snapshot, view
 
 TOGETHER, APART = GroupKind.AFFINITY, GroupKind.ANTI_AFFINITY
 
@@ -81,7 +81,7 @@ def test_the_best_plan_keeps_what_is_asked_and_none_better_does(seed: int) -> No
     best: dict[tuple[object, ...], tuple[Decimal, int]] = {}
     for walk in walks(spec, snap):
         best[key(walk)] = min(cost(walk, spec), best.get(key(walk), cost(walk, spec)))
-    answer = decompose(spec, snap, NOW)
+    answer = plan(spec, snap, NOW)
     if isinstance(answer, Infeasible):
         assert not best, answer
     else:
@@ -89,7 +89,7 @@ def test_the_best_plan_keeps_what_is_asked_and_none_better_does(seed: int) -> No
 
 
 def test_the_random_orders_meet_every_kind_of_answer() -> None:
-    answers = [decompose(random_order(seed), scattered(seed), NOW) for seed in range(150)]
+    answers = [plan(random_order(seed), scattered(seed), NOW) for seed in range(150)]
     codes = {r.code for a in answers if isinstance(a, Infeasible) for r in a.reasons}
     assert {ReasonCode.AFFINITY, ReasonCode.COUNTRY, ReasonCode.ISOLATION, ReasonCode.DISTANCE} <= codes
     assert sum(not isinstance(a, Infeasible) for a in answers) > 30
@@ -174,26 +174,66 @@ def test_a_country_that_nobody_offers_is_named() -> None:
     assert answer.reasons[0].message == "countries (not DE): function 'f0' could be at 'BER' in DE"
 
 
-@pytest.mark.parametrize(
-    ("change", "subject"),
-    [
-        ({"groups": (Group(id="g", kind=APART, scope=GroupScope.HOST, functions=("f0", "f1")),)}, "g"),
-        ({"countries": Countries(allowed=("DE",))}, "countries"),
-        ({"isolation": ("vlan",)}, "isolation"),
-        ({"distances": (Distance(id="d", function="f0", to="a", max_delay_us=99),)}, "d"),
-    ],
-)
-def test_what_no_segment_could_be_told_is_planned_but_not_ordered(change: dict[str, object], subject: str) -> None:
-    spec = replace(chain_spec("left.uni", "right.uni", ["x", "y"]), **change)  # type: ignore[arg-type]
-    refused = plan(spec, two(), NOW)
+ASKED: list[dict[str, object]] = [
+    {"groups": (Group(id="g", kind=APART, scope=GroupScope.HOST, functions=("f0", "f1")),)},
+    {"countries": Countries(allowed=("DE",))},
+    {"isolation": ("vlan",)},
+    {"distances": (Distance(id="d", function="f0", to="a", max_delay_us=99),)},
+]
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_who_would_not_see_a_constraint_is_not_planned_with(asked: dict[str, object]) -> None:
+    spec = replace(chain_spec("left.uni", "right.uni", ["x", "y"]), **asked)  # type: ignore[arg-type]
+    isolated = snapshot(*(_isolated(v) for v in two().suppliers))
+    former = snapshot(*(_isolated(v) for v in two(api_features=("chains",)).suppliers))
+    assert not isinstance(plan(spec, isolated, NOW), Infeasible)
+    refused = plan(spec, former, NOW)
     assert isinstance(refused, Infeasible)
-    assert [(r.code, r.subject) for r in refused.reasons] == [(ReasonCode.FEATURE_NOT_OFFERED, subject)]
-    if subject != "isolation":
-        assert not isinstance(decompose(spec, two(), NOW), Infeasible)
+    assert [(r.code, r.subject) for r in refused.reasons] == [(ReasonCode.FEATURE_NOT_OFFERED, PLACEMENT)]
+    assert "right" in refused.reasons[0].message
+    plain = chain_spec("left.uni", "right.uni", ["x", "y"])
+    assert not isinstance(plan(plain, former, NOW), Infeasible), "who keeps no constraint keeps what has none"
+
+
+def _isolated(v: SupplierView) -> SupplierView:
+    matrix = tuple(replace(e, points=tuple(replace(p, isolation=("vlan",)) for p in e.points)) for e in v.note.matrix)
+    return replace(v, note=replace(v.note, matrix=matrix))
+
+
+def by_host(kind: GroupKind, first: str, last: str) -> tuple[Plan, ...] | Infeasible:
+    """An x and a y of one group at two places, with a z between them that only `right` has."""
+    group = Group(id="g", kind=kind, scope=GroupScope.HOST, functions=("f0", "f2"))
+    spec = chain_spec("left.uni", "left.out", ["x", "z", "y"], groups=(group,))
+    at = ((first,), (), (last,))
+    functions = tuple(replace(f, places=places) for f, places in zip(spec.functions, at, strict=True))
+    return plan(replace(spec, functions=functions), there_and_back(), NOW)
+
+
+def there_and_back() -> Snapshot:
+    """`left` has x and y, at BER and HAM; the z between them is at `right`, so that `left` has two segments."""
+    saps = [sap("uni", "BER"), sap("out", "HAM"), sap("n", "BER", to="ix", peer="sp-right", decides_labels=True)]
+    ways = [entry(x, y, point(1, 10)) for x, y in combinations(("uni", "out", "n", "BER", "HAM"), 2)]
+    left = view("left", saps, ways, [offer(t, p) for t in "xy" for p in ("BER", "HAM")])
+    far = [entry("n", "MUC", point(1, 10))]
+    return snapshot(left, view("right", [sap("n", "MUC", to="ix", peer="sp-left")], far, [offer("z", "MUC")]))
+
+
+def test_two_segments_at_one_place_keep_no_hosts_apart_and_none_together() -> None:
+    assert places(by_host(APART, "BER", "HAM")) == {"f0": "BER", "f1": "MUC", "f2": "HAM"}
+    for refused in (by_host(APART, "BER", "BER"), by_host(TOGETHER, "BER", "BER")):
+        assert isinstance(refused, Infeasible)
+        assert [(r.code, r.subject) for r in refused.reasons] == [(ReasonCode.AFFINITY, "g")]
+
+
+def test_functions_that_share_a_host_are_in_one_segment() -> None:
+    assert places(plan(grouped(TOGETHER, GroupScope.HOST), two(), NOW)) == {"f0": "BER", "f1": "BER"}
 
 
 # --- wrong in itself -------------------------------------------------------------------------------------------------
 
+LAN = chain_spec("left.uni", "right.uni", ["x", "y"], [lan("lan", "f0:mgmt", "l")], [End(id="l", sap="left.uni")])
+LAN_END, LAN_LINK = LAN.ends, LAN.links
 WRONG: list[tuple[dict[str, object], tuple[object, ...], str]] = [
     (
         {"groups": (Group(id="g", kind=APART, scope=GroupScope.PLACE, functions=("f0", "f9")),)},
@@ -214,6 +254,10 @@ WRONG: list[tuple[dict[str, object], tuple[object, ...], str]] = [
     (
         {"distances": (Distance(id="d", function="f0", to="a"),)},
         ("distances", 0), "the distance 'd' says neither max_km nor max_delay_us",
+    ),
+    (
+        {"distances": (Distance(id="d", function="f0", to="l", max_km=1),), "ends": LAN_END, "links": LAN_LINK},
+        ("distances", 0, "to"), "'l' is an end that no path goes to",
     ),
     (
         {"countries": Countries(allowed=("DE", "NL"), denied=("NL",))},
