@@ -21,7 +21,7 @@ class Clock(Protocol):
     async def sleep(self, seconds: float) -> None: ...
 
     def after(self, seconds: float, then: Callable[[], None]) -> Alarm:
-        """Call `then` once, so much later, unless it is cancelled. It must be called where a loop runs."""
+        """Call `then` once, so many seconds later, unless it is cancelled. To be called where a loop runs."""
 
 
 class SystemClock:
@@ -36,7 +36,7 @@ class SystemClock:
 
 
 async def within(clock: Clock, seconds: float, future: asyncio.Future[Any]) -> bool:
-    """Wait for `future`, but not longer than that; whether it is done. It is neither cancelled nor asked for its result."""
+    """Wait for `future`, at most so many seconds; whether it is done. It is neither cancelled nor asked for its result."""
     if future.done():
         return True
     over: asyncio.Future[None] = asyncio.get_running_loop().create_future()

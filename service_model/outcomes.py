@@ -10,7 +10,7 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated
 
@@ -148,6 +148,10 @@ class SegmentStatus:
     place: str = ""
     reasons: tuple[Reason, ...] = ()
     segments: tuple[SegmentStatus, ...] = ()
+
+    def all_in(self, state: ServiceState) -> SegmentStatus:
+        """The same part in `state`, and those below it too; of none there is a reason to tell."""
+        return replace(self, state=state, reasons=(), segments=tuple(part.all_in(state) for part in self.segments))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

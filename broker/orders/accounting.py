@@ -64,6 +64,7 @@ def answer(order: Order, version: int, now: datetime) -> Reserved | Refused:
         ended = Reason(code=ReasonCode.VERSION_RELEASED, message="this version was ended by its owner")
         reason = newer if order.version > version else ended
         return Refused(ref=order.ref, version=version, reasons=(reason,))
+    parts = _segments(order) if order.terms.show_segments else ()
     return Reserved(
         ref=order.ref,
         version=version,
@@ -71,14 +72,8 @@ def answer(order: Order, version: int, now: datetime) -> Reserved | Refused:
         price=order.price,
         remaining_s=remaining(order, now),
         delay_us=order.delay_us,
-        segments=tuple(_as_held(s) for s in _segments(order)) if order.terms.show_segments else (),
+        segments=tuple(p.all_in(ServiceState.RESERVED) for p in parts),  # the same for ever, whatever became of them
     )
-
-
-def _as_held(part: SegmentStatus) -> SegmentStatus:
-    """The same answer for ever, whatever became of the parts since."""
-    segments = tuple(_as_held(s) for s in part.segments)
-    return replace(part, state=ServiceState.RESERVED, reasons=(), segments=segments)
 
 
 def status(order: Order, now: datetime) -> ServiceStatus:

@@ -25,7 +25,6 @@ from service_model.outcomes import (
     ReasonCode,
     Refused,
     Reserved,
-    SegmentStatus,
     ServiceState,
     ServiceStatus,
 )
@@ -199,11 +198,8 @@ def _committed(segment: Segment, result: Result, sent: datetime) -> Segment:
         return segment
     if isinstance(result, Refused):
         return replace(segment, state=SegmentState.FAILED, reasons=result.reasons)
-    return replace(segment, state=SegmentState.COMMITTED, expires=None, parts=tuple(map(_activating, segment.parts)))
-
-
-def _activating(part: SegmentStatus) -> SegmentStatus:
-    return replace(part, state=ServiceState.ACTIVATING, segments=tuple(map(_activating, part.segments)))
+    parts = tuple(part.all_in(ServiceState.ACTIVATING) for part in segment.parts)
+    return replace(segment, state=SegmentState.COMMITTED, expires=None, parts=parts)
 
 
 def _released(segment: Segment, result: Result, sent: datetime) -> Segment:

@@ -1,4 +1,4 @@
-"""Federations of real nodes for the tests here; whatever a test made is closed after it."""
+"""Federations of real nodes and of stacked brokers for the tests here; whatever a test made is closed after it."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.customer import Customer
 from tests.support.nodes import Nodes, found_at
+from tests.support.stack import AURORA, Stack
 from tests.support.topologies import LEVELS, customer_of, three_levels
 
 
@@ -47,3 +48,10 @@ async def ben(nodes: Nodes) -> AsyncIterator[Customer]:
     customer = await customer_of(nodes["top"], "ben")
     yield customer
     await customer.close()
+
+
+@pytest.fixture
+async def aurora(tmp_path: Path) -> AsyncIterator[Stack]:
+    """aurora over boreas and notos, notos over abyss, as brokers stacked in this process."""
+    async with Stack(AURORA, tmp_path) as stack:
+        yield stack

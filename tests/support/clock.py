@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 
-class Sleeper:
+class Sleeper(ABC):
     """A clock of which only `sleep` is written: an alarm is somebody who sleeps until then."""
 
-    async def sleep(self, seconds: float) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def sleep(self, seconds: float) -> None: ...
 
     def after(self, seconds: float, then: Callable[[], None]) -> asyncio.Task[None]:
         async def ring() -> None:
