@@ -3,24 +3,27 @@
     python benchmarks/notes.py [--quick] [--suppliers N]
 
 Rules kept here
-- Every supplier has a key and a note of its own. A note goes the way that it goes in a node: `Feeds.judge` with the
-  acceptance rules, the reader and the origin tokens of the wiring, then into the catalogue; a snapshot of all ends a round.
+- Every supplier has a key and a note of its own. A note goes the way that it goes in a node: from the supplier's stream
+  through `Feeds.judge` with the acceptance rules, the reader and the origin tokens of the wiring; its edition is recorded
+  in a database; then it is in the catalogue. A snapshot of all ends a round.
 - The baseline are the Ed25519 checks alone, of the same texts with keys that are loaded already. Both are measured in one
-  run, one thread, alternating.
+  run, alternating; beside the thread that takes the notes in there is that of the database.
 - Memory is what the process grew by while the first edition of all notes came in: texts, notes and feeds as they are held.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import json
 import os
 import platform
 import statistics
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -37,9 +40,12 @@ from address_planner.labels import LabelSet  # noqa: E402
 from broker.bootstrap.feeds import Feeds  # noqa: E402
 from broker.bootstrap.serving import spare_collections  # noqa: E402
 from broker.orders.catalogue import Catalogue, Listing  # noqa: E402
+from broker.storage.engine import Engine  # noqa: E402
+from broker.storage.migrations import migrate  # noqa: E402
+from broker.storage.supplier_books import SqlAcceptedEditions  # noqa: E402
 from capability_registry import origin, payload, signing  # noqa: E402
 from capability_registry.feed import Acceptance  # noqa: E402
-from capability_registry.keys import PublicKey, SigningKey, from_base64url  # noqa: E402
+from capability_registry.keys import SigningKey, from_base64url  # noqa: E402
 from capability_registry.note import (  # noqa: E402
     Bin,
     BorderEntry,
@@ -57,6 +63,7 @@ from capability_registry.note import (  # noqa: E402
     SapRole,
 )
 from lower_sp_clients import wire  # noqa: E402
+from lower_sp_clients.supplier import SignedNote  # noqa: E402
 from service_model.clock import SystemClock  # noqa: E402
 from service_model.money import Price  # noqa: E402
 from service_model.spec import FunctionType  # noqa: E402
@@ -142,30 +149,53 @@ def delivered(number: int, key: SigningKey, value: CapabilityNote) -> Delivered:
     )
 
 
+class Stream:
+    """A supplier: each text that it sends is judged as `RemoteSp` has it judged."""
+
+    def __init__(self, judge: Callable[[str], CapabilityNote]) -> None:
+        self.texts: asyncio.Queue[str] = asyncio.Queue()
+        self._judge = judge
+
+    async def notes(self) -> AsyncIterator[SignedNote]:
+        while True:
+            jws = await self.texts.get()
+            yield SignedNote(jws=jws, note=self._judge(jws))
+            self.texts.task_done()
+
+
 class Broker:
     """What of a node takes notes in."""
 
-    def __init__(self, keys: Sequence[SigningKey]) -> None:
+    def __init__(self, keys: Sequence[SigningKey], engine: Engine) -> None:
         self.catalogue = Catalogue(US)
         self.catalogue.list(tuple(Listing(alias=f"a{n}", sp_id=f"sp-{n}", local=False) for n, _ in enumerate(keys)))
-        self._feeds = Feeds(self.catalogue, SystemClock())
-        self._by: dict[str, Acceptance[PublicKey]] = {
-            f"a{n}": Acceptance(
-                sp_id=f"sp-{n}",
-                audience=US,
-                keys={key.kid: key.public},
-                verify=signing.verify,
-                is_ours=partial(origin.is_ours, SECRET),
-                tolerant=wire.parse_note,
+        self.feeds = Feeds(self.catalogue, SystemClock(), SqlAcceptedEditions(engine))
+        self._streams: dict[str, Any] = {
+            f"a{n}": Stream(
+                partial(
+                    self.feeds.judge,
+                    f"a{n}",
+                    Acceptance(
+                        sp_id=f"sp-{n}",
+                        audience=US,
+                        keys={key.kid: key.public},
+                        verify=signing.verify,
+                        is_ours=partial(origin.is_ours, SECRET),
+                        tolerant=wire.parse_note,
+                    ),
+                )
             )
             for n, key in enumerate(keys)
         }
+        self.feeds.follow(self._streams)
 
-    def take(self, texts: Sequence[Delivered]) -> float:
+    async def take(self, texts: Sequence[Delivered]) -> float:
         """Seconds until all of them are in a snapshot."""
         begun = time.perf_counter()
         for text in texts:
-            self.catalogue.put(text.alias, self._feeds.judge(text.alias, self._by[text.alias], text.jws))
+            self._streams[text.alias].texts.put_nowait(text.jws)
+        for text in texts:
+            await self._streams[text.alias].texts.join()
         found = self.catalogue.snapshot
         spent = time.perf_counter() - begun
         if len(found.suppliers) < len(texts):
@@ -186,34 +216,35 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def rates(broker: Broker, texts: Sequence[Delivered], chunks: int) -> tuple[float, float]:
+async def rates(broker: Broker, texts: Sequence[Delivered], chunks: int) -> tuple[float, float]:
     """Notes per second, ours and bare: the median over the chunks, alternating."""
     ours, bare = [], []
     size = len(texts) // chunks
     for start in range(0, size * chunks, size):
         part = texts[start : start + size]
         bare.append(size / check(part))
-        ours.append(size / broker.take(part))
+        ours.append(size / await broker.take(part))
     return statistics.median(ours), statistics.median(bare)
 
 
-def measure(suppliers: int, rounds: int) -> dict[str, Any]:
+async def measure(suppliers: int, rounds: int, engine: Engine) -> dict[str, Any]:
     now = datetime.now(UTC)
     keys = [SigningKey.generate() for _ in range(suppliers)]
-    broker = Broker(keys)
+    broker = Broker(keys, engine)
     first = [delivered(n, key, note(n, 1, SMALL, now)) for n, key in enumerate(keys)]
     gc.collect()
     before = resident()
-    broker.take(first)
+    await broker.take(first)
     grown = resident() - before
     ours, bare = [], []
     for edition in range(2, 2 + rounds):
         texts = [delivered(n, key, note(n, edition, SMALL, now)) for n, key in enumerate(keys)]
-        o, b = rates(broker, texts, 10)
+        o, b = await rates(broker, texts, 10)
         ours.append(o)
         bare.append(b)
     large = [delivered(n, key, note(n, 99, LARGE, now)) for n, key in enumerate(keys[: suppliers // 20])]
-    large_ours, large_bare = rates(broker, large, 5)
+    large_ours, large_bare = await rates(broker, large, 5)
+    await broker.feeds.close()
     small_rate, small_bare = statistics.median(ours), statistics.median(bare)
     return {
         "benchmark": "notes",
@@ -237,15 +268,21 @@ def measure(suppliers: int, rounds: int) -> dict[str, Any]:
     }
 
 
+async def run(suppliers: int, rounds: int) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as folder:
+        async with Engine.open(Path(folder) / "notes.db", migrate=migrate) as engine:
+            return await measure(suppliers, rounds, engine)
+
+
 def main() -> None:
     spare_collections()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="under 50 s on two cores")
     parser.add_argument("--suppliers", type=int, help="how many; 10000, with --quick 2000")
     given = parser.parse_args()
-    result = measure(given.suppliers or (2000 if given.quick else 10_000), 2 if given.quick else 3)
+    result = asyncio.run(run(given.suppliers or (2000 if given.quick else 10_000), 2 if given.quick else 3))
     figures, baseline, machine = result["figures"], result["baseline"], result["machine"]
-    print(f"notes of {machine['suppliers']} suppliers, one thread      taken in/s   bare checks/s")
+    print(f"notes of {machine['suppliers']} suppliers                  taken in/s   bare checks/s")
     for name, prefix in (("note_bytes", ""), ("large_note_bytes", "large_")):
         ours, bare = figures[f"{prefix}notes_per_s"], baseline[f"{prefix}checks_per_s"]
         print(f"  {machine[name]:>7} bytes {ours:>34} {bare:>15}")

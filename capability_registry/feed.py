@@ -7,7 +7,7 @@ stays
  3. it reads as a CapabilityNote (unknown members are tolerated);                                     MALFORMED
  4. its sp_id is the supplier's: whoever holds a key speaks for itself only;                          WRONG_ISSUER
  5. its audience is us: what was announced to another is not relayed to us;                           WRONG_AUDIENCE
- 6. its edition is not older than the one held: no rollback;                                          OLDER_EDITION
+ 6. its edition is not older than any that was accepted before, also before a restart: no rollback;     OLDER_EDITION
  7. it is valid now, give or take the skew of clocks;                                             NOT_YET_VALID, EXPIRED
  8. it does not claim to hold for more than MAX_VALIDITY: who holds back what came later is found out;  LASTS_TOO_LONG
  9. something of it does not rest on our own: that is left out (`loops`), we would buy from ourselves;   LOOP
@@ -77,15 +77,18 @@ class Acceptance(Generic[Key]):
     skew: timedelta = SKEW
 
 
-def accept(jws: str, by: Acceptance[Key], held: CapabilityNote | None, now: datetime) -> CapabilityNote:
-    """The note in `jws`, after every rule above. Raises NoteNotAccepted, or what `verify` raises."""
+def accept(jws: str, by: Acceptance[Key], highest: int, now: datetime) -> CapabilityNote:
+    """The note in `jws`, after every rule above. `highest`: the edition accepted last, 0 where none was.
+
+    Raises NoteNotAccepted, or what `verify` raises.
+    """
     note = _read(by.verify(jws, by.keys, by.max_bytes), by.tolerant)
     if note.sp_id != by.sp_id:
         raise NoteNotAccepted(Refusal.WRONG_ISSUER, f"sp_id is {note.sp_id!r}, not {by.sp_id!r}")
     if note.audience != by.audience:
         raise NoteNotAccepted(Refusal.WRONG_AUDIENCE, f"audience is {note.audience!r}, not {by.audience!r}")
-    if held is not None and note.edition < held.edition:
-        raise NoteNotAccepted(Refusal.OLDER_EDITION, f"edition {note.edition}; {held.edition} is held")
+    if note.edition < highest:
+        raise NoteNotAccepted(Refusal.OLDER_EDITION, f"edition {note.edition}; {highest} was accepted before")
     if note.not_before > now + by.skew:
         raise NoteNotAccepted(Refusal.NOT_YET_VALID, f"not before {note.not_before.isoformat()}")
     if note.expires <= now - by.skew or note.expires <= note.not_before:
@@ -169,27 +172,29 @@ def mermaid() -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feed:
-    """One supplier's feed as a value. `held` is the last good note, with the text that it came in; `refusal` why the
-    last refused one was, until the next is accepted; `since` when the state was entered."""
+    """One supplier's feed as a value. `held` is the last good note, with the text that it came in; `highest` the edition
+    accepted last, also before a restart; `refusal` why the last refused note was, until the next is accepted; `since` when
+    the state was entered."""
 
     sp_id: str
     state: FeedState
     since: datetime
     held: CapabilityNote | None = None
+    highest: int = 0
     jws: str = ""
     refusal: str = ""
     taken: datetime | None = None
     """When `held` was accepted."""
 
     @classmethod
-    def begin(cls, sp_id: str, now: datetime) -> Feed:
-        return cls(sp_id=sp_id, state=FeedState.CONNECTING, since=now)
+    def begin(cls, sp_id: str, now: datetime, highest: int = 0) -> Feed:
+        return cls(sp_id=sp_id, state=FeedState.CONNECTING, since=now, highest=highest)
 
     def connected(self, now: datetime) -> Feed:
         return self._after(FeedEvent.CONNECTED, now)
 
     def accepted(self, note: CapabilityNote, jws: str, now: datetime) -> Feed:
-        return self._after(FeedEvent.ACCEPTED, now, held=note, jws=jws, refusal="", taken=now)
+        return self._after(FeedEvent.ACCEPTED, now, held=note, highest=note.edition, jws=jws, refusal="", taken=now)
 
     def refused(self, why: str, now: datetime) -> Feed:
         """`why` is the text of the error that `accept` or `verify` raised."""

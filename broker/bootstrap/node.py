@@ -43,7 +43,7 @@ from broker.storage.books import SqlEditions, SqlHoldBook, SqlOrderBook, epoch_o
 from broker.storage.document_book import SqlDocumentBook
 from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
-from broker.storage.promise_book import SqlPromiseBook
+from broker.storage.supplier_books import SqlAcceptedEditions, SqlPromiseBook
 from capability_registry import origin, signing
 from capability_registry.feed import Acceptance
 from capability_registry.hysteresis import Pacing
@@ -118,7 +118,8 @@ class Node:
         self.engine = await asyncio.to_thread(Engine.open, self._store, migrate=migrate)
         self._epoch = await epoch_of(self.engine, uuid.UUID(self._parts.new_id()))
         self.catalogue = Catalogue(self.sp_id)
-        self.feeds = Feeds(self.catalogue, clock)
+        self.feeds = Feeds(self.catalogue, clock, SqlAcceptedEditions(self.engine))
+        await self.feeds.open()
         self.promises = Record(SqlPromiseBook(self.engine), self.catalogue)
         await self.promises.open()
         self.broker = Broker(
@@ -285,10 +286,11 @@ class Node:
         dropped = []
         for doc in present.suppliers:
             known = self._remotes.get(doc.name)
+            if known is not None and known[0].anchor.note_keys != doc.anchor.note_keys:
+                former, trusted = (set(d.anchor.note_keys.keys) for d in (known[0], doc))
+                await self.feeds.reconsider(doc.name, self._acceptance(doc), afresh=not former & trusted)
             if known is not None and _same_peer(known[0], doc):
                 self._remotes[doc.name] = (doc, known[1])
-                if known[0].anchor.note_keys != doc.anchor.note_keys:
-                    self.feeds.reconsider(doc.name, self._acceptance(doc))
                 continue
             if known is not None:
                 dropped.append(known[1])

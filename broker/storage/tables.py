@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     Dialect,
     ForeignKey,
@@ -177,6 +178,14 @@ supplier_promises = Table(
     Column("supplier", String(63), primary_key=True),
     Column("kept", Integer, nullable=False),
     Column("broken", Integer, nullable=False),
+)
+
+accepted_editions = Table(
+    "accepted_editions",
+    metadata,
+    Column("supplier", String(63), primary_key=True),
+    Column("sp_id", String(63), nullable=False),
+    Column("edition", BigInteger, nullable=False),
 )
 
 note_editions = Table(

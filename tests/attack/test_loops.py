@@ -20,6 +20,7 @@ from capability_registry.hysteresis import Pacing
 from capability_registry.keys import SigningKey
 from lower_sp_clients import wire
 from tests.support.clock import SimulatedClock
+from tests.support.editions import EditionsInMemory
 from tests.support.planning import NOW, chain_spec, entry, offer, point, sap, view
 
 LETTERS = "abcde"
@@ -47,7 +48,7 @@ class Provider:
         listings = [Listing(alias="own", sp_id=name, local=True, expose={f"uni-{name}": f"uni-{name}"})]
         listings += [Listing(alias=f"{s}", sp_id=s, local=False) for s in suppliers]
         self.catalogue.list(tuple(listings))
-        self.feeds = Feeds(self.catalogue, clock)
+        self.feeds = Feeds(self.catalogue, clock, EditionsInMemory())
         numbers, salts = Numbers(), iter(range(1, 10**6))
         self.publication = Publication(
             sp_id=name, catalogue=self.catalogue, editions=numbers, key=lambda: self.key, origin_secret=self.secret,

@@ -10,9 +10,11 @@ import asyncio
 import hmac
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +25,9 @@ from broker.bootstrap.publication import Publication, Standing
 from broker.northbound.auth import thumbprint
 from broker.orders.catalogue import Catalogue, Listing
 from broker.orders.records import Terms
+from broker.storage.engine import Engine
+from broker.storage.migrations import migrate
+from broker.storage.supplier_books import SqlAcceptedEditions
 from capability_registry import origin, payload, signing
 from capability_registry.feed import MAX_VALIDITY, SKEW, Acceptance, FeedState, NoteNotAccepted, Refusal
 from capability_registry.hysteresis import Pacing
@@ -34,6 +39,7 @@ from lower_sp_clients.remote_sp import RemoteSp
 from lower_sp_clients.supplier import SignedNote
 from tests.support.api_node import ApiNode
 from tests.support.clock import SimulatedClock
+from tests.support.editions import EditionsInMemory
 from tests.support.planning import NOW, entry, point, sap, view
 
 OURS = b"s" * 32
@@ -94,7 +100,7 @@ class Victim:
     def __post_init__(self) -> None:
         self.catalogue = Catalogue("us")
         self.catalogue.list((Listing(alias="metro", sp_id="metro", local=False),))
-        self.feeds = Feeds(self.catalogue, self.clock)
+        self.feeds = Feeds(self.catalogue, self.clock, EditionsInMemory())
         self.take(sealed())
 
     def take(self, jws: str) -> CapabilityNote:
@@ -123,6 +129,50 @@ def victim() -> Victim:
 def test_rollback_to_an_older_edition(victim: Victim) -> None:
     victim.take(sealed(edition=9))
     assert victim.refuses(sealed(edition=8)) is Refusal.OLDER_EDITION
+
+
+class Announcing:
+    """A supplier's stream of texts, each judged as it comes; a refused one is passed over."""
+
+    def __init__(self, feeds: Feeds, by: Acceptance[PublicKey]) -> None:
+        self.feeds, self.by = feeds, by
+        self.texts: asyncio.Queue[str] = asyncio.Queue()
+
+    async def notes(self) -> AsyncIterator[SignedNote]:
+        while True:
+            jws = await self.texts.get()
+            with suppress(NoteNotAccepted):
+                yield SignedNote(jws=jws, note=self.feeds.judge("metro", self.by, jws))
+            self.texts.task_done()
+
+
+@asynccontextmanager
+async def started(store: Path, *texts: str, by: Acceptance[PublicKey] | None = None) -> AsyncIterator[Feeds]:
+    """A node's feeds over its store, when all the texts were taken or refused."""
+    async with Engine.open(store, migrate=migrate) as engine:
+        catalogue = Catalogue("us")
+        catalogue.list((Listing(alias="metro", sp_id="metro", local=False),))
+        feeds = Feeds(catalogue, SimulatedClock(NOW), SqlAcceptedEditions(engine))
+        await feeds.open()
+        supplier: Any = Announcing(feeds, by or acceptance())
+        feeds.follow({"metro": supplier})
+        for text in texts:
+            supplier.texts.put_nowait(text)
+            await supplier.texts.join()
+        yield feeds
+        await feeds.close()
+
+
+async def test_rollback_over_a_restart(tmp_path: Path) -> None:
+    async with started(tmp_path / "b.db", sealed(edition=9)) as feeds:
+        assert feeds.states()["metro"].state is FeedState.LIVE
+    async with started(tmp_path / "b.db", sealed(edition=8)) as feeds:
+        feed = feeds.states()["metro"]
+        assert (feed.state, feed.held) == (FeedState.CONNECTING, None)
+        assert feed.refusal.startswith("OLDER_EDITION")
+        await feeds.reconsider("metro", acceptance("metro", OTHER), afresh=True)  # it lost its numbers, and makes a key
+    async with started(tmp_path / "b.db", sealed(key=OTHER, edition=1), by=acceptance("metro", OTHER)) as feeds:
+        assert feeds.states()["metro"].state is FeedState.LIVE
 
 
 def test_freeze_ends_when_the_note_that_is_shown_for_ever_expires(victim: Victim) -> None:
@@ -307,7 +357,7 @@ async def test_over_a_real_socket_only_the_good_notes_arrive_and_the_feed_goes_o
         sealed(good, origin_tokens=(origin.mint(OURS, b"0" * 16, "metro"),), edition=20),
     ]
     catalogue = Catalogue("us")
-    feeds = Feeds(catalogue, attacker.clock)
+    feeds = Feeds(catalogue, attacker.clock, EditionsInMemory())
     heard: asyncio.Queue[str] = asyncio.Queue()
 
     def judge(jws: str) -> CapabilityNote:

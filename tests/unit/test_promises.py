@@ -11,7 +11,7 @@ from broker.bootstrap.promises import Record
 from broker.orders.catalogue import Catalogue, Listing
 from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
-from broker.storage.promise_book import SqlPromiseBook
+from broker.storage.supplier_books import SqlPromiseBook
 from capability_registry.promises import GRACE, LONG, Promises
 from lower_sp_clients.supplier import Context
 from service_model.outcomes import AddressingChoice, Reason, ReasonCode, Refused, Reserved
