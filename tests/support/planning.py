@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from address_planner.labels import LabelSet
@@ -42,6 +44,9 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PORTS = (
     FunctionPort(name="in"),
     FunctionPort(name="out"),
+    FunctionPort(name="in2"),
+    FunctionPort(name="out2"),
+    FunctionPort(name="out3"),
     FunctionPort(name="mgmt", role=PortRole.MANAGEMENT),
 )
 GBIT = 1_000_000_000
@@ -132,6 +137,39 @@ def chain_spec(
         ends=(End(id="a", sap=a), End(id="b", sap=b), *ends),
         links=lines + tuple(lans),
         paths=(ServiceFunctionPath(id="p", hops=tuple(hops)),),
+        **more,
+    )
+
+
+def mesh_spec(
+    ends: Mapping[str, str], types: Mapping[str, str], *paths: str, lans: Sequence[VirtualLink] = (), **more: Any
+) -> ServiceSpec:
+    """`ends`: id → SAP; `types`: function → type; `paths`: "a f0 b", each once written. Line `x-y` joins x to y; the nth line
+    into a function is at its port `in`, `in2`, …, the nth out of it at `out`, `out2`, …"""
+    ports: dict[tuple[str, str], tuple[str, str]] = {}
+    taken: Counter[str] = Counter()
+
+    def port(function: str, name: str) -> str:
+        if function in ends:
+            return function
+        taken[f"{function}:{name}"] += 1
+        number = taken[f"{function}:{name}"]
+        return f"{function}:{name}{number if number > 1 else ''}"
+
+    walked = []
+    for n, path in enumerate(paths):
+        hops: list[str] = []
+        for x, y in pairwise(path.split()):
+            if (x, y) not in ports:
+                ports[x, y] = port(x, "out"), port(y, "in")
+            hops += ports[x, y]
+        walked.append(ServiceFunctionPath(id=f"p{n}", hops=tuple(hops)))
+    return ServiceSpec(
+        name="svc",
+        ends=tuple(End(id=id, sap=at) for id, at in ends.items()),
+        functions=tuple(FunctionRequest(id=id, type=kind(t)) for id, t in types.items()),
+        links=(*(VirtualLink(id=f"{x}-{y}", points=pair) for (x, y), pair in ports.items()), *lans),
+        paths=tuple(walked),
         **more,
     )
 
