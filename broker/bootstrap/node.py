@@ -77,6 +77,7 @@ class Parts:
     new_id: Callable[[], str] = lambda: str(uuid.uuid4())
     random: Callable[[int], bytes] = os.urandom
     pacing: Pacing = Pacing()
+    caution: float = 0.0
 
 
 def over_grpc(keys: Keys, clock: Clock) -> Connect:
@@ -117,7 +118,7 @@ class Node:
         clock = self._parts.clock
         self.engine = await asyncio.to_thread(Engine.open, self._store, migrate=migrate)
         self._epoch = await epoch_of(self.engine, uuid.UUID(self._parts.new_id()))
-        self.catalogue = Catalogue(self.sp_id)
+        self.catalogue = Catalogue(self.sp_id, self._parts.caution)
         self.feeds = Feeds(self.catalogue, clock, SqlAcceptedEditions(self.engine))
         await self.feeds.open()
         self.promises = Record(SqlPromiseBook(self.engine), self.catalogue)

@@ -50,7 +50,9 @@ async def run(directory: Path, stopping: asyncio.Event, opened: Callable[[Node],
     clock = SystemClock()
     passwords = Passwords()
     pacing = Pacing(rest=timedelta(seconds=settings.note_rest_s), share=settings.note_share)
-    parts = Parts(clock=clock, connect=over_grpc(keys, clock), passwords=passwords, pacing=pacing)
+    parts = Parts(
+        clock=clock, connect=over_grpc(keys, clock), passwords=passwords, pacing=pacing, caution=settings.caution
+    )
     node = Node(settings.sp_id, settings.store, keys, parts, KeyFile(Layout(directory).note_key).current)
     try:
         await node.open()

@@ -28,8 +28,7 @@ from typing import Any
 
 from address_planner.labels import LabelSet
 from broker.decompose.guide import Guide, guide
-from broker.decompose.layered import Layers, Move, Question
-from broker.decompose.piece import nano
+from broker.decompose.layered import Layers, Move, Question, figures
 from broker.decompose.resources import Resource, at_ends, draws, overdrawn, within
 from broker.decompose.rules import Rule, broken, rules_of
 from service_model.outcomes import ReasonCode
@@ -42,7 +41,7 @@ MAX_WIDTH = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Moves from the start to the goal. `cost` in 1e-9 currency units over the term, `delay` in microseconds."""
+    """Moves from the start to the goal. `cost`: its price, in 1e-9 currency units over the term; `delay` in microseconds."""
 
     layers: Layers
     moves: tuple[Move, ...]
@@ -283,19 +282,6 @@ def _route(layers: Layers, moves: tuple[Move, ...]) -> Route:
         once, hour, more = figures(layers, move)
         cost, delay = cost + once + hour * layers.hours, delay + more
     return Route(layers=layers, moves=moves, cost=cost, delay=delay)
-
-
-def figures(layers: Layers, move: Move) -> tuple[int, int, int]:
-    """What a move costs once and per hour (1e-9 currency units), and its delay (microseconds)."""
-    once = hour = delay = 0
-    if move.way >= 0:
-        way = layers.graph.between(move.way)
-        once, hour, delay = way.once, way.hour, way.point.delay_us
-    if move.place >= 0:
-        offer, flavour = layers.chosen(move.layer, move.place)
-        once, hour = once + nano(flavour.price.once), hour + nano(flavour.price.per_hour)
-        delay += offer.delay_us
-    return once, hour, delay
 
 
 def _entered(label: _Label, state: int, nodes: int) -> bool:

@@ -9,6 +9,8 @@ Rules kept here
   interconnects need a common free label for the path and one for each LAN.
 - A place is admitted for a function by type, flavour, ports, the request's places, and capacity for it alone.
 - Admission is judged in arrays over the whole graph; a state's moves are made when the search comes to it.
+- Costs are *counted*: the price, dearer by the caution towards a supplier that breaks its promises. What is announced,
+  asked and bounded is the price (`figures`).
 - `Question.ignore` switches off one class of rules by its reason code: so is the binding one found.
 """
 
@@ -24,7 +26,7 @@ import numpy as np
 
 from broker.decompose.chain import Chain
 from broker.decompose.graph import Graph
-from broker.decompose.piece import Figures, Flags
+from broker.decompose.piece import Figures, Flags, nano
 from broker.decompose.plan import Avoid
 from capability_registry.distance import kilometres
 from capability_registry.note import Flavour, FunctionOffer, FunctionPort, PortRole
@@ -51,7 +53,7 @@ class Question:
 class Move(NamedTuple):
     """To state `target`, over `way` (-1: the next function at the same place). Then over the interconnect to SAP `entry`,
     or placing the next function at place `place`, or, where both are -1, at the goal. `layer` functions were placed
-    before. `cost` in 1e-9 currency units over the term, `delay` in microseconds."""
+    before. `cost` as counted, in 1e-9 currency units over the term; `delay` in microseconds."""
 
     target: int
     cost: float
@@ -80,7 +82,10 @@ class Layers:
         self.nodes = self.graph.sap_count + self.graph.place_count
         self.origin = question.start
         self.target = (self.length + 1) * self.nodes
+        self.factor = self._factors()
         self.way_cost: Figures = self.graph.once + self.graph.hour * self.hours
+        if self.factor is not None:
+            self.way_cost = self.way_cost * np.repeat(self.factor, np.diff(self.graph.way_first))
         self.supplier_ok, self.sap_ok, self.place_ok = self._in_service()
         self.open = bool(self.sap_ok[question.start] and self.sap_ok[question.goal])
         self.way_ok = {need: self._ways_admitted(need) for need in set(self.need)}
@@ -102,9 +107,20 @@ class Layers:
         return self.chain.spec.max_delay_us if self.holds(ReasonCode.DELAY) else None
 
     @property
-    def cost_limit(self) -> int | None:
+    def price_limit(self) -> int | None:
         price = self.chain.spec.max_price
         return int(price.scaleb(9)) if price is not None and self.holds(ReasonCode.PRICE) else None
+
+    @property
+    def cost_limit(self) -> int | None:
+        """The price limit where it bounds what is counted; else a rule of its own keeps it (`rules.Affordable`)."""
+        return self.price_limit if self.factor is None else None
+
+    def _factors(self) -> Figures | None:
+        """By which each supplier's prices count more than they are; None where all count as they are."""
+        kept = np.array([view.kept for view in self.graph.suppliers])
+        caution = self.graph.snapshot.caution
+        return 1 + caution * (1 - kept) if caution and (kept < 1).any() else None
 
     # --- admission -----------------------------------------------------------------------------------------------------
 
@@ -187,6 +203,8 @@ class Layers:
         at = offering.at
         admitted[at], delay[at] = ok, offering.delay
         cost[at] = offering.once + offering.hour * self.hours
+        if self.factor is not None:
+            cost[at] *= self.factor[graph.place_supplier[at]]
 
     def _near(self, function: str) -> list[tuple[int, float]]:
         """The ends that a function must be near: (SAP, kilometres)."""
@@ -237,10 +255,11 @@ class Layers:
         if placing is not None and node >= saps and placing[node - saps]:
             cost, delay = self._placed(layer, node - saps)
             yield Move(base + self.nodes + node, cost, delay, -1, -1, node - saps, layer)
+        factor = 1.0 if self.factor is None else float(self.factor[self.graph.node_supplier(node)])
         for way, target, entry, once, hour, delay in self.graph.leading_from(node):
             if not way_ok[way] or (node, target) in self.avoided:
                 continue
-            cost = once + hour * hours
+            cost = (once + hour * hours) * factor
             if entry >= 0:
                 if entry_ok[entry]:
                     yield Move(base + entry, cost, delay, way, entry, -1, layer)
@@ -253,6 +272,19 @@ class Layers:
 
     def _placed(self, function: int, place: int) -> tuple[float, float]:
         return float(self.function_cost[function][place]), float(self.function_delay[function][place])
+
+
+def figures(layers: Layers, move: Move) -> tuple[int, int, int]:
+    """What a move costs once and per hour (1e-9 currency units), and its delay (microseconds)."""
+    once = hour = delay = 0
+    if move.way >= 0:
+        way = layers.graph.between(move.way)
+        once, hour, delay = way.once, way.hour, way.point.delay_us
+    if move.place >= 0:
+        offer, flavour = layers.chosen(move.layer, move.place)
+        once, hour = once + nano(flavour.price.once), hour + nano(flavour.price.per_hour)
+        delay += offer.delay_us
+    return once, hour, delay
 
 
 def ports_fit(chain: Chain, index: int, ports: tuple[FunctionPort, ...]) -> bool:

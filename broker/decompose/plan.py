@@ -35,11 +35,13 @@ class SupplierView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """All notes at one moment. `own_sp_id` is the broker's; `number` grows with every change."""
+    """All notes at one moment. `own_sp_id` is the broker's; `number` grows with every change. `caution`: by which part dearer
+    a supplier counts that keeps nothing of what it announces; one that keeps all counts as it asks."""
 
     own_sp_id: str
     number: int
     suppliers: tuple[SupplierView, ...]
+    caution: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

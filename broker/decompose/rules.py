@@ -1,5 +1,5 @@
 """What holds between the moves of one route: groups that are together or apart, distances between functions, delays
-between positions.
+between positions, and the price where another cost is counted.
 
 Rules kept here
 - A rule sees the moves of a route in order and keeps what it must remember; a move that breaks it is not made.
@@ -13,9 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
-from broker.decompose.layered import Layers, Move
+from broker.decompose.layered import Layers, Move, figures
 from service_model.constraints import Distance, Group, GroupKind, GroupScope
 from service_model.outcomes import ReasonCode
 
@@ -163,6 +164,23 @@ class Soon:
         return x <= y
 
 
+@dataclass(frozen=True, slots=True)
+class Affordable:
+    """The price is at most `limit` (1e-9 currency units), whatever is counted. It remembers the sum."""
+
+    subject: str
+    limit: int
+    price: Callable[[Move], int]
+    start: int = 0
+
+    def after(self, memory: int, move: Move) -> int | None:
+        sum = memory + self.price(move)
+        return sum if sum <= self.limit else None
+
+    def covers(self, x: int, y: int) -> bool:
+        return x <= y
+
+
 def rules_of(layers: Layers) -> tuple[Rule, ...]:
     """Those of the spec that lie between moves. (What concerns one move alone is admission.)"""
     spec, index = layers.chain.spec, {f.id: k for k, f in enumerate(layers.chain.functions)}
@@ -171,7 +189,14 @@ def rules_of(layers: Layers) -> tuple[Rule, ...]:
         out += [_grouped(layers, group, index) for group in spec.groups]
     if layers.holds(ReasonCode.DISTANCE):
         out += [rule for distance in spec.distances for rule in _distant(layers, distance, index)]
+    if layers.price_limit is not None and layers.cost_limit is None:
+        out.append(Affordable("max_price", layers.price_limit, partial(_price, layers)))
     return tuple(out)
+
+
+def _price(layers: Layers, move: Move) -> int:
+    once, hour, _ = figures(layers, move)
+    return once + hour * layers.hours
 
 
 def _grouped(layers: Layers, group: Group, index: dict[str, int]) -> Rule:

@@ -15,8 +15,8 @@ from dataclasses import replace
 from decimal import Decimal
 
 from broker.decompose.chain import Chain
-from broker.decompose.labelling import Route, figures
-from broker.decompose.layered import Layers, Move
+from broker.decompose.labelling import Route
+from broker.decompose.layered import Layers, Move, figures
 from broker.decompose.piece import price_of
 from broker.decompose.plan import LanCarriage, Plan, PlannedSegment
 from broker.decompose.rules import Soon, rules_of

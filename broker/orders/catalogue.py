@@ -8,7 +8,7 @@ ten thousand notes that come at once cost one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from broker.decompose.plan import Snapshot, SupplierView
 from capability_registry.note import CapabilityNote
@@ -26,13 +26,13 @@ class Listing:
 
 
 class Catalogue:
-    def __init__(self, own_sp_id: str) -> None:
-        self._own = own_sp_id
+    def __init__(self, own_sp_id: str, caution: float = 0.0) -> None:
+        """`caution`: as in `Snapshot`."""
         self._listings: dict[str, Listing] = {}
         self._notes: dict[str, CapabilityNote] = {}
         self._views: dict[str, SupplierView] = {}
         self._kept: dict[str, float] = {}
-        self._snapshot = Snapshot(own_sp_id=own_sp_id, number=0, suppliers=())
+        self._snapshot = Snapshot(own_sp_id=own_sp_id, number=0, suppliers=(), caution=caution)
         self._number = 0
 
     @property
@@ -40,7 +40,7 @@ class Catalogue:
         """Everything as it is now; its number grows with every change."""
         if self._snapshot.number != self._number:
             views = tuple(view for _, view in sorted(self._views.items()))
-            self._snapshot = Snapshot(own_sp_id=self._own, number=self._number, suppliers=views)
+            self._snapshot = replace(self._snapshot, number=self._number, suppliers=views)
         return self._snapshot
 
     def list(self, listings: tuple[Listing, ...]) -> None:

@@ -44,6 +44,8 @@ class Process:
     """How long a change of our capability notes may wait that takes nothing away."""
     note_share: Annotated[float, Field(ge=0, le=0.9)] = 0.1
     """Which part of an announced amount may be gone for so long."""
+    caution: Annotated[float, Field(ge=0, le=100)] = 0.5
+    """By which part dearer a supplier counts, when plans are compared, that keeps nothing of what it announces."""
 
 
 _PROCESS: TypeAdapter[Process] = TypeAdapter(Process)

@@ -6,7 +6,7 @@ It walks notes directly (no graph, no bounds, no dominance) and judges a finishe
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 from itertools import pairwise
@@ -100,14 +100,19 @@ def walks(spec: ServiceSpec, snapshot: Snapshot) -> Iterator[Walk]:
     yield from go(start[0], start[1], 0, Walk(), set())
 
 
-def cost(walk: Walk, spec: ServiceSpec) -> tuple[Decimal, int]:
+def cost(
+    walk: Walk, spec: ServiceSpec, counted: Callable[[SupplierView], Decimal] = lambda view: Decimal(1)
+) -> tuple[Decimal, int]:
+    """Price and delay; `counted`: by which factor a supplier's prices count."""
     total, delay, k = Decimal(0), 0, 0
     for stage in walk.stages:
+        factor = counted(stage.view)
         for *_, p, _k in stage.ways:
-            total, delay = total + p.price.over(spec.term_hours), delay + p.delay_us
+            total, delay = total + factor * p.price.over(spec.term_hours), delay + p.delay_us
         for place in stage.places:
             f = next(f for f in stage.view.note.functions if f.place == place and f.type == spec.functions[k].type)
-            total, delay, k = total + f.flavours[0].price.over(spec.term_hours), delay + f.delay_us, k + 1
+            price = f.flavours[0].price.over(spec.term_hours)
+            total, delay, k = total + factor * price, delay + f.delay_us, k + 1
     return total, delay
 
 

@@ -94,6 +94,31 @@ def test_the_first_plan_is_the_optimum_and_the_others_follow_in_order(block: int
     assert refused >= 3
 
 
+def test_who_breaks_promises_counts_dearer_and_the_price_stays_the_price() -> None:
+    bounded = 0
+    for seed in range(300, 330):
+        spec, snap, expected = random_question(seed)
+        rng = random.Random(seed)
+        trusted = {v.alias: rng.choice([1.0, 0.5, 0.0]) for v in snap.suppliers}
+        weighed = replace(snap, caution=1.0, suppliers=tuple(replace(v, kept=trusted[v.alias]) for v in snap.suppliers))
+        if expected and rng.random() < 0.5:
+            spec, bounded = replace(spec, max_price=rng.choice(expected)[0]), bounded + 1
+        options = []
+        for walk in walks(spec, weighed):
+            price, delay = cost(walk, spec)
+            late = spec.max_delay_us is not None and delay > spec.max_delay_us
+            if not late and (spec.max_price is None or price <= spec.max_price):
+                counted, _ = cost(walk, spec, lambda view: 2 - Decimal(view.kept))
+                options.append((counted, delay, price))
+        answer = plan(spec, weighed, NOW)
+        if isinstance(answer, Infeasible):
+            assert not options, (seed, answer)
+            continue
+        best = min(options)
+        assert (answer[0].delay_us, answer[0].cost) in {(d, p) for c, d, p in options if (c, d) == best[:2]}, seed
+    assert bounded >= 3
+
+
 # --- a federation to look at: host - left - right, two joints between left and right ---------------------------------
 
 
@@ -138,6 +163,17 @@ def edited(snap: Snapshot, alias: str, **note: object) -> Snapshot:
 
 
 ACROSS = ("left.uni", "right.uni")
+
+
+def test_a_cheaper_supplier_that_breaks_its_promises_is_passed_by() -> None:
+    spec = chain_spec(*ACROSS, ["x", "y"], max_price=Decimal(14))
+    offers = (offer("x", "BER", cost=5, units=4), offer("y", "BER", cost="6.5", units=4))
+    snap = edited(federation(), "left", functions=offers)
+    doubted = replace(snap, suppliers=tuple(replace(v, kept=float(v.alias == "left")) for v in snap.suppliers))
+    for caution, at, price in ((0.0, "MUC", "13"), (0.5, "BER", "13.5")):
+        best = plans(spec, replace(doubted, caution=caution))[0]
+        assert {f: p for s in best.segments for f, p in s.places.items()}["f1"] == at
+        assert best.price.once == Decimal(price)
 
 
 def test_a_chain_is_split_where_its_functions_are() -> None:
