@@ -6,7 +6,8 @@ Rules kept here
 - A LINE has two points. A LAN may have one only if that is a port off every path (the management of a lone function).
 - A path goes from an end, into each function by one port and out by another, to an end; each out and the next in are
   the two points of a LINE (RFC 7665, 2.2). A function that no path visits would be paid for and never used.
-- What holds of its addresses is in `check_addresses`, of where functions may be in `check_constraints`.
+- What holds of its addresses is in `check_addresses`, of where functions may be in `check_constraints`, of which packets
+  take which path in `check_flows`.
 
 Each problem names its culprit; their order is fixed. A transit is a valid spec: two ends, a link, no function.
 """
@@ -20,6 +21,7 @@ from itertools import pairwise
 
 from service_model.check_addresses import address_faults
 from service_model.check_constraints import constraint_faults
+from service_model.check_flows import flow_faults
 from service_model.problem import Path, Problem
 from service_model.spec import LinkKind, ServiceSpec, split_point
 
@@ -38,6 +40,7 @@ def check(spec: ServiceSpec) -> tuple[Problem, ...]:
         *address_faults(spec),
         *_figures(spec),
         *constraint_faults(spec),
+        *flow_faults(spec),
     )
 
 

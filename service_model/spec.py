@@ -5,7 +5,8 @@ Shape
 - *functions*: network functions by type, each with named ports (`function:port` is a connection point).
 - *links*: LINE joins two connection points, LAN any number; an end is a connection point by its id.
 - *paths*: a flow's connection points in order, from an end, in and out of functions, to an end; replies take it in reverse
-  (RFC 7665 service function path, bidirectional).
+  (RFC 7665 service function path, bidirectional). Several may share links and functions; `flows` tell those apart that
+  part and meet again.
 - *groups*, *distances*, *countries*, *isolation*: where functions may be and what the way must be like (`constraints`).
 - *addressing*: what may be used (DESIGN 5). Per link a prefix and host sets, per end a label set, for all of it blocks.
 """
@@ -21,6 +22,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, WithJsonSchema
 
 from service_model.constraints import ANYWHERE, Countries, Distance, Group, GroupScope
+from service_model.flows import Flow
 from service_model.words import (
     Address,
     BitsPerSecond,
@@ -151,9 +153,14 @@ class VirtualLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceFunctionPath:
+    """`max_delay_us` bounds this path alone, the spec's every path. `flows`: which packets take it, where others part from
+    it and meet it again; none: what no other names."""
+
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     id: Name
     hops: Annotated[tuple[PointName, ...], Field(min_length=2, max_length=200)]
+    max_delay_us: Microseconds | None = None
+    flows: Annotated[tuple[Flow, ...], Field(max_length=32)] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +216,14 @@ class ServiceSpec:
         by_host = any(g.scope is GroupScope.HOST for g in self.groups)
         by_delay = any(d.max_delay_us is not None for d in self.distances)
         return bool(by_host or by_delay or self.countries or self.isolation)
+
+    def needs_paths(self) -> bool:
+        """Whether it is more than one path with one bound: only suppliers with the feature `paths` deliver that."""
+        return len(self.paths) > 1 or any(p.flows or p.max_delay_us is not None for p in self.paths)
+
+    def delay_limit(self, path: ServiceFunctionPath) -> int | None:
+        """The lower of the bounds on one of its paths, microseconds one way."""
+        return min((us for us in (self.max_delay_us, path.max_delay_us) if us is not None), default=None)
 
     def digest(self) -> str:
         """SHA-256 of the JSON: two requests with the same digest ask for the same."""

@@ -44,6 +44,11 @@ class Chain:
     lines: tuple[VirtualLink, ...]
     lans: tuple[ChainLan, ...]
 
+    @property
+    def max_delay_us(self) -> int | None:
+        """The bound on its one path, microseconds one way."""
+        return self.spec.delay_limit(self.spec.paths[0])
+
     def lans_at(self, stretch: int) -> int:
         """How many LANs run along stretch k of the path."""
         return sum(lan.present(stretch, len(self.functions)) for lan in self.lans)

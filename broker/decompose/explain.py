@@ -84,7 +84,7 @@ def _best(question: Question) -> Route | None:
 def _relaxed(question: Question, code: ReasonCode) -> Route | None:
     spec = question.chain.spec
     idle = {
-        ReasonCode.DELAY: spec.max_delay_us is None,
+        ReasonCode.DELAY: question.chain.max_delay_us is None,
         ReasonCode.PRICE: spec.max_price is None,
         ReasonCode.LAN_NOT_OFFERED: not question.chain.lans,
         ReasonCode.CAPACITY: not question.chain.functions,
@@ -148,7 +148,7 @@ def _fastest(question: Question, relaxed: Route) -> Route:
 
 def _delay(question: Question, relaxed: Route) -> tuple[str, str]:
     fastest = _fastest(question, relaxed)
-    limit = question.chain.spec.max_delay_us or 0
+    limit = question.chain.max_delay_us or 0
     return question.chain.spec.paths[0].id, f"delay: best {_ms(fastest.delay)} > {_ms(limit)}{_over(fastest)}"
 
 

@@ -104,7 +104,7 @@ class Layers:
 
     @property
     def delay_limit(self) -> int | None:
-        return self.chain.spec.max_delay_us if self.holds(ReasonCode.DELAY) else None
+        return self.chain.max_delay_us if self.holds(ReasonCode.DELAY) else None
 
     @property
     def price_limit(self) -> int | None:

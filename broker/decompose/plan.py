@@ -57,44 +57,63 @@ class Avoid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedSegment:
-    """A maximal run at one supplier: enters at SAP `entry`, places `functions` (in path order), leaves at SAP `exit`.
+class Stretch:
+    """The part of a LINE that lies in one segment: from where it comes in to where it leaves, as its `Line` is directed.
 
-    SAP ids are the supplier's own. `places` maps function id to place. `delay_us` is the budget handed down (plan plus
-    a share of the slack), `price` what the note says. `swaps_labels` False: labels at entry and exit must be equal.
-    `lans`: ids of the LAN links that this segment carries, and at which of its two SAPs they cross. `near`: of each
-    distance by delay that runs through this segment, by id: its part of the bound in microseconds.
+    `entry` and `exit` are the supplier's own SAP ids; None: there it begins or ends at a function's port. `interconnect`
+    leads to `entry` from the stretch before; None for a LINE's first.
+    """
+
+    segment: int
+    entry: str | None
+    exit: str | None
+    interconnect: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Joint:
+    """Where a LINE goes over an interconnect from its stretch `after` to the next one."""
+
+    line: str
+    after: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedSegment:
+    """What one supplier is to deliver: functions and stretches of LINEs that hang together.
+
+    `functions` in the order of the service, `places` by function. `budgets`: of each path that runs through it, by id, the
+    delay handed down (plan plus a share of the slack) for each of its visits in order, microseconds. `price`: what the note
+    says. `swaps_labels` False: labels where it is entered and left must be equal. `near`: of each distance by delay that
+    runs through it, by id: its part of the bound in microseconds.
     """
 
     alias: str
-    entry: str
-    exit: str
     functions: tuple[str, ...]
     places: Mapping[str, str]
     price: Price
-    delay_us: int
     swaps_labels: bool
     mtu: int
-    lans: tuple[LanCarriage, ...] = ()
+    budgets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     near: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LanCarriage:
-    lan: str
-    at_entry: bool
-    at_exit: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Segments along the path; segment i's exit and segment i+1's entry are the two sides of `interconnects[i]`."""
+    """`lines`: of each LINE of the service, by id, its stretches in order. `lans`: of each LAN, by id, the joints that it
+    goes beside. `delay_us` is that of the slowest path."""
 
     segments: tuple[PlannedSegment, ...]
-    interconnects: tuple[str, ...]
+    lines: Mapping[str, tuple[Stretch, ...]]
+    lans: Mapping[str, tuple[Joint, ...]] = field(default_factory=dict)
     price: Price
     cost: Decimal
     delay_us: int
+
+    @property
+    def interconnects(self) -> tuple[str, ...]:
+        """The interconnects that LINEs cross, LINE by LINE in order."""
+        return tuple(s.interconnect for line in self.lines.values() for s in line if s.interconnect is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Protocol
+from typing import Annotated, Any, Protocol
 
-from pydantic import TypeAdapter
+from pydantic import BeforeValidator, TypeAdapter
 
 from address_planner.classes import LabelClass
 from broker.decompose.plan import Avoid, Plan
@@ -86,6 +86,11 @@ class Answer:
     reasons: tuple[Reason, ...]
 
 
+def _planned(stored: Any) -> Any:
+    """A plan of a release that planned chains alone is not read: where it is still needed, it is planned again."""
+    return None if isinstance(stored, dict) and "lines" not in stored else stored
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
     """`id` is ours; (`account`, `ref`) the caller's. `previous` is the hold that gives way to this version, if it can."""
@@ -105,7 +110,7 @@ class Order:
     call_budget: int = 0
     trace: str = ""
     deadline: Instant | None = None
-    plan: Plan | None = None
+    plan: Annotated[Plan | None, BeforeValidator(_planned)] = None
     addressed: bool = False
     """Whether the segments follow from the plan."""
     avoid: Avoid = Avoid()

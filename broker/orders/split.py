@@ -23,7 +23,7 @@ from functools import partial
 from address_planner.classes import LabelClass, LabelsExhausted, Member, suggest
 from address_planner.labels import ANY_LABEL, LabelSet
 from address_planner.prefixes import PrefixTooSmall, aggregate, carve, host_bits, host_prefix, pick_hosts
-from broker.decompose.chain import Chain
+from broker.decompose.chain import Chain, ChainLan
 from broker.decompose.plan import Plan, PlannedSegment, Snapshot
 from capability_registry.note import SapOffer
 from service_model.constraints import PLACEMENT, Distance, Group, GroupScope
@@ -135,6 +135,12 @@ class _Splitter:
         names = (f"x{n}" for n in range(1, 1000) if f"x{n}" not in taken)
         self.crossings = [next(names) for _ in plan.interconnects]
         self.holder = {f: i for i, s in enumerate(plan.segments) for f in s.functions}
+        stretches = [s for line in plan.lines.values() for s in line]
+        entries = {s.segment: s.entry for s in stretches if s.entry is not None}
+        exits = {s.segment: s.exit for s in stretches if s.exit is not None}
+        self.sides = [(entries[i], exits[i]) for i in range(len(plan.segments))]
+        crossed = [(id, n) for id, line in plan.lines.items() for n in range(len(line) - 1)]
+        self.beside = {lan: [crossed.index((j.line, j.after)) for j in joints] for lan, joints in plan.lans.items()}
 
     def split(self) -> Split:
         links = {link.id: crossing for link in self.spec.links if (crossing := self._crossing(link)) is not None}
@@ -191,13 +197,20 @@ class _Splitter:
         return f"{self._edge(i, side)}.{lan}"
 
     def _ends(self, i: int) -> Iterator[End]:
-        segment = self.plan.segments[i]
         own = {end.id: end for end in self.spec.ends}
-        for side, sap in ((0, segment.entry), (1, segment.exit)):
+        for side, sap in enumerate(self.sides[i]):
             ids = [self._edge(i, side)]
-            ids += [self._lan_edge(i, side, c.lan) for c in segment.lans if (c.at_entry, c.at_exit)[side]]
+            ids += [self._lan_edge(i, side, lan.id) for lan in self.chain.lans if self._leaves(i, side, lan)]
             for id in ids:
                 yield replace(own[id], sap=sap) if id in own else End(id=id, sap=sap)
+
+    def _leaves(self, i: int, side: int, lan: ChainLan) -> bool:
+        """Whether a LAN goes beside the data there."""
+        if i + side == 0:
+            return lan.at_a is not None
+        if i + side == len(self.plan.segments):
+            return lan.at_b is not None
+        return i + side - 1 in self.beside.get(lan.id, ())
 
     def _towards(self, i: int) -> dict[str, str]:
         return {self._edge(i, 0): self.chain.a.id, self._edge(i, 1): self.chain.b.id}
@@ -270,8 +283,10 @@ class _Splitter:
                 share.append(self.carved[line.id])
             out.append(VirtualLink(id=line.id, kind=LinkKind.LINE, points=(left, right), addressing=addressing))
         hops = tuple(point for line in out for point in line.points)
-        for carriage in planned.lans:
-            out.append(self._lan_link(i, planned, carriage.lan, carriage.at_entry, carriage.at_exit, links, share))
+        for lan in chain.lans:
+            sides = [side for side in (0, 1) if self._leaves(i, side, lan)]
+            if sides or any(start <= m < start + count for m in lan.members):
+                out.append(self._lan_link(i, planned, lan.id, sides, links, share))
         functions = tuple(
             replace(chain.functions[k], places=(planned.places[chain.functions[k].id],))
             for k in range(start, start + count)
@@ -324,21 +339,25 @@ class _Splitter:
         """Of the service's bound, and of each distance by delay that goes through the segment from side to side."""
         points = {d.id: {d.function, d.to} for d in self.spec.distances}
         through = [us for id, us in planned.near.items() if not points[id].intersection(planned.functions)]
-        return min([*through, *([planned.delay_us] if self.spec.max_delay_us is not None else [])], default=None)
+        return min([*through, *(self._budget(planned))], default=None)
+
+    def _budget(self, planned: PlannedSegment) -> list[int]:
+        """What the segment may take of the path's bound."""
+        (path,) = self.spec.paths
+        return [sum(planned.budgets[path.id])] if self.spec.delay_limit(path) is not None else []
 
     def _lan_link(
         self,
         i: int,
         planned: PlannedSegment,
         lan: str,
-        at_entry: bool,
-        at_exit: bool,
+        sides: list[int],
         links: Mapping[str, CrossingLink],
         share: list[Prefix],
     ) -> VirtualLink:
         whole = self.spec.link(lan)
         mine = [p for p in whole.points if split_point(p)[0] in planned.functions]
-        edges = [self._lan_edge(i, side, lan) for side, here in ((0, at_entry), (1, at_exit)) if here]
+        edges = [self._lan_edge(i, side, lan) for side in sides]
         addressing = whole.addressing
         if lan in links:
             addressing = self._addressing(whole, mine, None, links[lan]) if mine else LinkAddressing()
@@ -352,12 +371,7 @@ class _Splitter:
         """One class per lane (data, each LAN) and run of crossings that no swapping segment parts."""
         yield from self._lane("data", self._edge, range(len(self.crossings)))
         for lan in self.chain.lans:
-            over = [
-                n
-                for n in range(len(self.crossings))
-                if any(c.lan == lan.id and c.at_exit for c in self.plan.segments[n].lans)
-            ]
-            yield from self._lane(lan.id, partial(self._lan_edge, lan=lan.id), over)
+            yield from self._lane(lan.id, partial(self._lan_edge, lan=lan.id), self.beside.get(lan.id, ()))
 
     def _lane(self, name: str, edge: Callable[[int, int], str], crossings: Iterable[int]) -> Iterator[LabelClass]:
         keys = self.keys()
@@ -365,7 +379,7 @@ class _Splitter:
         open_class: LabelClass | None = None
         for n in crossings:
             before, after = self.plan.segments[n], self.plan.segments[n + 1]
-            left, right = self._sap(before.alias, before.exit), self._sap(after.alias, after.entry)
+            left, right = self._sap(before.alias, self.sides[n][1]), self._sap(after.alias, self.sides[n + 1][0])
             members: tuple[Member, ...] = (
                 Member(segment=keys[n], end=edge(n, 1), decides=left.decides_labels),
                 Member(segment=keys[n + 1], end=edge(n + 1, 0), decides=right.decides_labels),
@@ -375,7 +389,7 @@ class _Splitter:
             if tied and n == 0:  # the service's own end is tied to this crossing
                 outer = own.get(edge(0, 0))
                 if outer is not None:
-                    labels &= self._outer(before.alias, before.entry, outer)
+                    labels &= self._outer(before.alias, self.sides[0][0], outer)
                     members = (Member(segment=keys[0], end=outer.id), *members)
             if open_class is not None and tied:
                 open_class = replace(
@@ -397,7 +411,7 @@ class _Splitter:
                     open_class = replace(
                         open_class,
                         members=(*open_class.members, Member(segment=keys[last], end=outer.id)),
-                        labels=open_class.labels & self._outer(after.alias, after.exit, outer),
+                        labels=open_class.labels & self._outer(after.alias, self.sides[last][1], outer),
                     )
         if open_class is not None:
             yield open_class

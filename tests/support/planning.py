@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from address_planner.labels import LabelSet
-from broker.decompose.plan import Snapshot, SupplierView
+from broker.decompose.plan import Plan, Snapshot, SupplierView
 from capability_registry.note import (
     Bin,
     BorderEntry,
@@ -115,6 +115,14 @@ def view(
 
 def snapshot(*views: SupplierView) -> Snapshot:
     return Snapshot(own_sp_id="top", number=1, suppliers=views)
+
+
+def sides(plan: Plan) -> list[tuple[str, str, str]]:
+    """Of each segment of a chain in order: alias, SAP of entry and of exit."""
+    stretches = [s for line in plan.lines.values() for s in line]
+    entries = [s.entry for s in stretches if s.entry is not None]
+    exits = [s.exit for s in stretches if s.exit is not None]
+    return [(s.alias, a, b) for s, a, b in zip(plan.segments, entries, exits, strict=True)]
 
 
 def lan(id: str, *points: str) -> VirtualLink:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.orders.records import Change, ChargeKind, Order
+from broker.orders.records import ORDER, Change, ChargeKind, Order
 from broker.storage import tables
 from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
@@ -39,6 +39,14 @@ async def test_orders_and_allocations_are_loaded_as_they_were_recorded(tmp_path:
             orders, allocations = await node.broker.book.load()
             assert {o.id: o for o in orders} == before, name
             assert set(allocations) == set(node.broker.allocations())
+
+
+def test_an_order_is_read_without_a_plan_of_the_release_before() -> None:
+    former = {"segments": [{"alias": "n", "entry": "u", "exit": "x"}], "interconnects": [], "cost": "1", "delay_us": 1}
+    at = "2026-01-01T00:00:00Z"
+    stored = {"id": "o", "account": "a", "ref": "r", "version": 1, "state": "RESERVING", "created": at, "updated": at}
+    order = ORDER.validate_python({**stored, "plan": former, "addressed": True})
+    assert (order.state, order.plan) == (ServiceState.RESERVING, None)
 
 
 async def test_charges_begin_and_end_once_on_both_sides(tmp_path: Path) -> None:

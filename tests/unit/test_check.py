@@ -11,6 +11,7 @@ import pytest
 
 from address_planner.labels import LabelSet
 from service_model.check import check
+from service_model.flows import Flow, FlowProtocol
 from service_model.problem import Problem
 from service_model.spec import (
     AddressRole,
@@ -76,10 +77,45 @@ def reserved(*addresses: str) -> tuple[ReservedAddress, ...]:
     return tuple(ReservedAddress(role=AddressRole.PEER, address=ip_address(a)) for a in addresses)
 
 
+def way(id: str, *hops: str, flows: tuple[Flow, ...] = ()) -> ServiceFunctionPath:
+    return ServiceFunctionPath(id=id, hops=hops, flows=flows)
+
+
+WEB, ANY_TCP = Flow(protocol=FlowProtocol.TCP, port=80), Flow(protocol=FlowProtocol.TCP)
+UP = ("a", "s:in", "s:up", "g:in", "g:out", "j:up", "j:out", "b")
+DOWN = ("a", "s:in", "s:down", "j:down", "j:out", "b")
+
+
+def diamond(*paths: ServiceFunctionPath) -> ServiceSpec:
+    """From a over `s`, by `g` or directly, over `j` to b; `j` also has a port towards an end c."""
+    links = (
+        line("as", "a", "s:in"),
+        line("sg", "s:up", "g:in"),
+        line("gj", "g:out", "j:up"),
+        line("sj", "s:down", "j:down"),
+        line("jb", "j:out", "b"),
+        line("jc", "j:else", "c"),
+    )
+    return ServiceSpec(
+        name="d",
+        ends=(*ENDS, End(id="c", sap="s3")),
+        functions=(function("s"), function("g"), function("j")),
+        links=links,
+        paths=paths,
+    )
+
+
 @pytest.mark.parametrize(
     "spec",
     [
         pytest.param(TRANSIT, id="a transit of two ends"),
+        pytest.param(diamond(way("u", *UP, flows=(WEB,)), way("d", *DOWN)), id="a diamond by flows"),
+        pytest.param(
+            diamond(way("u", *UP, flows=(WEB,)), way("d", *DOWN, flows=(ANY_TCP,))), id="a port before its protocol"
+        ),
+        pytest.param(
+            diamond(way("u", *UP), way("c", *UP[:-2], "j:else", "c")), id="a tree: paths that part need no flows"
+        ),
         pytest.param(CHAIN, id="a chain with a management LAN"),
         pytest.param(chain(links=(*CHAIN.links[:3], lan("m", "f:mgmt"))), id="a LAN of one management port"),
         pytest.param(replace(TRANSIT, links=(lan("l", "a", "b"),), paths=()), id="an E-LAN between ends"),
@@ -113,6 +149,31 @@ FAULTS = [
         "'af' is already the id of a link",
     ),
     (replace(TRANSIT, paths=TRANSIT.paths * 2), ("paths", 1, "id"), "'p' is already the id of a path"),
+    (
+        diamond(way("u", *UP), way("d", *DOWN)),
+        ("paths", 1),
+        "the paths 'u' and 'd' part and meet again, and neither names flows",
+    ),
+    (
+        diamond(way("u", *UP, flows=(WEB,)), way("d", *DOWN, flows=(ANY_TCP, WEB))),
+        ("paths", 1, "flows", 1),
+        "the paths 'u' and 'd' part and meet again, and the flow TCP 80 is of both",
+    ),
+    (
+        diamond(way("u", *UP, flows=(WEB,)), way("c", *DOWN[:-2], "j:else", "c"), way("d", *DOWN[::-1])),
+        ("paths", 2),
+        "the paths 'u' and 'd' part and meet again, and do not lead from the same end to the same end",
+    ),
+    (
+        diamond(way("u", *UP, flows=(WEB, WEB)), way("d", *DOWN)),
+        ("paths", 0, "flows", 1),
+        "the flow TCP 80 is already one of the path 'u'",
+    ),
+    (
+        diamond(way("u", *UP, flows=(Flow(protocol=FlowProtocol.ICMP, port=8),)), way("d", *DOWN)),
+        ("paths", 0, "flows", 0, "port"),
+        "ICMP has no port 8",
+    ),
     (replace(TRANSIT, managers=("m", "m")), ("managers", 1), "'m' is already named as a manager"),
     (replace(TRANSIT, ends=(*ENDS, End(id="c", sap="s"))), ("ends", 2), "the end 'c' is on no link"),
     (

@@ -10,8 +10,9 @@ from decimal import Decimal
 import pytest
 
 from address_planner.labels import LabelSet
+from broker.decompose.chain import Chain, read_chain
 from broker.decompose.graph import to_networkx
-from broker.decompose.plan import Avoid, Infeasible, LanCarriage, Plan, Snapshot, SupplierView
+from broker.decompose.plan import Avoid, Infeasible, Joint, Plan, Snapshot, Stretch, SupplierView
 from broker.decompose.search import plan
 from capability_registry.note import Bin, Lifecycle, Outage, PlaceCapacity, SharedLimit
 from capability_registry.packing import packs
@@ -29,6 +30,7 @@ from tests.support.planning import (
     point,
     random_snapshot,
     sap,
+    sides,
     snapshot,
     view,
 )
@@ -83,13 +85,13 @@ def test_the_first_plan_is_the_optimum_and_the_others_follow_in_order(block: int
         planned += 1
         figures = [(p.cost, p.delay_us) for p in answer]
         assert figures == expected[:3], seed
-        routes = {tuple((s.alias, s.entry, s.exit, tuple(s.places.items())) for s in p.segments) for p in answer}
+        routes = {(*sides(p), *(tuple(s.places.items()) for s in p.segments)) for p in answer}
         assert len(routes) == len(answer), seed
         assert plan(spec, replace(snap, number=2), NOW) == answer
         for p in answer:
             assert sum(s.price.over(1) for s in p.segments) == p.cost == p.price.over(1)
             if spec.max_delay_us is not None:
-                assert sum(s.delay_us for s in p.segments) <= spec.max_delay_us
+                assert sum(s.budgets["p"][0] for s in p.segments) <= spec.max_delay_us
     assert planned >= 3
     assert refused >= 3
 
@@ -178,13 +180,19 @@ def test_a_cheaper_supplier_that_breaks_its_promises_is_passed_by() -> None:
 
 def test_a_chain_is_split_where_its_functions_are() -> None:
     best, *others = plans(chain_spec(*ACROSS, ["x", "y"], max_delay_us=1000), federation())
-    assert [(s.alias, s.entry, s.exit, dict(s.places)) for s in best.segments] == [
-        ("left", "uni", "n1", {"f0": "BER"}),
-        ("right", "n1", "uni", {"f1": "MUC"}),
-    ]
+    assert sides(best) == [("left", "uni", "n1"), ("right", "n1", "uni")]
+    assert [dict(s.places) for s in best.segments] == [{"f0": "BER"}, {"f1": "MUC"}]
+    assert best.lines == {
+        "l0": (Stretch(segment=0, entry="uni", exit=None),),
+        "l1": (
+            Stretch(segment=0, entry=None, exit="n1"),
+            Stretch(segment=1, entry="n1", exit=None, interconnect="cheap"),
+        ),
+        "l2": (Stretch(segment=1, entry=None, exit="uni"),),
+    }
     assert best.interconnects == ("cheap",)
     assert (best.cost, best.delay_us) == (Decimal(13), 201)
-    assert [s.delay_us for s in best.segments] == [101 + 799 * 101 // 201, 100 + 799 * 100 // 201]
+    assert [s.budgets for s in best.segments] == [{"p": (101 + 799 * 101 // 201,)}, {"p": (100 + 799 * 100 // 201,)}]
     assert others[0].interconnects == ("fast",)
 
 
@@ -226,7 +234,7 @@ def test_what_crank_back_learnt_is_avoided() -> None:
     fast = plans(spec, snap, avoid=Avoid(interconnects=frozenset({"cheap"})))
     assert [p.interconnects for p in fast] == [("fast",)]
     transit = plans(chain_spec(*ACROSS), snap, avoid=Avoid(ways=frozenset({("right", "n1", "uni")})))
-    assert all(s.entry == "n2" for p in transit for s in p.segments if s.alias == "right" and s.exit == "uni")
+    assert all(a == "n2" for p in transit for alias, a, b in sides(p) if alias == "right" and b == "uni")
     refused = reason(spec, snap, avoid=Avoid(functions=frozenset({("right", "f1")})))
     assert (refused.code, refused.message) == (
         ReasonCode.NO_PATH,
@@ -237,29 +245,25 @@ def test_what_crank_back_learnt_is_avoided() -> None:
 def test_a_lan_is_carried_between_its_members_and_out_at_an_end() -> None:
     snap = federation()
     inside = plans(chain_spec(*ACROSS, ["x", "y"], [lan("m", "f0:mgmt", "f1:mgmt")]), snap)[0]
-    assert [s.lans for s in inside.segments] == [
-        (LanCarriage(lan="m", at_entry=False, at_exit=True),),
-        (LanCarriage(lan="m", at_entry=True, at_exit=False),),
-    ]
+    assert inside.lans == {"m": (Joint(line="l1", after=0),)}
     end = End(id="a.mgmt", sap="left.uni")
     out = plans(chain_spec(*ACROSS, ["y"], [lan("m", "a.mgmt", "f0:mgmt")], [end]), snap)[0]
-    assert [s.lans for s in out.segments] == [
-        (LanCarriage(lan="m", at_entry=True, at_exit=True),),
-        (LanCarriage(lan="m", at_entry=True, at_exit=False),),
-    ]
+    assert out.lans == {"m": (Joint(line="l0", after=0),)}
 
 
 def test_a_transit_may_carry_a_lan_from_end_to_end() -> None:
     ends = [End(id="a.mgmt", sap="left.uni"), End(id="b.mgmt", sap="right.uni")]
     best = plans(chain_spec(*ACROSS, (), [lan("m", "a.mgmt", "b.mgmt")], ends), federation())[0]
-    assert {c for s in best.segments for c in s.lans} == {LanCarriage(lan="m", at_entry=True, at_exit=True)}
+    assert best.lans == {"m": tuple(Joint(line="l0", after=n) for n in range(len(best.segments) - 1))}
+    assert best.lans["m"]
 
 
 def test_where_both_ends_share_a_sap_the_name_of_a_lans_end_tells_its_side() -> None:
     end = End(id="b.mgmt", sap="left.uni")
     spec = chain_spec("left.uni", "left.uni", ["x"], [lan("m", "f0:mgmt", "b.mgmt")], [end])
-    (segment,) = plans(spec, federation())[0].segments
-    assert segment.lans == (LanCarriage(lan="m", at_entry=False, at_exit=True),)
+    read = read_chain(spec)
+    assert isinstance(read, Chain)
+    assert (read.lans[0].at_a, read.lans[0].at_b) == (None, end)
 
 
 def test_a_lan_takes_a_second_label_on_each_joint() -> None:

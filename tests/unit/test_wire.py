@@ -42,6 +42,7 @@ from capability_registry.note import (
 from lower_sp_clients import wire
 from lower_sp_clients.wire import Codec, Violation, WireError
 from service_model.constraints import Countries, Distance, Group, GroupKind, GroupScope
+from service_model.flows import Flow, FlowProtocol
 from service_model.money import Price
 from service_model.outcomes import (
     AddressingChoice,
@@ -174,7 +175,17 @@ specs = st.builds(
     ends=tuples(ends, 1),
     functions=tuples(functions),
     links=tuples(links, 1),
-    paths=tuples(st.builds(ServiceFunctionPath, id=names, hops=tuples(names, 2))),
+    paths=tuples(
+        st.builds(
+            ServiceFunctionPath,
+            id=names,
+            hops=tuples(names, 2),
+            max_delay_us=st.none() | st.integers(0, 60_000_000),
+            flows=tuples(
+                st.builds(Flow, protocol=st.sampled_from(FlowProtocol), port=st.none() | st.integers(1, 65535))
+            ),
+        )
+    ),
     blocks=st.builds(Blocks, allowed=tuples(prefixes), excluded=tuples(prefixes)),
     bandwidth_bps=st.integers(0, 10**14),
     max_delay_us=st.none() | st.integers(0, 60_000_000),

@@ -118,6 +118,33 @@ GROUP_SCOPE_PLACE: GroupScope.ValueType  # 2
 GROUP_SCOPE_SUPPLIER: GroupScope.ValueType  # 3
 """The supplier, of those that the broker asked buys from."""
 
+class _FlowProtocol:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FlowProtocolEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_FlowProtocol.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    FLOW_PROTOCOL_UNSPECIFIED: _FlowProtocol.ValueType  # 0
+    """Not said."""
+    FLOW_PROTOCOL_ICMP: _FlowProtocol.ValueType  # 1
+    """ICMP (RFC 792) or ICMPv6 (RFC 4443)."""
+    FLOW_PROTOCOL_TCP: _FlowProtocol.ValueType  # 2
+    """TCP (RFC 9293)."""
+    FLOW_PROTOCOL_UDP: _FlowProtocol.ValueType  # 3
+    """UDP (RFC 768)."""
+
+class FlowProtocol(_FlowProtocol, metaclass=_FlowProtocolEnumTypeWrapper):
+    """The protocol of a flow, over either family of addresses."""
+
+FLOW_PROTOCOL_UNSPECIFIED: FlowProtocol.ValueType  # 0
+"""Not said."""
+FLOW_PROTOCOL_ICMP: FlowProtocol.ValueType  # 1
+"""ICMP (RFC 792) or ICMPv6 (RFC 4443)."""
+FLOW_PROTOCOL_TCP: FlowProtocol.ValueType  # 2
+"""TCP (RFC 9293)."""
+FLOW_PROTOCOL_UDP: FlowProtocol.ValueType  # 3
+"""UDP (RFC 768)."""
+
 @typing.final
 class Group(message.Message):
     """Functions that are together, or each apart from every other."""
@@ -416,6 +443,32 @@ class VirtualLink(message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__kind) -> _WhichOneofReturnType__kind | None: ...
 
 @typing.final
+class Flow(message.Message):
+    """Packets that take a path, and the replies to them."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PROTOCOL_FIELD_NUMBER: builtins.int
+    PORT_FIELD_NUMBER: builtins.int
+    protocol: FlowProtocol.ValueType
+    """Their protocol."""
+    port: builtins.int
+    """The TCP or UDP port at the path's last end, 1 to 65535; not set: any."""
+    def __init__(
+        self,
+        *,
+        protocol: FlowProtocol.ValueType = ...,
+        port: builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_port", b"_port", "port", b"port"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_port", b"_port", "port", b"port", "protocol", b"protocol"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__port: _TypeAlias = typing.Literal["port"]  # noqa: Y015
+    _WhichOneofArgType__port: _TypeAlias = typing.Literal["_port", b"_port"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__port) -> _WhichOneofReturnType__port | None: ...
+
+@typing.final
 class ServiceFunctionPath(message.Message):
     """The ordered path of a flow through functions; replies take it in reverse (RFC 7665)."""
 
@@ -423,23 +476,35 @@ class ServiceFunctionPath(message.Message):
 
     ID_FIELD_NUMBER: builtins.int
     HOPS_FIELD_NUMBER: builtins.int
+    MAX_DELAY_US_FIELD_NUMBER: builtins.int
+    FLOWS_FIELD_NUMBER: builtins.int
     id: builtins.str
     """The name of the path."""
+    max_delay_us: builtins.int
+    """Highest delay of this path, microseconds one way; not set: the service's bound alone."""
     @builtins.property
     def hops(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Connection points in order: from an end, in and out of functions, to an end. 2 to 200."""
+
+    @builtins.property
+    def flows(self) -> containers.RepeatedCompositeFieldContainer[Flow]:
+        """Which packets take it, where another path parts from it and meets it again; empty: what no other names. At most 32."""
 
     def __init__(
         self,
         *,
         id: builtins.str = ...,
         hops: abc.Iterable[builtins.str] | None = ...,
+        max_delay_us: builtins.int | None = ...,
+        flows: abc.Iterable[Flow] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us", "max_delay_us", b"max_delay_us"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["hops", b"hops", "id", b"id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us", "flows", b"flows", "hops", b"hops", "id", b"id", "max_delay_us", b"max_delay_us"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__max_delay_us: _TypeAlias = typing.Literal["max_delay_us"]  # noqa: Y015
+    _WhichOneofArgType__max_delay_us: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_delay_us) -> _WhichOneofReturnType__max_delay_us | None: ...
 
 @typing.final
 class Blocks(message.Message):
@@ -501,7 +566,7 @@ class ServiceSpec(message.Message):
     bandwidth_bps: builtins.int
     """Bandwidth of every link, bit/s."""
     max_delay_us: builtins.int
-    """Highest delay from end to end, microseconds one way; not set: no bound."""
+    """Highest delay of every path, microseconds one way; not set: no bound."""
     min_mtu: builtins.int
     """Lowest MTU of every link, bytes; not set: 1280."""
     max_price: builtins.str
