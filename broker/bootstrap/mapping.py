@@ -17,6 +17,7 @@ from broker.orders.pools import Pool
 from broker.orders.records import Terms
 from broker.settings.administered import AccountDoc, AdminState, AgreementDoc, Window
 from broker.settings.present import Administered, takes_new
+from capability_registry.glossary import Glossary
 from capability_registry.note import Lifecycle
 from service_model.outcomes import Reason, ReasonCode
 
@@ -37,6 +38,7 @@ def listings(administered: Administered, own_sp_id: str, now: datetime) -> tuple
             local=False,
             usable=takes_new(supplier.state, supplier.window, now),
             expose=dict(supplier.expose_saps),
+            glossary=Glossary(isolation=dict(supplier.isolation)),
         )
         for supplier in administered.suppliers
     ]

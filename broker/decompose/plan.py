@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from capability_registry.glossary import SAME_WORDS, Glossary
 from capability_registry.note import CapabilityNote
 from service_model.money import Price
 from service_model.outcomes import Reason, ReasonCode
@@ -20,7 +21,8 @@ from service_model.outcomes import Reason, ReasonCode
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupplierView:
-    """One supplier as planned with. `saps` maps the SAP names we announce to the supplier's own."""
+    """One supplier as planned with. `saps` maps the SAP names we announce to the supplier's own; `note` is in our words,
+    and `glossary` knows the supplier's."""
 
     alias: str
     sp_id: str
@@ -31,6 +33,7 @@ class SupplierView:
     """False while it drains, is in maintenance or disabled, or its note lapsed."""
     kept: float = 1.0
     """Which part of what it announced it made good, from 0 to 1 (`capability_registry.promises`)."""
+    glossary: Glossary = SAME_WORDS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

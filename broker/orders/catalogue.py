@@ -2,7 +2,7 @@
 
 A supplier is in here by its local alias, with its administrative state and its last good note; the snapshot is made anew
 only when somebody asks after something changed, so that everything computed from it can be cached by its identity, and
-ten thousand notes that come at once cost one.
+ten thousand notes that come at once cost one. A note is put into our words once, when it comes.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from broker.decompose.plan import Snapshot, SupplierView
+from capability_registry.glossary import SAME_WORDS, Glossary
 from capability_registry.note import CapabilityNote
 
 
@@ -23,6 +24,7 @@ class Listing:
     local: bool
     usable: bool = True
     expose: Mapping[str, str] = field(default_factory=dict)
+    glossary: Glossary = SAME_WORDS
 
 
 class Catalogue:
@@ -30,6 +32,8 @@ class Catalogue:
         """`caution`: as in `Snapshot`."""
         self._listings: dict[str, Listing] = {}
         self._notes: dict[str, CapabilityNote] = {}
+        self._read: dict[str, tuple[CapabilityNote, Glossary, CapabilityNote]] = {}
+        """By alias: a note as it came, by which glossary it was read, and what it says in our words."""
         self._views: dict[str, SupplierView] = {}
         self._kept: dict[str, float] = {}
         self._snapshot = Snapshot(own_sp_id=own_sp_id, number=0, suppliers=(), caution=caution)
@@ -47,6 +51,7 @@ class Catalogue:
         """These are the suppliers from now on; notes of those that stay are kept."""
         self._listings = {item.alias: item for item in listings}
         self._notes = {alias: note for alias, note in self._notes.items() if alias in self._listings}
+        self._read = {alias: read for alias, read in self._read.items() if alias in self._listings}
         self._views = {alias: self._view(alias, note) for alias, note in self._notes.items()}
         self._number += 1
 
@@ -84,9 +89,17 @@ class Catalogue:
         return SupplierView(
             alias=alias,
             sp_id=item.sp_id,
-            note=note,
+            note=self._in_our_words(alias, note, item.glossary),
             local=item.local,
             saps={ours: theirs for theirs, ours in names.items()},
             usable=item.usable,
             kept=self._kept.get(alias, 1.0),
+            glossary=item.glossary,
         )
+
+    def _in_our_words(self, alias: str, note: CapabilityNote, glossary: Glossary) -> CapabilityNote:
+        """The same object for the same note, so that what was made of it can be kept."""
+        known = self._read.get(alias)
+        if known is None or known[0] is not note or known[1] != glossary:
+            known = self._read[alias] = (note, glossary, glossary.ours(note))
+        return known[2]

@@ -10,6 +10,7 @@ Rules kept here
 - Countries and isolation bind every segment, transits too. Hosts that functions share or not are a matter of the segment
   that has them; of a distance by delay each segment between its points gets its part of the bound. What the places of the
   plan keep (groups by place or supplier, kilometres) is not handed down: a supplier means other suppliers than we do.
+- Isolation is asked for in the supplier's own words (`capability_registry.glossary`).
 - A segment that is told any of these requires the feature: a supplier of an earlier release would not see them.
 """
 
@@ -308,7 +309,7 @@ class _Splitter:
             groups=tuple(self._groups(planned)),
             distances=tuple(self._distances(i, planned)),
             countries=self.spec.countries,
-            isolation=self.spec.isolation,
+            isolation=self.views[planned.alias].glossary.theirs(self.spec.isolation),
         )
         if segment.needs_placement() and PLACEMENT not in segment.required_features:
             return replace(segment, required_features=(*segment.required_features, PLACEMENT))

@@ -55,6 +55,8 @@ class SupplierDoc:
     account: Name
     expose_saps: Mapping[Name, Name] = field(default_factory=dict)
     """SAP of the supplier → the name under which we announce it (default: `<alias>.<sap>`)."""
+    isolation: Mapping[Name, Name] = field(default_factory=dict)
+    """The supplier's name of an isolation mechanism → ours (default: the same)."""
     state: AdminState = AdminState.IN_SERVICE
     window: Window | None = None
     reason: Text = ""

@@ -4,7 +4,8 @@ Rules kept here
 - Everything named exists: places, interconnects, agreements. A reference to a document that was refused for other
   reasons is not reported again.
 - Aliases of suppliers and domains, and the names under which SAPs are announced, are unique.
-- A supplier's anchor is that of its sp_id, and not our own; a service has an anchor, a person none.
+- A supplier's anchor is that of its sp_id, and not our own; it has one word for each mechanism of ours. A service has an
+  anchor, a person none.
 - Pools do not overlap, and their blocks fit. Own prices are in one currency: nothing converts.
 - Whoever could administer the node before still can: the last operator in service stays.
 """
@@ -104,6 +105,12 @@ def _supplier(supplier: SupplierDoc, own_sp_id: str) -> Iterator[Problem]:
         yield _no(supplier, "sp_id", "this is our own: an own domain is a document of kind domain")
     if supplier.anchor.sp_id != supplier.sp_id:
         yield _no(supplier, "anchor.sp_id", f"the anchor is of {supplier.anchor.sp_id!r}, not of {supplier.sp_id!r}")
+    first: dict[str, str] = {}
+    for theirs, ours in supplier.isolation.items():
+        if first.setdefault(ours, theirs) != theirs:
+            yield _no(
+                supplier, f"isolation.{theirs}", f"{first[ours]!r} is {ours!r} too: which one is to be asked for?"
+            )
 
 
 def _account(account: AccountDoc, whole: Administered, broken: Set[Key]) -> Iterator[Problem]:

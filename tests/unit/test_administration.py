@@ -368,6 +368,10 @@ WINDOW = {"start": "2026-03-02T00:00:00Z", "end": "2026-03-01T00:00:00Z"}
             [docs.supplier(anchor=docs.anchor("other"))],
             "supplier/lower: anchor.sp_id: the anchor is of 'other', not of 'lower'",
         ),
+        (
+            [docs.supplier(isolation={"vlan": "vrf", "vxlan": "vrf"})],
+            "supplier/lower: isolation.vxlan: 'vlan' is 'vrf' too: which one is to be asked for?",
+        ),
         ([docs.supplier(state="MAINTENANCE")], "supplier/lower: state: MAINTENANCE needs a window"),
         ([docs.supplier(window=WINDOW)], "supplier/lower: window.end: the window ends before it begins"),
         ([docs.service(anchor=None)], "account/upper: anchor: a service needs the anchor of its SP"),
