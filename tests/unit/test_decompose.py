@@ -372,7 +372,7 @@ REASONS: list[tuple[ServiceSpec, ReasonCode, str, str]] = [
     (
         chain_spec(*ACROSS, ["x", "y"], [lan("m", "f0:oam", "f1:mgmt")]), ReasonCode.UNKNOWN_PORT, "f0",
         "function 'f0': acme/x/1 has no MANAGEMENT port 'oam', a LAN needs a MANAGEMENT port; "
-        "known: in (DATA), mgmt (MANAGEMENT), out (DATA)",
+        "known: in (DATA), in2 (DATA), mgmt (MANAGEMENT), out (DATA), out2 (DATA), out3 (DATA)",
     ),
     (chain_spec(*ACROSS, min_mtu=9100), ReasonCode.MTU, "p", "MTU: best 9000 < 9100 bytes"),
     (
