@@ -1,0 +1,122 @@
+"""Where plans are made: small ones at once, large ones in a process of their own, so that nobody else waits for them.
+
+Rules kept here
+- What is a plan over few entries of notes is made in the event loop: to ask another process takes as long.
+- The process knows the suppliers as of the last question; what changed is told before the next, in parts between which the
+  loop serves others.
+- Questions are answered one after another. A process that ends is begun again and told everything; a question is asked
+  twice, then it fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import sys
+from contextlib import suppress
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from broker.decompose.plan import Avoid, Infeasible, Plan, Snapshot, SupplierView
+from broker.decompose.search import plan
+from broker.decompose.worker import HEAD, Heard, Question, Told, frame
+from service_model.spec import ServiceSpec
+
+log = structlog.get_logger()
+
+FEW_ENTRIES = 400
+"""Of border matrices: to plan over as many takes some milliseconds."""
+PART = 20
+"""How many suppliers are told of at once: about a millisecond."""
+
+
+class PlannerFailed(Exception):
+    """The planner's process ended twice while it was asked the same."""
+
+
+class Planning:
+    """Call it as the planner. `few`: the number of entries up to which plans are made at once."""
+
+    def __init__(self, few: int = FEW_ENTRIES) -> None:
+        self._few = few
+        self._asking = asyncio.Lock()
+        self.process: asyncio.subprocess.Process | None = None
+        self._told: dict[str, SupplierView] = {}
+        self._as_of: Snapshot | None = None
+        self._measured: tuple[Snapshot, int] | None = None
+
+    async def __call__(
+        self, spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid, alternatives: int = 1
+    ) -> tuple[Plan, ...] | Infeasible:
+        if self._entries(snapshot) <= self._few:
+            return plan(spec, snapshot, now, avoid, alternatives)
+        question = Question(spec, replace(snapshot, suppliers=()), now, avoid, alternatives)
+        async with self._asking:
+            for attempt in (1, 2):
+                try:
+                    await self._tell(snapshot)
+                    return await self._ask(question)
+                except (ConnectionError, asyncio.IncompleteReadError) as error:
+                    log.warning("the planner's process ended", attempt=attempt, error=str(error))
+                    await self._end()
+        raise PlannerFailed(f"the planner's process ended twice over {spec.name!r}")
+
+    async def close(self) -> None:
+        await self._end()
+
+    def _entries(self, snapshot: Snapshot) -> int:
+        if self._measured is None or self._measured[0] is not snapshot:
+            self._measured = snapshot, sum(len(view.note.matrix) for view in snapshot.suppliers)
+        return self._measured[1]
+
+    async def _tell(self, snapshot: Snapshot) -> None:
+        """Everything that changed since the last question."""
+        if self.process is None:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                "from broker.decompose.worker import main; main()",
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            self._told, self._as_of = {}, None
+        if snapshot is self._as_of:
+            return
+        changed = [view for view in snapshot.suppliers if self._told.get(view.alias) is not view]
+        for first in range(0, len(changed), PART):
+            part = changed[first : first + PART]
+            await self._send(Told(tuple(Heard.of(view, self._told.get(view.alias)) for view in part)))
+            self._told |= {view.alias: view for view in part}
+        if gone := tuple(self._told.keys() - {view.alias for view in snapshot.suppliers}):
+            await self._send(Told((), gone))
+            for alias in gone:
+                del self._told[alias]
+        self._as_of = snapshot
+
+    async def _send(self, message: Told | Question) -> None:
+        assert self.process is not None
+        assert self.process.stdin is not None
+        self.process.stdin.write(frame(message))
+        await self.process.stdin.drain()
+        await asyncio.sleep(0)  # whoever waits goes before the next part
+
+    async def _ask(self, question: Question) -> tuple[Plan, ...] | Infeasible:
+        await self._send(question)
+        assert self.process is not None
+        assert self.process.stdout is not None
+        size = HEAD.unpack(await self.process.stdout.readexactly(HEAD.size))[0]
+        answer: Any = pickle.loads(await self.process.stdout.readexactly(size))  # noqa: S301 (from our own program)
+        if isinstance(answer, Exception):
+            raise answer
+        found: tuple[Plan, ...] | Infeasible = answer
+        return found
+
+    async def _end(self) -> None:
+        process, self.process = self.process, None
+        if process is not None:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()

@@ -1,0 +1,109 @@
+"""The planner as a process of its own: `main` answers questions on its standard streams.
+
+Rules kept here
+- It has what it was told of every supplier, and nothing else; it is told of changes before each question (`Told`).
+- A frame is its length in four bytes and a pickle. Both ends are the same program, and nobody else has the pipes.
+- It ends when its input ends, so it never outlives the node that began it; a Ctrl-C is for that node.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import struct
+import sys
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, BinaryIO
+
+from broker.decompose.plan import Avoid, Infeasible, Plan, Snapshot, SupplierView
+from broker.decompose.search import plan
+from capability_registry import payload
+from capability_registry.note import NOTE, CapabilityNote
+from service_model.spec import ServiceSpec
+
+HEAD = struct.Struct("!I")
+_LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+_NO_NOTE = CapabilityNote(sp_id="none", edition=1, audience="none", not_before=_LONG_AGO, expires=_LONG_AGO)
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A supplier as it is now, its note as JSON; no JSON where the note is the one told before."""
+
+    view: SupplierView
+    note: bytes | None
+
+    @classmethod
+    def of(cls, view: SupplierView, before: SupplierView | None) -> Heard:
+        same = before is not None and before.note is view.note
+        return cls(replace(view, note=_NO_NOTE), None if same else payload.write(view.note))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What changed: suppliers that are new or other than before, and aliases of those that are no more."""
+
+    heard: tuple[Heard, ...]
+    gone: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """`head`: the snapshot without its suppliers, who are those told of."""
+
+    spec: ServiceSpec
+    head: Snapshot
+    now: datetime
+    avoid: Avoid
+    alternatives: int
+
+
+Answer = tuple[Plan, ...] | Infeasible | Exception
+
+
+def frame(message: object) -> bytes:
+    body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    return HEAD.pack(len(body)) + body
+
+
+class Worker:
+    """What the process knows. Only a `Question` is answered."""
+
+    def __init__(self) -> None:
+        self._views: dict[str, SupplierView] = {}
+        self._snapshot: Snapshot | None = None
+
+    def take(self, message: Told | Question) -> Answer | None:
+        if isinstance(message, Told):
+            for heard in message.heard:
+                alias = heard.view.alias
+                note = self._views[alias].note if heard.note is None else NOTE.validate_json(heard.note)
+                self._views[alias] = replace(heard.view, note=note)
+            for alias in message.gone:
+                del self._views[alias]
+            self._snapshot = None
+            return None
+        if self._snapshot is None or self._snapshot.number != message.head.number:
+            self._snapshot = replace(message.head, suppliers=tuple(v for _, v in sorted(self._views.items())))
+        try:
+            return plan(message.spec, self._snapshot, message.now, message.avoid, message.alternatives)
+        except Exception as error:  # a fault of the planner is told to who asked, who logs it
+            return error
+
+
+def serve(source: BinaryIO, sink: BinaryIO) -> None:
+    worker = Worker()
+    while len(head := source.read(HEAD.size)) == HEAD.size:
+        message: Any = pickle.loads(source.read(*HEAD.unpack(head)))  # noqa: S301 (from our own program)
+        if (answer := worker.take(message)) is not None:
+            sink.write(frame(answer))
+            sink.flush()
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # whatever anybody prints is no answer
+    serve(sys.stdin.buffer, answers)
