@@ -17,9 +17,10 @@ from broker.decompose.explain import better, explain
 from broker.decompose.graph import Graph, graph_of
 from broker.decompose.labelling import find
 from broker.decompose.layered import Question
-from broker.decompose.plan import Avoid, Infeasible, Plan, Rejected, Snapshot
+from broker.decompose.plan import Avoid, Infeasible, Plan, Rejected, Snapshot, SupplierView
 from broker.decompose.segments import to_plan
 from broker.decompose.vocabulary import ends_without_label, vocabulary
+from capability_registry.note import CapabilityNote
 from service_model.spec import ServiceSpec
 
 
@@ -40,6 +41,20 @@ def plan(
         nearest = tuple(Rejected(code=b.reason.code, plan=to_plan(b.nearest)) for b in bindings if b.nearest)
         return Infeasible(reasons=tuple(b.reason for b in bindings), nearest=nearest)
     return tuple(to_plan(route) for route in routes)
+
+
+def best(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid | None = None) -> Plan | None:
+    """The best plan; None where there is none, whatever the reason."""
+    asked = _asked(spec, snapshot, now, avoid)
+    routes = find(asked, 1) if isinstance(asked, Question) else []
+    return to_plan(routes[0]) if routes else None
+
+
+def fits(note: CapabilityNote, spec: ServiceSpec, now: datetime) -> bool:
+    """Whether what one note announces is enough for the spec, which names SAPs and places as the note does."""
+    names = {sap.id: sap.id for sap in note.saps}
+    alone = SupplierView(alias="announced", sp_id=note.sp_id, note=note, local=False, saps=names)
+    return best(spec, Snapshot(own_sp_id="", number=0, suppliers=(alone,)), now) is not None
 
 
 def rejected(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid | None = None) -> tuple[Rejected, ...]:

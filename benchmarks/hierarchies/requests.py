@@ -1,0 +1,99 @@
+"""Single requests drawn from a seed: chains of nought to five functions between two SAPs of a hierarchy's top, with bounds
+that are near what can just be had.
+
+Rules kept here
+- A request is in the words of the top: `in_words` gives it those of the broker that sees all.
+- Bounds on delay and price are drawn around what the broker that sees all would need without them. What it could not
+  deliver even so is drawn again, `TRIES` times at most: most of what is drawn at random cannot be had anywhere.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any
+
+from benchmarks.hierarchies.drawn import COUNTRIES, FLOW, MECHANISMS, Hierarchy
+from benchmarks.hierarchies.sellers import NOW
+from broker.decompose.plan import Plan
+from broker.decompose.search import best
+from service_model.constraints import Countries, Distance, Group, GroupKind, GroupScope
+from service_model.spec import End, FunctionRequest, LinkKind, ServiceFunctionPath, ServiceSpec, VirtualLink
+
+TRIES = 4
+
+
+def in_words(spec: ServiceSpec, names: Mapping[str, str]) -> ServiceSpec:
+    """The same with the SAPs named otherwise."""
+    return replace(spec, ends=tuple(replace(e, sap=names[e.sap]) for e in spec.ends))
+
+
+def request(hierarchy: Hierarchy, rng: random.Random) -> ServiceSpec:
+    """With constraints of every kind, now and then."""
+    for _ in range(TRIES):
+        spec = _constrained(_free(hierarchy, rng, (0, 1, 1, 1, 2, 3)), rng)
+        found = best(in_words(spec, hierarchy.flat_names), hierarchy.flat.snapshot, NOW)
+        if found is not None:
+            return _bounded(spec, found, rng)
+    return spec
+
+
+def plain(hierarchy: Hierarchy, rng: random.Random) -> ServiceSpec:
+    """Functions and bandwidth alone: one order of many."""
+    return _free(hierarchy, rng, (1, 2))
+
+
+def _free(hierarchy: Hierarchy, rng: random.Random, flows: tuple[int, ...]) -> ServiceSpec:
+    a, b = rng.sample(sorted(s.id for s in hierarchy.top.note().saps), 2)
+    offered = sorted({f.type for leaf in hierarchy.leaves for f in leaf.domain.functions})
+    types = [rng.choice(offered) for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4, 5)))]
+    return _chain(a, b, types, bandwidth_bps=FLOW * rng.choice(flows), term_hours=rng.choice((1, 24, 720)))
+
+
+def _constrained(spec: ServiceSpec, rng: random.Random) -> ServiceSpec:
+    more: dict[str, Any] = {"min_mtu": rng.choice((1280, 1500, 9000)) if rng.random() < 0.2 else 1280}
+    names = [f.id for f in spec.functions]
+    if rng.random() < 0.15:
+        chosen = rng.sample(COUNTRIES, rng.randint(1, 2))
+        more["countries"] = Countries(allowed=tuple(chosen)) if rng.random() < 0.5 else Countries(denied=(chosen[0],))
+    if rng.random() < 0.2:
+        more["isolation"] = tuple(rng.sample(MECHANISMS, rng.choice((1, 1, 2))))
+    if len(names) > 1 and rng.random() < 0.25:
+        kind = rng.choice((GroupKind.AFFINITY, GroupKind.ANTI_AFFINITY))
+        scope = rng.choice((GroupScope.HOST, GroupScope.PLACE))
+        members = tuple(rng.sample(names, rng.randint(2, len(names))))
+        more["groups"] = (Group(id="g", kind=kind, scope=scope, functions=members),)
+    if names and rng.random() < 0.1:
+        far = rng.choice(("a", "b"))
+        more["distances"] = (
+            Distance(id="d", function=rng.choice(names), to=far, max_delay_us=rng.randint(500, 9000))
+            if rng.random() < 0.7
+            else Distance(id="d", function=rng.choice(names), to=far, max_km=rng.randint(10, 200)),
+        )
+    if names and rng.random() < 0.15:
+        members = tuple(f"{n}:mgmt" for n in sorted(rng.sample(names, rng.randint(1, len(names)))))
+        more["links"] = (*spec.links, VirtualLink(id="lan", kind=LinkKind.LAN, points=members))
+    return replace(spec, **more)
+
+
+def _bounded(spec: ServiceSpec, found: Plan, rng: random.Random) -> ServiceSpec:
+    if rng.random() < 0.5:
+        spec = replace(spec, max_delay_us=int(found.delay_us * rng.uniform(0.3, 1.2)))
+    if rng.random() < 0.25:
+        spec = replace(spec, max_price=(found.cost * Decimal(rng.randint(90, 180)) / 100).quantize(Decimal("0.01")))
+    return spec
+
+
+def _chain(a: str, b: str, types: list[Any], **more: Any) -> ServiceSpec:
+    hops = ["a", *(f"f{i}:{port}" for i in range(len(types)) for port in ("in", "out")), "b"]
+    pairs = zip(hops[::2], hops[1::2], strict=True)
+    return ServiceSpec(
+        name="bench",
+        ends=(End(id="a", sap=a), End(id="b", sap=b)),
+        functions=tuple(FunctionRequest(id=f"f{i}", type=t) for i, t in enumerate(types)),
+        links=tuple(VirtualLink(id=f"l{i}", points=pair) for i, pair in enumerate(pairs)),
+        paths=(ServiceFunctionPath(id="p", hops=tuple(hops)),),
+        **more,
+    )

@@ -1,0 +1,234 @@
+"""Brokers and domains stacked in one process, without I/O: they sell to each other by plain calls.
+
+Rules kept here
+- A broker is the tasks of `broker.orders` and nothing else: what is planned, split, asked, pinned, planned again and
+  released here is what a node does. A domain is `choose` over its own usage.
+- Notes are those of the last `refresh`: an order is planned at every level with what was announced before it came. A note
+  is derived again only where one below it changed, and when somebody asks for it.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from ipaddress import ip_network
+from typing import Protocol
+
+from broker.decompose.derive import derive
+from broker.decompose.plan import Avoid, Infeasible, Plan, Snapshot
+from broker.decompose.search import best
+from broker.orders.accounting import answer
+from broker.orders.catalogue import Catalogue, Listing
+from broker.orders.delivering import fold
+from broker.orders.records import Order, Terms
+from broker.orders.states import Event
+from broker.orders.tasks import CallKind, Env, abandon, advance
+from capability_registry.note import CapabilityNote
+from lower_sp_clients.versions import Verdict, judge
+from lower_sp_clients.vim import accounting
+from lower_sp_clients.vim.choosing import choose
+from lower_sp_clients.vim.domain import Domain, Usage, note
+from lower_sp_clients.vim.holds import Hold
+from lower_sp_clients.vim.placing import Impossible, flavour_of
+from service_model.constraints import PLACEMENT
+from service_model.outcomes import Reason, ReasonCode, Refused, Reserved, ServiceState
+from service_model.spec import ServiceSpec
+from service_model.words import Prefix
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+class Seller(Protocol):
+    """Whoever can be bought from."""
+
+    sp_id: str
+
+    def refresh(self) -> None:
+        """From now on its note tells what it has now."""
+
+    def note(self) -> CapabilityNote: ...
+
+    def reserve(self, ref: str, version: int, spec: ServiceSpec) -> Reserved | Refused: ...
+
+    def release(self, ref: str) -> None: ...
+
+
+class Leaf:
+    """A provider with a domain of its own and nothing else."""
+
+    def __init__(self, domain: Domain) -> None:
+        self.domain, self.usage = domain, Usage()
+        self.sp_id = domain.sp_id
+        self._holds: dict[str, Hold] = {}
+        self._told, self._changes = 0, 1
+        self.refresh()
+
+    def refresh(self) -> None:
+        if self._told != self._changes:
+            self._told = self._changes
+            self._note = note(self.domain, self.usage, self._told, NOW, HOUR)
+
+    def note(self) -> CapabilityNote:
+        return self._note
+
+    def reserve(self, ref: str, version: int, spec: ServiceSpec) -> Reserved | Refused:
+        held = self._holds.get(ref)
+        accounting.count(self.usage, held, -1)
+        try:
+            choice = choose(self.domain, self.usage, spec, f"{ref}/{version}")
+        except Impossible as error:
+            accounting.count(self.usage, held, 1)
+            return Refused(ref=ref, version=version, reasons=error.reasons)
+        offers = {f.type: f for f in self.domain.functions}
+        hold = Hold(
+            ref=ref,
+            version=version,
+            state=ServiceState.RESERVED,
+            created=NOW,
+            updated=NOW,
+            spec=spec,
+            choice=choice.addressing,
+            ways=tuple(way.id for way in choice.ways),
+            hosts=choice.hosts,
+            units={f.id: flavour_of(offers[f.type], f).units for f in spec.functions},
+        )
+        accounting.count(self.usage, hold, 1)
+        self._holds[ref] = hold
+        self._changes += 1
+        return Reserved(
+            ref=ref,
+            version=version,
+            choice=choice.addressing,
+            price=choice.price,
+            remaining_s=3600,
+            delay_us=choice.delay_us,
+        )
+
+    def release(self, ref: str) -> None:
+        if (held := self._holds.pop(ref, None)) is not None:
+            accounting.count(self.usage, held, -1)
+            self._changes += 1
+
+
+Derive = Callable[[Snapshot, str, int, Decimal], CapabilityNote]
+"""From what a broker has, its id, an edition and its margin: what it announces."""
+
+
+def announced(snapshot: Snapshot, sp_id: str, edition: int, margin: Decimal) -> CapabilityNote:
+    """The note of a broker to a customer that may see all that it can be told."""
+    return derive(snapshot, sp_id, edition, "above", NOW, HOUR, margin, "EUR", f"of-{sp_id}", 300, (PLACEMENT,))
+
+
+class Middle:
+    """A provider that buys from `suppliers` (by alias) and has nothing itself."""
+
+    def __init__(
+        self, sp_id: str, suppliers: Mapping[str, Seller], margin: Decimal = Decimal(1), derive: Derive = announced
+    ) -> None:
+        self.sp_id, self.suppliers, self.margin = sp_id, dict(suppliers), margin
+        self._derive = derive
+        self._catalogue = Catalogue(sp_id)
+        self._catalogue.list(
+            tuple(
+                Listing(alias=alias, sp_id=seller.sp_id, local=not isinstance(seller, Middle))
+                for alias, seller in sorted(suppliers.items())
+            )
+        )
+        self._read: dict[str, CapabilityNote] = {}
+        self._note: CapabilityNote | None = None
+        self._editions = 0
+        self._orders: dict[str, Order] = {}
+        self._epoch = str(uuid.uuid5(uuid.NAMESPACE_OID, sp_id))
+        self.refresh()
+
+    def refresh(self) -> None:
+        for alias, seller in self.suppliers.items():
+            seller.refresh()
+            if self._read.get(alias) is not seller.note():
+                self._read[alias] = seller.note()
+                self._catalogue.put(alias, seller.note())
+                self._note = None
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return self._catalogue.snapshot
+
+    def note(self) -> CapabilityNote:
+        if self._note is None:
+            self._editions += 1
+            self._note = self._derive(self.snapshot, self.sp_id, self._editions, self.margin)
+        return self._note
+
+    def reserve(self, ref: str, version: int, spec: ServiceSpec) -> Reserved | Refused:
+        known = self._orders.get(ref)
+        verdict = judge(known.known() if known else None, version, spec.digest())
+        if isinstance(verdict, Reason):
+            return Refused(ref=ref, version=version, reasons=(verdict,))
+        if verdict is not Verdict.REPEAT or known is None:
+            known = self._run(self._begun(known, ref, version, spec))
+        return answer(known, version, NOW)
+
+    def _begun(self, known: Order | None, ref: str, version: int, spec: ServiceSpec) -> Order:
+        fresh = Order(
+            id=f"{self.sp_id}/{ref}",
+            account="above",
+            ref=ref,
+            version=version,
+            state=ServiceState.RESERVING,
+            created=NOW,
+            updated=NOW,
+            epoch=self._epoch,
+            digest=spec.digest(),
+            spec=spec,
+            terms=Terms(margin=self.margin),
+            deadline=NOW + HOUR,
+        )
+        if known is None:
+            return fresh
+        held = known.state is ServiceState.RESERVED
+        return replace(
+            fresh,
+            segments=tuple(replace(s, wanted=False) for s in known.segments),
+            released_upto=known.released_upto,
+            answers=known.answers,
+            block=known.block,
+            previous=replace(known, previous=None) if held else known.previous,
+        )
+
+    def release(self, ref: str) -> None:
+        order = self._orders.pop(ref, None)
+        if order is not None and order.state is ServiceState.RESERVED:
+            self._run(replace(abandon(order), released_upto=order.version).on(Event.RELEASE))
+            del self._orders[ref]
+
+    def _run(self, order: Order) -> Order:
+        env = Env(now=NOW, snapshot=self.snapshot, plan=_plan, allocate=_block)
+        while (pause := advance(order, env)).calls:
+            order = pause.order
+            for call in pause.calls:
+                segment = order.segment(call.segment)
+                assert segment is not None
+                seller = self.suppliers[segment.alias]
+                result = None
+                if call.kind is CallKind.RESERVE:
+                    result = seller.reserve(segment.ref, call.version, segment.spec)
+                else:
+                    assert call.kind is CallKind.RELEASE, "a reservation makes no other call"
+                    seller.release(segment.ref)
+                order = fold(order, call, result, NOW, NOW)
+        self._orders[order.ref] = pause.order
+        return pause.order
+
+
+def _plan(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid) -> tuple[Plan, ...] | Infeasible:
+    """As a node plans, but for the explanation of a refusal."""
+    found = best(spec, snapshot, now, avoid)
+    return (found,) if found else Infeasible(reasons=(Reason(code=ReasonCode.NO_PATH, message="no plan"),))
+
+
+def _block(owner: str, bits: int) -> tuple[str, Prefix]:
+    return "pool", ip_network(f"10.0.0.0/{32 - bits}")
