@@ -1,7 +1,7 @@
 """What is wrong with the addresses of a spec in itself.
 
 Rules kept here
-- Networks of two different ends are disjoint, prefixes of two different links too.
+- Networks of two different ends are disjoint, prefixes of two different links too, unless these are parts of one LINE.
 - A link's prefix keeps off the excluded blocks (customers' networks are among those: they are not ours to use).
 - Host sets and reserved addresses lie in their link's prefix and are of its family; an address is reserved once.
 - The first and last address of an IPv4 prefix shorter than /31 belong to nobody (RFC 3021 frees those of a /31).
@@ -17,8 +17,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from address_planner.prefixes import overlap
 from service_model.problem import Path, Problem
-from service_model.spec import LinkAddressing, ServiceSpec
+from service_model.spec import LinkAddressing, LinkKind, ServiceSpec, VirtualLink
 from service_model.words import Address, Prefix
 
 IPV6_LEAST_MTU = 1280
@@ -31,11 +32,7 @@ def address_faults(spec: ServiceSpec) -> Iterator[Problem]:
         for i, end in enumerate(spec.ends)
         for k, network in enumerate(end.networks)
     ]
-    prefixes = [
-        _Claim(link.addressing.prefix, ("links", i, "addressing", "prefix"), f"the link {link.id!r}")
-        for i, link in enumerate(spec.links)
-        if link.addressing.prefix is not None
-    ]
+    prefixes = list(_of_links(spec))
     yield from _nameable([*networks, *prefixes])
     yield from _overlaps(networks)
     yield from _overlaps(prefixes)
@@ -50,6 +47,22 @@ class _Claim:
     prefix: Prefix
     path: Path
     owner: str
+
+
+def _of_links(spec: ServiceSpec) -> Iterator[_Claim]:
+    first: dict[Prefix, VirtualLink] = {}
+    for i, link in enumerate(spec.links):
+        prefix = link.addressing.prefix
+        if prefix is not None and not (prefix in first and _one(link, first[prefix])):
+            yield _Claim(prefix, ("links", i, "addressing", "prefix"), f"the link {link.id!r}")
+            first.setdefault(prefix, link)
+
+
+def _one(link: VirtualLink, other: VirtualLink) -> bool:
+    """Whether two LINEs are parts of one whose middle is elsewhere: one prefix, and each is told which hosts it has."""
+    x, y = link.addressing, other.addressing
+    told = LinkKind.LINE is link.kind is other.kind and bool(x.hosts and y.hosts)
+    return told and not any(overlap(a, b) for a in x.hosts for b in y.hosts)
 
 
 def _nameable(claims: Sequence[_Claim]) -> Iterator[Problem]:

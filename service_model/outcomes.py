@@ -108,7 +108,8 @@ class LinkChoice:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddressingChoice:
     """The supplier's choice within the constraint: a label per end, prefix and addresses per link,
-    and in `reach` the prefixes that lie beyond an end that is the customer's."""
+    and in `reach` the prefixes that lie beyond an end that is the customer's; under `end@path` those to which one path
+    alone leads there."""
 
     labels: Mapping[str, int] = field(default_factory=dict)
     links: tuple[LinkChoice, ...] = ()
@@ -116,6 +117,10 @@ class AddressingChoice:
 
     def link(self, id: str) -> LinkChoice | None:
         return next((link for link in self.links if link.link == id), None)
+
+    def beyond(self, end: str, path: str) -> tuple[Prefix, ...]:
+        """The prefixes beyond an end that a path leads to."""
+        return self.reach.get(f"{end}@{path}", self.reach.get(end, ()))
 
 
 Bindings = AddressingChoice

@@ -114,13 +114,12 @@ def _gather_link(link: VirtualLink, parts: Split, answers: Mapping[str, Addressi
     prefix = crossing.prefix if crossing else link.addressing.prefix
     addresses: dict[str, Address] = dict(crossing.addresses) if crossing else {}
     mtus = []
-    for answer in answers.values():
-        part = answer.link(link.id)
-        if part is None:
-            continue
-        prefix = prefix or part.prefix
-        addresses |= {point: address for point, address in part.addresses.items() if point in link.points}
-        mtus.append(part.mtu)
+    names = {p.key: [link.id, *(own for own, line in p.lines.items() if line == link.id)] for p in parts.segments}
+    for key, answer in answers.items():
+        for part in filter(None, map(answer.link, names[key])):
+            prefix = prefix or part.prefix
+            addresses |= {point: address for point, address in part.addresses.items() if point in link.points}
+            mtus.append(part.mtu)
     return LinkChoice(link=link.id, prefix=prefix, addresses=addresses, mtu=min(mtus, default=0))
 
 
@@ -166,8 +165,8 @@ def binding(spec: ServiceSpec, part: HandedDown, chosen: AddressingChoice, bound
     """What the supplier of one segment is told at commit: `chosen` is its own answer, `bound` the service's bindings."""
     links = []
     for link in part.spec.links:
-        service_link = spec.link(link.id)
-        known = bound.link(link.id) or LinkChoice(link=link.id)
+        service_link = spec.link(part.lines.get(link.id, link.id))
+        known = bound.link(service_link.id) or LinkChoice(link=service_link.id)
         own = chosen.link(link.id) or LinkChoice(link=link.id)
         addresses = {p: a for p, a in own.addresses.items() if p in link.points}
         if link.kind is LinkKind.LINE:
@@ -179,8 +178,13 @@ def binding(spec: ServiceSpec, part: HandedDown, chosen: AddressingChoice, bound
         links.append(
             LinkChoice(link=link.id, prefix=own.prefix or known.prefix, addresses=addresses, mtu=known.mtu or own.mtu)
         )
+    reach = {end: _reach(bound, beyond) for end, beyond in part.towards.items()}
     return AddressingChoice(
-        labels=chosen.labels,
-        links=tuple(links),
-        reach={end: bound.reach[beyond] for end, beyond in part.towards.items() if beyond in bound.reach},
+        labels=chosen.labels, links=tuple(links), reach={end: found for end, found in reach.items() if found}
     )
+
+
+def _reach(bound: Bindings, beyond: Iterable[str]) -> tuple[Prefix, ...]:
+    """All that lies at these ends, each as `end@path`."""
+    found = (bound.beyond(end, path) for end, _, path in (b.partition("@") for b in beyond))
+    return tuple(dict.fromkeys(prefix for prefixes in found for prefix in prefixes))

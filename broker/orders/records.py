@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, TypeAdapter
 
 from address_planner.classes import LabelClass
 from broker.decompose.plan import Avoid, Plan
-from broker.orders.split import CrossingLink
+from broker.orders.addressing import CrossingLink
 from broker.orders.states import Event, SegmentState, after
 from lower_sp_clients.versions import Known
 from lower_sp_clients.vim.holds import Allocation
@@ -27,6 +27,13 @@ from service_model.money import FREE, Price
 from service_model.outcomes import AddressingChoice, Bindings, Reason, SegmentStatus, ServiceState, ServiceStatus
 from service_model.spec import ServiceSpec
 from service_model.words import Instant, Prefix, Word
+
+
+def _towards(stored: Any) -> Any:
+    """A release that delivered chains alone recorded one end beyond each end."""
+    if not isinstance(stored, dict):
+        return stored
+    return {end: (beyond,) if isinstance(beyond, str) else beyond for end, beyond in stored.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +47,9 @@ class Segment:
     alias: str
     ref: str
     spec: ServiceSpec
-    towards: Mapping[str, str] = field(default_factory=dict)
+    towards: Annotated[Mapping[str, tuple[str, ...]], BeforeValidator(_towards)] = field(default_factory=dict)
     crossings: frozenset[str] = frozenset()
+    lines: Mapping[str, str] = field(default_factory=dict)
     state: SegmentState = SegmentState.PLANNED
     version: int = 0
     asked: str = ""

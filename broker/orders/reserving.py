@@ -10,17 +10,20 @@ Rules kept here
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from address_planner.classes import LabelClass, LabelsExhausted, disagreement, without
 from address_planner.labels import LabelSet
-from broker.decompose.chain import Chain, read_chain
+from broker.decompose.mesh import Mesh, read_mesh
 from broker.decompose.plan import Avoid, Infeasible, PlannedSegment
+from broker.orders.addressing import CannotAddress, block_bits
+from broker.orders.cut import Cut
 from broker.orders.gather import gather
 from broker.orders.reasons import PHRASES, known_or_closed, words_of, wrapped
 from broker.orders.records import Answer, Order, Segment, child_ref
-from broker.orders.split import NO_COMMON_LABEL, CannotAddress, HandedDown, Split, block_bits, split
+from broker.orders.split import NO_COMMON_LABEL, HandedDown, Split, split
 from broker.orders.states import Event, SegmentState
 from broker.orders.tasks import GUARD, Call, CallKind, Env, Pause, abandon, task
 from service_model.money import FREE, CurrencyMismatch
@@ -41,14 +44,7 @@ def refuse(order: Order, now: datetime, *reasons: Reason) -> Order:
     if previous is None:
         return abandon(replace(order, reasons=reasons, answers=answers).on(Event.REFUSE))
     before = {s.key: s for s in previous.segments if s.wanted}
-    segments = [
-        replace(
-            s, wanted=True, spec=before[s.key].spec, towards=before[s.key].towards, crossings=before[s.key].crossings
-        )
-        if s.key in before
-        else replace(s, wanted=False)
-        for s in order.segments
-    ]
+    segments = [_handed(s, before[s.key]) if s.key in before else replace(s, wanted=False) for s in order.segments]
     segments += [s for key, s in before.items() if order.segment(key) is None]
     return replace(
         previous,
@@ -92,7 +88,7 @@ def address(order: Order, env: Env) -> Order | Pause:
             order = replace(order, pool=taken[0], block=taken[1])
         allowed = (order.block,) if order.block is not None else ()
     try:
-        parts = split(_chain(spec), plan, env.snapshot, allowed, order.id)
+        parts = split(_mesh(spec), plan, env.snapshot, allowed, order.id)
     except CannotAddress as error:
         if error.reason.code is ReasonCode.LABELS_EXHAUSTED and order.crankbacks < MAX_CRANKBACKS:
             return _again(order, Avoid(interconnects=frozenset(plan.interconnects)), error.reason)
@@ -106,10 +102,10 @@ def address(order: Order, env: Env) -> Order | Pause:
     return replace(order, addressed=True, segments=(*segments, *rest), classes=parts.classes, links=parts.links)
 
 
-def _chain(spec: ServiceSpec) -> Chain:
-    chain = read_chain(spec)
-    assert isinstance(chain, Chain), "what was planned is a chain"
-    return chain
+def _mesh(spec: ServiceSpec) -> Mesh:
+    mesh = read_mesh(spec)
+    assert isinstance(mesh, Mesh), "what was planned is a mesh"
+    return mesh
 
 
 def _segment(order: Order, known: dict[str, Segment], part: HandedDown, planned: PlannedSegment) -> Segment:
@@ -119,14 +115,13 @@ def _segment(order: Order, known: dict[str, Segment], part: HandedDown, planned:
     spec = part.spec
     if old.state is SegmentState.HELD and _fits(old, spec):
         spec = old.spec  # what is held and still fits is not asked again
+    return replace(_handed(old, part), spec=spec, announced=planned.price, place=_place_of(planned))
+
+
+def _handed(segment: Segment, part: HandedDown | Segment) -> Segment:
+    """The segment, wanted as `part` says."""
     return replace(
-        old,
-        spec=spec,
-        towards=part.towards,
-        crossings=part.crossings,
-        announced=planned.price,
-        place=_place_of(planned),
-        wanted=True,
+        segment, spec=part.spec, towards=part.towards, crossings=part.crossings, lines=part.lines, wanted=True
     )
 
 
@@ -388,7 +383,7 @@ def decide(order: Order, env: Env) -> Order | Pause:
     return replace(
         order,
         choice=choice,
-        delay_us=sum(s.delay_us for s in mine),
+        delay_us=_delay(order, {s.key: s.delay_us for s in mine}),
         expires=expires,
         previous=None,
         reasons=(),
@@ -396,10 +391,21 @@ def decide(order: Order, env: Env) -> Order | Pause:
     ).on(Event.HELD)
 
 
+def _delay(order: Order, answered: dict[str, int]) -> int:
+    """Of the slowest path: what its segments answered, each of which tells of its own slowest."""
+    assert order.spec is not None
+    assert order.plan is not None, "what is held was planned"
+    cut = Cut(_mesh(order.spec), order.plan)
+    sums: Counter[str] = Counter()
+    for visit in cut.visits:
+        sums[visit.path.id] += answered[cut.keys[visit.segment]]
+    return max(sums.values())
+
+
 def parts_of(order: Order) -> Split:
     """The split as the order records it."""
     handed = tuple(
-        HandedDown(key=s.key, alias=s.alias, spec=s.spec, towards=s.towards, crossings=s.crossings)
+        HandedDown(key=s.key, alias=s.alias, spec=s.spec, towards=s.towards, crossings=s.crossings, lines=s.lines)
         for s in order.segments
         if s.wanted
     )

@@ -73,6 +73,13 @@ def networks(a: list[str], b: list[str]) -> ServiceSpec:
     return replace(TRANSIT, ends=tuple(replace(e, networks=tuple(map(ip_network, n))) for e, n in ends))
 
 
+def parted(*hosts: str) -> ServiceSpec:
+    """A chain whose first and last LINE have one prefix."""
+    first, middle, last, mgmt = CHAIN.links
+    told = [LinkAddressing(prefix=ip_network("10.0.0.0/31"), hosts=(ip_network(h),)) for h in hosts]
+    return chain(links=(replace(first, addressing=told[0]), middle, replace(last, addressing=told[1]), mgmt))
+
+
 def reserved(*addresses: str) -> tuple[ReservedAddress, ...]:
     return tuple(ReservedAddress(role=AddressRole.PEER, address=ip_address(a)) for a in addresses)
 
@@ -132,6 +139,7 @@ def diamond(*paths: ServiceFunctionPath) -> ServiceSpec:
             addressed(prefix=ip_network("10.0.0.0/31"), reserved=reserved("10.0.0.0", "10.0.0.1")),
             id="both addresses of a /31",
         ),
+        pytest.param(parted("10.0.0.0/32", "10.0.0.1/32"), id="two parts of one LINE, each with hosts of its own"),
     ],
 )
 def test_a_sound_spec_has_no_problem(spec: ServiceSpec) -> None:
@@ -270,6 +278,11 @@ FAULTS = [
         ),
         ("links", 1, "addressing", "prefix"),
         "10.0.0.0/31 of the link 'fg' overlaps 10.0.0.0/24 of the link 'af'",
+    ),
+    (
+        parted("10.0.0.0/31", "10.0.0.1/32"),
+        ("links", 2, "addressing", "prefix"),
+        "10.0.0.0/31 of the link 'gb' overlaps 10.0.0.0/31 of the link 'af'",
     ),
     (
         replace(addressed(prefix=ip_network("10.0.0.0/31")), blocks=Blocks(excluded=(ip_network("10.0.0.0/8"),))),

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from broker.decompose.chain import Chain, read_chain
+from broker.decompose.mesh import Mesh, read_mesh
 from broker.decompose.plan import Infeasible
 from broker.decompose.search import plan
 from broker.orders.catalogue import Catalogue, Listing
@@ -61,9 +61,9 @@ def test_two_suppliers_with_other_words_carry_one_service_and_each_is_asked_in_i
     known.put("left", note("vrf"))
     known.put("right", note("vxlan", name="right", peer="left"))
     spec = chain_spec("left.uni", "right.uni", isolation=("vrf",))
-    found, chain = plan(spec, known.snapshot, NOW), read_chain(spec)
+    found, chain = plan(spec, known.snapshot, NOW), read_mesh(spec)
     assert not isinstance(found, Infeasible), found
-    assert isinstance(chain, Chain)
+    assert isinstance(chain, Mesh)
     told = split(chain, found[0], known.snapshot, (), "k").segments
     assert [part.spec.isolation for part in told] == [("vrf",), ("vxlan",)]
     without = plan(replace(spec, isolation=("vxlan",)), known.snapshot, NOW)

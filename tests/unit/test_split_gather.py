@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from broker.decompose.chain import Chain, read_chain
+from broker.decompose.mesh import Mesh, read_mesh
 from broker.decompose.plan import Infeasible, Snapshot
 from broker.decompose.search import plan
+from broker.orders.addressing import CannotAddress, block_bits
 from broker.orders.gather import gather, unconfirmed, violation, whole
-from broker.orders.split import CannotAddress, Split, block_bits, split
+from broker.orders.split import Split, split
 from capability_registry.note import Bin, PlaceCapacity
 from lower_sp_clients.vim.choosing import choose
 from lower_sp_clients.vim.domain import Usage
@@ -35,8 +36,8 @@ async def divided(path: Path, block: str = "10.64.0.0/24") -> tuple[Split, dict[
     async with Stack(TOP, path) as stack:
         node = stack.nodes["a"]
         snapshot = node.catalogue.snapshot
-        plans, read = plan(SPEC, snapshot, NOW), read_chain(SPEC)
-        assert isinstance(read, Chain)
+        plans, read = plan(SPEC, snapshot, NOW), read_mesh(SPEC)
+        assert isinstance(read, Mesh)
         assert not isinstance(plans, Infeasible)
         parts = split(read, plans[0], snapshot, (ip_network(block),), "k")
         answers = {p.key: choose(node.domains[p.alias], Usage(), p.spec, "k").addressing for p in parts.segments}
@@ -122,9 +123,9 @@ def three() -> Snapshot:
 def told(**asked: Any) -> list[ServiceSpec]:
     spec = chain_spec("left.uni", "right.uni", ["x", "x", "y"], **asked)
     snap = three()
-    plans, read = plan(spec, snap, NOW), read_chain(spec)
+    plans, read = plan(spec, snap, NOW), read_mesh(spec)
     assert not isinstance(plans, Infeasible), plans
-    assert isinstance(read, Chain)
+    assert isinstance(read, Mesh)
     segments = [part.spec for part in split(read, plans[0], snap, (ip_network("10.64.0.0/24"),), "k").segments]
     assert [[f.id for f in s.functions] for s in segments] == [["f0", "f1"], [], ["f2"]]
     assert not any(check(s) for s in segments), "what is handed down is right in itself"

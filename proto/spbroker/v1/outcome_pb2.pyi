@@ -481,7 +481,7 @@ class AddressingChoice(message.Message):
 
     @builtins.property
     def reach(self) -> containers.MessageMap[builtins.str, words_pb2.PrefixList]:
-        """Prefixes that lie beyond each end."""
+        """Prefixes that lie beyond each end; under `end@path` those to which that path alone leads there."""
 
     def __init__(
         self,

@@ -1,0 +1,113 @@
+"""What a segment is told of its paths: packets, delay, hosts and distances. Pure.
+
+Rules kept here
+- Visits that go the same way in a segment are one path of it. Flows are told only of paths that share a LINE there with
+  another one: elsewhere nothing is to be chosen. Where they are told, visits of other flows stay apart.
+- Where a path has a bound, each visit has its part of it: the segment's own where it is all one path, else the path's.
+- Countries and isolation bind every segment, transits too. Hosts that functions share or not are a matter of the segment
+  that has them; of a distance by delay each segment between its points gets its part of the bound. What the places of the
+  plan keep (groups by place or supplier, kilometres) is not handed down: a supplier means other suppliers than we do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from broker.orders.cut import Cut, Visit
+from service_model.constraints import Distance, Group, GroupScope
+from service_model.flows import Flow
+from service_model.spec import ServiceFunctionPath, split_point
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Told:
+    """One path of a segment, and the visits that it stands for."""
+
+    path: ServiceFunctionPath
+    visits: tuple[Visit, ...]
+
+    @property
+    def beyond(self) -> Mapping[str, tuple[str, ...]]:
+        """At its first and last end: `end@path` of the service for each visit's."""
+        first = tuple(dict.fromkeys(f"{v.path.hops[0]}@{v.path.id}" for v in self.visits))
+        last = tuple(dict.fromkeys(f"{v.path.hops[-1]}@{v.path.id}" for v in self.visits))
+        return {self.path.hops[0]: first, self.path.hops[-1]: last}
+
+
+def paths(cut: Cut, i: int) -> tuple[Told, ...]:
+    """The paths of segment `i`, without their bounds."""
+    alike: dict[tuple[tuple[str, ...], tuple[Flow, ...]], list[Visit]] = {}
+    here = [visit for visit in cut.visits if visit.segment == i]
+    for visit in here:
+        chosen = any(_meet(visit, other) for other in here)
+        alike.setdefault((visit.hops, visit.path.flows if chosen else ()), []).append(visit)
+    names = ["path"] if len(alike) == 1 else [f"path{n}" for n in range(1, len(alike) + 1)]
+    return tuple(
+        Told(path=ServiceFunctionPath(id=name, hops=hops, flows=flows), visits=tuple(visits))
+        for name, ((hops, flows), visits) in zip(names, alike.items(), strict=True)
+    )
+
+
+def _meet(visit: Visit, other: Visit) -> bool:
+    """Whether two visits share a LINE and do not go the same way."""
+    return visit.hops != other.hops and not set(visit.sections).isdisjoint(other.sections)
+
+
+def limits(cut: Cut, i: int, told: tuple[Told, ...]) -> tuple[int | None, tuple[ServiceFunctionPath, ...]]:
+    """The bound on all of the segment's paths, and the paths with bounds of their own."""
+    found = [min((us for v in t.visits for us in _bounds(cut, i, v)), default=None) for t in told]
+    if len(told) == 1:
+        return found[0], (told[0].path,)
+    return None, tuple(replace(t.path, max_delay_us=us) for t, us in zip(told, found, strict=True))
+
+
+def _bounds(cut: Cut, i: int, visit: Visit) -> Iterator[int]:
+    """Of the path's bound, and of each distance by delay that goes through the segment from side to side."""
+    planned = cut.plan.segments[i]
+    if cut.mesh.spec.delay_limit(visit.path) is not None:
+        yield planned.budgets[visit.path.id][visit.number]
+    on_path = {split_point(hop)[0] for hop in visit.path.hops}
+    for distance in cut.mesh.spec.distances:
+        points = {distance.function, distance.to}
+        if distance.id in planned.near and points <= on_path and not points.intersection(planned.functions):
+            yield planned.near[distance.id]
+
+
+def groups(cut: Cut, i: int) -> Iterator[Group]:
+    """Functions of other segments are no matter of this one: the plan keeps them at other places."""
+    functions = cut.plan.segments[i].functions
+    for group in cut.mesh.spec.groups:
+        here = tuple(f for f in group.functions if f in functions)
+        if group.scope is GroupScope.HOST and len(here) > 1:
+            yield replace(group, functions=here)
+
+
+def distances(cut: Cut, i: int, told: tuple[Told, ...]) -> Iterator[Distance]:
+    """Of each distance by delay with a point here: to its other point, or to where the segment ends towards it."""
+    planned = cut.plan.segments[i]
+    ids = {d.id for d in cut.mesh.spec.distances}
+    names = (f"d{n}" for n in range(1, 10_000) if f"d{n}" not in ids)
+    for distance in cut.mesh.spec.distances:
+        if distance.id not in planned.near:
+            continue
+        visits = [visit for t in told for visit in t.visits]
+        for n, (function, to) in enumerate(_spans(distance, visits, planned.functions)):
+            id = distance.id if n == 0 else next(names)
+            yield Distance(id=id, function=function, to=to, max_delay_us=planned.near[distance.id])
+
+
+def _spans(distance: Distance, visits: Iterable[Visit], functions: tuple[str, ...]) -> list[tuple[str, str]]:
+    """From a function here to the other point, or to the end of a visit that leads there: each once."""
+    out: dict[tuple[str, str], None] = {}
+    for visit in visits:
+        order = {split_point(hop)[0]: k for k, hop in enumerate(visit.path.hops)}
+        if distance.function not in order or distance.to not in order:
+            continue
+        points = sorted((distance.function, distance.to), key=order.__getitem__)
+        passed = {split_point(hop)[0] for hop in visit.hops}
+        here = [p for p in points if p in functions and p in passed]
+        if here:
+            to = points[1] if len(here) == 2 else visit.hops[-1 if here[0] == points[0] else 0]
+            out[here[0], to] = None
+    return list(out)

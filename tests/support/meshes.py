@@ -1,0 +1,180 @@
+"""Random meshes and random plans of them: every shape that a planner may come to, whatever it would cost.
+
+Suppliers `p`, `q`, `r`, `s` are joined two by two by an interconnect; each has a SAP for every end of the service.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from decimal import Decimal
+from itertools import pairwise
+
+from address_planner.labels import LabelSet
+from broker.decompose.mesh import Line, Mesh, read_mesh
+from broker.decompose.plan import Joint, Plan, PlannedSegment, Snapshot, Stretch
+from broker.orders.cut import Cut
+from service_model.check import check
+from service_model.flows import Flow, FlowProtocol
+from service_model.money import FREE
+from service_model.spec import End, FunctionRequest, LinkKind, ServiceFunctionPath, ServiceSpec, VirtualLink
+from tests.support.planning import kind, sap, snapshot, view
+
+NAMES = "pqrs"
+ENDS = ("a", "b", "c", "d")
+
+
+def service(
+    *paths: str, flows: dict[str, tuple[Flow, ...]] | None = None, lan: str = "", **more: object
+) -> ServiceSpec:
+    """Paths as `a f g b`: ends and functions in order. A LINE for each two that follow; `lan` joins functions and ends by
+    management ports."""
+    walks = [path.split() for path in paths]
+    owners = {name: None for walk in walks for name in walk[1:-1]}
+    lines = {pair: None for walk in walks for pair in pairwise(walk)}
+
+    def point(owner: str, other: str) -> str:
+        return f"{owner}:{other}" if owner in owners else owner
+
+    links = [VirtualLink(id=f"{x}-{y}", points=(point(x, y), point(y, x))) for x, y in lines]
+    ends = [End(id=name, sap=f"uni-{name}") for walk in walks for name in (walk[0], walk[-1])]
+    points = [f"{name}:mgmt" if name in owners else f"{name}.lan" for name in lan.split()]
+    if points:
+        links.append(VirtualLink(id="lan", kind=LinkKind.LAN, points=tuple(points)))
+        ends += [End(id=f"{name}.lan", sap=f"uni-{name}") for name in lan.split() if name not in owners]
+    told = flows or {}
+    return ServiceSpec(
+        name="mesh",
+        ends=tuple(dict.fromkeys(ends)),
+        functions=tuple(FunctionRequest(id=name, type=kind("x")) for name in owners),
+        links=tuple(links),
+        paths=tuple(
+            ServiceFunctionPath(
+                id=f"w{n}",
+                hops=tuple(p for x, y in pairwise(walk) for p in (point(x, y), point(y, x))),
+                flows=told.get(f"w{n}", ()),
+            )
+            for n, walk in enumerate(walks)
+        ),
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def random_service(rng: random.Random) -> ServiceSpec:
+    """Up to five paths over up to five functions, with flows for half of them, and perhaps a LAN."""
+    functions = [f"f{n}" for n in range(rng.randint(1, 5))]
+    first, last = ({end: rng.choice(functions) for end in ENDS} for _ in range(2))
+    found: tuple[str, ...] = ()
+    flows: dict[str, tuple[Flow, ...]] = {}
+    for _ in range(12):
+        a, b = rng.sample(ENDS, 2)
+        inner = [f for f in functions if first[a] < f < last[b] and rng.random() < 0.6]
+        walk = [a, *dict.fromkeys([first[a], *inner, last[b]]), b]
+        if first[a] > last[b] or any(walk[0] == w.split()[-1] or walk[-1] == w.split()[0] for w in found):
+            continue  # an end begins paths or ends them: it is on one link
+        own = {f"w{len(found)}": (Flow(protocol=FlowProtocol.TCP, port=80 + len(found)),)} if rng.random() < 0.5 else {}
+        if not check(service(*found, " ".join(walk), flows=flows | own)):
+            found, flows = (*found, " ".join(walk)), flows | own
+    used = sorted({f for walk in found for f in walk.split()[1:-1]})
+    lan = " ".join(rng.sample(used, min(len(used), rng.choice([0, 2, 3]))))
+    spec = service(*found, flows=flows, lan=lan, max_delay_us=rng.choice([None, 1000]))
+    mesh = read_mesh(spec)
+    return spec if isinstance(mesh, Mesh) else service(*found, flows=flows, max_delay_us=spec.max_delay_us)
+
+
+def federation(mesh: Mesh) -> Snapshot:
+    """Suppliers that are joined two by two, each with a SAP for every end."""
+    labels = LabelSet(((1, 99),))
+
+    def saps(name: str) -> Iterator[tuple[str, str]]:
+        yield from ((f"to-{other}", f"{min(name, other)}{max(name, other)}") for other in NAMES if other != name)
+        yield from ((f"uni-{end.id}", "") for end in mesh.ends)
+
+    return snapshot(
+        *(
+            view(n, [sap(id, "X", to=to, peer="", labels=labels, decides_labels=to[:1] == n) for id, to in saps(n)], ())
+            for n in NAMES
+        )
+    )
+
+
+def random_plan(rng: random.Random, mesh: Mesh) -> Plan:
+    """Functions and ends at random suppliers, lines over up to two others between them."""
+    near = NAMES[: rng.choice([1, 2, 4])]
+    at = {f.id: rng.choice(near) for f in mesh.functions} | {e.id: rng.choice(near) for e in mesh.ends}
+    parts: dict[object, str] = {f.id: at[f.id] for f in mesh.functions}
+    joined: list[tuple[object, object]] = []
+    walks: dict[str, list[tuple[tuple[str, int], str]]] = {}
+    for line in mesh.lines:
+        id, (tail, head) = line.link.id, _owners(line)
+        others = [name for name in NAMES if name not in (at[tail], at[head])]
+        stops = [at[tail], *rng.sample(others, rng.choice([0, 0, 1, 2])), at[head]]
+        passed = [name for n, name in enumerate(stops) if n == 0 or stops[n - 1] != name]
+        walks[id] = [((id, n), name) for n, name in enumerate(passed)]
+        parts |= dict(walks[id])
+        joined += [(owner, (id, n)) for owner, n in ((tail, 0), (head, len(passed) - 1)) if ":" in _point(line, owner)]
+    segments = _segments(parts, joined)
+    homes = {part: n for n, (_, members) in enumerate(segments) for part in members}
+    lines = {
+        line.link.id: tuple(_stretches(line, [(homes[part], name) for part, name in walks[line.link.id]]))
+        for line in mesh.lines
+    }
+    turned = {s.segment for line in lines.values() for s in line if s.entry == s.exit}
+    planned = tuple(
+        PlannedSegment(
+            alias=alias,
+            functions=tuple(f.id for f in mesh.functions if f.id in members),
+            places={f.id: "X" for f in mesh.functions if f.id in members},
+            price=FREE,
+            swaps_labels=any(f.id in members for f in mesh.functions) or n in turned or rng.random() < 0.5,
+            mtu=1500,
+        )
+        for n, (alias, members) in enumerate(segments)
+    )
+    lans = {
+        lan.id: tuple(
+            Joint(line=mesh.lines[n].link.id, after=k) for n in lan.lines for k in range(len(lines[mesh.lines[n].link.id]) - 1)
+        )
+        for lan in mesh.lans
+    }  # fmt: skip
+    plan = Plan(segments=planned, lines=lines, lans=lans, price=FREE, cost=Decimal(0), delay_us=0)
+    visits = Cut(mesh, plan).visits
+    budgets = [
+        {p.path.id: tuple(7 for v in visits if (v.segment, v.path.id) == (n, p.path.id)) for p in mesh.paths}
+        for n in range(len(planned))
+    ]
+    return replace(plan, segments=tuple(replace(s, budgets=b) for s, b in zip(planned, budgets, strict=True)))
+
+
+def _owners(line: Line) -> tuple[str, str]:
+    return line.a.partition(":")[0], line.b.partition(":")[0]
+
+
+def _point(line: Line, owner: str) -> str:
+    return line.a if _owners(line)[0] == owner else line.b
+
+
+def _segments(parts: dict[object, str], joined: list[tuple[object, object]]) -> list[tuple[str, set[object]]]:
+    group = {part: {part} for part in parts}
+    for x, y in joined:
+        if group[x] is not group[y]:
+            group[x] |= group[y]
+            for member in group[y]:
+                group[member] = group[x]
+    out: list[tuple[str, set[object]]] = []
+    for part, alias in parts.items():
+        if not any(part in members for _, members in out):
+            out.append((alias, group[part]))
+    return out
+
+
+def _stretches(line: Line, visits: list[tuple[int, str]]) -> Iterator[Stretch]:
+    for n, (segment, name) in enumerate(visits):
+        before, after = (visits[k][1] if 0 <= k < len(visits) else "" for k in (n - 1, n + 1))
+        yield Stretch(
+            segment=segment,
+            entry=f"to-{before}" if before else None if ":" in line.a else f"uni-{line.a}",
+            exit=f"to-{after}" if after else None if ":" in line.b else f"uni-{line.b}",
+            interconnect="".join(sorted((before, name))) if before else None,
+        )
