@@ -8,8 +8,13 @@ from capability_registry.note import Place
 
 
 def kilometres(x: Place | None, y: Place | None) -> float:
-    """Along the great circle (haversine, mean earth radius 6371 km); infinite where one is not known."""
+    """Along the great circle (haversine, mean earth radius 6371 km); infinite where one is not known, or does not
+    tell where it lies. A place is at no distance from itself, unless it stands for several."""
     if x is None or y is None:
+        return math.inf
+    if x.id == y.id and not (x.merged or y.merged):
+        return 0.0
+    if not (x.located and y.located):
         return math.inf
     north, south = math.radians(x.latitude), math.radians(y.latitude)
     half = math.sin((north - south) / 2) ** 2

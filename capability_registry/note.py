@@ -60,15 +60,41 @@ class PointKind(Word):
     FASTEST = "POINT_KIND_FASTEST"
 
 
+class PlaceNaming(Word):
+    """Whose word a place's id is: PUBLIC of everybody, OWN of the note's issuer, RELAYED of one of its suppliers. What is
+    UNSPECIFIED is read as RELAYED: nothing follows from it."""
+
+    UNSPECIFIED = "PLACE_NAMING_UNSPECIFIED"
+    PUBLIC = "PLACE_NAMING_PUBLIC"
+    OWN = "PLACE_NAMING_OWN"
+    RELAYED = "PLACE_NAMING_RELAYED"
+
+
+COUNTRY_UNTOLD = "ZZ"
+"""Of ISO 3166-1's codes for users, the one that Unicode's CLDR has for an unknown region."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """A PoP or service area. `id` follows UN/LOCODE where there is one (NLAMS); coordinates in degrees (WGS 84)."""
+    """A PoP or service area. `id` follows UN/LOCODE where there is one (NLAMS); coordinates in degrees (WGS 84), both 0
+    where they are not told. `merged`: it stands for several places, of which what one has is announced."""
 
     id: Name
     country: Annotated[str, Field(pattern="^[A-Z]{2}$")]
     latitude: Annotated[float, Field(ge=-90, le=90)] = 0.0
     longitude: Annotated[float, Field(ge=-180, le=180)] = 0.0
     tags: tuple[Name, ...] = ()
+    naming: PlaceNaming = PlaceNaming.PUBLIC
+    merged: bool = False
+
+    @property
+    def told_country(self) -> str | None:
+        return None if self.country == COUNTRY_UNTOLD else self.country
+
+    @property
+    def located(self) -> bool:
+        """Whether its coordinates are told."""
+        return bool(self.latitude or self.longitude)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

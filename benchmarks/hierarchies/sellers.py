@@ -18,6 +18,7 @@ from ipaddress import ip_network
 from typing import Protocol
 
 from broker.decompose.derive import derive
+from broker.decompose.lexicon import lexicon
 from broker.decompose.plan import Avoid, Infeasible, Plan, Snapshot
 from broker.decompose.search import best
 from broker.orders.accounting import answer
@@ -40,6 +41,7 @@ from service_model.words import Prefix
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+SECRET = bytes(32)
 
 
 class Seller(Protocol):
@@ -206,7 +208,8 @@ class Middle:
             del self._orders[ref]
 
     def _run(self, order: Order) -> Order:
-        env = Env(now=NOW, snapshot=self.snapshot, plan=_plan, allocate=_block)
+        words = lexicon(self.snapshot, SECRET, order.account, order.terms.disclosure)
+        env = Env(now=NOW, snapshot=self.snapshot, plan=_plan, allocate=_block, lexicon=lambda account, terms: words)
         while (pause := advance(order, env)).calls:
             order = pause.order
             for call in pause.calls:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 from broker.accounts.admin_port import (
     Allocation,
@@ -145,4 +146,5 @@ class NodeAdmin:
                         reasons=segment.reasons,
                     )
                 )
-            yield ServiceDetail(account=order.account, status=status(order, now), segments=tuple(segments))
+            seen = replace(status(order, now), reasons=order.reasons)  # in our words, not its owner's
+            yield ServiceDetail(account=order.account, status=seen, segments=tuple(segments))

@@ -75,6 +75,7 @@ def terms(administered: Administered, account: str) -> Terms | Reason:
         max_hold_s=agreement.max_hold_s,
         max_services=agreement.max_services,
         show_segments=agreement.show_segments,
+        disclosure=agreement.note,
     )
 
 

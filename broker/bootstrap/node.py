@@ -131,6 +131,7 @@ class Node:
             planner=partial(plan, alternatives=1),
             terms=self.terms,
             new_id=self._parts.new_id,
+            secret=self._keys.origin_secret,
         )
         self.publication = Publication(
             sp_id=self.sp_id,

@@ -6,6 +6,7 @@ Rules kept here
 - Same content, same edition; the edition is recorded before the note is given out, so it grows over restarts.
 - Half-way to its expiry a note is issued again.
 - Its agreement's lifecycle and notice are in a customer's note. To whom it is WITHDRAWING, nothing is offered any more.
+- Places are shown as the agreement allows.
 - A customer that sells to us too is not told what we have from it: what it would find in our note is its own.
 """
 
@@ -21,12 +22,14 @@ from typing import Protocol
 import structlog
 
 from broker.decompose.derive import derive
+from broker.decompose.lexicon import lexicon
 from broker.decompose.moved import moved
 from broker.decompose.plan import Snapshot
 from broker.orders.broker import FEATURES
 from broker.orders.catalogue import Catalogue
 from broker.orders.records import Terms
 from capability_registry import origin, payload
+from capability_registry.abstraction import abstracted
 from capability_registry.feed import SKEW
 from capability_registry.hysteresis import Change, Pace, Pacing, change
 from capability_registry.keys import SigningKey
@@ -153,8 +156,9 @@ class Publication:
             terms.max_hold_s,
             tuple(sorted(FEATURES)),
         )
+        words = lexicon(snapshot, self._secret, account, terms.disclosure).words
         return replace(
-            note,
+            abstracted(note, terms.disclosure, words or {}),
             not_before=now - SKEW,  # our clock may be ahead of the reader's
             lifecycle=standing.lifecycle,
             terms={"notice": standing.notice} if standing.notice else {},

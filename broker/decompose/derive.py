@@ -36,6 +36,7 @@ from capability_registry.note import (
     Outage,
     Place,
     PlaceCapacity,
+    PlaceNaming,
     PointKind,
     SapOffer,
     SharedLimit,
@@ -140,8 +141,13 @@ def _places(views: tuple[SupplierView, ...], shown: set[str]) -> tuple[Place, ..
     known: dict[str, Place] = {}
     for view in views:
         for place in view.note.places:
-            known.setdefault(place.id, place)
+            known.setdefault(place.id, _relayed(place))
     return tuple(known[id] for id in sorted(shown) if id in known)
+
+
+def _relayed(place: Place) -> Place:
+    """We cannot tell what a supplier named itself from places of others."""
+    return replace(place, naming=PlaceNaming.RELAYED) if place.naming is PlaceNaming.OWN else place
 
 
 def _export(sap: SapOffer, name: str) -> SapOffer:

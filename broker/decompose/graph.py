@@ -341,12 +341,12 @@ class Graph:
 
     @cached_property
     def place_country(self) -> list[str | None]:
-        return [h.known.country if h.known else None for piece in self.pieces for h in piece.places]
+        return [h.known.told_country if h.known else None for piece in self.pieces for h in piece.places]
 
     @cached_property
     def sap_country(self) -> list[str | None]:
         return [
-            known[s.place].country if s.place in known else None
+            known[s.place].told_country if s.place in known else None
             for piece in self.pieces
             for known in [{p.id: p for p in piece.note.places}]
             for s in piece.saps

@@ -4,7 +4,8 @@ between positions, and the price where another cost is counted.
 Rules kept here
 - A rule sees the moves of a route in order and keeps what it must remember; a move that breaks it is not made.
 - A host is of one domain, and which one is known only within a segment. So functions that share a host are in one segment,
-  and those that must not are in one segment or at places of different ids: two suppliers may sell the same place.
+  and those that must not are in one segment or at places that are certainly apart: two suppliers may sell the same place.
+- What no note makes certain of two places (`whereabouts`) is neither together nor apart.
 - Like a resource, a rule is only followed where a route that was found breaks it (see `labelling`).
 - A label may stand for another when what it remembers allows all that the other's does (`covers`).
 """
@@ -17,6 +18,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from broker.decompose.layered import Layers, Move, figures
+from broker.decompose.whereabouts import UNCERTAIN, apart, location
 from service_model.constraints import Distance, Group, GroupKind, GroupScope
 from service_model.outcomes import ReasonCode
 
@@ -38,7 +40,8 @@ class Rule(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """Of the functions `members`, all are where the first of them is. It remembers the location."""
+    """Of the functions `members`, all are where the first of them is. It remembers the location. Nothing is where something
+    uncertain is."""
 
     subject: str
     members: frozenset[int]
@@ -49,7 +52,7 @@ class Together:
         if move.place < 0 or move.layer not in self.members:
             return memory
         here = self.location(move.place)
-        return here if memory in (-1, here) else None
+        return here if memory == -1 or (memory == here and here != UNCERTAIN) else None
 
     def covers(self, x: int, y: int) -> bool:
         return x == y
@@ -57,18 +60,17 @@ class Together:
 
 @dataclass(frozen=True, slots=True)
 class Apart:
-    """No two of the functions `members` are at one location. It remembers those in use."""
+    """Any two of the functions `members` are at places that are `apart`. It remembers those in use."""
 
     subject: str
     members: frozenset[int]
-    location: Callable[[int], int]
+    apart: Callable[[int, int], bool]
     start: frozenset[int] = frozenset()
 
     def after(self, memory: frozenset[int], move: Move) -> frozenset[int] | None:
         if move.place < 0 or move.layer not in self.members:
             return memory
-        here = self.location(move.place)
-        return None if here in memory else memory | {here}
+        return memory | {move.place} if all(self.apart(p, move.place) for p in memory) else None
 
     def covers(self, x: frozenset[int], y: frozenset[int]) -> bool:
         return x <= y
@@ -96,12 +98,12 @@ class OneSegment:
 
 @dataclass(frozen=True, slots=True)
 class ApartByHost:
-    """No two of the functions `members` are at one site in different segments. (Within one its supplier keeps them apart.)
-    It remembers the sites in use by segments that are left, and by the present one."""
+    """Any two of the functions `members` are at places that are `apart`, or at one place in one segment. (There its
+    supplier keeps them apart.) It remembers the places in use by segments that are left, and by the present one."""
 
     subject: str
     members: frozenset[int]
-    site: Callable[[int], int]
+    apart: Callable[[int, int], bool]
     start: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
 
     def after(
@@ -112,8 +114,9 @@ class ApartByHost:
             return left | here, frozenset()
         if move.place < 0 or move.layer not in self.members:
             return memory
-        at = self.site(move.place)
-        return None if at in left else (left, here | {at})
+        new = move.place
+        certain = all(self.apart(p, new) for p in left) and all(p == new or self.apart(p, new) for p in here)
+        return (left, here | {new}) if certain else None
 
     def covers(self, x: tuple[frozenset[int], frozenset[int]], y: tuple[frozenset[int], frozenset[int]]) -> bool:
         return x[0] <= y[0] and x[1] <= y[1]
@@ -203,10 +206,15 @@ def _grouped(layers: Layers, group: Group, index: dict[str, int]) -> Rule:
     graph, members = layers.graph, frozenset(index[f] for f in group.functions)
     together = group.kind is GroupKind.AFFINITY
     if group.scope is GroupScope.HOST:  # that they fit there is the capacity's
-        return OneSegment(group.id, members) if together else ApartByHost(group.id, members, graph.site)
-    by_supplier = group.scope is GroupScope.SUPPLIER
-    location = (lambda place: int(graph.place_supplier[place])) if by_supplier else graph.site
-    return Together(group.id, members, location) if together else Apart(group.id, members, location)
+        return OneSegment(group.id, members) if together else ApartByHost(group.id, members, partial(apart, graph))
+    if group.scope is GroupScope.SUPPLIER:
+        seller = graph.place_supplier
+        if together:
+            return Together(group.id, members, lambda place: int(seller[place]))
+        return Apart(group.id, members, lambda x, y: bool(seller[x] != seller[y]))
+    if together:
+        return Together(group.id, members, partial(location, graph))
+    return Apart(group.id, members, partial(apart, graph))
 
 
 def _distant(layers: Layers, distance: Distance, index: dict[str, int]) -> Iterable[Rule]:

@@ -1,4 +1,7 @@
-"""What a change of state costs, and how an order reads to its owner. Pure."""
+"""What a change of state costs, and how an order reads to its owner. Pure.
+
+Its owner reads places in its own words, and of reasons what says nothing else about ours. What is recorded is in ours.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
-from broker.orders.reasons import rewritten, words_of, wrapped
+from broker.orders.reasons import rewritten, veiled, words_of, wrapped
 from broker.orders.records import Charge, ChargeKind, Order, Side
 from broker.orders.states import AS_SERVICE, SegmentState
+from capability_registry.abstraction import Abstraction
 from service_model.money import Price
 from service_model.outcomes import Reason, ReasonCode, Refused, Reserved, SegmentStatus, ServiceState, ServiceStatus
 
@@ -58,7 +62,7 @@ def remaining(order: Order, now: datetime) -> float:
 def answer(order: Order, version: int, now: datetime) -> Reserved | Refused:
     """The recorded answer to the reservation of `version`."""
     if version in order.answers:
-        return Refused(ref=order.ref, version=version, reasons=order.answers[version].reasons)
+        return Refused(ref=order.ref, version=version, reasons=_reasons(order, order.answers[version].reasons))
     if order.version != version or version <= order.released_upto or order.choice is None:
         newer = Reason(code=ReasonCode.VERSION_CONFLICT, message=f"version {order.version} came after it")
         ended = Reason(code=ReasonCode.VERSION_RELEASED, message="this version was ended by its owner")
@@ -90,7 +94,7 @@ def status(order: Order, now: datetime) -> ServiceStatus:
         choice=order.choice,
         binding=order.bindings,
         remaining_s=remaining(order, now),
-        reasons=order.reasons,
+        reasons=_reasons(order, order.reasons),
         segments=tuple(_segments(order)) if order.terms.show_segments else (),
         create_time=order.created,
         update_time=order.updated,
@@ -107,16 +111,30 @@ def _segments(order: Order) -> Iterator[SegmentStatus]:
             alias=segment.key,
             state=AS_SERVICE[segment.state],
             functions=tuple(f.id for f in segment.spec.functions),
-            place=segment.place,
+            place=_place(order, segment.place),
             reasons=(wrapped(segment, ReasonCode.SEGMENT_REFUSED, words),) if failed else (),
-            segments=tuple(_told(part, words) for part in segment.parts),
+            segments=tuple(_told(order, part, words) for part in segment.parts),
         )
 
 
-def _told(part: SegmentStatus, words: frozenset[str]) -> SegmentStatus:
-    """A part of a part, its reasons in words that may go up."""
+def _told(order: Order, part: SegmentStatus, words: frozenset[str]) -> SegmentStatus:
+    """A part of a part, its place and reasons in words that may go up."""
     return replace(
         part,
+        place=_place(order, part.place),
         reasons=tuple(rewritten(r, words) for r in part.reasons),
-        segments=tuple(_told(p, words) for p in part.segments),
+        segments=tuple(_told(order, p, words) for p in part.segments),
     )
+
+
+def _place(order: Order, ours: str) -> str:
+    """Where a part is, in its owner's words: of a place that was not planned, none."""
+    if order.terms.disclosure.abstraction is Abstraction.WHITE:
+        return ours
+    return ", ".join(sorted({order.words[place] for place in ours.split(", ") if place in order.words}))
+
+
+def _reasons(order: Order, reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
+    if order.terms.disclosure.abstraction is Abstraction.WHITE or order.spec is None:
+        return reasons
+    return tuple(veiled(reason, words_of(order.spec)) for reason in reasons)

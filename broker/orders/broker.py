@@ -72,8 +72,9 @@ class Broker(OrderEngine):
         planner: Planner,
         terms: Callable[[str], Terms | Reason],
         new_id: Callable[[], str],
+        secret: bytes,
     ) -> None:
-        super().__init__(epoch=epoch, book=book, clock=clock, catalogue=catalogue, planner=planner)
+        super().__init__(epoch=epoch, book=book, clock=clock, catalogue=catalogue, planner=planner, secret=secret)
         self._terms = terms
         self._new_id = new_id
 

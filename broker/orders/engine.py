@@ -20,6 +20,7 @@ import structlog
 # the tasks register themselves
 import broker.orders.delivering
 import broker.orders.reserving  # noqa: F401
+from broker.decompose.lexicon import Lexicon, lexicon
 from broker.orders.accounting import charges, status
 from broker.orders.calling import Caller
 from broker.orders.catalogue import Catalogue
@@ -27,7 +28,7 @@ from broker.orders.delivering import fold
 from broker.orders.listening import Listener
 from broker.orders.pools import Pool, Pools
 from broker.orders.reasons import incident_id
-from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook
+from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook, Terms
 from broker.orders.tasks import Call, Env, Pause, Planner, advance
 from lower_sp_clients.broadcast import Broadcast
 from lower_sp_clients.supplier import Context, OutcomeUnknown, Supplier
@@ -66,12 +67,15 @@ class OrderEngine:
         clock: Clock,
         catalogue: Catalogue,
         planner: Planner,
+        secret: bytes,
     ) -> None:
+        """`secret`: what accounts' words for our places are made with."""
         self.catalogue = catalogue
         self.epoch = epoch
         self.book = book
         self.clock = clock
         self._planner = planner
+        self._secret = secret
         self._pools = Pools((), ())
         self.wanted: dict[str, Order] = {}
         self.saved: dict[str, Order] = {}
@@ -148,6 +152,10 @@ class OrderEngine:
         waking = [f"order {id}" for id in {*self._workers, *self._alarms, *self._waiting}]
         return (*waking, *self._listener.open())
 
+    def lexicon(self, account: str, terms: Terms) -> Lexicon:
+        """What the account calls the places that there are now."""
+        return lexicon(self.catalogue.snapshot, self._secret, account, terms.disclosure)
+
     def order_of(self, account: str, ref: str) -> Order | None:
         id = self.by_ref.get((account, ref))
         return self.wanted.get(id) if id is not None else None
@@ -196,7 +204,13 @@ class OrderEngine:
         while True:
             order = self.wanted[id]
             now = self.clock.now()
-            env = Env(now=now, snapshot=self.catalogue.snapshot, plan=self._planner, allocate=self._pools.allocate)
+            env = Env(
+                now=now,
+                snapshot=self.catalogue.snapshot,
+                plan=self._planner,
+                allocate=self._pools.allocate,
+                lexicon=self.lexicon,
+            )
             pause = advance(order, env)
             if pause.order is self.saved.get(id):
                 return pause

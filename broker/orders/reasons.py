@@ -31,6 +31,7 @@ PHRASES: dict[ReasonCode, str] = {
     ReasonCode.LABEL_CONTENDED: "the label is held by another order",
     ReasonCode.UNKNOWN_FUNCTION_TYPE: "the function type is not offered",
     ReasonCode.UNKNOWN_SAP: "the SAP is not known",
+    ReasonCode.UNKNOWN_PLACE: "not offered at the places asked for",
     ReasonCode.INVALID_PARAMETER: "a parameter is not understood",
     ReasonCode.SUPPLIER_UNREACHABLE: "a supplier does not answer",
     ReasonCode.CONSTRAINT_VIOLATED: "the addressing constraint was not kept",
@@ -82,6 +83,34 @@ def rewritten(reason: Reason, words: frozenset[str]) -> Reason:
     said = reason.message if reason.code is ReasonCode.INVALID_PARAMETER and subject else ""
     message = said or (f"{phrase} ({subject})" if subject else phrase)
     return replace(reason, message=message, subject=subject, segment="", nogood=None)
+
+
+_IN_WORDS_OF_THE_SPEC = frozenset(
+    {
+        ReasonCode.SHAPE_NOT_OFFERED,
+        ReasonCode.UNKNOWN_SAP,
+        ReasonCode.UNKNOWN_FUNCTION_TYPE,
+        ReasonCode.UNKNOWN_PORT,
+        ReasonCode.INVALID_PARAMETER,
+        ReasonCode.NOT_IN_SERVICE,
+        ReasonCode.NO_PATH,
+        ReasonCode.MTU,
+        ReasonCode.BANDWIDTH,
+        ReasonCode.AFFINITY,
+        ReasonCode.DISTANCE,
+        ReasonCode.PREFIX_TOO_SMALL,
+    }
+)
+"""What the planner says of these names nothing but what the customer knows. Of others it names places and interconnects."""
+
+
+def veiled(reason: Reason, words: frozenset[str]) -> Reason:
+    """The reason as told to a customer who does not know our places by name, nor what joins them."""
+    spoken = reason.code is ReasonCode.UNKNOWN_PLACE and reason.subject not in words  # the customer's word for a place
+    below = bool(reason.causes)  # what came from there is in words that may go up already
+    if below or spoken or reason.nogood is not None or reason.code in _IN_WORDS_OF_THE_SPEC or not reason.subject:
+        return reason
+    return rewritten(reason, words)
 
 
 def incident_id(segment: Segment) -> str:

@@ -21,6 +21,7 @@ from address_planner.classes import LabelClass
 from broker.decompose.plan import Avoid, Plan
 from broker.orders.addressing import CrossingLink
 from broker.orders.states import Event, SegmentState, after
+from capability_registry.abstraction import OPEN, Disclosure
 from lower_sp_clients.versions import Known
 from lower_sp_clients.vim.holds import Allocation
 from service_model.money import FREE, Price
@@ -84,6 +85,7 @@ class Terms:
     max_hold_s: int = 300
     max_services: int = 1000
     show_segments: bool = True
+    disclosure: Disclosure = OPEN
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,8 @@ class Order:
     trace: str = ""
     deadline: Instant | None = None
     plan: Annotated[Plan | None, BeforeValidator(_planned)] = None
+    words: Mapping[str, str] = field(default_factory=dict)
+    """Our place → its owner's word, of every place that it means or is planned at; none where our names are its words."""
     addressed: bool = False
     """Whether the segments follow from the plan."""
     avoid: Avoid = Avoid()

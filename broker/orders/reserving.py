@@ -65,11 +65,17 @@ def place(order: Order, env: Env) -> Order | Pause:
     """Plan the service over the suppliers' notes, around what was refused so far."""
     if order.plan is not None or order.spec is None:
         return order
-    found = env.plan(order.spec, env.snapshot, env.now, order.avoid)
+    lexicon = env.lexicon(order.account, order.terms).learnt(order.words)
+    meant = lexicon.meant(order.spec)
+    if isinstance(meant, Reason):
+        return refuse(order, env.now, *(order.reasons or (meant,)))
+    found = env.plan(meant, env.snapshot, env.now, order.avoid)
     if isinstance(found, Infeasible):
         told = (known_or_closed(reason, order.spec, env.snapshot) for reason in found.reasons)
         return refuse(order, env.now, *(order.reasons or told))
-    return replace(order, plan=found[0], addressed=False)
+    planned = [place for segment in found[0].segments for place in segment.places.values()]
+    words = {**order.words, **lexicon.of(planned, order.spec)}
+    return replace(order, plan=found[0], words=words, addressed=False)
 
 
 @task

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
+from broker.decompose.lexicon import Lexicon
 from broker.decompose.plan import Avoid, Infeasible, Plan, Snapshot
-from broker.orders.records import Order, Segment
+from broker.orders.records import Order, Segment, Terms
 from broker.orders.states import GONE, Event, SegmentState
 from service_model.outcomes import Reason, ReasonCode, ServiceState
 from service_model.spec import ServiceSpec
@@ -47,12 +48,14 @@ Allocate = Callable[[str, int], tuple[str, Prefix] | Reason]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Env:
-    """What tasks may know besides the order. `allocate(service, host bits)` takes a block from the address pools."""
+    """What tasks may know besides the order. `allocate(service, host bits)` takes a block from the address pools,
+    `lexicon(account, terms)` knows what the account calls our places."""
 
     now: datetime
     snapshot: Snapshot
     plan: Planner
     allocate: Allocate
+    lexicon: Callable[[str, Terms], Lexicon]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import ConfigDict, Field, TypeAdapter
 
 from broker.settings.anchor import Anchor
+from capability_registry.abstraction import OPEN, Disclosure
 from capability_registry.note import Bin, Encapsulation, FunctionPort, Lifecycle, Place, Runtime, SapRole
 from service_model.money import FREE, Currency, Price
 from service_model.spec import STRICT, FunctionTypeText
@@ -212,6 +213,8 @@ class AgreementDoc:
     show_segments: bool = True
     lifecycle: Lifecycle = Lifecycle.ACTIVE
     """TRIAL and WITHDRAWING are told in the notes; WITHDRAWING takes no new orders, and its notes offer nothing."""
+    note: Disclosure = OPEN
+    """How much of our places the notes to its customers show."""
     notice: Text = ""
     """Told in the notes as it is: of a trial, of an end that is to come."""
 

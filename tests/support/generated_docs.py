@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import typer
@@ -16,6 +17,7 @@ import broker.orders.engine  # noqa: F401  the tasks register themselves
 from broker.accounts.admin_port import AccountNotFound
 from broker.cli import exit_codes
 from broker.cli.loader import commands, offered
+from broker.decompose.lexicon import lexicon
 from broker.northbound.status import status_of
 from broker.northbound.wrong_calls import (
     AuthError,
@@ -30,10 +32,13 @@ from broker.orders.tasks import TASKS, WORKFLOWS
 from broker.settings.administered import TYPES
 from broker.storage.tables import metadata
 from capability_registry import feed
+from capability_registry.abstraction import Abstraction, Disclosure, abstracted
+from capability_registry.note import Bin, CapabilityNote, Place, PlaceCapacity
 from lower_sp_clients.supplier import OutcomeUnknown, ServiceNotFound
 from lower_sp_clients.wire import Violation, WireError
 from service_model.outcomes import ReasonCode
 from tests.support.markdown import ROOT, generated, pages, with_generated
+from tests.support.planning import offer, snapshot, view
 
 ERRORS: tuple[Exception, ...] = (
     *(AuthError(reason, "…") for reason in AuthReason),
@@ -128,6 +133,36 @@ def kinds() -> str:
     return ", ".join(f"`{kind}`" for kind in TYPES) + "\n"
 
 
+def disclosed() -> str:
+    """Three places of one supplier, as each level of abstraction shows them."""
+    known = (("CHZRH", "CH", 47.38, 8.54, 64), ("CHGVA", "CH", 46.2, 6.14, 40), ("ATVIE", "AT", 48.21, 16.37, 16))
+    supplier = view(
+        "m", [], [], [offer("firewall", id) for id, *_ in known],
+        capacities=tuple(PlaceCapacity(place=id, bins=(Bin(size=8, count=room // 8),)) for id, *_, room in known),
+    )  # fmt: skip
+    places = tuple(Place(id=id, country=c, latitude=north, longitude=east) for id, c, north, east, _ in known)
+    note = replace(supplier.note, places=places)
+    levels = [Disclosure(abstraction=level) for level in Abstraction]
+    words = [lexicon(snapshot(replace(supplier, note=note)), b"docs" * 8, "alice", d).words or {} for d in levels]
+
+    def rows() -> Iterator[Sequence[str]]:
+        for place, *_ in known:
+            yield (
+                place,
+                *(_shown(abstracted(note, d, w), w.get(place, place)) for d, w in zip(levels, words, strict=True)),
+            )
+
+    return table(("place", *(f"`{level.short}`" for level in Abstraction)), rows())
+
+
+def _shown(note: CapabilityNote, word: str) -> str:
+    place = next(p for p in note.places if p.id == word)
+    room = next(c for c in note.capacities if c.place == word)
+    where = f" {place.latitude:g} {place.longitude:g}" if place.located else ""
+    several = ", several" if place.merged else ""
+    return f"`{word}`: {place.country}{where}, {room.bins[0].count} × {room.bins[0].size}{several}"
+
+
 def command_list() -> str:
     return "".join(f"- [`{name}`](#spbroker-{name}): {entry.help}\n" for name, entry in offered().items())
 
@@ -167,6 +202,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "statuses": statuses,
     "exit-codes": exits,
     "kinds": kinds,
+    "disclosed": disclosed,
     "commands": command_list,
     "command-details": command_details,
 }

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from address_planner.labels import UNTAGGED, LabelSet
 from broker.decompose.derive import derive
+from broker.decompose.lexicon import lexicon
 from broker.decompose.search import plan
 from broker.orders.broker import FEATURES, AccountView, Broker
 from broker.orders.catalogue import Catalogue, Listing
@@ -30,6 +31,7 @@ from broker.orders.records import Terms
 from broker.storage.books import SqlHoldBook, SqlOrderBook, epoch_of
 from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
+from capability_registry.abstraction import abstracted
 from capability_registry.note import (
     CapabilityNote,
     Encapsulation,
@@ -67,6 +69,7 @@ PORTS = (
 )
 POOL = Pool(name="p", prefix=ip_network("10.64.0.0/16"), block=24, quarantine=timedelta(seconds=30))
 VALIDITY = timedelta(days=365)
+SECRET = b"s" * 32
 MARGIN = Decimal("1.1")
 PARAMETERS = {"shaper": {"rate_bps": 10**7}}
 
@@ -232,6 +235,7 @@ class Node:
             planner=plan,
             terms=lambda account: self.terms,
             new_id=lambda: str(uuid.uuid4()),
+            secret=SECRET,
         )
         self.vims = {
             name: LocalVim(
@@ -251,8 +255,9 @@ class Node:
         await self.engine.close()
 
     def note(self, audience: str) -> CapabilityNote:
-        now = self.clock.now()
-        return derive(
+        now, disclosure = self.clock.now(), self.terms.disclosure
+        words = lexicon(self.catalogue.snapshot, SECRET, audience, disclosure).words
+        made = derive(
             self.catalogue.snapshot,
             self.sp.name,
             1,
@@ -265,6 +270,7 @@ class Node:
             300,
             tuple(sorted(FEATURES)),
         )
+        return abstracted(made, disclosure, words or {})
 
 
 class Stack:

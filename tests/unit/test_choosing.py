@@ -166,11 +166,14 @@ def test_distances_are_kept_in_kilometres_and_in_delay(domain: Domain) -> None:
     def within(**bound: int) -> ServiceSpec:
         return replace(SPEC, distances=(Distance(id="d", function="f0", to="a", **bound),))
 
-    (there,) = domain.places
+    there = replace(domain.places[0], longitude=10)
     (uni,) = domain.saps
     away = replace(domain, places=(there, replace(there, id="AWAY", latitude=1)), saps=(replace(uni, place="AWAY"),))
     assert chosen(away, within(max_km=112))
     assert reason(away, within(max_km=111)) == (ReasonCode.DISTANCE, "d")
+    untold = replace(away, places=(replace(there, longitude=0), away.places[1]))
+    assert reason(untold, within(max_km=20_000)) == (ReasonCode.DISTANCE, "d")
+    assert chosen(domain, within(max_km=0)), "at the place itself, wherever that is"
     assert chosen(domain, within(max_delay_us=2000)).delay_us == 4000
     assert "uni-f" in [way.id for way in chosen(domain, within(max_delay_us=1000)).ways[:1]]
     assert reason(domain, within(max_delay_us=999)) == (ReasonCode.DISTANCE, "d")

@@ -17,6 +17,7 @@ from broker.orders.pools import Pool
 from broker.orders.records import Terms
 from broker.settings.administered import DomainDoc
 from broker.settings.present import Administered, Versioned
+from capability_registry.abstraction import Abstraction, Disclosure, PlaceDetail
 from capability_registry.note import PointKind
 from lower_sp_clients.vim.domain import Domain, Usage, note
 from lower_sp_clients.vim.driver import DriverOffer, SapPort
@@ -161,12 +162,14 @@ def test_the_next_turn_is_when_a_window_begins_or_ends() -> None:
 
 
 def test_the_terms_pin_the_version_of_the_agreement() -> None:
-    whole = docs.administered(docs.agreement(margin_percent="12.5", max_hold_s=60, show_segments=False))
+    shown = {"abstraction": "BLACK", "place_detail": "NONE"}
+    whole = docs.administered(docs.agreement(margin_percent="12.5", max_hold_s=60, show_segments=False, note=shown))
     key = ("agreement", "gold")
     later = Administered({**whole.by_key, key: Versioned(whole.by_key[key].document, 7)})
     assert terms(later, "ann") == Terms(
-        agreement="gold", version=7, margin=Decimal("1.125"), currency="EUR", max_hold_s=60, show_segments=False
-    )
+        agreement="gold", version=7, margin=Decimal("1.125"), currency="EUR", max_hold_s=60, show_segments=False,
+        disclosure=Disclosure(abstraction=Abstraction.BLACK, place_detail=PlaceDetail.NONE),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ import pytest
 
 from address_planner.labels import LabelSet
 from broker.bootstrap.publication import VALIDITY, Publication, Standing
+from broker.decompose.lexicon import lexicon
 from broker.orders.catalogue import Catalogue, Listing
 from broker.orders.records import Terms
+from capability_registry.abstraction import Abstraction, Disclosure
 from capability_registry.hysteresis import Change, Pace, Pacing, change
 from capability_registry.keys import SigningKey
 from capability_registry.note import Bin, CapabilityNote, Lifecycle, Outage, PlaceCapacity, SharedLimit
@@ -173,6 +175,16 @@ def uni(note: CapabilityNote) -> str:
     found = note.sap("left.uni")
     assert found is not None
     return str(found.labels)
+
+
+async def test_a_changed_disclosure_is_a_new_edition_under_other_words() -> None:
+    node = Node()
+    open_note = await node.told()
+    node.terms = Terms(disclosure=Disclosure(abstraction=Abstraction.GREY))
+    grey = await node.told()
+    words = lexicon(node.catalogue.snapshot, b"s" * 32, "above", node.terms.disclosure).words
+    assert words is not None
+    assert (grey.edition, [f.place for f in grey.functions]) == (open_note.edition + 1, [words["BER"]])
 
 
 async def test_a_small_loss_waits_for_the_rest_and_no_longer() -> None:

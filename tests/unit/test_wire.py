@@ -33,6 +33,7 @@ from capability_registry.note import (
     Outage,
     Place,
     PlaceCapacity,
+    PlaceNaming,
     PointKind,
     QosClass,
     SapOffer,
@@ -278,7 +279,10 @@ NOTE = CapabilityNote(
     lifecycle=Lifecycle.WITHDRAWING,
     api_features=("extend",),
     currency="CHF",
-    places=(Place(id="DEFRA", country="DE", latitude=50.1, longitude=-8.6, tags=("eu",)),),
+    places=(
+        Place(id="DEFRA", country="DE", latitude=50.1, longitude=-8.6, tags=("eu",)),
+        Place(id="p-1", country="ZZ", naming=PlaceNaming.RELAYED, merged=True),
+    ),
     functions=(
         FunctionOffer(
             type=FunctionType("acme", "fw", "1"),

@@ -45,8 +45,8 @@ def _places(note: CapabilityNote) -> Table:
         free = capacities.get(place.id)
         bins = " + ".join(f"{b.count} × {b.size}" for b in free.bins if b.count and b.size) if free else ""
         made.add_row(
-            Text(place.id),
-            Text(place.country),
+            Text(place.id + (" (several)" if place.merged else "")),
+            Text(place.told_country or "–"),
             Text(bins or "–"),
             Text("yes" if free and free.lan else "–"),
             Text(" ".join(place.tags), style="dim"),

@@ -173,6 +173,33 @@ POINT_KIND_CHEAPEST: PointKind.ValueType  # 1
 POINT_KIND_FASTEST: PointKind.ValueType  # 2
 """The one of lowest delay."""
 
+class _PlaceNaming:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PlaceNamingEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_PlaceNaming.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    PLACE_NAMING_UNSPECIFIED: _PlaceNaming.ValueType  # 0
+    """Not said."""
+    PLACE_NAMING_PUBLIC: _PlaceNaming.ValueType  # 1
+    """Everybody's: the same id in another note is the same place, another id another place."""
+    PLACE_NAMING_OWN: _PlaceNaming.ValueType  # 2
+    """The issuer's, for this audience: another place of this note is another place, one of another note may be the same."""
+    PLACE_NAMING_RELAYED: _PlaceNaming.ValueType  # 3
+    """That of a supplier of the issuer's: any place of the same country may be the same."""
+
+class PlaceNaming(_PlaceNaming, metaclass=_PlaceNamingEnumTypeWrapper):
+    """Whose word the id of a place is."""
+
+PLACE_NAMING_UNSPECIFIED: PlaceNaming.ValueType  # 0
+"""Not said."""
+PLACE_NAMING_PUBLIC: PlaceNaming.ValueType  # 1
+"""Everybody's: the same id in another note is the same place, another id another place."""
+PLACE_NAMING_OWN: PlaceNaming.ValueType  # 2
+"""The issuer's, for this audience: another place of this note is another place, one of another note may be the same."""
+PLACE_NAMING_RELAYED: PlaceNaming.ValueType  # 3
+"""That of a supplier of the issuer's: any place of the same country may be the same."""
+
 @typing.final
 class Place(message.Message):
     """A PoP or service area."""
@@ -184,14 +211,20 @@ class Place(message.Message):
     LATITUDE_FIELD_NUMBER: builtins.int
     LONGITUDE_FIELD_NUMBER: builtins.int
     TAGS_FIELD_NUMBER: builtins.int
+    NAMING_FIELD_NUMBER: builtins.int
+    MERGED_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Its id, by UN/LOCODE where there is one."""
     country: builtins.str
-    """ISO 3166-1 alpha-2 code."""
+    """ISO 3166-1 alpha-2 code; ZZ: not told."""
     latitude: builtins.float
-    """Degrees north, WGS 84."""
+    """Degrees north, WGS 84; with longitude 0 as well: not told."""
     longitude: builtins.float
     """Degrees east, WGS 84."""
+    naming: PlaceNaming.ValueType
+    """Whose word the id is; not set: PUBLIC."""
+    merged: builtins.bool
+    """Whether it stands for several places of its country: what one of them has is announced, a function may be at any."""
     @builtins.property
     def tags(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Free tags."""
@@ -204,12 +237,16 @@ class Place(message.Message):
         latitude: builtins.float = ...,
         longitude: builtins.float = ...,
         tags: abc.Iterable[builtins.str] | None = ...,
+        naming: PlaceNaming.ValueType | None = ...,
+        merged: builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_naming", b"_naming", "naming", b"naming"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["country", b"country", "id", b"id", "latitude", b"latitude", "longitude", b"longitude", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_naming", b"_naming", "country", b"country", "id", b"id", "latitude", b"latitude", "longitude", b"longitude", "merged", b"merged", "naming", b"naming", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__naming: _TypeAlias = typing.Literal["naming"]  # noqa: Y015
+    _WhichOneofArgType__naming: _TypeAlias = typing.Literal["_naming", b"_naming"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__naming) -> _WhichOneofReturnType__naming | None: ...
 
 @typing.final
 class FunctionPort(message.Message):

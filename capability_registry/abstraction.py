@@ -1,0 +1,125 @@
+"""How much of our places a note shows to one audience, and the note so shown.
+
+Rules kept here
+- WHITE names places as we do. GREY gives each a word of its own, for this audience alone. BLACK has one word for all
+  places of a country that offer the same function types.
+- Whatever is shown is in the note that it is made from, under other words, so it promises nothing more. Of places under
+  one word one is shown with all that it has: what several have cannot be used together at the price and delay of one.
+  An order that names the word may be delivered at any of them, so it is never done worse.
+- That one offers most types and has most room, by powers of two: who is a little emptier today does not replace it.
+- With its own name a place loses coordinates and tags, which would give it away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+from pydantic import ConfigDict
+
+from capability_registry.note import (
+    COUNTRY_UNTOLD,
+    BorderEntry,
+    CapabilityNote,
+    Place,
+    PlaceNaming,
+    SharedLimit,
+)
+from capability_registry.packing import total
+from service_model.spec import STRICT
+from service_model.words import Word
+
+
+class Abstraction(Word):
+    WHITE = "ABSTRACTION_WHITE"
+    GREY = "ABSTRACTION_GREY"
+    BLACK = "ABSTRACTION_BLACK"
+
+
+class PlaceDetail(Word):
+    FULL = "PLACE_DETAIL_FULL"
+    COUNTRY = "PLACE_DETAIL_COUNTRY"
+    NONE = "PLACE_DETAIL_NONE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disclosure:
+    """What an agreement lets its customers see of our places."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    abstraction: Abstraction = Abstraction.WHITE
+    place_detail: PlaceDetail = PlaceDetail.FULL
+    """FULL: country, coordinates, tags. Where places have no names of their own it is COUNTRY."""
+
+
+OPEN = Disclosure()
+
+
+def abstracted(note: CapabilityNote, disclosure: Disclosure, words: Mapping[str, str]) -> CapabilityNote:
+    """The note as `disclosure` shows it. `words`: of each of its places, the word that its audience has for it; one that
+    has none is known by its own name."""
+    if disclosure == OPEN:
+        return note
+    groups = _groups(note, words)
+    shown = {place: word for word, members in groups.items() for place in members[:1]}
+    named = {place: word for word, members in groups.items() for place in members}
+
+    def seen(point: str) -> bool:
+        return point in shown or point not in named
+
+    def called(point: str) -> str:
+        return named.get(point, point)
+
+    return replace(
+        note,
+        places=tuple(sorted(_places(note, groups, disclosure), key=lambda place: place.id)),
+        functions=tuple(replace(f, place=shown[f.place]) for f in note.functions if f.place in shown),
+        capacities=tuple(replace(c, place=shown[c.place]) for c in note.capacities if c.place in shown),
+        saps=tuple(replace(s, place=named[s.place]) for s in note.saps),
+        matrix=tuple(_entry(e, called) for e in note.matrix if seen(e.a) and seen(e.b)),
+        shared=tuple(limit for each in note.shared if (limit := _limit(each, seen, called)).coefficients),
+        outages=tuple(replace(o, subject=called(o.subject)) for o in note.outages if seen(o.subject)),
+    )
+
+
+def _groups(note: CapabilityNote, words: Mapping[str, str]) -> dict[str, list[str]]:
+    """The places of the note by their words, the one that is shown first."""
+    types: dict[str, int] = {}
+    for offer in note.functions:
+        types[offer.place] = types.get(offer.place, 0) + 1
+    room = {c.place: total(c.bins).bit_length() for c in note.capacities}
+    every = {p.id for p in note.places} | {s.place for s in note.saps} | types.keys() | room.keys()
+    groups: dict[str, list[str]] = {}
+    for place in sorted(every, key=lambda p: (-types.get(p, 0), -room.get(p, 0), p)):
+        groups.setdefault(words.get(place, place), []).append(place)
+    return groups
+
+
+def _places(note: CapabilityNote, groups: Mapping[str, list[str]], disclosure: Disclosure) -> list[Place]:
+    known = {p.id: p for p in note.places}
+    out = []
+    for word, members in groups.items():
+        told = [known.get(m, Place(id=m, country=COUNTRY_UNTOLD)) for m in members]
+        place = replace(told[0], id=word, latitude=0.0, longitude=0.0, tags=())
+        if disclosure.abstraction is not Abstraction.WHITE:
+            ours = all(p.naming is PlaceNaming.PUBLIC for p in told)
+            naming = PlaceNaming.OWN if ours else PlaceNaming.RELAYED
+            place = replace(place, naming=naming, merged=len(members) > 1 or told[0].merged)
+        if disclosure.place_detail is PlaceDetail.NONE:
+            place = replace(place, country=COUNTRY_UNTOLD)
+        out.append(place)
+    return out
+
+
+def _entry(entry: BorderEntry, called: Callable[[str], str]) -> BorderEntry:
+    return replace(entry, a=called(entry.a), b=called(entry.b))
+
+
+def _limit(limit: SharedLimit, seen: Callable[[str], bool], called: Callable[[str], str]) -> SharedLimit:
+    kept = {}
+    for key, coefficient in limit.coefficients.items():
+        a, _, b = key.partition("|")
+        if seen(a) and seen(b):
+            kept[f"{called(a)}|{called(b)}"] = coefficient
+    return replace(limit, coefficients=kept)
