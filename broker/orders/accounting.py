@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
-from broker.orders.reasons import rewritten, veiled, words_of, wrapped
+from broker.orders.reasons import for_customer, rewritten, words_of, wrapped
 from broker.orders.records import Charge, ChargeKind, Order, Side
 from broker.orders.states import AS_SERVICE, SegmentState
 from capability_registry.abstraction import Abstraction
@@ -135,6 +135,4 @@ def _place(order: Order, ours: str) -> str:
 
 
 def _reasons(order: Order, reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
-    if order.terms.disclosure.abstraction is Abstraction.WHITE or order.spec is None:
-        return reasons
-    return tuple(veiled(reason, words_of(order.spec)) for reason in reasons)
+    return reasons if order.spec is None else for_customer(reasons, order.spec, order.terms.disclosure)
