@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, cast
 
 import grpc
@@ -24,13 +25,15 @@ from capability_registry.note import CapabilityNote
 from lower_sp_clients import wire
 from lower_sp_clients.remote_sp import ClientTls, RemoteSp
 from lower_sp_clients.supplier import Context, Interest, OutcomeUnknown, ServiceNotFound, SignedNote
+from service_model.money import FREE, Price
 from service_model.outcomes import AddressingChoice, Committed, Event, ReasonCode, Refused, Reserved, ServiceState
+from service_model.quotes import Qualification, Quote
 from service_model.spec import End, ServiceSpec, VirtualLink
 from spbroker.v1 import admin_service_pb2 as admin_pb
 from spbroker.v1 import admin_service_pb2_grpc, broker_service_pb2_grpc, outcome_pb2
 from spbroker.v1 import broker_service_pb2 as pb
 from tests.support.api_node import START, ApiNode, SetClock
-from tests.support.fake_supplier import HOLD_S
+from tests.support.fake_supplier import HOLD_S, MAX_BANDWIDTH_BPS
 
 SPEC = ServiceSpec(
     name="web",
@@ -611,3 +614,31 @@ async def test_reflection_lists_the_services(node: ApiNode) -> None:
             return list(ProtoReflectionDescriptorDatabase(channel).get_services())
 
     assert {"spbroker.v1.BrokerService", "spbroker.v1.AdminService"} <= set(await asyncio.to_thread(listed))
+
+
+async def test_a_qualification_and_a_quote_come_over_the_wire_and_the_quote_goes_back(
+    node: ApiNode, remote: RemoteSp
+) -> None:
+    supplier = node.suppliers["sp-a"]
+    supplier.price = Price(currency="CHF", once=Decimal("0.01"), per_hour=Decimal("0.0003"))
+    assert await remote.qualify(SPEC, CTX) == Qualification(feasible=True, price=supplier.price, delay_us=4200)
+    quote = await remote.quote(SPEC, CTX)
+    assert quote == Quote(id="q1", price=supplier.price, delay_us=4200, remaining_s=HOLD_S)
+    supplier.price = FREE
+    reserved = await remote.reserve("r", 1, SPEC, replace(CTX, quote="q1"))
+    assert isinstance(reserved, Reserved)
+    assert reserved.price == quote.price
+    assert [ctx.quote for method, ctx in supplier.contexts if method in ("quote", "reserve")] == ["", "q1"]
+
+
+async def test_what_is_said_of_a_question_that_is_wrong_is_a_no_and_no_answer_is_not_known(
+    node: ApiNode, remote: RemoteSp
+) -> None:
+    wide = replace(SPEC, bandwidth_bps=MAX_BANDWIDTH_BPS + 1)
+    for asked in (await remote.qualify(wide, CTX), await remote.quote(wide, CTX)):
+        assert isinstance(asked, Qualification)
+        assert [(r.code, r.subject) for r in asked.reasons] == [(ReasonCode.BANDWIDTH, "bandwidth_bps")]
+        assert asked.reasons[0].nogood is not None
+    node.suppliers["sp-a"].failures["quote"] = [RuntimeError("lost")]
+    with pytest.raises(OutcomeUnknown):
+        await remote.quote(SPEC, CTX)

@@ -17,8 +17,8 @@ from broker.cli.faults import Fault
 from broker.cli.order_file import with_lines
 from service_model.outcomes import ServiceState
 from service_model.spec_yaml import dump_spec, load_spec
-from tests.support.cli_bench import PASSWORD, ROOT, CliBench, line_with, signed_note
-from tests.support.fake_supplier import MAX_BANDWIDTH_BPS
+from tests.support.cli_bench import PASSWORD, PRICE, ROOT, CliBench, line_with, signed_note
+from tests.support.fake_supplier import HOLD_S, MAX_BANDWIDTH_BPS
 
 ORDERS = ROOT / "config/demo/orders"
 SPEC = ORDERS / "guarded-web.spec.yml"
@@ -218,6 +218,36 @@ async def test_a_port_that_an_announced_function_has_not_is_named_before_anythin
     ran = await ann.run("order", "-f", other, *NSD_SAPS)
     assert ran.code == 2
     assert ann.supplier.specs == []
+
+
+async def test_a_service_is_qualified_quoted_and_ordered_by_its_quote(ann: CliBench) -> None:
+    ann.supplier.price = PRICE
+    asked, as_json = await ann.run("qualify", "-f", SPEC), await ann.run("qualify", "-f", SPEC, "--json")
+    assert asked.code == as_json.code == 0
+    assert "can be delivered" in asked.out
+    assert (as_json.json["feasible"], as_json.json["price"]["once"]) == (True, "12.50")
+    quote = await ann.run("quote", "-f", SPEC, "--json")
+    assert quote.code == 0
+    assert quote.json["remaining_s"] == HOLD_S
+    shown = await ann.run("quote", "-f", SPEC)
+    assert "12.50 + 0.35/h EUR" in shown.out
+    assert "order it: spbroker order -f" in shown.err
+    ordered = await ann.run("order", "-f", SPEC, "--ref", "q", "--quote", quote.json["id"], "--reserve-only")
+    assert ordered.code == 0
+    assert f"--quote {quote.json['id']}" in ordered.err  # the same again commits it
+    wrong = await ann.run("order", "-f", SPEC, "--ref", "q2", "--quote", "none")
+    assert wrong.code == Exit.REFUSED
+    assert "QUOTE_NOT_VALID" in wrong.err
+
+
+async def test_what_cannot_be_delivered_is_told_with_what_would_do(ann: CliBench, tmp_path: Path) -> None:
+    wide = tmp_path / "wide.yml"
+    wide.write_text(dump_spec(replace(load_spec(SPEC.read_bytes(), "spec"), bandwidth_bps=MAX_BANDWIDTH_BPS + 1)))
+    for command in ("qualify", "quote"):
+        told, as_json = await ann.run(command, "-f", wide), await ann.run(command, "-f", wide, "--json")
+        assert told.code == as_json.code == Exit.REFUSED
+        assert "nearest without BANDWIDTH: free, 4.2 ms" in told.err
+        assert as_json.json["reasons"][0]["nogood"]["alternative"]["gives"] == ["REASON_CODE_BANDWIDTH"]
 
 
 async def test_what_is_only_reserved_is_committed_by_the_same_order_again(ann: CliBench) -> None:
