@@ -442,9 +442,7 @@ def test_reasons_tell_aliases_and_never_a_lower_sp() -> None:
 
 def odd_shapes() -> list[tuple[str, ServiceSpec]]:
     spec = chain_spec(*ACROSS, ["x"])
-    path = spec.paths[0]
     return [
-        ("p2", replace(spec, paths=(path, replace(path, id="p2")))),
         ("svc", replace(spec, paths=())),
         ("f0:out", chain_spec(*ACROSS, ["x"], [lan("m", "f0:out")])),
         ("l1", replace(spec, links=(*spec.links[:1], replace(spec.links[1], points=("f0:out", "b", "a"))))),
@@ -459,7 +457,7 @@ def odd_shapes() -> list[tuple[str, ServiceSpec]]:
 
 
 @pytest.mark.parametrize(("culprit", "spec"), odd_shapes())
-def test_a_shape_that_is_no_chain_is_refused_and_the_culprit_named(culprit: str, spec: ServiceSpec) -> None:
+def test_a_shape_that_is_no_mesh_is_refused_and_the_culprit_named(culprit: str, spec: ServiceSpec) -> None:
     found = reason(spec, federation())
     assert (found.code, found.subject) == (ReasonCode.SHAPE_NOT_OFFERED, culprit)
 
