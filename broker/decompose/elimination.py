@@ -18,7 +18,7 @@ import numpy as np
 
 from broker.decompose.piece import Figures
 
-MOST = 20_000_000
+MOST = 5_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
