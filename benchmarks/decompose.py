@@ -25,13 +25,14 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "proto")]
 
-from benchmarks.planning.federations import FLOW_BPS, NOW, Federation, Room, chain, federation  # noqa: E402
+from benchmarks.planning.federations import FLOW_BPS, NOW, Federation, Room, chain, federation, mesh  # noqa: E402
 from benchmarks.planning.milp import optimum  # noqa: E402
 from broker.decompose.graph import graph_of  # noqa: E402
 from broker.decompose.plan import Infeasible, Snapshot  # noqa: E402
@@ -118,8 +119,11 @@ def chains(size: int, count: int, length: int) -> Iterator[tuple[ServiceSpec, Sn
 
 
 def bound_by_delay(fed: Federation, length: int, seed: int, **more: Any) -> ServiceSpec:
+    return hurried(fed, chain(fed, length, seed), seed, **more)
+
+
+def hurried(fed: Federation, free: ServiceSpec, seed: int, **more: Any) -> ServiceSpec:
     """With less delay than the cheapest way takes: from just possible to just too tight."""
-    free = chain(fed, length, seed)
     found = plan(free, fed.snapshot, NOW, None, 1)
     assert not isinstance(found, Infeasible), "what is ample is planned"
     return replace(free, max_delay_us=int(found[0].delay_us * random.Random(seed).uniform(0.5, 0.95)), **more)
@@ -146,12 +150,28 @@ def all_at_once(size: int, count: int, length: int) -> Iterator[tuple[ServiceSpe
         yield bound_by_delay(roomy, length, seed, bandwidth_bps=FLOW_BPS, groups=(group,)), fed.snapshot
 
 
+def meshes(shape: str, size: int, count: int) -> Iterator[tuple[ServiceSpec, Snapshot]]:
+    fed = federation(size, 3)
+    for seed in range(count):
+        yield mesh(fed, shape, seed), fed.snapshot
+
+
+def meshes_at_once(shape: str, size: int, count: int) -> Iterator[tuple[ServiceSpec, Snapshot]]:
+    """Shared capacity, delay, and the functions behind the first at different suppliers."""
+    for seed in range(count):
+        roomy, fed = federation(size, seed % 5), federation(size, seed % 5, room=Room.TIGHT)
+        group = Group(id="apart", kind=GroupKind.ANTI_AFFINITY, scope=GroupScope.SUPPLIER, functions=("f1", "f2"))
+        bound = hurried(roomy, mesh(roomy, shape, seed), seed, bandwidth_bps=FLOW_BPS, groups=(group,))
+        yield bound, fed.snapshot
+
+
 KINDS: dict[str, Orders] = {
     "chains": chains,
     "delay-bound chains": delay_bound,
     "shared capacity": shared,
     "capacity, delay, anti-affinity": all_at_once,
 }
+MESHES = {"nothing shared": meshes, "capacity, delay, anti-affinity": meshes_at_once}
 
 
 def decisions(size: int, count: int) -> dict[str, float]:
@@ -206,6 +226,11 @@ def measure(quick: bool) -> dict[str, Any]:
         for size in sizes:
             quality[f"{name}, {size} suppliers"] = compare(orders(size, count, length)).figures()
             print(f"{name}, {size} suppliers: {quality[f'{name}, {size} suppliers']}", flush=True)
+    for size in (15,) if quick else sizes:
+        for shape, (what, drawn) in product(("tree", "diamond"), MESHES.items()):
+            name = f"{shape}s, {what}, {size} suppliers"
+            quality[name] = compare(drawn(shape, size, 2 if quick else count)).figures()
+            print(f"{name}: {quality[name]}", flush=True)
     speeds = []
     for size in (50, 200, 1000) if quick else (50, 100, 200, 500, 1000):
         speeds.append(decisions(size, 20 if quick else 100))

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from enum import Enum
-from itertools import combinations
+from itertools import combinations, pairwise
 
 import topohub
 
@@ -37,6 +37,7 @@ from capability_registry.note import (
     SapOffer,
     SapRole,
 )
+from service_model.flows import PATHS
 from service_model.money import Price
 from service_model.spec import End, FunctionRequest, FunctionType, ServiceFunctionPath, ServiceSpec, VirtualLink
 
@@ -108,6 +109,46 @@ def chain(fed: Federation, length: int, seed: int, **more: object) -> ServiceSpe
     )
 
 
+SHAPES = {
+    "tree": (("f0 f1 b", "f0 f2 c"), 3),
+    "diamond": (("f0 f1 f3 b", "f0 f2 f3 b"), 2),
+}
+"""Paths from `a`, and how many customers: a source with two sinks; two branches that part and meet again."""
+
+
+def mesh(fed: Federation, shape: str, seed: int, **more: object) -> ServiceSpec:
+    """Functions of different types between customers, with two paths that share what is the same in both."""
+    rng = random.Random(f"{shape}/{seed}")
+    walks, count = SHAPES[shape]
+    paths = [["a", *walk.split()] for walk in walks]
+    names = sorted({f for path in paths for f in path if f.startswith("f")})
+    joints = list(dict.fromkeys(pair for path in paths for pair in pairwise(path)))
+    outs, ins = ([joint[side] for joint in joints] for side in (0, 1))
+    points = {
+        (x, y): (_port(x, "out", outs[: n + 1].count(x)), _port(y, "in", ins[: n + 1].count(y)))
+        for n, (x, y) in enumerate(joints)
+    }
+    return ServiceSpec(
+        name="bench",
+        ends=tuple(End(id=id, sap=at) for id, at in zip("abc"[:count], rng.sample(fed.unis, count), strict=True)),
+        functions=tuple(
+            FunctionRequest(id=f, type=t) for f, t in zip(names, rng.sample(TYPES, len(names)), strict=True)
+        ),
+        links=tuple(VirtualLink(id=f"{x}-{y}", points=pair) for (x, y), pair in points.items()),
+        paths=tuple(
+            ServiceFunctionPath(id=f"p{n}", hops=tuple(hop for pair in pairwise(path) for hop in points[pair]))
+            for n, path in enumerate(paths)
+        ),
+        term_hours=1,
+        **more,  # type: ignore[arg-type]
+    )
+
+
+def _port(joint: str, name: str, number: int) -> str:
+    """The nth of a function's ways in or out; an end's own id."""
+    return f"{joint}:{name}{number if number > 1 else ''}" if joint.startswith("f") else joint
+
+
 def _topology(size: int, seed: int, rng: random.Random) -> tuple[list[tuple[float, float]], list[tuple[int, int]]]:
     positions: list[tuple[float, float]] = []
     edges: list[tuple[int, int]] = []
@@ -156,6 +197,7 @@ def _supplier(
         sp_id=f"sp{index}",
         edition=1,
         audience="bench",
+        api_features=(PATHS,),
         not_before=NOW - timedelta(hours=1),
         expires=NOW + timedelta(hours=1),
         places=tuple(_place(p, at) for p in places),

@@ -12,28 +12,29 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
 from broker.decompose.arcs import Arcs
-from broker.decompose.layered import Layers
+from broker.decompose.layered import ChainLayers, Layers
 from broker.decompose.piece import Figures
 
 Weighting = tuple[float, float]
 """What counts: so much per 1e-9 currency unit, so much per microsecond."""
 
 
-def backward(layers: Layers, weightings: Sequence[Weighting]) -> list[list[float]]:
+def backward(layers: ChainLayers, weightings: Sequence[Weighting]) -> list[list[float]]:
     """Per weighting, by state, the least sum on the way to the goal; infinite where there is no way."""
     graph, arcs, saps = layers.graph, layers.graph.arcs, layers.graph.sap_count
     price, time = np.array(weightings).T[:, :, None]
     ways = price * layers.way_cost + time * graph.delay
-    grounds = {need: _Ground(layers, ways, need) for need in set(layers.need)}
+    grounds = {need: Ground(layers, ways, need) for need in set(layers.need)}
     ahead = np.full((len(weightings), layers.nodes), np.inf)
     placed = ahead[:, saps:]
-    entering, leaving = _into_goal(layers, ways, grounds[layers.need[-1]].ok)
+    entering, leaving = into_end(layers, layers.goal, ways, grounds[layers.need[-1]].ok)
     out = np.zeros((len(weightings), layers.target + 1))
     for layer in range(layers.length, -1, -1):
         ground = grounds[layers.need[layer]]
@@ -51,17 +52,17 @@ def backward(layers: Layers, weightings: Sequence[Weighting]) -> list[list[float
     return states
 
 
-def _weighed(layers: Layers, function: int, price: Figures, time: Figures) -> Figures:
-    """Of a function, at each place."""
-    admitted = layers.function_ok[function]
-    out: Figures = price * layers.function_cost[function] + time * layers.function_delay[function]
+def _weighed(layers: Layers, layer: int, price: Figures, time: Figures) -> Figures:
+    """Of a layer's function, at each place."""
+    admitted = layers.function_ok[layer]
+    out: Figures = price * layers.function_cost[layer] + time * layers.function_delay[layer]
     out[:, ~admitted] = np.inf
     return out
 
 
-def _into_goal(layers: Layers, ways: Figures, ok: Figures) -> tuple[Figures, Figures]:
-    """Of the last step, from each SAP and from each place."""
-    arcs, saps, goal = layers.graph.arcs, layers.graph.sap_count, layers.q.goal
+def into_end(layers: Layers, goal: int, ways: Figures, ok: Figures) -> tuple[Figures, Figures]:
+    """Of the last step to an end's SAP, from each SAP and from each place."""
+    arcs, saps = layers.graph.arcs, layers.graph.sap_count
     last = np.full((len(ways), layers.nodes), np.inf)
     here = slice(int(arcs.first[goal]), int(arcs.first[goal + 1]))  # ways lead in both directions alike
     for way, source in zip(arcs.way[here].tolist(), arcs.target[here].tolist(), strict=True):
@@ -70,7 +71,7 @@ def _into_goal(layers: Layers, ways: Figures, ok: Figures) -> tuple[Figures, Fig
     return last[:, :saps], last[:, saps:]
 
 
-class _Ground:
+class Ground:
     """The weights of admitted arcs where `need` LANs run along; a row per weighting."""
 
     def __init__(self, layers: Layers, ways: Figures, need: int) -> None:
@@ -84,17 +85,19 @@ class _Ground:
         passing[:, ~self.entry_ok[arcs.passing.ends]] = np.inf
         for x, y in layers.avoided:
             passing[:, (arcs.passing.tails == x) & (arcs.passing.ends == layers.graph.peer[y])] = np.inf
-        self.saps = arcs.saps
-        self.passing = len(arcs.back)
-        self.back = _side_by_side(arcs, passing[:, arcs.back])
+        self.arcs, self.passing = arcs, passing
+
+    @cached_property
+    def _back(self) -> csr_array:
+        return _side_by_side(self.arcs, self.passing[:, self.arcs.back])
 
     def spread(self, entering: Figures) -> Figures:
         """Per SAP the least of what it enters with itself and of what those have that it leads to."""
-        count, saps = len(entering), self.saps
-        self.back.data.reshape(count, -1)[:, self.passing :] = entering
+        count, saps, back = len(entering), self.arcs.saps, self._back
+        back.data.reshape(count, -1)[:, len(self.arcs.back) :] = entering
         rows = np.arange(count)
         begin = rows * (saps + 1) + saps
-        out: Figures = dijkstra(self.back, indices=begin).reshape(count, count, saps + 1)[rows, rows, :saps]
+        out: Figures = dijkstra(back, indices=begin).reshape(count, count, saps + 1)[rows, rows, :saps]
         return out
 
 

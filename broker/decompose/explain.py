@@ -11,16 +11,18 @@ Rules kept here
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Container
 from dataclasses import dataclass, replace
 
 from broker.decompose.graph import Crossing, Graph, PlaceVertex, default_flavour
-from broker.decompose.labelling import Route, find
+from broker.decompose.labelling import Route, find, walked
 from broker.decompose.layered import Layers, Question
 from broker.decompose.plan import Avoid
 from broker.decompose.rules import broken, rules_of
 from broker.decompose.vocabulary import listed
 from capability_registry.packing import packs
 from service_model.constraints import PLACEMENT, GroupKind, GroupScope
+from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode
 from service_model.spec import FunctionRequest
 
@@ -55,7 +57,7 @@ def explain(question: Question) -> tuple[Binding, ...]:
     for code in CLASSES:
         relaxed = _relaxed(question, code)
         if relaxed is not None:
-            nearest = _fastest(question, relaxed) if code is ReasonCode.DELAY else relaxed
+            nearest = _in_time(question, relaxed)[1] if code is ReasonCode.DELAY else relaxed
             alone.append(Binding(_reason(question, code, nearest), nearest))
     if alone:
         return tuple(alone)
@@ -84,36 +86,53 @@ def better(question: Question, best: Route) -> list[tuple[ReasonCode, Route]]:
 
 
 def _best(question: Question) -> Route | None:
-    return next(iter(find(question, 1)), None)
+    return next(iter(find(question).routes), None)
 
 
 def _relaxed(question: Question, code: ReasonCode) -> Route | None:
-    spec = question.chain.spec
+    spec = question.mesh.spec
     idle = {
-        ReasonCode.DELAY: question.chain.max_delay_us is None,
+        ReasonCode.DELAY: all(question.mesh.delay_limit(p) is None for p in range(len(question.mesh.paths))),
         ReasonCode.PRICE: spec.max_price is None,
-        ReasonCode.LAN_NOT_OFFERED: not question.chain.lans,
-        ReasonCode.CAPACITY: not question.chain.functions,
+        ReasonCode.LAN_NOT_OFFERED: not question.mesh.lans,
+        ReasonCode.CAPACITY: not question.mesh.functions,
         ReasonCode.COUNTRY: not spec.countries and not any(f.countries for f in spec.functions),
         ReasonCode.ISOLATION: not spec.isolation,
         ReasonCode.DISTANCE: not spec.distances,
         ReasonCode.AFFINITY: not spec.groups,
-        ReasonCode.FEATURE_NOT_OFFERED: not spec.needs_placement(),
+        ReasonCode.FEATURE_NOT_OFFERED: not spec.needs_placement() and len(question.mesh.paths) == 1,
     }
-    return None if idle.get(code) else _best(replace(question, ignore=question.ignore | {code}, fastest=False))
+    return None if idle.get(code) else _best(replace(question, ignore=question.ignore | {code}, fastest=None))
 
 
 def _no_path(question: Question) -> Reason:
-    chain = question.chain
-    where = f"from {chain.a.sap!r} to {chain.b.sap!r}"
-    through = f" through {', '.join(f.id for f in chain.functions)}" if chain.functions else ""
-    avoided = question.avoid != Avoid() and _best(replace(question, avoid=Avoid(), ignore=frozenset(CLASSES)))
+    anything = replace(question, ignore=frozenset(CLASSES))
+    avoided = question.avoid != Avoid() and _best(replace(anything, avoid=Avoid()))
+    if len(question.mesh.paths) > 1:
+        return _no_mesh(anything, bool(avoided))
+    mesh = question.mesh
+    a, b = mesh.ends
+    where = f"from {a.sap!r} to {b.sap!r}"
+    through = f" through {', '.join(f.id for f in mesh.functions)}" if mesh.functions else ""
     message = (
         f"every way {where}{through} uses what suppliers refused for this order"
         if avoided
         else f"no way {where}{through}"
     )
-    return Reason(code=ReasonCode.NO_PATH, message=message, subject=chain.a.id)
+    return Reason(code=ReasonCode.NO_PATH, message=message, subject=a.id)
+
+
+def _no_mesh(anything: Question, avoided: bool) -> Reason:
+    """The first path that has no way even alone, or else what they have in common."""
+    paths, at = anything.mesh.paths, dict(zip(anything.mesh.ends, anything.saps, strict=True))
+    why = "uses what suppliers refused for this order" if avoided else "joins them"
+    for path in paths:
+        alone = anything.mesh.alone(path)
+        if _best(replace(anything, mesh=alone, saps=tuple(at[end] for end in alone.ends))) is None:
+            lone = _no_path(replace(anything, mesh=alone, saps=tuple(at[end] for end in alone.ends)))
+            return replace(lone, message=f"path {path.path.id!r}: {lone.message}", subject=path.path.id)
+    message = f"each path has a way, but nothing {why} all at the same places"
+    return Reason(code=ReasonCode.NO_PATH, message=message, subject=paths[0].path.id)
 
 
 def _reason(question: Question, code: ReasonCode, relaxed: Route) -> Reason:
@@ -140,30 +159,44 @@ def _ms(us: int) -> str:
     return f"{us / 1000:g} ms"
 
 
-def _over(route: Route) -> str:
-    """Which way the figures are of."""
-    names = [c.id for m in route.moves if m.entry >= 0 and (c := route.layers.graph.crossing[m.entry]) is not None]
+def _over(route: Route, lines: Container[int] | None = None) -> str:
+    """Which way the figures are of; where `lines` are given, of these alone."""
+    crossed = [m.entry for m in route.moves if m.entry >= 0 and (lines is None or m.layer in lines)]
+    names = [c.id for entry in crossed if (c := route.layers.graph.crossing[entry]) is not None]
     if not names:
         return ""
     return f" over interconnect{'s' if len(names) > 1 else ''} {', '.join(map(repr, names))}"
 
 
-def _fastest(question: Question, relaxed: Route) -> Route:
-    return _best(replace(question, ignore=question.ignore | {ReasonCode.DELAY}, fastest=True)) or relaxed
+def _in_time(question: Question, relaxed: Route) -> tuple[int, Route]:
+    """The path whose bound cannot be kept, and a route on which it is fastest. Where each alone could be in time, the first
+    that is late on the best route without bounds, and that route."""
+    limits = [question.mesh.delay_limit(path) for path in range(len(question.mesh.paths))]
+    late = 0
+    for path, limit in reversed([*enumerate(limits)]):
+        if limit is not None and relaxed.delays[path] > limit:
+            late = path
+            fastest = _best(replace(question, ignore=question.ignore | {ReasonCode.DELAY}, fastest=path)) or relaxed
+            if fastest.delays[path] > limit:
+                return path, fastest
+    return late, relaxed
 
 
 def _delay(question: Question, relaxed: Route) -> tuple[str, str]:
-    fastest = _fastest(question, relaxed)
-    limit = question.chain.max_delay_us or 0
-    return question.chain.spec.paths[0].id, f"delay: best {_ms(fastest.delay)} > {_ms(limit)}{_over(fastest)}"
+    number, fastest = _in_time(question, relaxed)
+    path, limit = question.mesh.paths[number], question.mesh.delay_limit(number) or 0
+    several = f" of path {path.path.id!r}" if len(question.mesh.paths) > 1 else ""
+    over = _over(fastest, path.lines)
+    together = "; each path alone can be in time" if fastest is relaxed and several else ""
+    return path.path.id, f"delay{several}: best {_ms(fastest.delays[number])} > {_ms(limit)}{over}{together}"
 
 
 def _country(question: Question, relaxed: Route) -> tuple[str, str]:
     """The first place or SAP of the best route elsewhere that is not in the countries asked for."""
-    spec, graph, layers = question.chain.spec, question.graph, relaxed.layers
+    spec, graph, layers = question.mesh.spec, question.graph, relaxed.layers
     for move in relaxed.moves:
         if move.place >= 0:
-            request, country = layers.chain.functions[move.layer], graph.place_country[move.place]
+            request, country = layers.requests[move.layer], graph.place_country[move.place]
             for asked, subject in ((request.countries, request.id), (spec.countries, "countries")):
                 if not asked.admit(country):
                     where = f"{graph.here(move.place).place!r} in {country or 'a country that is not told'}"
@@ -179,7 +212,7 @@ def _country(question: Question, relaxed: Route) -> tuple[str, str]:
 
 
 def _isolation(question: Question, relaxed: Route) -> tuple[str, str]:
-    wanted = ", ".join(question.chain.spec.isolation)
+    wanted = ", ".join(question.mesh.spec.isolation)
     return (
         "isolation",
         f"isolation {wanted}: no way offers it throughout; the best without goes{_over(relaxed) or ' inside'}",
@@ -187,7 +220,7 @@ def _isolation(question: Question, relaxed: Route) -> tuple[str, str]:
 
 
 def _distance(question: Question, relaxed: Route) -> tuple[str, str]:
-    layers, spec = relaxed.layers, question.chain.spec
+    layers, spec = relaxed.layers, question.mesh.spec
     strict = rules_of(_with(layers, ReasonCode.DISTANCE))
     names = {rule.subject for rule in broken(strict, relaxed.moves)}
     culprit = next((d for d in spec.distances if d.id in names), spec.distances[0])
@@ -197,11 +230,11 @@ def _distance(question: Question, relaxed: Route) -> tuple[str, str]:
 
 
 def _with(layers: Layers, code: ReasonCode) -> Layers:
-    return Layers(replace(layers.q, ignore=layers.q.ignore - {code}))
+    return type(layers)(replace(layers.q, ignore=layers.q.ignore - {code}))
 
 
 def _affinity(question: Question, relaxed: Route) -> tuple[str, str]:
-    layers, spec = relaxed.layers, question.chain.spec
+    layers, spec = relaxed.layers, question.mesh.spec
     strict = rules_of(_with(layers, ReasonCode.AFFINITY))
     names = {rule.subject for rule in broken(strict, relaxed.moves)}
     by_host = (g for g in spec.groups if g.scope is GroupScope.HOST)  # whose hosts were the capacity's to judge
@@ -212,18 +245,22 @@ def _affinity(question: Question, relaxed: Route) -> tuple[str, str]:
 
 
 def _feature(question: Question, relaxed: Route) -> tuple[str, str]:
-    """The first supplier of the best route that would not see the constraints."""
-    graph, nodes = question.graph, relaxed.layers.nodes
-    passed = [question.start, *(m.target % nodes for m in relaxed.moves if m.entry >= 0 or m.place >= 0)]
-    views = [graph.suppliers[graph.node_supplier(node)] for node in passed]
-    culprit = next(v for v in views if PLACEMENT not in v.note.api_features)
-    return PLACEMENT, f"feature {PLACEMENT!r}: {culprit.alias} does not offer it, and no way is without such suppliers"
+    """The first supplier of the best route that would not see the constraints, or not deliver a function on several lines."""
+    graph, mesh = question.graph, question.mesh
+    needed = [(sap, PLACEMENT) for sap in question.saps] + [(node, PLACEMENT) for node, _ in walked(relaxed)]
+    needed = needed if mesh.spec.needs_placement() else []
+    for move in relaxed.moves:
+        if move.place >= 0 and mesh.branches(mesh.lines[move.layer].head):
+            needed.append((graph.sap_count + move.place, PATHS))
+    offered = ((graph.suppliers[graph.node_supplier(node)], feature) for node, feature in needed)
+    culprit, feature = next((view, feature) for view, feature in offered if feature not in view.note.api_features)
+    return feature, f"feature {feature!r}: {culprit.alias} does not offer it, and no way is without such suppliers"
 
 
 def _price(question: Question, relaxed: Route) -> tuple[str, str]:
-    spec = question.chain.spec
+    spec = question.mesh.spec
     graph = question.graph
-    currency = graph.suppliers[graph.saps[question.start].supplier].note.currency
+    currency = graph.suppliers[graph.saps[question.saps[0]].supplier].note.currency
     units, rest = divmod(relaxed.cost, 10**9)
     best = f"{units}.{rest:09d}".rstrip("0").rstrip(".")
     return spec.name, f"price over {spec.term_hours} h: best {best} > {spec.max_price} {currency}{_over(relaxed)}"
@@ -234,7 +271,7 @@ def _mtu(question: Question, relaxed: Route) -> tuple[str, str]:
     values = {s.offer.mtu for s in graph.saps} | {int(m) for m in graph.way_mtu}
     below = sorted(v for v in values if v < question.min_mtu)
     best = _highest(below, [replace(question, min_mtu=v) for v in below])
-    return question.chain.spec.paths[0].id, f"MTU: best {best} < {question.min_mtu} bytes"
+    return question.mesh.spec.paths[0].id, f"MTU: best {best} < {question.min_mtu} bytes"
 
 
 def _bandwidth(question: Question, relaxed: Route) -> tuple[str, str]:
@@ -244,7 +281,7 @@ def _bandwidth(question: Question, relaxed: Route) -> tuple[str, str]:
     values |= {f.max_bandwidth_bps for p in graph.places for o in p.offers.values() for f in o.flavours}
     below = sorted(v for v in values | {w // 2 for w in values} if v < question.bandwidth_bps)
     best = _highest(below, [replace(question, bandwidth_bps=v) for v in below])
-    return question.chain.spec.paths[0].id, f"bandwidth: at least {best} bit/s are free, not {question.bandwidth_bps}"
+    return question.mesh.spec.paths[0].id, f"bandwidth: at least {best} bit/s are free, not {question.bandwidth_bps}"
 
 
 def _highest(values: list[int], questions: list[Question]) -> int:
@@ -258,24 +295,19 @@ def _highest(values: list[int], questions: list[Question]) -> int:
 
 def _lan(question: Question, relaxed: Route) -> tuple[str, str]:
     """The first obstacle on the best route that carries no LAN."""
-    graph, chain, layers = question.graph, question.chain, relaxed.layers
-
-    def running(stretch: int) -> str:
-        return next((lan.id for lan in chain.lans if lan.present(stretch, len(chain.functions))), chain.lans[0].id)
-
-    node = question.start
-    for move in relaxed.moves:
+    graph, mesh, layers = question.graph, question.mesh, relaxed.layers
+    for node, move in walked(relaxed):
         supplier = graph.node_supplier(node)
         alias = graph.suppliers[supplier].alias
         if move.way >= 0 and layers.need[move.layer] and not graph.between(move.way).point.lan:
             source, target = (_point(graph, supplier, number) for number in graph.along(move.way, node))
-            lan = running(move.layer)
+            lan = mesh.lans_beside(move.layer)[0].id
             return lan, f"LAN {lan!r}: {alias} carries no LAN between {source} and {target}"
-        member = next((lan.id for lan in chain.lans if move.layer in lan.members), None)
-        if move.place >= 0 and member is not None and not graph.here(move.place).capacity.lan:
+        placed = mesh.lines[move.layer].head if move.place >= 0 else None
+        member = next((lan.id for lan in mesh.lans for number, _ in lan.members if number == placed), None)
+        if member is not None and not graph.here(move.place).capacity.lan:
             return member, f"LAN {member!r}: {alias} offers no LAN at {graph.here(move.place).place!r}"
-        node = move.target % layers.nodes
-    return chain.lans[0].id, f"LAN {chain.lans[0].id!r} is not offered on the way"
+    return mesh.lans[0].id, f"LAN {mesh.lans[0].id!r} is not offered on the way"
 
 
 def _point(graph: Graph, supplier: int, number: int) -> str:
@@ -296,15 +328,15 @@ def _point(graph: Graph, supplier: int, number: int) -> str:
 
 
 def _capacity(question: Question, relaxed: Route) -> tuple[str, str]:
-    chain, graph = question.chain, question.graph
-    for request in chain.functions:
+    functions, graph = question.mesh.functions, question.graph
+    for request in functions:
         here = [p for p in graph.places if _units(p, request) is not None]
         here = [p for p in here if not request.places or p.place in request.places]
         if here and not any(packs(p.capacity.bins, (_units(p, request) or 0,)) for p in here):
             units = min(_units(p, request) or 0 for p in here)
             places = listed(p.place for p in here)
             return request.id, f"function {request.id!r} needs {units} capacity units; nobody has them free at {places}"
-    names = [f.id for f in chain.functions]
+    names = [f.id for f in functions]
     return names[0], f"no places that can be reached have capacity for all of {', '.join(names)}"
 
 
@@ -329,7 +361,7 @@ def _labels(question: Question, relaxed: Route) -> tuple[str, str]:
         assert crossing is not None
         if uses[crossing.id] > len(crossing.labels):
             return crossing.id, _too_few(crossing, uses[crossing.id])
-    first = next((c.id for c, _ in crossed if c is not None), question.chain.a.id)
+    first = next((c.id for c, _ in crossed if c is not None), question.mesh.ends[0].id)
     return first, "no label is free on every interconnect that the segments between tie together"
 
 

@@ -10,12 +10,15 @@ Rules kept here
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from heapq import heappop, heappush
+from typing import Protocol
 
 import numpy as np
 
 from broker.decompose.bounds import Weighting, backward
-from broker.decompose.layered import Layers, Move
+from broker.decompose.layered import ChainLayers, Layers, Move
+from broker.decompose.rules import Rule
 
 _PRICE: Weighting = (1.0, 0.0)
 _TIME: Weighting = (0.0, 1.0)
@@ -30,29 +33,37 @@ def _order(ranked: Ranked) -> tuple[float, float]:
     return ranked[0], ranked[1]
 
 
+class Bound(Protocol):
+    """By state, the least that is still ahead."""
+
+    def __getitem__(self, state: int, /) -> float: ...
+
+
 class Guide:
-    """`relaxed`: multiplier and bounds of price + multiplier * delay; None where delay does not bind."""
+    """`limit`: of the sum of the moves' delays. `relaxed`: multiplier, bounds of price + multiplier * delay, and what the
+    bounds on delay are worth by it; None where delay does not bind."""
 
     def __init__(
         self,
         layers: Layers,
-        cost: list[float],
-        delay: list[float] | None,
-        relaxed: tuple[float, list[float]] | None,
+        cost: Bound,
+        delay: Bound | None = None,
+        relaxed: tuple[float, Bound, float] | None = None,
+        limit: float | None = None,
     ) -> None:
         self.layers = layers
         self.cost, self.delay = cost, delay
         self.multiplier = relaxed[0] if relaxed else 0.0
         self.relaxed = relaxed[1] if relaxed else None
-        self.fastest = layers.q.fastest
-        self.delay_limit = layers.delay_limit
+        self.fastest = layers.q.fastest is not None
+        self.delay_limit = limit
         self.cost_limit = layers.cost_limit
         self.ahead, self.time_weight = cost, 0.0
         if self.fastest and delay is not None:
             self.ahead = delay
         elif self.relaxed is not None:
             self.ahead, self.time_weight = self.relaxed, self.multiplier
-        self.offset = self.time_weight * (layers.delay_limit or 0)
+        self.offset = relaxed[2] if relaxed else 0.0
         self._ranked: dict[int, list[Ranked]] = {}
 
     def ranked(self, state: int) -> list[Ranked]:
@@ -80,9 +91,7 @@ class Guide:
         price = cost + self.cost[state]
         if self.cost_limit is not None and price > self.cost_limit:
             return None
-        if self.delay is None:
-            return None if self.delay_limit is not None and delay > self.delay_limit else (price, delay)
-        time = delay + self.delay[state]
+        time = delay if self.delay is None else delay + self.delay[state]
         if self.delay_limit is not None and time > self.delay_limit:
             return None
         if self.fastest:
@@ -92,20 +101,44 @@ class Guide:
         return price, delay
 
 
-def guide(layers: Layers, thorough: bool = False) -> Guide | None:
-    """None where there is no way at all, or none that keeps the bound on delay.
+class Guiding(ABC):
+    """Gives the search of one question its guide, and the rules that only a guide can judge."""
 
-    The multiplier is what the notes ask for a microsecond; `thorough` compares it with others, which takes as long again.
-    """
+    layers: Layers
+
+    def rules(self) -> tuple[Rule, ...]:
+        return ()
+
+    @abstractmethod
+    def guide(self, thorough: bool, rules: tuple[Rule, ...]) -> Guide | None:
+        """None where there is no way at all, or none that keeps the bound on delay. `rules` are those that bind.
+
+        `thorough` looks for better bounds, which takes as long again.
+        """
+
+
+class ChainGuiding(Guiding):
+    def __init__(self, layers: ChainLayers) -> None:
+        self.layers: ChainLayers = layers
+        self._known: dict[bool, Guide | None] = {}
+
+    def guide(self, thorough: bool, rules: tuple[Rule, ...]) -> Guide | None:
+        if thorough not in self._known:
+            self._known[thorough] = _chain_guide(self.layers, thorough)
+        return self._known[thorough]
+
+
+def _chain_guide(layers: ChainLayers, thorough: bool) -> Guide | None:
+    """The multiplier is what the notes ask for a microsecond; `thorough` compares it with others."""
     if not layers.open:
         return None
-    limit, fastest = layers.delay_limit, layers.q.fastest
+    limit, fastest = layers.delay_limit(0), layers.q.fastest is not None
     if limit is None or fastest:
         cost, *more = backward(layers, (_PRICE, _TIME) if fastest else (_PRICE,))
         delay = more[0] if more else None
         timely = delay is None or limit is None or delay[layers.origin] <= limit
-        return Guide(layers, cost, delay, None) if cost[layers.origin] != np.inf and timely else None
-    asked = _asked_per_microsecond(layers)
+        return Guide(layers, cost, delay, None, limit) if cost[layers.origin] != np.inf and timely else None
+    asked = asked_per_microsecond(layers)
     cost, delay, relaxed = backward(layers, (_PRICE, _TIME, (1.0, asked)))
     if delay[layers.origin] > limit:
         return None
@@ -117,10 +150,10 @@ def guide(layers: Layers, thorough: bool = False) -> Guide | None:
         others = [between * factor // 1 for factor in _FACTORS]
         tried += zip(others, backward(layers, [(1.0, other) for other in others]), strict=True)
     best = max(tried, key=lambda found: found[1][layers.origin] - found[0] * limit)
-    return Guide(layers, cost, delay, best)
+    return Guide(layers, cost, delay, (*best, best[0] * limit), limit)
 
 
-def _asked_per_microsecond(layers: Layers) -> float:
+def asked_per_microsecond(layers: Layers) -> float:
     """Half of what suppliers ask for a microsecond less between the same two points (the median; 0 where none does):
     what is not used of a delay bound costs nothing, so its worth is below the price."""
     slower, faster = layers.graph.beside

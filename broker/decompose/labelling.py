@@ -14,21 +14,23 @@ Rules kept here
 - The best is exact. Others can be lost when labels that led nowhere crowded them out: where fewer than asked are found,
   the search begins again with more labels kept (`MAX_WIDTH`).
 - Segments that do not swap tie the labels of the interconnects at both sides: a label carries their intersection.
-- Within one layer no SAP is entered twice.
+- A line enters no SAP twice.
 - The work is bounded by `MAX_LABELS`; what was found until then is the answer.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
 from address_planner.labels import LabelSet
-from broker.decompose.guide import Guide, guide
-from broker.decompose.layered import Layers, Move, Question, figures
+from broker.decompose.guide import ChainGuiding, Guide, Guiding
+from broker.decompose.layered import ChainLayers, Layers, Move, Question, figures
+from broker.decompose.mesh_guide import MeshGuiding
+from broker.decompose.meshed import MeshLayers
 from broker.decompose.resources import Resource, at_ends, draws, overdrawn, within
 from broker.decompose.rules import Rule, broken, rules_of
 from service_model.outcomes import ReasonCode
@@ -41,12 +43,26 @@ MAX_WIDTH = 64
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Moves from the start to the goal. `cost`: its price, in 1e-9 currency units over the term; `delay` in microseconds."""
+    """Moves from the start to the goal. `cost`: its price, in 1e-9 currency units over the term; `delays` of the paths in
+    microseconds."""
 
     layers: Layers
     moves: tuple[Move, ...]
     cost: int
-    delay: int
+    delays: tuple[int, ...]
+
+    @property
+    def delay(self) -> int:
+        """Of the slowest path."""
+        return max(self.delays)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """Best first. Not `complete`: the search gave up, and there may be others."""
+
+    routes: tuple[Route, ...] = ()
+    complete: bool = True
 
 
 class _Label:
@@ -68,28 +84,34 @@ class _Label:
         self.route: int = hash((parent.route if parent else 0, state))
 
 
-def find(question: Question, alternatives: int = 1) -> list[Route]:
-    """At most `alternatives` routes, best first; empty when there is none."""
-    layers = Layers(question)
-    guided = guide(layers)
-    if guided is None:
-        return []
-    every = rules_of(layers)
+def find(question: Question, alternatives: int = 1) -> Found:
+    """At most `alternatives` routes."""
+    guiding = _guiding(question)
+    layers, guided = guiding.layers, guiding.guide(False, ())
+    every = (*rules_of(layers), *guiding.rules())
     tracked: tuple[Resource, ...] = ()
     rules: tuple[Rule, ...] = ()
     width, work = alternatives, EASY
-    while True:
+    while guided is not None:
         search = _Search(layers, guided, tracked, rules, every, alternatives, width, work)
         routes = search.run()
         if search.unfinished and work < MAX_LABELS:
-            work, guided = MAX_LABELS, guide(layers, thorough=True) or guided
+            work = MAX_LABELS
         elif search.overdrawn or search.broken:
             tracked += tuple(sorted(search.overdrawn, key=str))
             rules += search.broken
         elif 0 < len(routes) < alternatives and search.dropped and width < MAX_WIDTH:
             width *= 4
         else:
-            return routes
+            return Found(routes=tuple(routes), complete=not search.unfinished)
+        guided = guiding.guide(work == MAX_LABELS, rules)
+    return Found()
+
+
+def _guiding(question: Question) -> Guiding:
+    if len(question.mesh.paths) == 1:
+        return ChainGuiding(ChainLayers(question))
+    return MeshGuiding(MeshLayers(question))
 
 
 class _Search:
@@ -118,10 +140,14 @@ class _Search:
         self.others = [rule for rule in every if rule not in rules]
         self.overdrawn: set[Resource] = set()
         self.broken: tuple[Rule, ...] = ()
-        self.bounded = layers.delay_limit is not None
-        self.fastest = layers.q.fastest
+        self.bounded = guided.delay_limit is not None
+        self.fastest = layers.q.fastest is not None
         self.priced = layers.cost_limit is not None
         self.check_labels = layers.holds(ReasonCode.LABELS_EXHAUSTED)
+        self.first = [
+            *(self._free(sap, line.a) for sap, line in zip(layers.tails, layers.mesh.lines, strict=True)),
+            None,
+        ]
         self.kept: dict[int, list[_Label]] = {}
         self.heap: list[tuple[float, float, int, _Label, int]] = []
         """(key, second key, tick, label, n): n is -1 for the label itself, else its nth best move is to be made."""
@@ -129,13 +155,11 @@ class _Search:
         self.within: dict[tuple[int, float], bool] = {}
 
     def run(self) -> list[Route]:
-        layers, q = self.layers, self.layers.q
+        layers = self.layers
         use = self._drawn((0,) * len(self.tracked), at_ends(layers))
         if use is None:
             return []
-        end = layers.graph.sap_offer(q.start).labels
-        first = end & layers.chain.a.labels if layers.chain.a.labels is not None else end
-        self._push(_Label(layers.origin, 0, 0, use, tuple(r.start for r in self.rules), first, None, None))
+        self._push(_Label(layers.origin, 0, 0, use, tuple(r.start for r in self.rules), self.first[0], None, None))
         found: list[Route] = []
         taken: set[int] = set()
         work = 0
@@ -155,7 +179,7 @@ class _Search:
             if label.state != layers.target:
                 self._queue(label, 0)
                 continue
-            if not self._fits_goal(label) or label.route in taken:
+            if label.route in taken:
                 continue
             moves = _moves_of(label)
             self.overdrawn = overdrawn(layers, moves) - self.slot.keys()
@@ -176,15 +200,17 @@ class _Search:
 
     def _extend(self, label: _Label, move: Move) -> None:
         layers = self.layers
-        labels: LabelSet | None = None
+        labels: LabelSet | None
         if move.entry >= 0:
-            if _entered(label, move.target, layers.nodes):
+            if _entered(label, move, layers.tails[move.layer]):
                 return
             labels = self._continued(label, move)
             if labels is None:
                 return
-        elif move.place < 0 and not layers.graph.way_swaps[move.way]:
-            labels = label.labels
+        elif self._fits_end(label, move):
+            labels = self.first[move.layer + 1]
+        else:
+            return
         use = label.use
         if self.tracked:
             drawn = self._drawn(use, draws(layers, move, self.shared))
@@ -264,35 +290,47 @@ class _Search:
                 return None
         return tuple(values)
 
-    def _fits_goal(self, label: _Label) -> bool:
-        """Whether the last segment's labels suit end B, where it does not swap."""
-        if label.labels is None or not self.check_labels:
+    def _fits_end(self, label: _Label, move: Move) -> bool:
+        """Whether the labels suit the end that the line comes to, where the last segment does not swap."""
+        sap, swaps = self.layers.heads[move.layer], self.layers.graph.way_swaps
+        if sap < 0 or label.labels is None or swaps[move.way] or not self.check_labels:
             return True
-        chain = self.layers.chain
-        labels = label.labels & self.layers.graph.sap_offer(self.layers.q.goal).labels
-        if chain.b.labels is not None:
-            labels &= chain.b.labels
-        return len(labels) >= 1 + self.layers.need[-1]
+        free = self._free(sap, self.layers.mesh.lines[move.layer].b)
+        return free is None or len(label.labels & free) >= 1 + self.layers.need[move.layer]
+
+    def _free(self, sap: int, id: str) -> LabelSet | None:
+        """The labels that may be used at an end; None where a line begins or ends at a function (`sap` -1)."""
+        if sap < 0:
+            return None
+        free, asked = self.layers.graph.sap_offer(sap).labels, self.layers.spec.end(id).labels
+        return free if asked is None else free & asked
 
 
 def _route(layers: Layers, moves: tuple[Move, ...]) -> Route:
     """With the figures as whole numbers, however large."""
-    cost = delay = 0
+    cost = 0
     for move in moves:
-        once, hour, more = figures(layers, move)
-        cost, delay = cost + once + hour * layers.hours, delay + more
-    return Route(layers=layers, moves=moves, cost=cost, delay=delay)
+        once, hour, _ = figures(layers, move)
+        cost += once + hour * layers.hours
+    return Route(layers=layers, moves=moves, cost=cost, delays=tuple(int(d) for d in layers.delays(moves)))
 
 
-def _entered(label: _Label, state: int, nodes: int) -> bool:
-    """Whether the label's route has been at `state`; states of one layer are consecutive on a route."""
-    layer = state // nodes
-    at: _Label | None = label
-    while at is not None and at.state // nodes == layer:
-        if at.state == state:
+def walked(route: Route) -> Iterator[tuple[int, Move]]:
+    """The moves with the node that each sets out from."""
+    state = route.layers.origin
+    for move in route.moves:
+        yield route.layers.node(state), move
+        state = move.target
+
+
+def _entered(label: _Label, move: Move, tail: int) -> bool:
+    """Whether the line, which began at SAP `tail`, has entered the SAP that the move enters."""
+    at = label
+    while at.move is not None and at.parent is not None and at.move.layer == move.layer:
+        if at.move.entry == move.entry:
             return True
         at = at.parent
-    return False
+    return tail == move.entry
 
 
 def _moves_of(label: _Label) -> tuple[Move, ...]:

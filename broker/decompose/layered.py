@@ -1,9 +1,10 @@
-"""The layered graph of one question: states (node, functions placed), and which moves between them are admitted.
+"""The layered graph of one question: a layer per line of its mesh, and which moves within and between them are admitted.
 
-A *node* is where a service can be with a choice before it: an inward SAP s (number s), or a place p (number
-`sap_count + p`) where a function was just placed. State = layer x nodes + node; the goal is one more state.
+A *node* is where a line can be with a choice before it: an inward SAP s (number s), or a place p (number
+`sap_count + p`) where a function was just placed. In a chain, state = layer x nodes + node; the goal is one more state.
 
 Rules kept here
+- Lines are walked one after another; the layer is the line's number, and a function's the layer that places it.
 - A place is entered only to place the next function there; a function's successor may stand at the same place.
 - Bandwidth and MTU hold at every way and SAP; where LANs run along a stretch, its ways must carry LANs and its
   interconnects need a common free label for the path and one for each LAN.
@@ -16,7 +17,8 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -24,37 +26,38 @@ from typing import NamedTuple
 
 import numpy as np
 
-from broker.decompose.chain import Chain
 from broker.decompose.graph import Graph
+from broker.decompose.mesh import Mesh
 from broker.decompose.piece import Figures, Flags, nano
 from broker.decompose.plan import Avoid
 from broker.decompose.surcharge import Surcharges
 from capability_registry.distance import kilometres
 from capability_registry.note import Flavour, FunctionOffer, FunctionPort, PortRole
 from service_model.constraints import PLACEMENT
+from service_model.flows import PATHS
 from service_model.outcomes import ReasonCode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
-    """One search: from SAP `start` to SAP `goal` (indices). `fastest` orders by delay instead of price."""
+    """One search. `saps`: where the ends of the mesh are (indices). `fastest`: order by the delay of this path (its number)
+    instead of by price."""
 
-    chain: Chain
+    mesh: Mesh
     graph: Graph
-    start: int
-    goal: int
+    saps: tuple[int, ...]
     now: datetime
     avoid: Avoid = field(default_factory=Avoid)
     ignore: frozenset[ReasonCode] = frozenset()
-    fastest: bool = False
+    fastest: int | None = None
     bandwidth_bps: int = 0
     min_mtu: int = 0
 
 
 class Move(NamedTuple):
-    """To state `target`, over `way` (-1: the next function at the same place). Then over the interconnect to SAP `entry`,
-    or placing the next function at place `place`, or, where both are -1, at the goal. `layer` functions were placed
-    before. `cost` as counted, in 1e-9 currency units over the term; `delay` in microseconds."""
+    """To state `target`, over `way` (-1: the line's next function is at the same place). Then over the interconnect to SAP
+    `entry`; or at the line's head, which is placed at place `place` or, where that is -1 too, is there already. `layer` is
+    the line's number. `cost` as counted, in 1e-9 currency units over the term; `delay` in microseconds."""
 
     target: int
     cost: float
@@ -65,54 +68,70 @@ class Move(NamedTuple):
     layer: int
 
 
-class Layers:
-    """What a question admits.
+class Layers(ABC):
+    """What a question admits, by layer.
 
-    `function_ok[k]`, `function_cost[k]`, `function_delay[k]`: of function k at each place. `way_ok[n]`, `entry_ok[n]`:
-    ways, and SAPs entered over their interconnect, where n LANs run along.
+    `requests[k]`: the function that layer k places, where it places one; `function_ok[k]`, `function_cost[k]`,
+    `function_delay[k]`: of that function at each place. `tails[k]`, `heads[k]`: the SAP where line k begins and ends, -1
+    where a function is. `way_ok[n]`, `entry_ok[n]`: ways, and SAPs entered over their interconnect, where n LANs run along.
     """
+
+    origin: int
+    target: int
 
     def __init__(self, question: Question) -> None:
         self.q = question
         self.graph = question.graph
-        self.chain = question.chain
-        self.hours = question.chain.spec.term_hours
-        self.length = len(self.chain.functions)
-        self.need = [self.chain.lans_at(k) for k in range(self.length + 1)]
-        self.begin = max(question.chain.spec.start_time or question.now, question.now)
+        self.mesh = mesh = question.mesh
+        self.spec = mesh.spec
+        self.hours = self.spec.term_hours
+        self.need = [len(mesh.lans_beside(k)) for k in range(len(mesh.lines))]
+        self.begin = max(self.spec.start_time or question.now, question.now)
         self.nodes = self.graph.sap_count + self.graph.place_count
-        self.origin = question.start
-        self.target = (self.length + 1) * self.nodes
+        self.sap_of = {end.id: sap for end, sap in zip(mesh.ends, question.saps, strict=True)}
+        self.tails = [self.sap_of[line.a] if line.tail is None else -1 for line in mesh.lines]
+        self.heads = [self.sap_of[line.b] if line.head is None else -1 for line in mesh.lines]
+        first = {line.head: k for k, line in reversed([*enumerate(mesh.lines)]) if line.head is not None}
+        self.layer_of = [first[f] for f in range(len(mesh.functions))]
+        """Per function of the mesh, the layer that places it."""
+        self.requests = {first[f]: request for f, request in enumerate(mesh.functions)}
         self.factor = self._factors()
-        self.extra = Surcharges(question.avoid.dearer, self.graph, [f.id for f in self.chain.functions])
+        self.extra = Surcharges(question.avoid.dearer, self.graph, {r.id: k for k, r in self.requests.items()})
         self.way_cost: Figures = self.graph.once + self.graph.hour * self.hours
         for way, (once, hour) in self.extra.ways.items():
             self.way_cost[way] += once + hour * self.hours
         if self.factor is not None:
             self.way_cost = self.way_cost * np.repeat(self.factor, np.diff(self.graph.way_first))
         self.supplier_ok, self.sap_ok, self.place_ok = self._in_service()
-        self.open = bool(self.sap_ok[question.start] and self.sap_ok[question.goal])
+        self.open = bool(self.sap_ok[list(question.saps)].all())
         self.way_ok = {need: self._ways_admitted(need) for need in set(self.need)}
         self.entry_ok = {need: self._entries_admitted(need) for need in set(self.need)}
-        self.function_ok: list[Flags] = []
-        self.function_cost: list[Figures] = []
-        self.function_delay: list[Figures] = []
-        for index in range(self.length):
-            self._admit(index)
+        self.function_ok: dict[int, Flags] = {}
+        self.function_cost: dict[int, Figures] = {}
+        self.function_delay: dict[int, Figures] = {}
+        for function, layer in enumerate(self.layer_of):
+            self._admit(function, layer)
         self._admitted = {n: (self.way_ok[n].tobytes(), self.entry_ok[n].tobytes()) for n in set(self.need)}
         self._moves: dict[int, list[Move]] = {}
+
+    @abstractmethod
+    def node(self, state: int) -> int:
+        """Where a state is."""
+
+    @abstractmethod
+    def _made(self, state: int) -> Iterator[Move]:
+        """Its moves, in the order of the notes."""
 
     def holds(self, code: ReasonCode) -> bool:
         """Whether the rules of this class count."""
         return code not in self.q.ignore
 
-    @property
-    def delay_limit(self) -> int | None:
-        return self.chain.max_delay_us if self.holds(ReasonCode.DELAY) else None
+    def delay_limit(self, path: int) -> int | None:
+        return self.mesh.delay_limit(path) if self.holds(ReasonCode.DELAY) else None
 
     @property
     def price_limit(self) -> int | None:
-        price = self.chain.spec.max_price
+        price = self.spec.max_price
         return int(price.scaleb(9)) if price is not None and self.holds(ReasonCode.PRICE) else None
 
     @property
@@ -126,6 +145,10 @@ class Layers:
         caution = self.graph.snapshot.caution
         return 1 + caution * (1 - kept) if caution and (kept < 1).any() else None
 
+    def counted(self, node: int) -> float:
+        """By which the price of what sets out from a node counts."""
+        return 1.0 if self.factor is None else float(self.factor[self.graph.node_supplier(node)])
+
     # --- admission -----------------------------------------------------------------------------------------------------
 
     def _in_service(self) -> tuple[Flags, Flags, Flags]:
@@ -134,7 +157,7 @@ class Layers:
         graph, now = self.graph, self.q.now
         notes = [view.note for view in graph.suppliers]
         suppliers = np.array([note.not_before <= now < note.expires for note in notes], dtype=np.bool_)
-        if self.chain.spec.needs_placement() and self.holds(ReasonCode.FEATURE_NOT_OFFERED):
+        if self.spec.needs_placement() and self.holds(ReasonCode.FEATURE_NOT_OFFERED):
             suppliers &= np.array([PLACEMENT in note.api_features for note in notes], dtype=np.bool_)
         saps, places = suppliers[graph.sap_supplier], suppliers[graph.place_supplier]
         for i, note in enumerate(notes):
@@ -149,7 +172,7 @@ class Layers:
             saps &= graph.sap_mtu >= self.q.min_mtu
         if self.holds(ReasonCode.BANDWIDTH):
             saps &= graph.sap_bps >= self.q.bandwidth_bps
-        countries = self.chain.spec.countries
+        countries = self.spec.countries
         if countries and self.holds(ReasonCode.COUNTRY):
             saps &= np.array([countries.admit(c) for c in graph.sap_country], dtype=np.bool_)
             places &= np.array([countries.admit(c) for c in graph.place_country], dtype=np.bool_)
@@ -164,8 +187,8 @@ class Layers:
             ok &= graph.way_mtu >= self.q.min_mtu
         if self.holds(ReasonCode.BANDWIDTH):
             ok &= graph.way_most_bps >= self.q.bandwidth_bps
-        if self.chain.spec.isolation and self.holds(ReasonCode.ISOLATION):
-            ok &= graph.isolated(self.chain.spec.isolation)
+        if self.spec.isolation and self.holds(ReasonCode.ISOLATION):
+            ok &= graph.isolated(self.spec.isolation)
         return ok
 
     def _entries_admitted(self, need: int) -> Flags:
@@ -177,24 +200,27 @@ class Layers:
             ok[list(graph.joined.get(id, ()))] = False
         return ok
 
-    def _admit(self, index: int) -> None:
-        request, graph = self.chain.functions[index], self.graph
+    def _admit(self, function: int, layer: int) -> None:
+        request, graph = self.requests[layer], self.graph
         offering = graph.offering(request.type, request.flavour)
         admitted, cost, delay = np.zeros(graph.place_count, np.bool_), *np.zeros((2, graph.place_count))
-        self.function_ok.append(admitted)
-        self.function_cost.append(cost)
-        self.function_delay.append(delay)
+        self.function_ok[layer], self.function_cost[layer], self.function_delay[layer] = admitted, cost, delay
         if offering is None:
             return
-        ok = self.place_ok[offering.at] & self._fitting(index, offering.ports)
+        ok = self.place_ok[offering.at] & self._fitting(function, offering.ports)
         if request.places:
             named = [p for id in request.places for p in graph.places_named.get(id, ())]
             ok &= np.isin(offering.at, named)
-        for alias, function in self.q.avoid.functions:
-            if function == request.id and (supplier := graph.supplier_number.get(alias)) is not None:
+        for alias, id in self.q.avoid.functions:
+            if id == request.id and (supplier := graph.supplier_number.get(alias)) is not None:
                 ok &= graph.place_supplier[offering.at] != supplier
-        if any(index in lan.members for lan in self.chain.lans) and self.holds(ReasonCode.LAN_NOT_OFFERED):
+        if any(function == member for lan in self.mesh.lans for member, _ in lan.members) and self.holds(
+            ReasonCode.LAN_NOT_OFFERED
+        ):
             ok &= graph.place_lan[offering.at]
+        if self.mesh.branches(function) and self.holds(ReasonCode.FEATURE_NOT_OFFERED):
+            several = np.array([PATHS in view.note.api_features for view in graph.suppliers], dtype=np.bool_)
+            ok &= several[graph.place_supplier[offering.at]]
         if self.holds(ReasonCode.BANDWIDTH):
             ok &= offering.most_bps >= self.q.bandwidth_bps
         if request.countries and self.holds(ReasonCode.COUNTRY):
@@ -208,34 +234,34 @@ class Layers:
         admitted[at], delay[at] = ok, offering.delay
         cost[at] = offering.once + offering.hour * self.hours
         for (dear, supplier), (once, hour) in self.extra.functions.items():
-            if dear == index:
+            if dear == layer:
                 cost[graph.place_supplier == supplier] += once + hour * self.hours
         if self.factor is not None:
             cost[at] *= self.factor[graph.place_supplier[at]]
 
     def _near(self, function: str) -> list[tuple[int, float]]:
         """The ends that a function must be near: (SAP, kilometres)."""
-        ends = {self.chain.a.id: self.q.start, self.chain.b.id: self.q.goal}
+        ends = self.sap_of
         return [
             (ends[d.to], d.max_km)
-            for d in self.chain.spec.distances
+            for d in self.spec.distances
             if self.holds(ReasonCode.DISTANCE) and d.function == function and d.to in ends and d.max_km is not None
         ]
 
-    def _fitting(self, index: int, ports: tuple[tuple[FunctionPort, ...], ...]) -> Flags:
+    def _fitting(self, function: int, ports: tuple[tuple[FunctionPort, ...], ...]) -> Flags:
         """Where the offer has the ports that the function needs. Offers of a type mostly share their ports."""
         judged: dict[int, bool] = {}
         out = []
         for these in ports:
             known = judged.get(id(these))
             if known is None:
-                known = judged[id(these)] = ports_fit(self.chain, index, these)
+                known = judged[id(these)] = ports_fit(self.mesh, function, these)
             out.append(known)
         return np.array(out, dtype=np.bool_)
 
-    def chosen(self, function: int, place: int) -> tuple[FunctionOffer, Flavour]:
-        """What function (by index) would be at this place, where it is admitted."""
-        request = self.chain.functions[function]
+    def chosen(self, layer: int, place: int) -> tuple[FunctionOffer, Flavour]:
+        """What the function of a layer would be at this place, where it is admitted."""
+        request = self.requests[layer]
         return self.graph.chosen(place, request.type, request.flavour)
 
     def surcharge(self, move: Move) -> tuple[int, int]:
@@ -247,6 +273,20 @@ class Layers:
             return once + more_once, hour + more_hour
         return once, hour
 
+    def late(self, move: Move) -> tuple[float, float]:
+        """Microseconds that a move adds to its line, and those of the function that it places."""
+        way = float(self.graph.delay[move.way]) if move.way >= 0 else 0.0
+        return way, float(self.function_delay[move.layer][move.place]) if move.place >= 0 else 0.0
+
+    def delays(self, moves: Sequence[Move]) -> list[float]:
+        """Of each path, in microseconds."""
+        parts = [(move.layer, *self.late(move)) for move in moves]
+        out = []
+        for path in self.mesh.paths:
+            own = {self.layer_of[f] for f in path.functions}
+            out.append(sum(way * (k in path.lines) + more * (k in own) for k, way, more in parts))
+        return out
+
     @cached_property
     def avoided(self) -> frozenset[tuple[int, int]]:
         """The ways from SAP to SAP that crank-back learnt to avoid."""
@@ -257,27 +297,42 @@ class Layers:
     # --- moves ---------------------------------------------------------------------------------------------------------
 
     def moves(self, state: int) -> list[Move]:
-        """From a state that is not the goal, in the order of the notes."""
+        """From a state that is not the goal."""
         known = self._moves.get(state)
         if known is None:
             known = self._moves[state] = list(self._made(state))
         return known
 
+    def _placed(self, layer: int, place: int) -> tuple[float, float]:
+        return float(self.function_cost[layer][place]), float(self.function_delay[layer][place])
+
+
+class ChainLayers(Layers):
+    """Of a mesh with one path."""
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(question)
+        self.start, self.goal = question.saps
+        self.length = len(self.requests)
+        self.origin = self.start
+        self.target = (self.length + 1) * self.nodes
+
+    def node(self, state: int) -> int:
+        return state % self.nodes
+
     def _made(self, state: int) -> Iterator[Move]:
         layer, node = divmod(state, self.nodes)
-        saps, base, hours, goal = self.graph.sap_count, layer * self.nodes, self.hours, self.q.goal
+        saps, base, hours, goal = self.graph.sap_count, layer * self.nodes, self.hours, self.goal
         way_ok, entry_ok = self._admitted[self.need[layer]]
         placing = self.function_ok[layer] if layer < self.length else None
         if placing is not None and node >= saps and placing[node - saps]:
             cost, delay = self._placed(layer, node - saps)
             yield Move(base + self.nodes + node, cost, delay, -1, -1, node - saps, layer)
-        factor = 1.0 if self.factor is None else float(self.factor[self.graph.node_supplier(node)])
+        factor, dearer = self.counted(node), self.extra.ways
         for way, target, entry, once, hour, delay in self.graph.leading_from(node):
             if not way_ok[way] or (node, target) in self.avoided:
                 continue
-            cost = (once + hour * hours) * factor
-            if way in self.extra.ways:
-                cost = float(self.way_cost[way])
+            cost = (once + hour * hours) * factor if way not in dearer else float(self.way_cost[way])
             if entry >= 0:
                 if entry_ok[entry]:
                     yield Move(base + entry, cost, delay, way, entry, -1, layer)
@@ -287,9 +342,6 @@ class Layers:
             elif placing is not None and placing[target - saps]:
                 more, later = self._placed(layer, target - saps)
                 yield Move(base + self.nodes + target, cost + more, delay + later, way, -1, target - saps, layer)
-
-    def _placed(self, function: int, place: int) -> tuple[float, float]:
-        return float(self.function_cost[function][place]), float(self.function_delay[function][place])
 
 
 def figures(layers: Layers, move: Move) -> tuple[int, int, int]:
@@ -306,13 +358,10 @@ def figures(layers: Layers, move: Move) -> tuple[int, int, int]:
     return once + more_once, hour + more_hour, delay
 
 
-def ports_fit(chain: Chain, index: int, ports: tuple[FunctionPort, ...]) -> bool:
-    """The path takes DATA ports of the offer, each LAN a MANAGEMENT port."""
+def ports_fit(mesh: Mesh, function: int, ports: tuple[FunctionPort, ...]) -> bool:
+    """Lines take DATA ports of the offer, each LAN a MANAGEMENT port."""
     roles = {p.name: p.role for p in ports}
-    if any(roles.get(port) is not PortRole.DATA for port in chain.ports[index]):
+    if any(roles.get(port) is not PortRole.DATA for port in mesh.ports(function)):
         return False
-    for lan in chain.lans:
-        for member, port in zip(lan.members, lan.ports, strict=True):
-            if member == index and roles.get(port) is not PortRole.MANAGEMENT:
-                return False
-    return True
+    joined = [port for lan in mesh.lans for member, port in lan.members if member == function]
+    return all(roles.get(port) is PortRole.MANAGEMENT for port in joined)

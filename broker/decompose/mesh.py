@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from service_model.outcomes import Reason, ReasonCode
 from service_model.spec import (
@@ -86,6 +86,28 @@ class Mesh:
         """The data ports that lines use of a function."""
         out = [split_point(line.b)[1] for line in self.lines if line.head == function]
         return tuple(out + [split_point(line.a)[1] for line in self.lines if line.tail == function])
+
+    def branches(self, function: int | None) -> bool:
+        """Whether paths part or meet at a function: it has more than one way in and one out."""
+        return function is not None and len(self.ports(function)) > 2
+
+    def alone(self, path: MeshPath) -> Mesh:
+        """Of one path, without LANs."""
+        lines = tuple(self.lines[k] for k in path.lines)
+        spec = replace(
+            self.spec,
+            ends=tuple(end for end in self.ends if end.id in path.path.hops),
+            functions=tuple(self.functions[f] for f in path.functions),
+            links=tuple(line.link for line in lines),
+            paths=(path.path,),
+            groups=(),
+            distances=(),
+        )
+        return _read(spec)
+
+    def delay_limit(self, path: int) -> int | None:
+        """The bound on the delay of a path, in microseconds."""
+        return self.spec.delay_limit(self.paths[path].path)
 
     def lans_beside(self, line: int) -> tuple[MeshLan, ...]:
         return tuple(lan for lan in self.lans if line in lan.lines)

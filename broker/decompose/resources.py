@@ -29,7 +29,7 @@ CLASS_OF = {
 
 
 def uses(layers: Layers, move: Move) -> Iterator[tuple[Resource, int]]:
-    """What a move draws on. For a place the amount is the bit of the function. For a shared limit see `limited`."""
+    """What a move draws on. For a place the amount is the bit of the layer that places. For a shared limit see `limited`."""
     bps, graph = layers.q.bandwidth_bps, layers.graph
     if move.way >= 0:
         yield ("way", move.way), bps
@@ -57,9 +57,8 @@ def draws(layers: Layers, move: Move, shared: bool = True) -> Iterable[tuple[Res
 
 
 def at_ends(layers: Layers) -> tuple[tuple[Resource, float], ...]:
-    """What the service draws on by its two ends alone."""
-    bps = layers.q.bandwidth_bps
-    return (("sap", layers.q.start), bps), (("sap", layers.q.goal), bps)
+    """What the service draws on by its ends alone."""
+    return tuple((("sap", sap), layers.q.bandwidth_bps) for sap in layers.q.saps)
 
 
 def within(layers: Layers, resource: Resource, amount: float) -> bool:
@@ -79,9 +78,9 @@ def within(layers: Layers, resource: Resource, amount: float) -> bool:
         return amount <= graph.suppliers[index].note.max_functions
     if kind == "way":
         return amount <= graph.between(index).point.bandwidth_bps
-    functions = [k for k in range(layers.length) if int(amount) >> k & 1]
-    units = {layers.chain.functions[k].id: layers.chosen(k, index)[1].units for k in functions}
-    groups = layers.chain.spec.groups if layers.holds(ReasonCode.AFFINITY) else ()
+    here = {layer: request.id for layer, request in layers.requests.items() if int(amount) >> layer & 1}
+    units = {id: layers.chosen(layer, index)[1].units for layer, id in here.items()}
+    groups = layers.spec.groups if layers.holds(ReasonCode.AFFINITY) else ()
     return fits(graph.here(index).capacity.bins, units, groups)
 
 

@@ -18,6 +18,8 @@ from functools import partial
 from typing import Any, Protocol
 
 from broker.decompose.layered import Layers, Move, figures
+from broker.decompose.mesh_rules import ByHost, soon
+from broker.decompose.meshed import MeshLayers
 from broker.decompose.whereabouts import UNCERTAIN, apart, location
 from service_model.constraints import Distance, Group, GroupKind, GroupScope
 from service_model.outcomes import ReasonCode
@@ -186,7 +188,7 @@ class Affordable:
 
 def rules_of(layers: Layers) -> tuple[Rule, ...]:
     """Those of the spec that lie between moves. (What concerns one move alone is admission.)"""
-    spec, index = layers.chain.spec, {f.id: k for k, f in enumerate(layers.chain.functions)}
+    spec, index = layers.spec, {request.id: layer for layer, request in layers.requests.items()}
     out: list[Rule] = []
     if layers.holds(ReasonCode.AFFINITY):
         out += [_grouped(layers, group, index) for group in spec.groups]
@@ -205,6 +207,8 @@ def _price(layers: Layers, move: Move) -> int:
 def _grouped(layers: Layers, group: Group, index: dict[str, int]) -> Rule:
     graph, members = layers.graph, frozenset(index[f] for f in group.functions)
     together = group.kind is GroupKind.AFFINITY
+    if group.scope is GroupScope.HOST and isinstance(layers, MeshLayers):
+        return ByHost(group.id, members, together, partial(apart, graph), layers)
     if group.scope is GroupScope.HOST:  # that they fit there is the capacity's
         return OneSegment(group.id, members) if together else ApartByHost(group.id, members, partial(apart, graph))
     if group.scope is GroupScope.SUPPLIER:
@@ -218,15 +222,18 @@ def _grouped(layers: Layers, group: Group, index: dict[str, int]) -> Rule:
 
 
 def _distant(layers: Layers, distance: Distance, index: dict[str, int]) -> Iterable[Rule]:
-    chain, graph = layers.chain, layers.graph
-    at = index | {chain.a.id: -1, chain.b.id: layers.length}
-    first, last = sorted((at[distance.function], at[distance.to]))
-    km = distance.max_km
-    if km is not None and first >= 0 and last < layers.length:
-        yield Near(distance.id, frozenset((first, last)), lambda p, q: graph.km_between(p, q) <= km)
-    if distance.max_delay_us is not None:
+    graph, km, late = layers.graph, distance.max_km, distance.max_delay_us
+    members = frozenset(index[id] for id in (distance.function, distance.to) if id in index)
+    if km is not None and len(members) > 1:
+        yield Near(distance.id, members, lambda p, q: graph.km_between(p, q) <= km)
+    if late is not None and isinstance(layers, MeshLayers):
+        yield from soon(layers, distance, float(late))
+    elif late is not None:
+        a, b = layers.mesh.ends
+        at = index | {a.id: -1, b.id: len(index)}
+        first, last = sorted((at[distance.function], at[distance.to]))
         own = lambda function, place: float(layers.function_delay[function][place])  # noqa: E731
-        yield Soon(distance.id, first, last, float(distance.max_delay_us), own)
+        yield Soon(distance.id, first, last, float(late), own)
 
 
 def broken(rules: Iterable[Rule], moves: Iterable[Move]) -> list[Rule]:

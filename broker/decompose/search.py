@@ -2,7 +2,7 @@
 
 Rules kept here
 - Pure: the same arguments give the same answer; the clock is an argument.
-- Whatever is planned can be handed down; a shape that is no chain is refused (`chain`).
+- Whatever is planned can be handed down; a shape that is no mesh is refused (`mesh`).
 - The order of judgement: shape, words, labels at the ends, then the search; what is refused is explained.
 - Suppliers that are not usable, not in the validity of their note, or withdrawing are not planned with. A planned
   outage counts where it covers the start of the service.
@@ -10,17 +10,19 @@ Rules kept here
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 
-from broker.decompose.chain import Chain, read_chain
 from broker.decompose.explain import better, explain
 from broker.decompose.graph import Graph, graph_of
-from broker.decompose.labelling import find
+from broker.decompose.labelling import MAX_LABELS, find
 from broker.decompose.layered import Question
+from broker.decompose.mesh import Mesh, read_mesh
 from broker.decompose.plan import Avoid, Infeasible, Plan, Rejected, Snapshot, SupplierView
 from broker.decompose.segments import to_plan
 from broker.decompose.vocabulary import ends_without_label, vocabulary
 from capability_registry.note import CapabilityNote
+from service_model.outcomes import Reason
 from service_model.spec import ServiceSpec
 
 
@@ -35,20 +37,27 @@ def plan(
     asked = _asked(spec, snapshot, now, avoid)
     if not isinstance(asked, Question):
         return asked
-    routes = find(asked, alternatives)
-    if not routes:
+    found = find(asked, alternatives)
+    if not found.routes:
         bindings = explain(asked)
         nearest = tuple(
             Rejected(code=b.reason.code, plan=to_plan(b.nearest), also=b.also) for b in bindings if b.nearest
         )
-        return Infeasible(reasons=tuple(b.reason for b in bindings), nearest=nearest)
-    return tuple(to_plan(route) for route in routes)
+        reasons = tuple(b.reason if found.complete else _given_up(b.reason) for b in bindings)
+        return Infeasible(reasons=reasons, nearest=nearest)
+    return tuple(to_plan(route) for route in found.routes)
+
+
+def _given_up(reason: Reason) -> Reason:
+    return replace(
+        reason, message=f"{reason.message} (the search gave up after {MAX_LABELS} steps: there may be a plan)"
+    )
 
 
 def best(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid | None = None) -> Plan | None:
     """The best plan; None where there is none, whatever the reason."""
     asked = _asked(spec, snapshot, now, avoid)
-    routes = find(asked, 1) if isinstance(asked, Question) else []
+    routes = find(asked).routes if isinstance(asked, Question) else ()
     return to_plan(routes[0]) if routes else None
 
 
@@ -62,30 +71,29 @@ def fits(note: CapabilityNote, spec: ServiceSpec, now: datetime) -> bool:
 def rejected(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid | None = None) -> tuple[Rejected, ...]:
     """Plans better than the best one of `plan`, each with the class of constraints that it breaks."""
     asked = _asked(spec, snapshot, now, avoid)
-    best = find(asked, 1) if isinstance(asked, Question) else []
+    best = find(asked).routes if isinstance(asked, Question) else ()
     if not isinstance(asked, Question) or not best:
         return ()
     return tuple(Rejected(code=code, plan=to_plan(route)) for code, route in better(asked, best[0]))
 
 
 def _asked(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid | None) -> Question | Infeasible:
-    chain = read_chain(spec)
-    if not isinstance(chain, Chain):
-        return Infeasible(reasons=(chain,))
+    mesh = read_mesh(spec)
+    if isinstance(mesh, Reason):
+        return Infeasible(reasons=(mesh,))
     graph = graph_of(snapshot)
-    wrong = vocabulary(chain, graph) or ends_without_label(chain, graph)
-    return Infeasible(reasons=wrong) if wrong else ask(chain, graph, now, avoid or Avoid())
+    wrong = vocabulary(mesh, graph) or ends_without_label(mesh, graph)
+    return Infeasible(reasons=wrong) if wrong else ask(mesh, graph, now, avoid or Avoid())
 
 
-def ask(chain: Chain, graph: Graph, now: datetime, avoid: Avoid) -> Question:
-    """The question that a chain with known words asks of the graph."""
+def ask(mesh: Mesh, graph: Graph, now: datetime, avoid: Avoid) -> Question:
+    """The question that a mesh with known words asks of the graph."""
     return Question(
-        chain=chain,
+        mesh=mesh,
         graph=graph,
-        start=graph.announced[chain.a.sap],
-        goal=graph.announced[chain.b.sap],
+        saps=tuple(graph.announced[end.sap] for end in mesh.ends),
         now=now,
         avoid=avoid,
-        bandwidth_bps=chain.spec.bandwidth_bps,
-        min_mtu=chain.spec.min_mtu,
+        bandwidth_bps=mesh.spec.bandwidth_bps,
+        min_mtu=mesh.spec.min_mtu,
     )

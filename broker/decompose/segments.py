@@ -1,147 +1,166 @@
 """A route of the search as a Plan: segments, stretches of lines, interconnects, budgets.
 
 Rules kept here
-- A segment is a maximal run at one supplier, from an inward SAP to an outward SAP.
-- The slack to the service's delay bound is shared in proportion to the planned delays (evenly where all are 0), rounded
-  down. Without a bound, a segment's budget is its planned delay: nothing more was asked.
+- A segment is what hangs together at one supplier: stretches of lines, from where they come in to where they leave, and
+  the functions where they begin and end. Of a chain it is a maximal run.
+- The slack to a path's delay bound is shared over its visits in proportion to the planned delays (evenly where all are 0),
+  rounded down. Without a bound, a visit's budget is its planned delay: nothing more was asked.
 - So is the bound of a distance by delay, over the segments between its two points.
 - A segment with a function swaps labels (a function forwards at layer 3); a transit swaps where its way does.
-- A LAN goes beside the path between its outermost members, and out to the end where it leaves the chain.
+- A LAN goes beside the lines that the mesh says.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from decimal import Decimal
 
-from broker.decompose.chain import Chain
-from broker.decompose.labelling import Route
+from broker.decompose.labelling import Route, walked
 from broker.decompose.layered import Layers, Move, figures
+from broker.decompose.mesh import MeshPath
+from broker.decompose.mesh_rules import SoonOn
 from broker.decompose.piece import price_of
 from broker.decompose.plan import Joint, Plan, PlannedSegment, Stretch
 from broker.decompose.rules import Soon, rules_of
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Run:
-    """Moves at one supplier between two SAPs. `before` functions were placed when it begins, `until` when it ends;
-    `interconnect` leads to its entry."""
+    """A line's moves at one supplier. `entry`, `exit`: SAPs, -1 at a function; `interconnect` leads to its entry."""
 
-    moves: tuple[Move, ...]
+    line: int
+    part: int
+    supplier: int
     entry: int
-    exit: int
-    before: int
-    until: int
     interconnect: str | None
+    exit: int = -1
+    moves: list[Move] = field(default_factory=list)
 
 
 def to_plan(route: Route) -> Plan:
     """The plan that a route stands for."""
     layers = route.layers
-    graph, chain = layers.graph, layers.chain
+    graph, mesh = layers.graph, layers.mesh
     runs = _runs(route)
-    planned = [sum(figures(layers, move)[2] for move in run.moves) for run in runs]
-    budgets = share(planned, chain.max_delay_us)
-    segments: list[PlannedSegment] = []
-    once = hour = 0
-    for run, budget, parts in zip(runs, budgets, _near(layers, runs), strict=True):
-        segment, run_once, run_hour = _segment(layers, run)
-        segments.append(replace(segment, budgets={chain.spec.paths[0].id: (budget,)}, near=parts))
-        once, hour = once + run_once, hour + run_hour
-    currency = graph.suppliers[int(graph.sap_supplier[layers.q.start])].note.currency
-    lines = _lines(layers, runs)
+    number = {part: n for n, part in enumerate(dict.fromkeys(run.part for run in runs))}
+    grouped: list[list[_Run]] = [[] for _ in number]
+    for run in runs:
+        grouped[number[run.part]].append(run)
+    budgets: list[dict[str, tuple[int, ...]]] = [{} for _ in number]
+    for n, path in enumerate(mesh.paths):
+        for part, visits in _visits(layers, runs, path, mesh.delay_limit(n)).items():
+            budgets[number[part]][path.path.id] = tuple(visits)
+    near = _near(layers, grouped)
+    lines = {
+        line.link.id: tuple(_stretch(layers, run, number[run.part]) for run in runs if run.line == k)
+        for k, line in enumerate(mesh.lines)
+    }
+    every = [figures(layers, move) for move in route.moves]
+    currency = graph.suppliers[int(graph.sap_supplier[layers.q.saps[0]])].note.currency
     return Plan(
-        segments=tuple(segments),
+        segments=tuple(_segment(layers, *parts) for parts in zip(grouped, budgets, near, strict=True)),
         lines=lines,
-        lans=_beside(chain, lines),
-        price=price_of(currency, once, hour),
+        lans={
+            lan.id: tuple(
+                Joint(line=id, after=n)
+                for id in (mesh.lines[k].link.id for k in lan.lines)
+                for n in range(len(lines[id]) - 1)
+            )
+            for lan in mesh.lans
+        },
+        price=price_of(currency, sum(once for once, _, _ in every), sum(hour for _, hour, _ in every)),
         cost=Decimal(route.cost).scaleb(-9),
         delay_us=route.delay,
     )
 
 
 def _runs(route: Route) -> list[_Run]:
-    layers = route.layers
-    out: list[_Run] = []
-    moves: list[Move] = []
-    entry, before, placed, over = layers.q.start, 0, 0, None
-    for move in route.moves:
-        moves.append(move)
-        placed += move.place >= 0
+    """In the order of the walk. What hangs together has the same part."""
+    layers, lines = route.layers, route.layers.mesh.lines
+    runs: list[_Run] = []
+    part_of: dict[int, int] = {}
+    run: _Run | None = None
+    for node, move in walked(route):
+        line = lines[move.layer]
+        if run is None:  # the line begins
+            part = len(runs) if line.tail is None else part_of[line.tail]
+            run = _Run(move.layer, part, layers.graph.node_supplier(node), layers.tails[move.layer], None)
+            runs.append(run)
+        run.moves.append(move)
         if move.entry >= 0:
             crossing = layers.graph.crossing[move.entry]
             assert crossing is not None
-            out.append(_Run(tuple(moves), entry, crossing.target, before, placed, over))
-            moves, entry, before, over = [], move.entry, placed, crossing.id
-    return [*out, _Run(tuple(moves), entry, layers.q.goal, before, placed, over)]
+            run.exit = crossing.target
+            supplier = layers.graph.node_supplier(move.entry)
+            run = _Run(move.layer, len(runs), supplier, move.entry, crossing.id)
+            runs.append(run)
+            continue
+        run.exit = layers.heads[move.layer]
+        if line.head is not None and part_of.setdefault(line.head, run.part) != run.part:
+            kept, gone = sorted((part_of[line.head], run.part))
+            part_of = {f: kept if part == gone else part for f, part in part_of.items()}
+            for other in runs:
+                other.part = kept if other.part == gone else other.part
+        run = None
+    return runs
 
 
-def _lines(layers: Layers, runs: list[_Run]) -> dict[str, tuple[Stretch, ...]]:
-    """Each run has a stretch of every line from the one that it comes in on to the one that it leaves on."""
-    lines = layers.chain.lines
-    out: dict[str, tuple[Stretch, ...]] = {line.id: () for line in lines}
-    for number, run in enumerate(runs):
-        for k in range(run.before, run.until + 1):
-            first, last = k == run.before, k == run.until
-            stretch = Stretch(
-                segment=number,
-                entry=layers.graph.sap_offer(run.entry).id if first else None,
-                exit=layers.graph.sap_offer(run.exit).id if last else None,
-                interconnect=run.interconnect if first else None,
-            )
-            out[lines[k].id] = (*out[lines[k].id], stretch)
-    return out
+def _stretch(layers: Layers, run: _Run, segment: int) -> Stretch:
+    entry, exit_ = (layers.graph.sap_offer(sap).id if sap >= 0 else None for sap in (run.entry, run.exit))
+    return Stretch(segment=segment, entry=entry, exit=exit_, interconnect=run.interconnect)
 
 
-def _beside(chain: Chain, lines: dict[str, tuple[Stretch, ...]]) -> dict[str, tuple[Joint, ...]]:
-    """The joints that each LAN goes beside."""
-    count = len(chain.functions)
-    along = [(line.id, k) for k, line in enumerate(chain.lines)]
-    return {
-        lan.id: tuple(
-            Joint(line=id, after=n) for id, k in along if lan.present(k, count) for n in range(len(lines[id]) - 1)
-        )
-        for lan in chain.lans
-    }
-
-
-def _segment(layers: Layers, run: _Run) -> tuple[PlannedSegment, int, int]:
-    graph, chain = layers.graph, layers.chain
-    once = hour = 0
-    swaps = True
-    mtu = min(graph.sap_offer(run.entry).mtu, graph.sap_offer(run.exit).mtu)
-    places: dict[str, str] = {}
-    for move in run.moves:
-        more_once, more_hour, _ = figures(layers, move)
-        once, hour = once + more_once, hour + more_hour
-        if move.way >= 0:
-            point = graph.between(move.way).point
-            mtu = min(mtu, point.mtu)
-            swaps = swaps and point.swaps_labels
-        if move.place >= 0:
-            places[chain.functions[move.layer].id] = graph.here(move.place).place
-    view = graph.suppliers[int(graph.sap_supplier[run.entry])]
-    segment = PlannedSegment(
+def _segment(
+    layers: Layers, runs: list[_Run], budgets: dict[str, tuple[int, ...]], near: dict[str, int]
+) -> PlannedSegment:
+    graph = layers.graph
+    moves = [move for run in runs for move in run.moves]
+    once, hour, _ = (sum(figure) for figure in zip(*(figures(layers, move) for move in moves), strict=True))
+    points = [graph.between(move.way).point for move in moves if move.way >= 0]
+    saps = [sap for run in runs for sap in (run.entry, run.exit) if sap >= 0]
+    places = {layers.requests[m.layer].id: graph.here(m.place).place for m in moves if m.place >= 0}
+    view = graph.suppliers[runs[0].supplier]
+    return PlannedSegment(
         alias=view.alias,
         functions=tuple(places),
         places=places,
         price=price_of(view.note.currency, once, hour),
-        swaps_labels=swaps or bool(places),
-        mtu=mtu,
+        swaps_labels=bool(places) or all(point.swaps_labels for point in points),
+        mtu=min([*(graph.sap_offer(sap).mtu for sap in saps), *(point.mtu for point in points)]),
+        budgets=budgets,
+        near=near,
     )
-    return segment, once, hour
 
 
-def _near(layers: Layers, runs: list[_Run]) -> list[dict[str, int]]:
-    """For each run, its part of each distance by delay that goes through it."""
-    out: list[dict[str, int]] = [{} for _ in runs]
+def _visits(layers: Layers, runs: list[_Run], path: MeshPath, limit: int | None) -> dict[int, list[int]]:
+    """Per part, the budgets of a path's visits there in order. It leaves a part over an interconnect only."""
+    placing = {move.layer: int(layers.late(move)[1]) for run in runs for move in run.moves if move.place >= 0}
+    own = [placing[layers.layer_of[f]] for f in path.functions]
+    visits: list[tuple[int, int]] = []
+    for n, line in enumerate(path.lines):
+        for run in (run for run in runs if run.line == line):
+            taken = sum(int(layers.late(move)[0]) for move in run.moves)
+            if visits and run.interconnect is None:  # goes on behind a function
+                visits[-1] = (run.part, visits[-1][1] + own[n - 1] + taken)
+            else:
+                visits.append((run.part, taken))
+    out: dict[int, list[int]] = {}
+    for (part, _), budget in zip(visits, share([taken for _, taken in visits], limit), strict=True):
+        out.setdefault(part, []).append(budget)
+    return out
+
+
+def _near(layers: Layers, grouped: list[list[_Run]]) -> list[dict[str, int]]:
+    """For each segment, its part of each distance by delay that goes through it."""
+    out: list[dict[str, int]] = [{} for _ in grouped]
     for rule in rules_of(layers):
-        if isinstance(rule, Soon):
-            parts = [[p for move in run.moves if (p := rule.part(move)) is not None] for run in runs]
+        if isinstance(rule, Soon | SoonOn):
+            moves = [[move for run in runs for move in run.moves] for runs in grouped]
+            parts = [[p for move in here if (p := rule.part(move)) is not None] for here in moves]
             through = [n for n, part in enumerate(parts) if part]
             bounds = share([round(sum(parts[n])) for n in through], round(rule.limit))
             for n, bound in zip(through, bounds, strict=True):
-                out[n][rule.subject] = bound
+                out[n][rule.subject] = min(bound, out[n].get(rule.subject, bound))
     return out
 
 

@@ -7,7 +7,7 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from broker.decompose.graph import Graph
 from broker.decompose.piece import nano
@@ -18,16 +18,16 @@ Extra = tuple[int, int]
 
 
 class Surcharges:
-    """`ways` by number; `functions` by their index in the chain and the number of the supplier."""
+    """`ways` by number; `functions` by the layer that places them and the number of the supplier."""
 
-    def __init__(self, learnt: Sequence[Dearer], graph: Graph, functions: Sequence[str]) -> None:
+    def __init__(self, learnt: Sequence[Dearer], graph: Graph, layers: Mapping[str, int]) -> None:
         self.ways: dict[int, Extra] = {}
         self.functions: dict[tuple[int, int], Extra] = {}
         for one in learnt:
             more = nano(one.once), nano(one.per_hour)
             supplier = graph.supplier_number.get(one.alias)
-            if supplier is not None and one.function in functions:
-                key = functions.index(one.function), supplier
+            if supplier is not None and one.function in layers:
+                key = layers[one.function], supplier
                 self.functions[key] = _sum(self.functions.get(key), more)
             elif not one.function:
                 for way in _between(graph, one):

@@ -11,9 +11,9 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from address_planner.labels import LabelSet
-from broker.decompose.chain import Chain
 from broker.decompose.graph import Graph, default_flavour
 from broker.decompose.layered import ports_fit
+from broker.decompose.mesh import Mesh
 from capability_registry.note import PortRole
 from service_model.outcomes import Nogood, Reason, ReasonCode
 from service_model.spec import End, FunctionRequest
@@ -28,11 +28,11 @@ def listed(names: Iterable[str]) -> str:
     return (", ".join(ordered[:_LISTED]) or "none") + more
 
 
-def vocabulary(chain: Chain, graph: Graph) -> tuple[Reason, ...]:
+def vocabulary(mesh: Mesh, graph: Graph) -> tuple[Reason, ...]:
     """Everything in the spec that no note knows; empty when all words are known."""
-    reasons = [r for end in (chain.a, chain.b) for r in _known_sap(end, graph)]
-    for index, request in enumerate(chain.functions):
-        reasons.extend(_known_function(chain, index, request, graph))
+    reasons = [r for end in mesh.ends for r in _known_sap(end, graph)]
+    for index, request in enumerate(mesh.functions):
+        reasons.extend(_known_function(mesh, index, request, graph))
     return tuple(reasons)
 
 
@@ -43,8 +43,8 @@ def _known_sap(end: End, graph: Graph) -> list[Reason]:
     return [Reason(code=ReasonCode.UNKNOWN_SAP, message=message, subject=end.id)]
 
 
-def _known_function(chain: Chain, index: int, request: FunctionRequest, graph: Graph) -> list[Reason]:
-    if _fits_somewhere(chain, index, request, graph):
+def _known_function(mesh: Mesh, index: int, request: FunctionRequest, graph: Graph) -> list[Reason]:
+    if _fits_somewhere(mesh, index, request, graph):
         return []
     offering = [(p, p.offers[request.type]) for p in graph.places if request.type in p.offers]
     if not offering:
@@ -64,9 +64,9 @@ def _known_function(chain: Chain, index: int, request: FunctionRequest, graph: G
             f"function {request.id!r}: {request.type} is not offered at {listed(request.places)}; at: {listed(places)}"
         )
         reasons.append(Reason(code=ReasonCode.UNKNOWN_PLACE, message=message, subject=request.id))
-    wanted = [(port, PortRole.DATA) for port in chain.ports[index]]
-    for lan in chain.lans:
-        wanted += [(p, PortRole.MANAGEMENT) for m, p in zip(lan.members, lan.ports, strict=True) if m == index]
+    wanted = [(port, PortRole.DATA) for port in mesh.ports(index)]
+    for lan in mesh.lans:
+        wanted += [(p, PortRole.MANAGEMENT) for m, p in lan.members if m == index]
     for port, role in wanted:
         if not any(q.name == port and q.role is role for _, o in offering for q in o.ports):
             known = listed(f"{q.name} ({q.role.short})" for _, o in offering for q in o.ports)
@@ -78,18 +78,18 @@ def _known_function(chain: Chain, index: int, request: FunctionRequest, graph: G
     return reasons
 
 
-def _fits_somewhere(chain: Chain, index: int, request: FunctionRequest, graph: Graph) -> bool:
+def _fits_somewhere(mesh: Mesh, index: int, request: FunctionRequest, graph: Graph) -> bool:
     """Whether type, flavour and ports are offered, and the type at one of the places asked for: the usual case."""
     offering = graph.offering(request.type, request.flavour)
-    if offering is None or not any(ports_fit(chain, index, ports) for ports in offering.kinds_of_ports):
+    if offering is None or not any(ports_fit(mesh, index, ports) for ports in offering.kinds_of_ports):
         return False
     named = {p for id in request.places for p in graph.places_named.get(id, ())}
     return not request.places or bool(named.intersection(offering.at.tolist()))
 
 
-def ends_without_label(chain: Chain, graph: Graph) -> tuple[Reason, ...]:
+def ends_without_label(mesh: Mesh, graph: Graph) -> tuple[Reason, ...]:
     """The ends that cannot all have a free label of their own at their SAPs (a maximum matching, end by end)."""
-    ends = [chain.a, chain.b] + [e for lan in chain.lans for e in (lan.at_a, lan.at_b) if e is not None]
+    ends = [*mesh.ends, *(outer.end for lan in mesh.lans for outer in lan.outer)]
     reasons = []
     for sap in sorted({e.sap for e in ends}):
         here = [e for e in ends if e.sap == sap]

@@ -10,8 +10,8 @@ from decimal import Decimal
 import pytest
 
 from address_planner.labels import LabelSet
-from broker.decompose.chain import Chain, read_chain
 from broker.decompose.graph import to_networkx
+from broker.decompose.mesh import LanEnd, Mesh, read_mesh
 from broker.decompose.plan import Avoid, Infeasible, Joint, Plan, Snapshot, Stretch, SupplierView
 from broker.decompose.search import plan
 from capability_registry.note import Bin, Lifecycle, Outage, PlaceCapacity, SharedLimit
@@ -261,9 +261,9 @@ def test_a_transit_may_carry_a_lan_from_end_to_end() -> None:
 def test_where_both_ends_share_a_sap_the_name_of_a_lans_end_tells_its_side() -> None:
     end = End(id="b.mgmt", sap="left.uni")
     spec = chain_spec("left.uni", "left.uni", ["x"], [lan("m", "f0:mgmt", "b.mgmt")], [end])
-    read = read_chain(spec)
-    assert isinstance(read, Chain)
-    assert (read.lans[0].at_a, read.lans[0].at_b) == (None, end)
+    read = read_mesh(spec)
+    assert isinstance(read, Mesh)
+    assert read.lans[0].outer == (LanEnd(end=end, beside=spec.end("b")),)
 
 
 def test_a_lan_takes_a_second_label_on_each_joint() -> None:
@@ -442,9 +442,7 @@ def test_reasons_tell_aliases_and_never_a_lower_sp() -> None:
 
 def odd_shapes() -> list[tuple[str, ServiceSpec]]:
     spec = chain_spec(*ACROSS, ["x"])
-    path = spec.paths[0]
     return [
-        ("p2", replace(spec, paths=(path, replace(path, id="p2")))),
         ("svc", replace(spec, paths=())),
         ("f0:out", chain_spec(*ACROSS, ["x"], [lan("m", "f0:out")])),
         ("l1", replace(spec, links=(*spec.links[:1], replace(spec.links[1], points=("f0:out", "b", "a"))))),
@@ -459,7 +457,7 @@ def odd_shapes() -> list[tuple[str, ServiceSpec]]:
 
 
 @pytest.mark.parametrize(("culprit", "spec"), odd_shapes())
-def test_a_shape_that_is_no_chain_is_refused_and_the_culprit_named(culprit: str, spec: ServiceSpec) -> None:
+def test_a_shape_that_is_no_mesh_is_refused_and_the_culprit_named(culprit: str, spec: ServiceSpec) -> None:
     found = reason(spec, federation())
     assert (found.code, found.subject) == (ReasonCode.SHAPE_NOT_OFFERED, culprit)
 

@@ -1,0 +1,104 @@
+"""The states of a mesh: its lines are walked one after another, from where earlier ones placed functions.
+
+Rules kept here
+- A state is a line, a node on it, and where the *open* functions are: those placed that this line leads to or a later one
+  touches. So what is told apart is what the rest depends on, and nothing else.
+- A line that is done leads to the beginning of the next. One whose head is placed already ends there.
+- `weights` say what a microsecond counts, per line and per function: 1, so that of two meshes of one price the faster is
+  better; or its price, where delay binds (see `mesh_guide`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from broker.decompose.layered import Layers, Move, Question
+
+
+class State(NamedTuple):
+    """`placed`: (function, place) of each open function, by number."""
+
+    line: int
+    node: int
+    placed: tuple[tuple[int, int], ...]
+
+
+class MeshLayers(Layers):
+    """States are numbered as they are come to; `states` has them by number. The target is number 0."""
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(question)
+        lines = self.mesh.lines
+        self.keep = [
+            frozenset({line.head}.union(f for later in lines[k + 1 :] for f in (later.tail, later.head)))
+            for k, line in enumerate(lines)
+        ]
+        """Per line the functions that are open on it, once they are placed."""
+        self.places_on = [line.head if k in self.requests else None for k, line in enumerate(lines)]
+        """Per line the function that it places; None where its head is an end or placed already."""
+        self.weights: tuple[list[float], list[float]] = ([1.0] * len(lines), [1.0] * len(self.mesh.functions))
+        self.target = 0
+        self.states = [State(len(lines), -1, ())]
+        self._numbers = {self.states[0]: self.target}
+        self.origin = self._beginning(0, {})
+
+    def node(self, state: int) -> int:
+        return self.states[state].node
+
+    def weigh(self, lines: list[float], functions: list[float]) -> None:
+        """From now on a microsecond counts so much."""
+        self.weights = (lines, functions)
+        self._moves.clear()
+
+    # --- states --------------------------------------------------------------------------------------------------------
+
+    def _number(self, state: State) -> int:
+        known = self._numbers.get(state)
+        if known is None:
+            known = self._numbers[state] = len(self.states)
+            self.states.append(state)
+        return known
+
+    def _beginning(self, line: int, placed: Mapping[int, int]) -> int:
+        """Of a line, or of nothing when all are done."""
+        if line == len(self.mesh.lines):
+            return self.target
+        tail = self.mesh.lines[line].tail
+        node = self.tails[line] if tail is None else self.graph.sap_count + placed[tail]
+        return self._number(State(line, node, _open(placed, self.keep[line])))
+
+    def _made(self, state: int) -> Iterator[Move]:
+        line, node, placed = self.states[state]
+        saps, hours = self.graph.sap_count, self.hours
+        way_ok, entry_ok = self._admitted[self.need[line]]
+        slow, factor, dearer = self.weights[0][line], self.counted(node), self.extra.ways
+        new, head, goal = self.places_on[line], self.mesh.lines[line].head, self.heads[line]
+        at = dict(placed)
+        there = saps + at[head] if head is not None and new is None else -1
+        if new is not None and node >= saps and self.function_ok[line][node - saps]:
+            yield self._placing(line, at, new, -1, node - saps, 0.0, 0.0)
+        if node == there:
+            yield Move(self._beginning(line + 1, at), 0.0, 0.0, -1, -1, -1, line)
+        for way, target, entry, once, hour, delay in self.graph.leading_from(node):
+            if not way_ok[way] or (node, target) in self.avoided:
+                continue
+            cost = (once + hour * hours) * factor if way not in dearer else float(self.way_cost[way])
+            if entry >= 0:
+                if entry_ok[entry]:
+                    yield Move(self._number(State(line, entry, placed)), cost, delay * slow, way, entry, -1, line)
+            elif target in (goal, there):
+                yield Move(self._beginning(line + 1, at), cost, delay * slow, way, -1, -1, line)
+            elif new is not None and target >= saps and self.function_ok[line][target - saps]:
+                yield self._placing(line, at, new, way, target - saps, cost, delay * slow)
+
+    def _placing(
+        self, line: int, at: Mapping[int, int], function: int, way: int, place: int, cost: float, late: float
+    ) -> Move:
+        more, delay = self._placed(line, place)
+        target = self._beginning(line + 1, {**at, function: place})
+        return Move(target, cost + more, late + delay * self.weights[1][function], way, -1, place, line)
+
+
+def _open(placed: Mapping[int, int], keep: frozenset[int | None]) -> tuple[tuple[int, int], ...]:
+    return tuple(sorted((f, place) for f, place in placed.items() if f in keep))
