@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar
 
@@ -209,6 +209,20 @@ class ServiceSpec:
         by_host = any(g.scope is GroupScope.HOST for g in self.groups)
         by_delay = any(d.max_delay_us is not None for d in self.distances)
         return bool(by_host or by_delay or self.countries or self.isolation)
+
+    def priced(self) -> ServiceSpec:
+        """What a price depends on: the same without what is the caller's own, and without what is decided when it is held,
+        labels, prefixes and addresses."""
+        return replace(
+            self,
+            name="priced",
+            ends=tuple(End(id=end.id, sap=end.sap) for end in self.ends),
+            links=tuple(replace(link, addressing=LinkAddressing()) for link in self.links),
+            blocks=Blocks(),
+            max_price=None,
+            reference="",
+            tags=(),
+        )
 
     def digest(self) -> str:
         """SHA-256 of the JSON: two requests with the same digest ask for the same."""

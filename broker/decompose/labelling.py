@@ -295,7 +295,8 @@ def figures(layers: Layers, move: Move) -> tuple[int, int, int]:
         offer, flavour = layers.chosen(move.layer, move.place)
         once, hour = once + nano(flavour.price.once), hour + nano(flavour.price.per_hour)
         delay += offer.delay_us
-    return once, hour, delay
+    more_once, more_hour = layers.surcharge(move)
+    return once + more_once, hour + more_hour, delay
 
 
 def _entered(label: _Label, state: int, nodes: int) -> bool:

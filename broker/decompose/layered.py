@@ -26,6 +26,7 @@ from broker.decompose.chain import Chain
 from broker.decompose.graph import Graph
 from broker.decompose.piece import Figures, Flags
 from broker.decompose.plan import Avoid
+from broker.decompose.surcharge import Surcharges
 from capability_registry.distance import kilometres
 from capability_registry.note import Flavour, FunctionOffer, FunctionPort, PortRole
 from service_model.constraints import PLACEMENT
@@ -80,7 +81,10 @@ class Layers:
         self.nodes = self.graph.sap_count + self.graph.place_count
         self.origin = question.start
         self.target = (self.length + 1) * self.nodes
+        self.extra = Surcharges(question.avoid.dearer, self.graph, [f.id for f in self.chain.functions])
         self.way_cost: Figures = self.graph.once + self.graph.hour * self.hours
+        for way, (once, hour) in self.extra.ways.items():
+            self.way_cost[way] += once + hour * self.hours
         self.supplier_ok, self.sap_ok, self.place_ok = self._in_service()
         self.open = bool(self.sap_ok[question.start] and self.sap_ok[question.goal])
         self.way_ok = {need: self._ways_admitted(need) for need in set(self.need)}
@@ -187,6 +191,9 @@ class Layers:
         at = offering.at
         admitted[at], delay[at] = ok, offering.delay
         cost[at] = offering.once + offering.hour * self.hours
+        for (dear, supplier), (once, hour) in self.extra.functions.items():
+            if dear == index:
+                cost[graph.place_supplier == supplier] += once + hour * self.hours
 
     def _near(self, function: str) -> list[tuple[int, float]]:
         """The ends that a function must be near: (SAP, kilometres)."""
@@ -212,6 +219,15 @@ class Layers:
         """What function (by index) would be at this place, where it is admitted."""
         request = self.chain.functions[function]
         return self.graph.chosen(place, request.type, request.flavour)
+
+    def surcharge(self, move: Move) -> tuple[int, int]:
+        """What a move costs beyond what is announced, as it was learnt: once and per hour."""
+        once, hour = self.extra.ways.get(move.way, (0, 0))
+        if move.place >= 0 and self.extra.functions:
+            key = move.layer, int(self.graph.place_supplier[move.place])
+            more_once, more_hour = self.extra.functions.get(key, (0, 0))
+            return once + more_once, hour + more_hour
+        return once, hour
 
     @cached_property
     def avoided(self) -> frozenset[tuple[int, int]]:
@@ -241,6 +257,8 @@ class Layers:
             if not way_ok[way] or (node, target) in self.avoided:
                 continue
             cost = once + hour * hours
+            if way in self.extra.ways:
+                cost = float(self.way_cost[way])
             if entry >= 0:
                 if entry_ok[entry]:
                     yield Move(base + entry, cost, delay, way, entry, -1, layer)

@@ -12,13 +12,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 
 from address_planner.classes import LabelClass, LabelsExhausted, disagreement, without
 from address_planner.labels import LabelSet
 from broker.decompose.chain import Chain, read_chain
-from broker.decompose.plan import Avoid, Infeasible, PlannedSegment
+from broker.decompose.plan import Avoid, Infeasible, Plan, PlannedSegment, Snapshot
+from broker.orders import learning
 from broker.orders.gather import gather
-from broker.orders.reasons import PHRASES, known_or_closed, words_of, wrapped
+from broker.orders.reasons import PHRASES, told, words_of, wrapped
 from broker.orders.records import Answer, Order, Segment, child_ref
 from broker.orders.split import NO_COMMON_LABEL, CannotAddress, HandedDown, Split, block_bits, split
 from broker.orders.states import Event, SegmentState
@@ -43,7 +46,12 @@ def refuse(order: Order, now: datetime, *reasons: Reason) -> Order:
     before = {s.key: s for s in previous.segments if s.wanted}
     segments = [
         replace(
-            s, wanted=True, spec=before[s.key].spec, towards=before[s.key].towards, crossings=before[s.key].crossings
+            s,
+            wanted=True,
+            spec=before[s.key].spec,
+            quote=before[s.key].quote,
+            towards=before[s.key].towards,
+            crossings=before[s.key].crossings,
         )
         if s.key in before
         else replace(s, wanted=False)
@@ -66,14 +74,32 @@ def refuse(order: Order, now: datetime, *reasons: Reason) -> Order:
 
 @task
 def place(order: Order, env: Env) -> Order | Pause:
-    """Plan the service over the suppliers' notes, around what was refused so far."""
+    """As it was quoted; else over the suppliers' notes, around what was refused so far, within what may be paid."""
     if order.plan is not None or order.spec is None:
         return order
-    found = env.plan(order.spec, env.snapshot, env.now, order.avoid)
+    spec, quoted = order.spec, order.quoted
+    if quoted is not None and order.avoid == Avoid() and _known(quoted.plan, env.snapshot):
+        return replace(order, plan=quoted.plan, addressed=False)
+    found = env.plan(within_price(order, spec), env.snapshot, env.now, order.avoid)
     if isinstance(found, Infeasible):
-        told = (known_or_closed(reason, order.spec, env.snapshot) for reason in found.reasons)
-        return refuse(order, env.now, *(order.reasons or told))
+        why = told(found, quoted.bound(spec) if quoted else spec, order.terms.margin, env.snapshot)
+        better = tuple(reason for reason in why if reason.nogood is not None)
+        return refuse(order, env.now, *((*order.reasons, *better) if order.reasons else why))
     return replace(order, plan=found[0], addressed=False)
+
+
+def within_price(order: Order, spec: ServiceSpec) -> ServiceSpec:
+    """The spec as it is planned: for what may be paid for it."""
+    return order.quoted.bound(spec) if order.quoted is not None else order.terms.planned(spec)
+
+
+def _known(plan: Plan, snapshot: Snapshot) -> bool:
+    """Whether everything that a plan of before names is still announced."""
+    notes = {view.alias: view.note for view in snapshot.suppliers}
+    return all(
+        (note := notes.get(s.alias)) is not None and note.sap(s.entry) is not None and note.sap(s.exit) is not None
+        for s in plan.segments
+    )
 
 
 @task
@@ -116,18 +142,25 @@ def _segment(order: Order, known: dict[str, Segment], part: HandedDown, planned:
     old = known.get(part.key) or Segment(
         key=part.key, alias=part.alias, ref=child_ref(order.epoch, order.id, part.key), spec=part.spec
     )
-    spec = part.spec
-    if old.state is SegmentState.HELD and _fits(old, spec):
+    spec, quote = part.spec, _quote(order, part)
+    if old.state is SegmentState.HELD and _fits(old, spec) and old.quote == quote:
         spec = old.spec  # what is held and still fits is not asked again
     return replace(
         old,
         spec=spec,
+        quote=quote,
         towards=part.towards,
         crossings=part.crossings,
         announced=planned.price,
         place=_place_of(planned),
         wanted=True,
     )
+
+
+def _quote(order: Order, part: HandedDown) -> str:
+    """The supplier's quote for this segment, where it was given for just this."""
+    quoted = order.quoted.parts.get(part.key) if order.quoted is not None else None
+    return quoted.quote if quoted is not None and quoted.digest == part.spec.priced().digest() else ""
 
 
 def _fits(held: Segment, wanted: ServiceSpec) -> bool:
@@ -149,13 +182,14 @@ def _place_of(planned: PlannedSegment) -> str:
 
 def _again(order: Order, more: Avoid, *reasons: Reason) -> Order:
     """Plan again around `more`: one crank-back."""
-    avoid = Avoid(
-        functions=order.avoid.functions | more.functions,
-        ways=order.avoid.ways | more.ways,
-        interconnects=order.avoid.interconnects | more.interconnects,
-    )
     return replace(
-        order, avoid=avoid, plan=None, addressed=False, crankbacks=order.crankbacks + 1, reasons=reasons, rounds=0
+        order,
+        avoid=order.avoid | more,
+        plan=None,
+        addressed=False,
+        crankbacks=order.crankbacks + 1,
+        reasons=reasons,
+        rounds=0,
     )
 
 
@@ -165,13 +199,12 @@ def crank_back(order: Order, env: Env) -> Order | Pause:
     refused = [
         s
         for s in order.segments
-        if s.wanted
-        and s.reasons
-        and s.asked == s.spec.digest()
-        and s.state in (SegmentState.REFUSED, SegmentState.RELEASED)
+        if s.wanted and s.reasons and s.asked == s.body() and s.state in (SegmentState.REFUSED, SegmentState.RELEASED)
     ]
     if not refused or order.spec is None:
         return order
+    if lost := [s for s in refused if s.quote and s.reasons[0].code is ReasonCode.QUOTE_NOT_VALID]:
+        return _unquoted(order, lost)
     segment = refused[0]
     reasons = tuple(wrapped(s, ReasonCode.SEGMENT_REFUSED, words_of(order.spec)) for s in refused)
     label_class = _class_refused(order, segment)
@@ -194,15 +227,17 @@ def crank_back(order: Order, env: Env) -> Order | Pause:
         return _relabel(replace(order, rounds=order.rounds + 1), smaller)
     if order.crankbacks >= MAX_CRANKBACKS:
         return refuse(order, env.now, *reasons)
-    learnt = [_learnt(order, s) for s in refused]
-    return _again(
-        order,
-        Avoid(
-            functions=frozenset().union(*(a.functions for a in learnt)),
-            ways=frozenset().union(*(a.ways for a in learnt)),
-        ),
-        *reasons,
-    )
+    learnt = reduce(or_, (learning.refused(s.alias, s.spec, s.reasons) for s in refused))
+    return _again(order, learnt, *reasons)
+
+
+def _unquoted(order: Order, lost: list[Segment]) -> Order:
+    """The segments whose suppliers do not know their quotes any more are asked for at today's price."""
+    assert order.quoted is not None, "only who has a quote hands quotes down"
+    keys = {s.key for s in lost}
+    parts = {key: part for key, part in order.quoted.parts.items() if key not in keys}
+    segments = tuple(replace(s, quote="") if s.key in keys else s for s in order.segments)
+    return replace(order, quoted=replace(order.quoted, parts=parts), segments=segments)
 
 
 def _beside(order: Order, label_class: LabelClass) -> LabelSet:
@@ -244,16 +279,6 @@ def _class_refused(order: Order, segment: Segment) -> LabelClass | None:
     return next((c for c in order.classes if any((m.segment, m.end) == (segment.key, end) for m in c.members)), None)
 
 
-def _learnt(order: Order, segment: Segment) -> Avoid:
-    """What not to plan again after this segment's refusal."""
-    functions = [f.id for f in segment.spec.functions]
-    if not functions:
-        ends = segment.spec.ends
-        return Avoid(ways=frozenset({(segment.alias, ends[0].sap, e.sap) for e in ends[1:] if e.sap != ends[0].sap}))
-    culprits = [r.subject for r in segment.reasons if r.subject in functions] or functions
-    return Avoid(functions=frozenset((segment.alias, f) for f in culprits))
-
-
 def _relabel(order: Order, label_class: LabelClass) -> Order:
     """The class with its new labels, in the order and in the specs of its members."""
     classes = tuple(label_class if c.id == label_class.id else c for c in order.classes)
@@ -276,7 +301,7 @@ def hold(order: Order, env: Env) -> Order | Pause:
     waits = []
     late = order.deadline is not None and env.now >= order.deadline
     for segment in order.segments:
-        digest = segment.spec.digest()
+        digest = segment.body()
         if not segment.wanted or (segment.state is SegmentState.HELD and segment.asked == digest):
             continue
         if late:
@@ -357,7 +382,8 @@ def agree(order: Order, env: Env) -> Order | Pause:
 
 @task
 def price(order: Order, env: Env) -> Order | Pause:
-    """What the suppliers ask, with our margin, against what the customer allows."""
+    """What was quoted, as long as that covers the cost; or what the suppliers ask with our margin. Either against what the
+    customer allows."""
     if order.spec is None:
         return order
     try:
@@ -365,10 +391,13 @@ def price(order: Order, env: Env) -> Order | Pause:
     except CurrencyMismatch:
         foreign = Reason(code=ReasonCode.PRICE, message="the suppliers ask in different currencies")
         return refuse(order, env.now, foreign)
-    asked = cost.scaled(order.terms.margin)
-    if order.spec.max_price is not None and asked.over(order.spec.term_hours) > order.spec.max_price:
-        total = asked.over(order.spec.term_hours)
-        message = f"price: {total} {asked.currency} over {order.spec.term_hours} h > {order.spec.max_price}"
+    asked = order.quoted.price if order.quoted is not None else cost.scaled(order.terms.margin)
+    hours = order.spec.term_hours
+    if order.quoted is not None and not order.quoted.covers(cost, hours):
+        message = "price: it has become dearer than it was quoted, and than we can bear"
+        return refuse(order, env.now, Reason(code=ReasonCode.PRICE, message=message, subject="quote"))
+    if order.spec.max_price is not None and asked.over(hours) > order.spec.max_price:
+        message = f"price: {asked.over(hours)} {asked.currency} over {hours} h > {order.spec.max_price}"
         return refuse(order, env.now, Reason(code=ReasonCode.PRICE, message=message, subject="max_price"))
     if (cost, asked) == (order.cost, order.price):
         return order
