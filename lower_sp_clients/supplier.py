@@ -5,6 +5,7 @@ Rules of the contract (tests/contract runs one suite over every implementation)
 - Same version and same body: the recorded answer. Same version, another body: KEY_REUSED.
 - A version at or below a released one is refused. A higher version replaces a hold; if it is refused the older stays.
 - `release` frees a held version only, and leaves a tombstone where it was never seen. `terminate` ends every version.
+- A quote that a reservation names is part of its body. It fixes the price, and nothing but the price.
 - A refusal is a value. `OutcomeUnknown` is raised where the caller cannot know: ask again with the same ref and version.
 """
 
@@ -17,6 +18,7 @@ from typing import Protocol
 
 from capability_registry.note import CapabilityNote
 from service_model.outcomes import Bindings, Committed, Event, Refused, Reserved, ServiceState, ServiceStatus
+from service_model.quotes import Qualification, Quote
 from service_model.spec import ServiceSpec
 
 
@@ -33,12 +35,14 @@ class Context:
     """What travels beside a request and is no part of it.
 
     `deadline`: when the caller stops waiting. `hop_budget` levels and `call_budget` calls may still be spent below here.
+    `quote`: the id of the quote whose price a reservation is to have; "" for today's price.
     """
 
     deadline: datetime | None = None
     hop_budget: int = 16
     call_budget: int = 1000
     trace: str = ""
+    quote: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +73,12 @@ EVERYTHING = Interest()
 class Supplier(Protocol):
     def notes(self) -> AsyncIterator[SignedNote]:
         """The current note, then each new edition, without end."""
+
+    async def qualify(self, spec: ServiceSpec, ctx: Context) -> Qualification:
+        """Whether the segment could be held now. Nothing is kept of the question."""
+
+    async def quote(self, spec: ServiceSpec, ctx: Context) -> Quote | Qualification:
+        """A firm price for everything that `spec.priced()` says; or the qualification that says no."""
 
     async def reserve(self, ref: str, version: int, spec: ServiceSpec, ctx: Context) -> Reserved | Refused: ...
 

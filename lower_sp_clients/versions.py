@@ -1,4 +1,5 @@
-"""What a (ref, version, body) means to a supplier that has seen some before: one table for every implementation.
+"""What a (ref, version, body) means to a supplier that has seen some before: one table for every implementation. The body
+is the spec and the quote that it is ordered by.
 
 | known of this ref                     | the call                    | verdict |
 |---------------------------------------|-----------------------------|---------|
@@ -16,16 +17,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
 from service_model.outcomes import Reason, ReasonCode, ServiceState
+from service_model.spec import ServiceSpec
 
 LIVE = frozenset(
     {ServiceState.COMMITTING, ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.DEGRADED, ServiceState.STUCK}
 )
 OVER = frozenset({ServiceState.TERMINATING, ServiceState.TERMINATED, ServiceState.FAILED})
+
+
+def body(spec: ServiceSpec, quote: str) -> str:
+    """What stands for the body of a request."""
+    return hashlib.sha256(f"{spec.digest()} {quote}".encode()).hexdigest() if quote else spec.digest()
 
 
 class Verdict(Enum):

@@ -69,15 +69,28 @@ class ReasonCode(Word):
     COUNTRY = "REASON_CODE_COUNTRY"
     ISOLATION = "REASON_CODE_ISOLATION"
     DISTANCE = "REASON_CODE_DISTANCE"
+    QUOTE_NOT_VALID = "REASON_CODE_QUOTE_NOT_VALID"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """The nearest service that can be had: what it would cost, its delay (microseconds one way), and which classes of
+    constraints it does not keep."""
+
+    gives: tuple[ReasonCode, ...]
+    price: Price = FREE
+    delay_us: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nogood:
-    """A constraint that cannot hold, with what would: the acceptable labels, or the size needed (addresses)."""
+    """A constraint that cannot hold, with what would: the acceptable labels, the size needed (addresses), or the nearest
+    alternative."""
 
     end: str = ""
     acceptable_labels: Labels | None = None
     needed_addresses: int | None = None
+    alternative: Alternative | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar
 
@@ -224,6 +224,20 @@ class ServiceSpec:
     def delay_limit(self, path: ServiceFunctionPath) -> int | None:
         """The lower of the bounds on one of its paths, microseconds one way."""
         return min((us for us in (self.max_delay_us, path.max_delay_us) if us is not None), default=None)
+
+    def priced(self) -> ServiceSpec:
+        """What a price depends on: the same without what is the caller's own, and without what is decided when it is held,
+        labels, prefixes and addresses."""
+        return replace(
+            self,
+            name="priced",
+            ends=tuple(End(id=end.id, sap=end.sap) for end in self.ends),
+            links=tuple(replace(link, addressing=LinkAddressing()) for link in self.links),
+            blocks=Blocks(),
+            max_price=None,
+            reference="",
+            tags=(),
+        )
 
     def digest(self) -> str:
         """SHA-256 of the JSON: two requests with the same digest ask for the same."""

@@ -227,8 +227,10 @@ class Middle:
         return pause.order
 
 
-def _plan(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid) -> tuple[Plan, ...] | Infeasible:
-    """As a node plans, but for the explanation of a refusal."""
+def _plan(
+    spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid, alternatives: int = 1
+) -> tuple[Plan, ...] | Infeasible:
+    """As a node plans, but for the explanation of a refusal and for alternatives."""
     found = best(spec, snapshot, now, avoid)
     return (found,) if found else Infeasible(reasons=(Reason(code=ReasonCode.NO_PATH, message="no plan"),))
 

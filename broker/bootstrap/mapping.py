@@ -73,7 +73,9 @@ def terms(administered: Administered, account: str) -> Terms | Reason:
         margin=1 + agreement.margin_percent / Decimal(100),
         currency=agreement.currency,
         max_hold_s=agreement.max_hold_s,
+        quote_s=agreement.quote_s,
         max_services=agreement.max_services,
+        max_quotes=agreement.max_quotes,
         show_segments=agreement.show_segments,
         disclosure=agreement.note,
     )

@@ -34,7 +34,7 @@ from broker.decompose.search import plan
 from broker.orders.broker import AccountView, Broker
 from broker.orders.catalogue import Catalogue
 from broker.orders.pools import PoolInUse
-from broker.orders.records import Terms
+from broker.orders.records import QUOTED, Terms
 from broker.orders.states import GONE
 from broker.settings.administered import DomainDoc, SupplierDoc
 from broker.settings.present import Administered
@@ -43,6 +43,7 @@ from broker.storage.books import SqlEditions, SqlHoldBook, SqlOrderBook, epoch_o
 from broker.storage.document_book import SqlDocumentBook
 from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
+from broker.storage.quote_book import SqlQuoteBook
 from broker.storage.supplier_books import SqlAcceptedEditions, SqlPromiseBook
 from capability_registry import origin, signing
 from capability_registry.feed import Acceptance
@@ -50,6 +51,7 @@ from capability_registry.hysteresis import Pacing
 from capability_registry.keys import PublicKey, SigningKey
 from capability_registry.note import CapabilityNote
 from lower_sp_clients import wire
+from lower_sp_clients.quotes import STANDING
 from lower_sp_clients.remote_sp import ClientTls, RemoteSp
 from lower_sp_clients.supplier import SignedNote, Supplier
 from lower_sp_clients.vim.accounting import TAKES
@@ -128,7 +130,8 @@ class Node:
             book=SqlOrderBook(self.engine, self._epoch),
             clock=clock,
             catalogue=self.catalogue,
-            planner=partial(plan, alternatives=1),
+            planner=plan,
+            quotes=SqlQuoteBook(self.engine, "", QUOTED),
             terms=self.terms,
             new_id=self._parts.new_id,
             secret=self._keys.origin_secret,
@@ -245,7 +248,9 @@ class Node:
         driver = self._driver(doc)
         value = domain_value(doc, present, driver.offer, self.sp_id, self._parts.clock.now())
         book = SqlHoldBook(self.engine, self._epoch, doc.name)
-        vim = LocalVim(value, driver, book, self._parts.clock, quarantine=timedelta(seconds=doc.label_quarantine_s))
+        quotes = SqlQuoteBook(self.engine, doc.name, STANDING)
+        rest = timedelta(seconds=doc.label_quarantine_s)
+        vim = LocalVim(value, driver, book, quotes, self._parts.clock, quarantine=rest)
         await vim.open()
         return vim
 

@@ -17,6 +17,7 @@ from broker.orders.catalogue import Catalogue
 from capability_registry.promises import Promises
 from lower_sp_clients.supplier import EVERYTHING, Context, Interest, SignedNote, Supplier
 from service_model.outcomes import Bindings, Committed, Event, Refused, Reserved, ServiceStatus
+from service_model.quotes import Qualification, Quote
 from service_model.spec import ServiceSpec
 
 ANSWERS = 4096
@@ -88,6 +89,12 @@ class Listened:
     def __init__(self, supplier: Supplier, heard: Callable[[Reserved | Refused], None]) -> None:
         self.supplier = supplier
         self._heard = heard
+
+    async def qualify(self, spec: ServiceSpec, ctx: Context) -> Qualification:
+        return await self.supplier.qualify(spec, ctx)
+
+    async def quote(self, spec: ServiceSpec, ctx: Context) -> Quote | Qualification:
+        return await self.supplier.quote(spec, ctx)
 
     async def reserve(self, ref: str, version: int, spec: ServiceSpec, ctx: Context) -> Reserved | Refused:
         answer = await self.supplier.reserve(ref, version, spec, ctx)

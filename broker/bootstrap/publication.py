@@ -25,8 +25,8 @@ from broker.decompose.derive import derive
 from broker.decompose.lexicon import lexicon
 from broker.decompose.moved import moved
 from broker.decompose.plan import Snapshot
-from broker.orders.broker import FEATURES
 from broker.orders.catalogue import Catalogue
+from broker.orders.offers import FEATURES
 from broker.orders.records import Terms
 from capability_registry import origin, payload
 from capability_registry.abstraction import abstracted

@@ -38,6 +38,8 @@ COMMANDS: dict[str, Entry] = {
     "demo": Entry("See a whole federation at work on this machine"),
     "login": Entry("Log in at a provider"),
     "notes": Entry("What the provider can deliver: places, functions, prices"),
+    "qualify": Entry("Whether a service can be delivered, or what would do"),
+    "quote": Entry("A firm price for a service, to order it by"),
     "order": Entry("Order a service from a spec or a SONATA descriptor"),
     "services": Entry("List your services"),
     "show": Entry("One service: its parts and addresses"),

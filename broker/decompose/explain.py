@@ -42,10 +42,11 @@ CLASSES = (
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """`nearest`: the best route if this constraint did not hold; None where others bind as well."""
+    """`nearest`: the best route if this constraint did not hold, nor `also` those that bind with it."""
 
     reason: Reason
     nearest: Route | None = None
+    also: tuple[ReasonCode, ...] = ()
 
 
 def explain(question: Question) -> tuple[Binding, ...]:
@@ -68,7 +69,12 @@ def explain(question: Question) -> tuple[Binding, ...]:
     found = _best(replace(question, ignore=off))
     assert found is not None
     codes = [code for code in CLASSES if code in off]
-    return tuple(Binding(_reason(replace(question, ignore=off - {code}), code, found)) for code in codes)
+    return tuple(
+        Binding(
+            _reason(replace(question, ignore=off - {code}), code, found), found, tuple(c for c in codes if c != code)
+        )
+        for code in codes
+    )
 
 
 def better(question: Question, best: Route) -> list[tuple[ReasonCode, Route]]:

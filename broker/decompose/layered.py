@@ -28,6 +28,7 @@ from broker.decompose.chain import Chain
 from broker.decompose.graph import Graph
 from broker.decompose.piece import Figures, Flags, nano
 from broker.decompose.plan import Avoid
+from broker.decompose.surcharge import Surcharges
 from capability_registry.distance import kilometres
 from capability_registry.note import Flavour, FunctionOffer, FunctionPort, PortRole
 from service_model.constraints import PLACEMENT
@@ -83,7 +84,10 @@ class Layers:
         self.origin = question.start
         self.target = (self.length + 1) * self.nodes
         self.factor = self._factors()
+        self.extra = Surcharges(question.avoid.dearer, self.graph, [f.id for f in self.chain.functions])
         self.way_cost: Figures = self.graph.once + self.graph.hour * self.hours
+        for way, (once, hour) in self.extra.ways.items():
+            self.way_cost[way] += once + hour * self.hours
         if self.factor is not None:
             self.way_cost = self.way_cost * np.repeat(self.factor, np.diff(self.graph.way_first))
         self.supplier_ok, self.sap_ok, self.place_ok = self._in_service()
@@ -203,6 +207,9 @@ class Layers:
         at = offering.at
         admitted[at], delay[at] = ok, offering.delay
         cost[at] = offering.once + offering.hour * self.hours
+        for (dear, supplier), (once, hour) in self.extra.functions.items():
+            if dear == index:
+                cost[graph.place_supplier == supplier] += once + hour * self.hours
         if self.factor is not None:
             cost[at] *= self.factor[graph.place_supplier[at]]
 
@@ -230,6 +237,15 @@ class Layers:
         """What function (by index) would be at this place, where it is admitted."""
         request = self.chain.functions[function]
         return self.graph.chosen(place, request.type, request.flavour)
+
+    def surcharge(self, move: Move) -> tuple[int, int]:
+        """What a move costs beyond what is announced, as it was learnt: once and per hour."""
+        once, hour = self.extra.ways.get(move.way, (0, 0))
+        if move.place >= 0 and self.extra.functions:
+            key = move.layer, int(self.graph.place_supplier[move.place])
+            more_once, more_hour = self.extra.functions.get(key, (0, 0))
+            return once + more_once, hour + more_hour
+        return once, hour
 
     @cached_property
     def avoided(self) -> frozenset[tuple[int, int]]:
@@ -259,7 +275,7 @@ class Layers:
         for way, target, entry, once, hour, delay in self.graph.leading_from(node):
             if not way_ok[way] or (node, target) in self.avoided:
                 continue
-            cost = (once + hour * hours) * factor
+            cost = float(self.way_cost[way]) if way in self.extra.ways else (once + hour * hours) * factor
             if entry >= 0:
                 if entry_ok[entry]:
                     yield Move(base + entry, cost, delay, way, entry, -1, layer)
@@ -284,7 +300,8 @@ def figures(layers: Layers, move: Move) -> tuple[int, int, int]:
         offer, flavour = layers.chosen(move.layer, move.place)
         once, hour = once + nano(flavour.price.once), hour + nano(flavour.price.per_hour)
         delay += offer.delay_us
-    return once, hour, delay
+    more_once, more_hour = layers.surcharge(move)
+    return once + more_once, hour + more_hour, delay
 
 
 def ports_fit(chain: Chain, index: int, ports: tuple[FunctionPort, ...]) -> bool:

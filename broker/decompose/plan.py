@@ -48,8 +48,19 @@ class Snapshot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Dearer:
+    """By how much a supplier asked more than it had announced: for a function, or for a transit between two SAPs."""
+
+    alias: str
+    function: str = ""
+    way: tuple[str, str] = ("", "")
+    once: Decimal = Decimal(0)
+    per_hour: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Avoid:
-    """What crank-back learnt for this order: not to be planned again.
+    """What crank-back learnt for this order: not to be planned again, or at these prices only.
 
     functions: (alias, function id); ways: (alias, SAP in, SAP out) of a transit; interconnects by id.
     """
@@ -57,6 +68,15 @@ class Avoid:
     functions: frozenset[tuple[str, str]] = frozenset()
     ways: frozenset[tuple[str, str, str]] = frozenset()
     interconnects: frozenset[str] = frozenset()
+    dearer: tuple[Dearer, ...] = ()
+
+    def __or__(self, more: Avoid) -> Avoid:
+        return Avoid(
+            functions=self.functions | more.functions,
+            ways=self.ways | more.ways,
+            interconnects=self.interconnects | more.interconnects,
+            dearer=self.dearer + more.dearer,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,15 +141,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """A plan that would do but for one class of constraints: `code`."""
+    """A plan that would do but for one class of constraints: `code`; or for more, the others of which are `also`."""
 
     code: ReasonCode
     plan: Plan
+    also: tuple[ReasonCode, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Infeasible:
-    """No plan: the binding constraint first, then what else is wrong. `nearest`: what would do if one did not hold."""
+    """No plan: the binding constraint first, then what else is wrong. `nearest`: what would do if one did not hold, or where
+    only several together bring a plan, all of them."""
 
     reasons: tuple[Reason, ...]
     nearest: tuple[Rejected, ...] = ()

@@ -38,7 +38,9 @@ def plan(
     routes = find(asked, alternatives)
     if not routes:
         bindings = explain(asked)
-        nearest = tuple(Rejected(code=b.reason.code, plan=to_plan(b.nearest)) for b in bindings if b.nearest)
+        nearest = tuple(
+            Rejected(code=b.reason.code, plan=to_plan(b.nearest), also=b.also) for b in bindings if b.nearest
+        )
         return Infeasible(reasons=tuple(b.reason for b in bindings), nearest=nearest)
     return tuple(to_plan(route) for route in routes)
 

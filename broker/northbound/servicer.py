@@ -23,6 +23,8 @@ from lower_sp_clients.supplier import Context, Interest, SignedNote, Supplier
 from lower_sp_clients.wire import Violation, WireError
 from service_model.clock import Clock
 from service_model.outcomes import Refused, Reserved, ServiceState
+from service_model.quotes import Qualification
+from service_model.spec import ServiceSpec
 from spbroker.v1 import broker_service_pb2 as pb
 from spbroker.v1 import broker_service_pb2_grpc, outcome_pb2
 
@@ -79,14 +81,19 @@ class BrokerServicer(broker_service_pb2_grpc.BrokerServiceServicer):
             note = await anext(notes)
         return pb.GetCapabilityNoteResponse(note=pb.SignedNote(jws=note.jws))
 
+    async def QualifyService(self, request: pb.QualifyServiceRequest, context: Any) -> pb.QualifyServiceResponse:
+        answer = await self._supplier().qualify(_spec(request), self._context(request, context))
+        return pb.QualifyServiceResponse(qualification=wire.QUALIFICATION.encode(answer))
+
+    async def QuoteService(self, request: pb.QuoteServiceRequest, context: Any) -> pb.QuoteServiceResponse:
+        answer = await self._supplier().quote(_spec(request), self._context(request, context))
+        if isinstance(answer, Qualification):
+            return pb.QuoteServiceResponse(unqualified=wire.QUALIFICATION.encode(answer))
+        return pb.QuoteServiceResponse(quote=wire.QUOTE.encode(answer))
+
     async def ReserveService(self, request: pb.ReserveServiceRequest, context: Any) -> pb.ReserveServiceResponse:
         _check_key(request)
-        if not request.HasField("spec"):
-            raise WireError(Violation("spec", "is missing"))
-        try:
-            spec = wire.SPEC.decode(request.spec)
-        except WireError as error:
-            raise error.under("spec") from error
+        spec = _spec(request)
         answer = await self._supplier().reserve(request.ref, request.version, spec, self._context(request, context))
         return pb.ReserveServiceResponse(**_held_or_not(answer))
 
@@ -149,13 +156,14 @@ class BrokerServicer(broker_service_pb2_grpc.BrokerServiceServicer):
         return self._supplier_for(caller().account)
 
     def _context(self, request: Any, context: Any) -> Context:
-        """The budgets of the request; deadline and trace of the call."""
+        """The budgets and the quote of the request; deadline and trace of the call."""
         given, default = request.context, Context()
         return Context(
             deadline=self._deadline(context),
             hop_budget=given.hop_budget if given.HasField("hop_budget") else default.hop_budget,
             call_budget=given.call_budget if given.HasField("call_budget") else default.call_budget,
             trace=_trace(context),
+            quote=_quote(given.quote),
         )
 
     def _read_context(self, context: Any) -> Context:
@@ -172,6 +180,22 @@ def _held_or_not(answer: Reserved | Refused) -> dict[str, Any]:
     if isinstance(answer, Refused):
         return {"refused": wire.REFUSED.encode(answer)}
     return {"reserved": wire.RESERVED.encode(answer)}
+
+
+def _spec(request: Any) -> ServiceSpec:
+    if not request.HasField("spec"):
+        raise WireError(Violation("spec", "is missing"))
+    try:
+        spec: ServiceSpec = wire.SPEC.decode(request.spec)
+    except WireError as error:
+        raise error.under("spec") from error
+    return spec
+
+
+def _quote(id: str) -> str:
+    if len(id) > REF_MAX or not (id.isascii() and id.isprintable()):
+        raise WireError(Violation("context.quote", f"must be at most {REF_MAX} printable ASCII characters"))
+    return id
 
 
 def _interest(request: pb.WatchServicesRequest) -> Interest:

@@ -10,11 +10,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from broker.orders.reasons import rewritten, veiled, words_of, wrapped
-from broker.orders.records import Charge, ChargeKind, Order, Side
+from broker.orders.records import Charge, ChargeKind, Order, Side, Terms
 from broker.orders.states import AS_SERVICE, SegmentState
 from capability_registry.abstraction import Abstraction
 from service_model.money import Price
 from service_model.outcomes import Reason, ReasonCode, Refused, Reserved, SegmentStatus, ServiceState, ServiceStatus
+from service_model.spec import ServiceSpec
 
 _CHARGED = frozenset({ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.DEGRADED})
 
@@ -135,6 +136,11 @@ def _place(order: Order, ours: str) -> str:
 
 
 def _reasons(order: Order, reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
-    if order.terms.disclosure.abstraction is Abstraction.WHITE or order.spec is None:
+    return reasons if order.spec is None else told_to(order.terms, order.spec, reasons)
+
+
+def told_to(terms: Terms, spec: ServiceSpec, reasons: tuple[Reason, ...]) -> tuple[Reason, ...]:
+    """The reasons as told to a customer of these terms."""
+    if terms.disclosure.abstraction is Abstraction.WHITE:
         return reasons
-    return tuple(veiled(reason, words_of(order.spec)) for reason in reasons)
+    return tuple(veiled(reason, words_of(spec)) for reason in reasons)

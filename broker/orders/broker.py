@@ -7,6 +7,7 @@ Rules kept here
 - What is refused before it is planned (quota, budgets, an invalid spec) is no order: it is logged, not recorded, so that
   nobody fills the store beyond a quota, and is judged anew when it is asked again. A version that was planned is answered
   from the record.
+- A reservation by a quote is judged with it: the quote counts or not when the reservation comes, and is recorded with it.
 - A commit is judged late or not once, here, before it is recorded; duplicates are recognised before that.
 """
 
@@ -20,19 +21,15 @@ from datetime import timedelta
 import structlog
 
 from broker.orders.accounting import answer, status
-from broker.orders.calling import PATIENCE
-from broker.orders.catalogue import Catalogue
-from broker.orders.engine import OrderEngine, Stored
+from broker.orders.engine import Stored
 from broker.orders.gather import unconfirmed, whole
-from broker.orders.records import Order, OrderBook, Terms
+from broker.orders.offers import Offers, wrong_with
+from broker.orders.records import Order, Quoted, Terms
 from broker.orders.states import Event
-from broker.orders.tasks import Planner, abandon
+from broker.orders.tasks import abandon
 from lower_sp_clients.broadcast import Overrun
 from lower_sp_clients.supplier import EVERYTHING, Context, Interest, OutcomeUnknown, ServiceNotFound, SignedNote
-from lower_sp_clients.versions import LIVE, Verdict, judge
-from service_model.check import check
-from service_model.clock import Clock
-from service_model.constraints import PLACEMENT
+from lower_sp_clients.versions import LIVE, Verdict, body, judge
 from service_model.outcomes import (
     STATUS,
     Bindings,
@@ -45,12 +42,11 @@ from service_model.outcomes import (
     ServiceStatus,
 )
 from service_model.outcomes import Event as ServiceEvent
+from service_model.quotes import Qualification, Quote
 from service_model.spec import ServiceSpec
 
 log = structlog.get_logger()
 
-FEATURES = frozenset({"chains", "lan-management", "labels", "prefix-blocks", PLACEMENT})
-"""What a request may name in `required_features`, and notes list as `api_features`."""
 _SETTLING = frozenset({ServiceState.RESERVING})
 _ENDED = frozenset({ServiceState.TERMINATING, ServiceState.TERMINATED})
 _STANDS = frozenset({ServiceState.FAILED})
@@ -59,24 +55,8 @@ _COUNTED = LIVE | {ServiceState.RESERVING, ServiceState.RESERVED}
 """What counts against an agreement's number of services."""
 
 
-class Broker(OrderEngine):
+class Broker(Offers):
     """Orders of all accounts. `seen_by` gives each account its Supplier."""
-
-    def __init__(
-        self,
-        *,
-        epoch: str,
-        book: OrderBook,
-        clock: Clock,
-        catalogue: Catalogue,
-        planner: Planner,
-        terms: Callable[[str], Terms | Reason],
-        new_id: Callable[[], str],
-        secret: bytes,
-    ) -> None:
-        super().__init__(epoch=epoch, book=book, clock=clock, catalogue=catalogue, planner=planner, secret=secret)
-        self._terms = terms
-        self._new_id = new_id
 
     def seen_by(self, account: str) -> AccountView:
         return AccountView(self, account)
@@ -87,8 +67,7 @@ class Broker(OrderEngine):
         self, account: str, ref: str, version: int, spec: ServiceSpec, ctx: Context
     ) -> Reserved | Refused:
         known = self.order_of(account, ref)
-        digest = spec.digest()
-        verdict = judge(known.known() if known else None, version, digest)
+        verdict = judge(known.known() if known else None, version, body(spec, ctx.quote))
         if isinstance(verdict, Reason):
             return _turned_away(account, ref, version, (verdict,), ctx)
         if verdict is not Verdict.REPEAT or known is None:
@@ -96,7 +75,10 @@ class Broker(OrderEngine):
             wrong = (terms,) if isinstance(terms, Reason) else self._unacceptable(account, ref, spec, ctx, terms)
             if wrong or isinstance(terms, Reason):
                 return _turned_away(account, ref, version, wrong, ctx)
-            known = self._begin(known, account, ref, version, spec, digest, terms, ctx)
+            quoted = self._quoted(account, spec, ctx)
+            if isinstance(quoted, Reason):
+                return _turned_away(account, ref, version, (quoted,), ctx)
+            known = self._begin(known, account, ref, version, spec, terms, quoted, ctx)
         done = await self.until(
             known.id, lambda o: version in o.answers or o.state not in _SETTLING or o.version > version, ctx
         )
@@ -109,12 +91,11 @@ class Broker(OrderEngine):
         ref: str,
         version: int,
         spec: ServiceSpec,
-        digest: str,
         terms: Terms,
+        quoted: Quoted | None,
         ctx: Context,
     ) -> Order:
         now = self.clock.now()
-        patience = min(ctx.deadline, now + PATIENCE) if ctx.deadline is not None else now + PATIENCE
         fresh = Order(
             id=known.id if known else self._new_id(),
             account=account,
@@ -124,13 +105,14 @@ class Broker(OrderEngine):
             created=known.created if known else now,
             updated=now,
             epoch=self.epoch,
-            digest=digest,
+            digest=body(spec, ctx.quote),
             spec=spec,
             terms=terms,
+            quoted=quoted,
             hop_budget=ctx.hop_budget,
             call_budget=ctx.call_budget,
             trace=ctx.trace,
-            deadline=patience - timedelta(milliseconds=250),
+            deadline=self._patience(ctx),
         )
         if known is not None and not known.version:
             fresh = replace(fresh, released_upto=known.released_upto)
@@ -152,34 +134,13 @@ class Broker(OrderEngine):
     def _unacceptable(
         self, account: str, ref: str, spec: ServiceSpec, ctx: Context, terms: Terms
     ) -> tuple[Reason, ...]:
-        """Everything that is wrong with a request before it is planned."""
-
-        def no(code: ReasonCode, message: str, subject: str = "") -> Reason:
-            return Reason(code=code, message=message, subject=subject)
-
-        if ctx.hop_budget <= 0:
-            return (no(ReasonCode.HOP_BUDGET, "the request may not go to one more level"),)
-        if ctx.call_budget <= 0:
-            return (no(ReasonCode.CALL_BUDGET, "the request has no calls left"),)
-        problems = check(spec)
-        if problems:
-            return tuple(
-                no(ReasonCode.INVALID_SPEC, f"{'.'.join(map(str, p.field))}: {p.reason}", ".".join(map(str, p.field)))
-                for p in problems
-            )
-        out = [
-            no(ReasonCode.MANAGER_NOT_ALLOWED, f"service-specific manager {name!r} is not run here", name)
-            for name in spec.managers
-        ]
-        out += [
-            no(ReasonCode.FEATURE_NOT_OFFERED, f"feature {name!r} is not offered", name)
-            for name in spec.required_features
-            if name not in FEATURES
-        ]
+        """Everything that is wrong with a reservation before it is planned."""
+        out = wrong_with(spec, ctx)
         others = sum(1 for o in self.wanted.values() if o.state in _COUNTED and o.account == account and o.ref != ref)
         if others >= terms.max_services:
-            out.append(no(ReasonCode.QUOTA, f"the agreement allows {terms.max_services} services"))
-        return tuple(out)
+            message = f"the agreement allows {terms.max_services} services"
+            return (*out, Reason(code=ReasonCode.QUOTA, message=message))
+        return out
 
     async def extend(self, account: str, ref: str, version: int, seconds: float, ctx: Context) -> Reserved | Refused:
         while True:
@@ -329,6 +290,12 @@ class AccountView:
         if self._note is None:
             raise OutcomeUnknown("no notes are published to this account")
         return self._note()
+
+    async def qualify(self, spec: ServiceSpec, ctx: Context) -> Qualification:
+        return await self._broker.qualify(self._account, spec, ctx)
+
+    async def quote(self, spec: ServiceSpec, ctx: Context) -> Quote | Qualification:
+        return await self._broker.quote(self._account, spec, ctx)
 
     async def reserve(self, ref: str, version: int, spec: ServiceSpec, ctx: Context) -> Reserved | Refused:
         return await self._broker.reserve(self._account, ref, version, spec, ctx)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -73,7 +74,8 @@ class Caller:
         try:
             match call.kind:
                 case CallKind.RESERVE:
-                    return await supplier.reserve(segment.ref, call.version, segment.spec, ctx)
+                    quoted = replace(ctx, quote=segment.quote)
+                    return await supplier.reserve(segment.ref, call.version, segment.spec, quoted)
                 case CallKind.EXTEND:
                     seconds = extension_s(order, self._clock.now())
                     return await supplier.extend(segment.ref, call.version, seconds, ctx)

@@ -96,6 +96,14 @@ class Pools:
             code=ReasonCode.ADDRESS_EXHAUSTED, message="every address pool is used up", subject="blocks", retryable=True
         )
 
+    def available(self, bits: int) -> Prefix | Reason:
+        """The block that `allocate` would give now, which is not taken."""
+        found = self.allocate("", bits)
+        if isinstance(found, Reason):
+            return found
+        self._drop(self._owned[""])
+        return found[1]
+
     def given_back(self, allocation: Allocation, now: datetime, was_live: bool) -> Allocation | None:
         """The allocation as it is to be stored when its owner is done: RESTING in quarantine; None: dropped."""
         quarantine = self._pools[allocation.pool.removeprefix(PREFIXES)].quarantine

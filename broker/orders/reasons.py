@@ -12,10 +12,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import replace
+from decimal import Decimal
 
-from broker.decompose.plan import Snapshot
+from broker.decompose.plan import Infeasible, Snapshot
 from broker.orders.records import Segment
-from service_model.outcomes import Reason, ReasonCode
+from service_model.outcomes import Alternative, Nogood, Reason, ReasonCode
 from service_model.spec import ServiceSpec
 
 PHRASES: dict[ReasonCode, str] = {
@@ -45,6 +46,7 @@ PHRASES: dict[ReasonCode, str] = {
     ReasonCode.COUNTRY: "no way stays in the countries asked for",
     ReasonCode.ISOLATION: "no way is isolated as asked",
     ReasonCode.DISTANCE: "functions cannot be as near as asked",
+    ReasonCode.QUOTE_NOT_VALID: "the quote does not count",
 }
 
 
@@ -61,6 +63,23 @@ def known_or_closed(reason: Reason, spec: ServiceSpec, snapshot: Snapshot) -> Re
         if any(sap in view.saps for view in snapshot.suppliers):
             closed = f"SAP {sap!r} is known, and takes nothing new now"
     return replace(reason, code=ReasonCode.NOT_IN_SERVICE, message=closed) if closed else reason
+
+
+def told(found: Infeasible, spec: ServiceSpec, margin: Decimal, snapshot: Snapshot) -> tuple[Reason, ...]:
+    """Why nothing can be planned, as the customer is told: with the nearest alternative, at what that would cost it."""
+    nearest = {rejected.code: rejected for rejected in found.nearest}
+    out = []
+    for reason in (known_or_closed(reason, spec, snapshot) for reason in found.reasons):
+        if (other := nearest.get(reason.code)) is not None:
+            price = other.plan.price.scaled(margin)
+            if reason.code is ReasonCode.PRICE:
+                best = f"price over {spec.term_hours} h: best {price.over(spec.term_hours)}"
+                reason = replace(reason, message=f"{best} > {spec.max_price} {price.currency}", subject="max_price")
+            gives = (reason.code, *other.also)
+            alternative = Alternative(gives=gives, price=price, delay_us=other.plan.delay_us)
+            reason = replace(reason, nogood=Nogood(alternative=alternative))
+        out.append(reason)
+    return tuple(out)
 
 
 def words_of(spec: ServiceSpec) -> frozenset[str]:
@@ -108,9 +127,11 @@ def veiled(reason: Reason, words: frozenset[str]) -> Reason:
     """The reason as told to a customer who does not know our places by name, nor what joins them."""
     spoken = reason.code is ReasonCode.UNKNOWN_PLACE and reason.subject not in words  # the customer's word for a place
     below = bool(reason.causes)  # what came from there is in words that may go up already
-    if below or spoken or reason.nogood is not None or reason.code in _IN_WORDS_OF_THE_SPEC or not reason.subject:
+    alternative = reason.nogood is not None and reason.nogood.alternative is not None  # which says nothing of places
+    addressed = reason.nogood is not None and not alternative
+    if below or spoken or addressed or reason.code in _IN_WORDS_OF_THE_SPEC or not reason.subject:
         return reason
-    return rewritten(reason, words)
+    return replace(rewritten(reason, words), nogood=reason.nogood)
 
 
 def incident_id(segment: Segment) -> str:

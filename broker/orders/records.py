@@ -22,7 +22,8 @@ from broker.decompose.plan import Avoid, Plan
 from broker.orders.addressing import CrossingLink
 from broker.orders.states import Event, SegmentState, after
 from capability_registry.abstraction import OPEN, Disclosure
-from lower_sp_clients.versions import Known
+from lower_sp_clients.quotes import StandingQuote
+from lower_sp_clients.versions import Known, body
 from lower_sp_clients.vim.holds import Allocation
 from service_model.money import FREE, Price
 from service_model.outcomes import AddressingChoice, Bindings, Reason, SegmentStatus, ServiceState, ServiceStatus
@@ -41,13 +42,15 @@ def _towards(stored: Any) -> Any:
 class Segment:
     """One part at one supplier (`alias`). `spec` is what we want held; `asked` the digest of what `version` asked for.
 
-    `announced` is the price of the note, `price` the supplier's own; `retry_at` when an unanswered call is made again.
+    `quote` is the supplier's, under which it is asked. `announced` is the price of the note or of that quote, `price` the
+    supplier's own; `retry_at` when an unanswered call is made again.
     """
 
     key: str
     alias: str
     ref: str
     spec: ServiceSpec
+    quote: str = ""
     towards: Annotated[Mapping[str, tuple[str, ...]], BeforeValidator(_towards)] = field(default_factory=dict)
     crossings: frozenset[str] = frozenset()
     lines: Mapping[str, str] = field(default_factory=dict)
@@ -72,6 +75,10 @@ class Segment:
     wanted: bool = True
     """False: no longer part of the plan; it is only to be released."""
 
+    def body(self) -> str:
+        """What stands for the request that we want answered."""
+        return body(self.spec, self.quote)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
@@ -83,9 +90,47 @@ class Terms:
     """Factor on what we pay and make: 10 % is 1.1."""
     currency: str = "EUR"
     max_hold_s: int = 300
+    quote_s: int = 300
     max_services: int = 1000
+    max_quotes: int = 1000
     show_segments: bool = True
     disclosure: Disclosure = OPEN
+
+    def planned(self, spec: ServiceSpec) -> ServiceSpec:
+        """The spec as it is planned: what may be paid for it, without our margin."""
+        return spec if spec.max_price is None else replace(spec, max_price=spec.max_price / self.margin)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuotedPart:
+    """The supplier's quote for one segment, and the digest of what it is for."""
+
+    quote: str
+    digest: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quoted(StandingQuote):
+    """A quote of ours with what it rests on: the plan at its suppliers' own prices, which are `cost` together, and their
+    quotes by the key of the segment."""
+
+    plan: Plan
+    cost: Price
+    parts: Mapping[str, QuotedPart]
+
+    def most(self, hours: int) -> Decimal:
+        """What it may cost us over the term: what the customer pays, so that no more than our margin is lost."""
+        return max(self.price.over(hours), self.cost.over(hours))
+
+    def covers(self, cost: Price, hours: int) -> bool:
+        return cost.over(hours) <= self.most(hours)
+
+    def bound(self, spec: ServiceSpec) -> ServiceSpec:
+        """The spec as it is planned when the plan is of no use any more."""
+        return replace(spec, max_price=self.most(spec.term_hours))
+
+
+QUOTED: TypeAdapter[Quoted] = TypeAdapter(Quoted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +161,8 @@ class Order:
     digest: str = ""
     spec: ServiceSpec | None = None
     terms: Terms = Terms()
+    quoted: Quoted | None = None
+    """What was quoted for it: the price, whatever it comes to cost."""
     hop_budget: int = 0
     call_budget: int = 0
     trace: str = ""

@@ -10,18 +10,21 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 
 from address_planner.classes import LabelClass, LabelsExhausted, disagreement, without
 from address_planner.labels import LabelSet
+from broker.decompose.lexicon import Lexicon
 from broker.decompose.mesh import Mesh, read_mesh
-from broker.decompose.plan import Avoid, Infeasible, PlannedSegment
+from broker.decompose.plan import Avoid, Infeasible, Plan, PlannedSegment, Snapshot
+from broker.orders import learning
 from broker.orders.addressing import CannotAddress, block_bits
 from broker.orders.cut import Cut
 from broker.orders.gather import gather
-from broker.orders.reasons import PHRASES, known_or_closed, words_of, wrapped
+from broker.orders.reasons import PHRASES, told, words_of, wrapped
 from broker.orders.records import Answer, Order, Segment, child_ref
 from broker.orders.split import NO_COMMON_LABEL, HandedDown, Split, split
 from broker.orders.states import Event, SegmentState
@@ -44,7 +47,10 @@ def refuse(order: Order, now: datetime, *reasons: Reason) -> Order:
     if previous is None:
         return abandon(replace(order, reasons=reasons, answers=answers).on(Event.REFUSE))
     before = {s.key: s for s in previous.segments if s.wanted}
-    segments = [_handed(s, before[s.key]) if s.key in before else replace(s, wanted=False) for s in order.segments]
+    segments = [
+        replace(_handed(s, before[s.key]), quote=before[s.key].quote) if s.key in before else replace(s, wanted=False)
+        for s in order.segments
+    ]
     segments += [s for key, s in before.items() if order.segment(key) is None]
     return replace(
         previous,
@@ -62,20 +68,44 @@ def refuse(order: Order, now: datetime, *reasons: Reason) -> Order:
 
 @task
 def place(order: Order, env: Env) -> Order | Pause:
-    """Plan the service over the suppliers' notes, around what was refused so far."""
+    """As it was quoted; else over the suppliers' notes, around what was refused so far, within what may be paid."""
     if order.plan is not None or order.spec is None:
         return order
     lexicon = env.lexicon(order.account, order.terms).learnt(order.words)
-    meant = lexicon.meant(order.spec)
+    meant, quoted = lexicon.meant(order.spec), order.quoted
     if isinstance(meant, Reason):
         return refuse(order, env.now, *(order.reasons or (meant,)))
-    found = env.plan(meant, env.snapshot, env.now, order.avoid)
+    if quoted is not None and order.avoid == Avoid() and _known(quoted.plan, env.snapshot):
+        return _planned(order, quoted.plan, lexicon)
+    found = env.plan(within_price(order, meant), env.snapshot, env.now, order.avoid)
     if isinstance(found, Infeasible):
-        told = (known_or_closed(reason, order.spec, env.snapshot) for reason in found.reasons)
-        return refuse(order, env.now, *(order.reasons or told))
-    planned = [place for segment in found[0].segments for place in segment.places.values()]
-    words = {**order.words, **lexicon.of(planned, order.spec)}
-    return replace(order, plan=found[0], words=words, addressed=False)
+        why = told(found, quoted.bound(order.spec) if quoted else order.spec, order.terms.margin, env.snapshot)
+        better = tuple(reason for reason in why if reason.nogood is not None)
+        return refuse(order, env.now, *((*order.reasons, *better) if order.reasons else why))
+    return _planned(order, found[0], lexicon)
+
+
+def _planned(order: Order, plan: Plan, lexicon: Lexicon) -> Order:
+    """With this plan, and the words that its owner has for the places of it."""
+    assert order.spec is not None, "only what is asked for is planned"
+    words = lexicon.of((place for segment in plan.segments for place in segment.places.values()), order.spec)
+    return replace(order, plan=plan, words={**order.words, **words}, addressed=False)
+
+
+def within_price(order: Order, spec: ServiceSpec) -> ServiceSpec:
+    """The spec as it is planned: for what may be paid for it."""
+    return order.quoted.bound(spec) if order.quoted is not None else order.terms.planned(spec)
+
+
+def _known(plan: Plan, snapshot: Snapshot) -> bool:
+    """Whether everything that a plan of before names is still announced."""
+    notes = {view.alias: view.note for view in snapshot.suppliers}
+    return all(
+        (note := notes.get(plan.segments[stretch.segment].alias)) is not None
+        and all(sap is None or note.sap(sap) is not None for sap in (stretch.entry, stretch.exit))
+        for stretches in plan.lines.values()
+        for stretch in stretches
+    )
 
 
 @task
@@ -118,10 +148,10 @@ def _segment(order: Order, known: dict[str, Segment], part: HandedDown, planned:
     old = known.get(part.key) or Segment(
         key=part.key, alias=part.alias, ref=child_ref(order.epoch, order.id, part.key), spec=part.spec
     )
-    spec = part.spec
-    if old.state is SegmentState.HELD and _fits(old, spec):
+    spec, quote = part.spec, _quote(order, part)
+    if old.state is SegmentState.HELD and _fits(old, spec) and old.quote == quote:
         spec = old.spec  # what is held and still fits is not asked again
-    return replace(_handed(old, part), spec=spec, announced=planned.price, place=_place_of(planned))
+    return replace(_handed(old, part), spec=spec, quote=quote, announced=planned.price, place=_place_of(planned))
 
 
 def _handed(segment: Segment, part: HandedDown | Segment) -> Segment:
@@ -129,6 +159,12 @@ def _handed(segment: Segment, part: HandedDown | Segment) -> Segment:
     return replace(
         segment, spec=part.spec, towards=part.towards, crossings=part.crossings, lines=part.lines, wanted=True
     )
+
+
+def _quote(order: Order, part: HandedDown) -> str:
+    """The supplier's quote for this segment, where it was given for just this."""
+    quoted = order.quoted.parts.get(part.key) if order.quoted is not None else None
+    return quoted.quote if quoted is not None and quoted.digest == part.spec.priced().digest() else ""
 
 
 def _fits(held: Segment, wanted: ServiceSpec) -> bool:
@@ -150,13 +186,14 @@ def _place_of(planned: PlannedSegment) -> str:
 
 def _again(order: Order, more: Avoid, *reasons: Reason) -> Order:
     """Plan again around `more`: one crank-back."""
-    avoid = Avoid(
-        functions=order.avoid.functions | more.functions,
-        ways=order.avoid.ways | more.ways,
-        interconnects=order.avoid.interconnects | more.interconnects,
-    )
     return replace(
-        order, avoid=avoid, plan=None, addressed=False, crankbacks=order.crankbacks + 1, reasons=reasons, rounds=0
+        order,
+        avoid=order.avoid | more,
+        plan=None,
+        addressed=False,
+        crankbacks=order.crankbacks + 1,
+        reasons=reasons,
+        rounds=0,
     )
 
 
@@ -166,13 +203,12 @@ def crank_back(order: Order, env: Env) -> Order | Pause:
     refused = [
         s
         for s in order.segments
-        if s.wanted
-        and s.reasons
-        and s.asked == s.spec.digest()
-        and s.state in (SegmentState.REFUSED, SegmentState.RELEASED)
+        if s.wanted and s.reasons and s.asked == s.body() and s.state in (SegmentState.REFUSED, SegmentState.RELEASED)
     ]
     if not refused or order.spec is None:
         return order
+    if lost := [s for s in refused if s.quote and s.reasons[0].code is ReasonCode.QUOTE_NOT_VALID]:
+        return _unquoted(order, lost)
     segment = refused[0]
     reasons = tuple(wrapped(s, ReasonCode.SEGMENT_REFUSED, words_of(order.spec)) for s in refused)
     label_class = _class_refused(order, segment)
@@ -195,15 +231,17 @@ def crank_back(order: Order, env: Env) -> Order | Pause:
         return _relabel(replace(order, rounds=order.rounds + 1), smaller)
     if order.crankbacks >= MAX_CRANKBACKS:
         return refuse(order, env.now, *reasons)
-    learnt = [_learnt(order, s) for s in refused]
-    return _again(
-        order,
-        Avoid(
-            functions=frozenset().union(*(a.functions for a in learnt)),
-            ways=frozenset().union(*(a.ways for a in learnt)),
-        ),
-        *reasons,
-    )
+    learnt = reduce(or_, (learning.refused(s.alias, s.spec, s.reasons) for s in refused))
+    return _again(order, learnt, *reasons)
+
+
+def _unquoted(order: Order, lost: list[Segment]) -> Order:
+    """The segments whose suppliers do not know their quotes any more are asked for at today's price."""
+    assert order.quoted is not None, "only who has a quote hands quotes down"
+    keys = {s.key for s in lost}
+    parts = {key: part for key, part in order.quoted.parts.items() if key not in keys}
+    segments = tuple(replace(s, quote="") if s.key in keys else s for s in order.segments)
+    return replace(order, quoted=replace(order.quoted, parts=parts), segments=segments)
 
 
 def _beside(order: Order, label_class: LabelClass) -> LabelSet:
@@ -245,16 +283,6 @@ def _class_refused(order: Order, segment: Segment) -> LabelClass | None:
     return next((c for c in order.classes if any((m.segment, m.end) == (segment.key, end) for m in c.members)), None)
 
 
-def _learnt(order: Order, segment: Segment) -> Avoid:
-    """What not to plan again after this segment's refusal."""
-    functions = [f.id for f in segment.spec.functions]
-    if not functions:
-        ends = segment.spec.ends
-        return Avoid(ways=frozenset({(segment.alias, ends[0].sap, e.sap) for e in ends[1:] if e.sap != ends[0].sap}))
-    culprits = [r.subject for r in segment.reasons if r.subject in functions] or functions
-    return Avoid(functions=frozenset((segment.alias, f) for f in culprits))
-
-
 def _relabel(order: Order, label_class: LabelClass) -> Order:
     """The class with its new labels, in the order and in the specs of its members."""
     classes = tuple(label_class if c.id == label_class.id else c for c in order.classes)
@@ -277,7 +305,7 @@ def hold(order: Order, env: Env) -> Order | Pause:
     waits = []
     late = order.deadline is not None and env.now >= order.deadline
     for segment in order.segments:
-        digest = segment.spec.digest()
+        digest = segment.body()
         if not segment.wanted or (segment.state is SegmentState.HELD and segment.asked == digest):
             continue
         if late:
@@ -358,7 +386,8 @@ def agree(order: Order, env: Env) -> Order | Pause:
 
 @task
 def price(order: Order, env: Env) -> Order | Pause:
-    """What the suppliers ask, with our margin, against what the customer allows."""
+    """What was quoted, as long as that covers the cost; or what the suppliers ask with our margin. Either against what the
+    customer allows."""
     if order.spec is None:
         return order
     try:
@@ -366,10 +395,13 @@ def price(order: Order, env: Env) -> Order | Pause:
     except CurrencyMismatch:
         foreign = Reason(code=ReasonCode.PRICE, message="the suppliers ask in different currencies")
         return refuse(order, env.now, foreign)
-    asked = cost.scaled(order.terms.margin)
-    if order.spec.max_price is not None and asked.over(order.spec.term_hours) > order.spec.max_price:
-        total = asked.over(order.spec.term_hours)
-        message = f"price: {total} {asked.currency} over {order.spec.term_hours} h > {order.spec.max_price}"
+    asked = order.quoted.price if order.quoted is not None else cost.scaled(order.terms.margin)
+    hours = order.spec.term_hours
+    if order.quoted is not None and not order.quoted.covers(cost, hours):
+        message = "price: it has become dearer than it was quoted, and than we can bear"
+        return refuse(order, env.now, Reason(code=ReasonCode.PRICE, message=message, subject="quote"))
+    if order.spec.max_price is not None and asked.over(hours) > order.spec.max_price:
+        message = f"price: {asked.over(hours)} {asked.currency} over {hours} h > {order.spec.max_price}"
         return refuse(order, env.now, Reason(code=ReasonCode.PRICE, message=message, subject="max_price"))
     if (cost, asked) == (order.cost, order.price):
         return order
@@ -386,26 +418,17 @@ def decide(order: Order, env: Env) -> Order | Pause:
     until = env.now + timedelta(seconds=order.terms.max_hold_s)
     expires = min([until, *(s.expires - GUARD for s in mine if s.expires is not None)])
     choice = gather(order.spec, parts_of(order), answers)
+    assert order.plan is not None, "what is held was planned"
+    slowest = Cut(_mesh(order.spec), order.plan).slowest({s.key: s.delay_us for s in mine})
     return replace(
         order,
         choice=choice,
-        delay_us=_delay(order, {s.key: s.delay_us for s in mine}),
+        delay_us=slowest,
         expires=expires,
         previous=None,
         reasons=(),
         was_live=False,
     ).on(Event.HELD)
-
-
-def _delay(order: Order, answered: dict[str, int]) -> int:
-    """Of the slowest path: what its segments answered, each of which tells of its own slowest."""
-    assert order.spec is not None
-    assert order.plan is not None, "what is held was planned"
-    cut = Cut(_mesh(order.spec), order.plan)
-    sums: Counter[str] = Counter()
-    for visit in cut.visits:
-        sums[visit.path.id] += answered[cut.keys[visit.segment]]
-    return max(sums.values())
 
 
 def parts_of(order: Order) -> Split:

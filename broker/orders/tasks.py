@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
+from typing import Protocol
 
 from broker.decompose.lexicon import Lexicon
 from broker.decompose.plan import Avoid, Infeasible, Plan, Snapshot
@@ -42,7 +43,13 @@ class Call:
     version: int
 
 
-Planner = Callable[[ServiceSpec, Snapshot, datetime, Avoid], Sequence[Plan] | Infeasible]
+class Planner(Protocol):
+    def __call__(
+        self, spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid, alternatives: int = 1
+    ) -> Sequence[Plan] | Infeasible:
+        """At most so many plans, the best first; or why there is none."""
+
+
 Allocate = Callable[[str, int], tuple[str, Prefix] | Reason]
 
 

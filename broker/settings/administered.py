@@ -201,7 +201,7 @@ class PoolDoc:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgreementDoc:
-    """The contract with a customer: margin on what we buy and make, quota, hold. A reservation pins its version."""
+    """The contract with a customer: margin on what we buy and make, quota, hold, quotes. A reservation pins its version."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     kind: Literal["agreement"] = "agreement"
@@ -210,6 +210,10 @@ class AgreementDoc:
     margin_percent: Annotated[Decimal, Field(ge=0, le=1000, decimal_places=4)] = Decimal(0)
     max_services: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
     max_hold_s: Annotated[int, Field(ge=1, le=86_400)] = 300
+    quote_s: Annotated[int, Field(ge=10, le=3600)] = 300
+    """For how long a quote stands, if those of the suppliers do."""
+    max_quotes: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
+    """How many quotes may stand at a time."""
     show_segments: bool = True
     lifecycle: Lifecycle = Lifecycle.ACTIVE
     """TRIAL and WITHDRAWING are told in the notes; WITHDRAWING takes no new orders, and its notes offer nothing."""

@@ -30,7 +30,7 @@ _ORDER = Pieces(
     Order,
     {
         **dict.fromkeys(("spec", "terms", "plan", "avoid", "classes", "links", "choice", "bindings", "reasons")),
-        **dict.fromkeys(("answers", "previous")),
+        **dict.fromkeys(("answers", "previous", "quoted")),
         "segments": each(_SEGMENT),
     },
 )

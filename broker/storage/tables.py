@@ -159,6 +159,16 @@ holds = Table(
     Column("document", LargeBinary, nullable=False),
 )
 
+quotes = Table(
+    "quotes",
+    metadata,
+    Column("supplier", String(63), primary_key=True),
+    Column("id", String(63), primary_key=True),
+    Column("account", String(63), nullable=False),
+    Column("until", UtcText, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+)
+
 documents = Table(
     "documents",
     metadata,

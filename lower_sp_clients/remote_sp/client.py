@@ -35,6 +35,7 @@ from service_model.outcomes import (
     Reserved,
     ServiceStatus,
 )
+from service_model.quotes import Qualification, Quote, unqualified
 from service_model.spec import ServiceSpec
 from spbroker.v1 import broker_service_pb2 as pb
 from spbroker.v1 import outcome_pb2
@@ -96,6 +97,31 @@ class RemoteSp:
             wait = min(BACK_OFF_MAX_S, BACK_OFF_MIN_S * 2 ** min(failures, 10))
             failures += 1
             await self._clock.sleep(wait * (0.5 + self._random() / 2))
+
+    async def qualify(self, spec: ServiceSpec, ctx: Context) -> Qualification:
+        request = pb.QualifyServiceRequest(spec=wire.SPEC.encode(spec), context=_call_context(ctx))
+        try:
+            answer = await self._session.unary("QualifyService", request, self._timeout(ctx), ctx.trace)
+        except CallFailed as error:
+            return _no(error, "QualifyService")
+        qualification: Qualification = _readable(wire.QUALIFICATION.decode, answer.qualification)
+        return qualification
+
+    async def quote(self, spec: ServiceSpec, ctx: Context) -> Quote | Qualification:
+        request = pb.QuoteServiceRequest(spec=wire.SPEC.encode(spec), context=_call_context(ctx))
+        try:
+            answer = await self._session.unary("QuoteService", request, self._timeout(ctx), ctx.trace)
+        except CallFailed as error:
+            return _no(error, "QuoteService")
+        outcome: Quote | Qualification
+        match answer.WhichOneof("outcome"):
+            case "quote":
+                outcome = _readable(wire.QUOTE.decode, answer.quote)
+            case "unqualified":
+                outcome = _readable(wire.QUALIFICATION.decode, answer.unqualified)
+            case _:
+                raise OutcomeUnknown("QuoteService was answered with something else than a quote or why there is none")
+        return outcome
 
     async def reserve(self, ref: str, version: int, spec: ServiceSpec, ctx: Context) -> Reserved | Refused:
         request = pb.ReserveServiceRequest(
@@ -209,7 +235,7 @@ class RemoteSp:
 
 
 def _call_context(ctx: Context) -> pb.CallContext:
-    return pb.CallContext(hop_budget=ctx.hop_budget, call_budget=ctx.call_budget)
+    return pb.CallContext(hop_budget=ctx.hop_budget, call_budget=ctx.call_budget, quote=ctx.quote)
 
 
 def _readable(decode: Callable[[Any], Any], message: Any) -> Any:
@@ -223,6 +249,13 @@ def _unknown(method: str, error: CallFailed) -> OutcomeUnknown | ServiceNotFound
     if error.code == "NOT_FOUND" and error.reason == "SERVICE_NOT_FOUND":
         return ServiceNotFound(error.message)
     return OutcomeUnknown(f"{method}: {error}")
+
+
+def _no(error: CallFailed, method: str) -> Qualification:
+    """What the SP says of the request's content, as the qualification that says no. Raises OutcomeUnknown."""
+    if reasons := _refusal(error):
+        return unqualified(*reasons)
+    raise _unknown(method, error) from error
 
 
 def _refusal(error: CallFailed) -> tuple[Reason, ...]:

@@ -97,6 +97,7 @@ class Domain:
     functions: tuple[CatalogueFunction, ...]
     swaps_labels: bool = True
     max_hold_s: int = 300
+    quote_s: int = 3600
 
     def sap(self, id: str) -> Sap | None:
         return next((s for s in self.saps if s.id == id), None)

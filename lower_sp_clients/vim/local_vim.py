@@ -5,12 +5,15 @@ Theory of operation
 - A commit records the bindings (ACTIVATING) and answers; a worker per ref then makes the infrastructure equal to what is
   recorded: `apply` while ACTIVATING, `remove` while TERMINATING, again with back-off until it is so. After a restart the same
   workers start from the records, so a crash at any point converges.
+- A quote is judged like a reservation and takes nothing; its price is kept for who orders by it, whatever the domain asks
+  then.
 - An expired hold is freed here alone (`tick`). A committed one only on terminate.
 """
 
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing, suppress
 from dataclasses import replace
@@ -20,16 +23,18 @@ from weakref import WeakValueDictionary
 import structlog
 
 from lower_sp_clients.broadcast import Broadcast
+from lower_sp_clients.quotes import QuoteBook, QuoteLedger, StandingQuote
 from lower_sp_clients.supplier import EVERYTHING, Context, Interest, ServiceNotFound, SignedNote
-from lower_sp_clients.versions import OVER, Verdict, judge
+from lower_sp_clients.versions import OVER, Verdict, body, judge
 from lower_sp_clients.vim import accounting, answering, blueprints
-from lower_sp_clients.vim.choosing import choose
+from lower_sp_clients.vim.choosing import Choice, choose
 from lower_sp_clients.vim.domain import Domain, note
 from lower_sp_clients.vim.driver import Driver, DriverError, Item
 from lower_sp_clients.vim.holds import Allocation, Hold, HoldBook
 from lower_sp_clients.vim.ledger import HoldLedger
 from lower_sp_clients.vim.placing import Impossible, flavour_of
 from service_model.clock import Clock
+from service_model.money import Price
 from service_model.outcomes import (
     Bindings,
     Committed,
@@ -41,6 +46,7 @@ from service_model.outcomes import (
     ServiceState,
     ServiceStatus,
 )
+from service_model.quotes import Qualification, Quote, unqualified
 from service_model.spec import ServiceSpec
 
 log = structlog.get_logger()
@@ -59,6 +65,7 @@ class LocalVim:
         domain: Domain,
         driver: Driver,
         book: HoldBook,
+        quotes: QuoteBook[StandingQuote],
         clock: Clock,
         *,
         validity: timedelta = timedelta(hours=1),
@@ -69,6 +76,7 @@ class LocalVim:
         self._clock = clock
         self._validity = validity
         self._ledger = HoldLedger(domain.name, book, quarantine)
+        self._quotes = QuoteLedger(quotes)
         self._edition = 0
         self._stale_note = False
         self._renew_at = clock.now()
@@ -80,6 +88,7 @@ class LocalVim:
     async def open(self) -> None:
         """Load the records and take up what a former process left unfinished."""
         await self._ledger.load()
+        await self._quotes.load()
         for hold in self.holds():
             if hold.state in (ServiceState.ACTIVATING, ServiceState.TERMINATING):
                 self._work(hold.ref)
@@ -116,10 +125,33 @@ class LocalVim:
 
     # the contract
 
+    async def qualify(self, spec: ServiceSpec, ctx: Context) -> Qualification:
+        try:
+            choice = self._choose(spec, spec.digest())
+        except Impossible as error:
+            return unqualified(*error.reasons)
+        return Qualification(feasible=True, price=choice.price, delay_us=choice.delay_us)
+
+    async def quote(self, spec: ServiceSpec, ctx: Context) -> Quote | Qualification:
+        try:
+            choice = self._choose(spec, spec.digest())
+        except Impossible as error:
+            return unqualified(*error.reasons)
+        now, digest = self._clock.now(), spec.priced().digest()
+        given = StandingQuote(
+            id=uuid.uuid5(uuid.NAMESPACE_OID, f"{digest} {choice.price} {now.isoformat()}").hex,
+            digest=digest,
+            price=choice.price,
+            delay_us=choice.delay_us,
+            until=now + timedelta(seconds=self.domain.quote_s),
+        )
+        await self._quotes.give(given)
+        return Quote(id=given.id, price=given.price, delay_us=given.delay_us, remaining_s=self.domain.quote_s)
+
     async def reserve(self, ref: str, version: int, spec: ServiceSpec, ctx: Context) -> Reserved | Refused:
         async with self._lock(ref):
             held = self._ledger.holds.get(ref)
-            digest = spec.digest()
+            digest = body(spec, ctx.quote)
             verdict = judge(held.known() if held else None, version, digest)
             if isinstance(verdict, Reason):
                 return Refused(ref=ref, version=version, reasons=(verdict,))
@@ -129,10 +161,10 @@ class LocalVim:
             try:
                 accounting.count(self._ledger.usage, held, -1)  # a hold that gives way does not stand in its own
                 try:
-                    choice = choose(self.domain, self._ledger.usage, spec, f"{ref}/{version}")
+                    choice = self._choose(spec, f"{ref}/{version}")
                 finally:
                     accounting.count(self._ledger.usage, held, 1)
-                self._check_parameters(spec)
+                price = self._promised(spec, ctx.quote) if ctx.quote else choice.price
             except Impossible as error:
                 await self._save(answering.refusal(ref, version, digest, error.reasons, held, self._clock.now()))
                 return Refused(ref=ref, version=version, reasons=error.reasons)
@@ -146,7 +178,7 @@ class LocalVim:
                 released_upto=max(held.released_upto if held else 0, version - 1),
                 spec=spec,
                 choice=choice.addressing,
-                price=choice.price,
+                price=price,
                 delay_us=choice.delay_us,
                 ways=tuple(way.id for way in choice.ways),
                 hosts=choice.hosts,
@@ -156,6 +188,19 @@ class LocalVim:
             )
             await self._save(hold, was=held, takes=True)
             return answering.answer(hold, version, self._clock.now())
+
+    def _choose(self, spec: ServiceSpec, key: str) -> Choice:
+        """What the segment would take now. Raises Impossible."""
+        choice = choose(self.domain, self._ledger.usage, spec, key)
+        self._check_parameters(spec)
+        return choice
+
+    def _promised(self, spec: ServiceSpec, quote: str) -> Price:
+        """The price of that quote. Raises Impossible."""
+        given = self._quotes.standing(quote, "", spec.priced().digest(), self._clock.now())
+        if isinstance(given, Reason):
+            raise Impossible(given)
+        return given.price
 
     async def extend(self, ref: str, version: int, seconds: float, ctx: Context) -> Reserved | Refused:
         async with self._lock(ref):
@@ -248,6 +293,7 @@ class LocalVim:
                     if self._ledger.holds[hold.ref] is hold:
                         gone = replace(hold, state=ServiceState.EXPIRED, updated=now)
                         await self._save(gone, was=hold)
+        await self._quotes.tick(now)
         if await self._ledger.free_rested(now) or now >= self._renew_at:
             self._stale_note = True
         if self._stale_note:

@@ -23,6 +23,7 @@ from lower_sp_clients.wire.reading import reader
 from lower_sp_clients.wire.structs import EXACT_MAX, decode_struct, encode_struct
 from lower_sp_clients.wire.writing import writer
 from service_model.outcomes import AddressingChoice, Committed, Event, Refused, Reserved, ServiceStatus
+from service_model.quotes import Qualification, Quote
 from service_model.spec import ServiceSpec
 from spbroker.v1 import note_pb2, outcome_pb2, spec_pb2
 
@@ -87,6 +88,8 @@ CHOICE = Codec(TypeAdapter(AddressingChoice), outcome_pb2.AddressingChoice)
 RESERVED = Codec(TypeAdapter(Reserved), outcome_pb2.Reserved)
 REFUSED = Codec(TypeAdapter(Refused), outcome_pb2.Refused)
 COMMITTED = Codec(TypeAdapter(Committed), outcome_pb2.Committed)
+QUALIFICATION = Codec(TypeAdapter(Qualification), outcome_pb2.Qualification)
+QUOTE = Codec(TypeAdapter(Quote), outcome_pb2.Quote)
 STATUS = Codec(TypeAdapter(ServiceStatus), outcome_pb2.ServiceStatus)
 EVENT = Codec(TypeAdapter(Event), outcome_pb2.Event)
 NOTE = Codec(TypeAdapter(CapabilityNote), note_pb2.CapabilityNote)

@@ -28,6 +28,7 @@ from service_model.outcomes import (
     ServiceState,
     ServiceStatus,
 )
+from service_model.quotes import Qualification, Quote
 from service_model.spec import Blocks, ServiceSpec
 from service_model.words import Prefix
 from tests.support.api_node import ApiNode
@@ -54,6 +55,25 @@ class Bench:
 
     async def reserve(self, ref: str = "r", version: int = 1, spec: ServiceSpec | None = None) -> Reserved | Refused:
         return await self.supplier.reserve(ref, version, spec or self.spec, CTX)
+
+    async def quoted(self, spec: ServiceSpec | None = None) -> Quote:
+        answer = await self.supplier.quote(spec or self.spec, CTX)
+        assert isinstance(answer, Quote), answer
+        return answer
+
+    async def by_quote(self, quote: str, ref: str = "r", spec: ServiceSpec | None = None) -> Reserved | Refused:
+        return await self.supplier.reserve(ref, 1, spec or self.spec, replace(CTX, quote=quote))
+
+    def raise_prices(self) -> None:
+        """Everything in the one domain costs twice as much from now on, and that is announced."""
+        vim = self.stack.vim("s1")
+        ways = tuple(replace(w, price=w.price + w.price) for w in vim.domain.ways)
+        functions = tuple(
+            replace(f, flavours=tuple(replace(x, price=x.price + x.price) for x in f.flavours))
+            for f in vim.domain.functions
+        )
+        vim.reconfigure(replace(vim.domain, ways=ways, functions=functions))
+        self.stack.announce_all()
 
     async def hold(self, ref: str = "r", version: int = 1) -> AddressingChoice:
         answer = await self.reserve(ref, version)
@@ -397,3 +417,69 @@ async def test_two_who_ask_for_the_same_at_once_get_one_hold(bench: Bench) -> No
     assert all(bare(a) == bare(answers[0]) for a in answers)
     assert isinstance(answers[0], Reserved)
     assert len(bench.stack.vim("s1").holds()) == 1
+
+
+# Before anything is held -----------------------------------------------------------------------------------------------
+
+
+async def test_what_qualifies_has_a_price_and_leaves_nothing(bench: Bench) -> None:
+    answer = await bench.supplier.qualify(bench.spec, CTX)
+    assert answer.feasible
+    assert answer.reasons == ()
+    assert answer.price is not None
+    assert answer.price.per_hour > 0
+    assert answer.delay_us > 0
+    assert [s async for s in bench.supplier.services(CTX)] == []
+    assert await bench.stack.busy() == []
+
+
+async def test_what_does_not_qualify_is_told_why_as_a_reservation_is(bench: Bench) -> None:
+    answer = await bench.supplier.qualify(bench.impossible(), CTX)
+    assert (answer.feasible, answer.price) == (False, None)
+    assert code(await bench.reserve(spec=bench.impossible())) in [reason.code for reason in answer.reasons]
+    quote = await bench.supplier.quote(bench.impossible(), CTX)
+    assert isinstance(quote, Qualification)
+    assert not quote.feasible
+    assert quote.reasons == answer.reasons
+
+
+async def test_a_quote_holds_nothing_and_a_reservation_by_it_costs_exactly_that(bench: Bench) -> None:
+    quote = await bench.quoted()
+    assert quote.price.per_hour > 0
+    assert 0 < quote.remaining_s <= 3600
+    assert await bench.stack.busy() == []
+    bench.raise_prices()
+    by_quote, today = await bench.by_quote(quote.id), await bench.reserve("today")
+    assert isinstance(by_quote, Reserved)
+    assert isinstance(today, Reserved)
+    assert by_quote.price == quote.price
+    assert today.price.per_hour > quote.price.per_hour
+
+
+async def test_names_tags_labels_and_prefixes_are_no_matter_of_the_price(bench: Bench) -> None:
+    quote = await bench.quoted()
+    ends = (replace(bench.spec.ends[0], suggested_label=11), *bench.spec.ends[1:])
+    same = replace(bench.other(), tags=("new",), ends=ends, blocks=Blocks(allowed=(POOL.prefix,), excluded=()))
+    answer = await bench.by_quote(quote.id, spec=same)
+    assert isinstance(answer, Reserved)
+    assert answer.price == quote.price
+
+
+async def test_a_quote_counts_for_what_it_was_given_for_until_it_expires(bench: Bench) -> None:
+    quote = await bench.quoted()
+    more = replace(bench.spec, bandwidth_bps=bench.spec.bandwidth_bps + 1)
+    assert code(await bench.by_quote("no-such-quote", "r1")) is ReasonCode.QUOTE_NOT_VALID
+    assert code(await bench.by_quote(quote.id, "r2", more)) is ReasonCode.QUOTE_NOT_VALID
+    bench.stack.clock.advance(quote.remaining_s)
+    assert code(await bench.by_quote(quote.id, "r3")) is ReasonCode.QUOTE_NOT_VALID
+    await bench.stack.tick()
+    assert code(await bench.by_quote(quote.id, "r4")) is ReasonCode.QUOTE_NOT_VALID
+
+
+async def test_the_quote_is_part_of_the_body(bench: Bench) -> None:
+    quote = await bench.quoted()
+    first = await bench.by_quote(quote.id)
+    assert isinstance(first, Reserved)
+    assert bare(await bench.by_quote(quote.id)) == bare(first)
+    assert code(await bench.reserve()) is ReasonCode.KEY_REUSED
+    assert code(await bench.by_quote("another")) is ReasonCode.KEY_REUSED

@@ -13,11 +13,14 @@ from datetime import datetime, timedelta
 from address_planner.labels import ANY_LABEL, LabelSet
 from lower_sp_clients.supplier import EVERYTHING, Context, Interest, ServiceNotFound, SignedNote
 from service_model.clock import Clock
+from service_model.money import FREE, Price
 from service_model.outcomes import (
     AddressingChoice,
+    Alternative,
     Bindings,
     Committed,
     Event,
+    Nogood,
     Reason,
     ReasonCode,
     Refused,
@@ -25,6 +28,7 @@ from service_model.outcomes import (
     ServiceState,
     ServiceStatus,
 )
+from service_model.quotes import Qualification, Quote, unqualified
 from service_model.spec import ServiceSpec
 
 HOLD_S = 300.0
@@ -61,6 +65,8 @@ class FakeSupplier:
         """Function types that it refuses."""
         self.gate: asyncio.Event | None = None
         """While set and not open, reserve waits in its middle."""
+        self.price = FREE
+        self.quotes: dict[str, Price] = {}
         self.contexts: list[tuple[str, Context]] = []
 
     async def publish(self, note: SignedNote) -> None:
@@ -76,6 +82,20 @@ class FakeSupplier:
                 note, shown = self._notes[-1], len(self._notes)
             yield note
 
+    async def qualify(self, spec: ServiceSpec, ctx: Context) -> Qualification:
+        self._enter("qualify", ctx)
+        if (wrong := self._wrong(spec)) is not None:
+            return unqualified(wrong)
+        return Qualification(feasible=True, price=self.price, delay_us=4200)
+
+    async def quote(self, spec: ServiceSpec, ctx: Context) -> Quote | Qualification:
+        self._enter("quote", ctx)
+        if (wrong := self._wrong(spec)) is not None:
+            return unqualified(wrong)
+        id = f"q{len(self.quotes) + 1}"
+        self.quotes[id] = self.price
+        return Quote(id=id, price=self.price, delay_us=4200, remaining_s=HOLD_S)
+
     async def reserve(self, ref: str, version: int, spec: ServiceSpec, ctx: Context) -> Reserved | Refused:
         self._enter("reserve", ctx)
         if self.gate is not None:
@@ -85,14 +105,14 @@ class FakeSupplier:
             return self._again(known, spec)
         if order is not None and version <= order.tombstone:
             return _refused(ref, version, ReasonCode.VERSION_RELEASED, "this version was released")
-        for function in spec.functions:
-            if str(function.type) in self.unknown_types:
-                message = f"nobody offers type {function.type}"
-                return _refused(ref, version, ReasonCode.UNKNOWN_FUNCTION_TYPE, message, subject=function.id)
-        if spec.bandwidth_bps > MAX_BANDWIDTH_BPS:
-            return _refused(ref, version, ReasonCode.BANDWIDTH, "there is not so much", subject="bandwidth_bps")
+        if (wrong := self._wrong(spec)) is not None:
+            return Refused(ref=ref, version=version, reasons=(wrong,))
+        if ctx.quote and ctx.quote not in self.quotes:
+            return _refused(ref, version, ReasonCode.QUOTE_NOT_VALID, f"there is no quote {ctx.quote!r}", "quote")
         labels = {end.id: _label(end.labels or ANY_LABEL, end.suggested_label) for end in spec.ends}
-        answer = Reserved(ref=ref, version=version, choice=AddressingChoice(labels=labels), remaining_s=HOLD_S)
+        choice = AddressingChoice(labels=labels)
+        price = self.quotes.get(ctx.quote, self.price)
+        answer = Reserved(ref=ref, version=version, choice=choice, price=price, remaining_s=HOLD_S)
         expires = self._clock.now() + timedelta(seconds=HOLD_S)
         order = order or _Order(self._fresh_status(ref, version, spec))
         self._orders[ref] = order
@@ -102,6 +122,19 @@ class FakeSupplier:
         order.status = replace(order.status, version=version, choice=answer.choice, remaining_s=HOLD_S)
         await self._to(order, ServiceState.RESERVED)
         return answer
+
+    def _wrong(self, spec: ServiceSpec) -> Reason | None:
+        for function in spec.functions:
+            if str(function.type) in self.unknown_types:
+                message = f"nobody offers type {function.type}"
+                return Reason(code=ReasonCode.UNKNOWN_FUNCTION_TYPE, message=message, subject=function.id)
+        if spec.bandwidth_bps > MAX_BANDWIDTH_BPS:
+            nearest = Alternative(gives=(ReasonCode.BANDWIDTH,), price=self.price, delay_us=4200)
+            message = "there is not so much"
+            return Reason(
+                code=ReasonCode.BANDWIDTH, message=message, subject="bandwidth_bps", nogood=Nogood(alternative=nearest)
+            )
+        return None
 
     def _again(self, known: _Version, spec: ServiceSpec) -> Reserved | Refused:
         if known.digest != spec.digest():

@@ -23,6 +23,7 @@ from service_model.outcomes import (
     Reserved,
     ServiceStatus,
 )
+from service_model.quotes import Qualification, Quote
 from service_model.spec import ServiceSpec
 
 Answer = Callable[[], Awaitable[Any]]
@@ -116,6 +117,14 @@ class FaultySupplier:
     async def notes(self) -> AsyncIterator[SignedNote]:
         async for note in self._supplier().notes():
             yield note
+
+    async def qualify(self, spec: ServiceSpec, ctx: Context) -> Qualification:
+        result: Qualification = await self._call("qualify", "", 0, lambda s: s.qualify(spec, ctx))
+        return result
+
+    async def quote(self, spec: ServiceSpec, ctx: Context) -> Quote | Qualification:
+        result: Quote | Qualification = await self._call("quote", "", 0, lambda s: s.quote(spec, ctx))
+        return result
 
     async def reserve(self, ref: str, version: int, spec: ServiceSpec, ctx: Context) -> Reserved | Refused:
         result: Reserved | Refused = await self._call(

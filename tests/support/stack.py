@@ -24,13 +24,15 @@ from address_planner.labels import UNTAGGED, LabelSet
 from broker.decompose.derive import derive
 from broker.decompose.lexicon import lexicon
 from broker.decompose.search import plan
-from broker.orders.broker import FEATURES, AccountView, Broker
+from broker.orders.broker import AccountView, Broker
 from broker.orders.catalogue import Catalogue, Listing
+from broker.orders.offers import FEATURES
 from broker.orders.pools import Pool
-from broker.orders.records import Terms
+from broker.orders.records import QUOTED, Terms
 from broker.storage.books import SqlHoldBook, SqlOrderBook, epoch_of
 from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
+from broker.storage.quote_book import SqlQuoteBook
 from capability_registry.abstraction import abstracted
 from capability_registry.note import (
     CapabilityNote,
@@ -41,6 +43,7 @@ from capability_registry.note import (
     PortRole,
     SapRole,
 )
+from lower_sp_clients.quotes import STANDING
 from lower_sp_clients.supplier import OutcomeUnknown, Supplier
 from lower_sp_clients.vim.accounting import TAKES
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Way
@@ -233,13 +236,19 @@ class Node:
             clock=self.clock,
             catalogue=self.catalogue,
             planner=plan,
+            quotes=SqlQuoteBook(self.engine, "", QUOTED),
             terms=lambda account: self.terms,
             new_id=lambda: str(uuid.uuid4()),
             secret=SECRET,
         )
         self.vims = {
             name: LocalVim(
-                domain, self.drivers[name], SqlHoldBook(self.engine, epoch, name), self.clock, validity=VALIDITY
+                domain,
+                self.drivers[name],
+                SqlHoldBook(self.engine, epoch, name),
+                SqlQuoteBook(self.engine, name, STANDING),
+                self.clock,
+                validity=VALIDITY,
             )
             for name, domain in self.domains.items()
         }

@@ -47,6 +47,7 @@ from service_model.flows import Flow, FlowProtocol
 from service_model.money import Price
 from service_model.outcomes import (
     AddressingChoice,
+    Alternative,
     Committed,
     Event,
     LinkChoice,
@@ -59,6 +60,7 @@ from service_model.outcomes import (
     ServiceState,
     ServiceStatus,
 )
+from service_model.quotes import Qualification, Quote, QuotedSegment, unqualified
 from service_model.spec import (
     AddressRole,
     Blocks,
@@ -239,7 +241,13 @@ REASON = Reason(
         Reason(
             code=ReasonCode.LABEL_TAKEN,
             message="it is in use",
-            nogood=Nogood(acceptable_labels=LabelSet.parse("100-199,300"), needed_addresses=1 << 63),
+            nogood=Nogood(
+                acceptable_labels=LabelSet.parse("100-199,300"),
+                needed_addresses=1 << 63,
+                alternative=Alternative(
+                    gives=(ReasonCode.DELAY, ReasonCode.PRICE), price=Price(currency="CHF"), delay_us=1
+                ),
+            ),
             causes=(Reason(code=ReasonCode.UNSPECIFIED, message=""),),
         ),
     ),
@@ -345,6 +353,20 @@ NOTE = CapabilityNote(
         (wire.CHOICE, AddressingChoice()),
         (wire.RESERVED, Reserved(ref="r", version=1, choice=CHOICE, price=PRICE, remaining_s=12.5, delay_us=9)),
         (wire.REFUSED, Refused(ref="r", version=1, reasons=(REASON,))),
+        (wire.QUALIFICATION, Qualification(feasible=True, price=PRICE, delay_us=7)),
+        (wire.QUALIFICATION, unqualified(REASON)),
+        (
+            wire.QUOTE,
+            Quote(
+                id="q-1",
+                price=PRICE,
+                delay_us=7,
+                remaining_s=299.5,
+                segments=(QuotedSegment(alias="east", price=PRICE, delay_us=3), QuotedSegment(alias="west")),
+                agreement="gold",
+                agreement_version=2,
+            ),
+        ),
         (wire.COMMITTED, Committed(ref="r", version=1)),
         (wire.STATUS, STATUS),
         (wire.STATUS, ServiceStatus(ref="r", version=1, state=ServiceState.RESERVING)),

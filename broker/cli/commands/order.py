@@ -12,7 +12,6 @@ import secrets
 import shlex
 import time
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,9 +19,10 @@ from pydantic import TypeAdapter
 
 from broker.cli.connection import Connection, connected
 from broker.cli.exit_codes import Exit
-from broker.cli.faults import Fault, WrongInput
+from broker.cli.faults import Fault
 from broker.cli.following import SETTLED, follow, status_of, view_on
 from broker.cli.order_file import read_order, with_lines
+from broker.cli.order_options import FromSap, OrderFile, Saps, ToSap, attachments, words
 from broker.cli.output import messages, print_json, say, show
 from broker.cli.rendering import addressing_table, delay_text, duration_text, price_text, service_facts, service_tree
 from broker.cli.session_choice import As, AsJson
@@ -34,14 +34,13 @@ from spbroker.v1 import broker_service_pb2 as pb
 
 
 def command(
-    file: Annotated[Path, typer.Option("-f", "--file", metavar="FILE", help="A spec, or a SONATA NSD.")],
-    from_sap: Annotated[
-        str | None, typer.Option("--from", metavar="SAP", help="NSD: where its first path begins.")
-    ] = None,
-    to_sap: Annotated[str | None, typer.Option("--to", metavar="SAP", help="NSD: where its first path ends.")] = None,
-    saps: Annotated[
-        list[str] | None, typer.Option("--sap", metavar="CP=SAP", help="NSD: attach a connection point; repeatable.")
-    ] = None,
+    file: OrderFile,
+    from_sap: FromSap = None,
+    to_sap: ToSap = None,
+    saps: Saps = None,
+    quote: Annotated[
+        str, typer.Option("--quote", metavar="ID", help="At the price of this quote (spbroker quote).")
+    ] = "",
     ref: Annotated[str, typer.Option("--ref", metavar="REF", help="Your reference; made up if left out.")] = "",
     reserve_only: Annotated[
         bool, typer.Option("--reserve-only", help="Hold it, do not commit; the same command without this commits.")
@@ -59,15 +58,16 @@ def command(
     Reserves it, shows price, delay and what was chosen, commits it, and follows its parts until it is ACTIVE.
     To ask again after a broken connection, repeat the command with the --ref that it said.
     """
-    attach = _attachments(saps or [])
+    attach = attachments(saps)
     with connected(as_) as connection:
         spec = read_order(connection, file, from_sap, to_sap, attach)
         version = _version(connection, ref) if ref else 1
         ref = ref or f"{spec.name[:100]}-{secrets.token_hex(3)}"
-        again = _repeated(file, from_sap, to_sap, saps or [], ref, as_)
+        line = ["spbroker", "order", *words(file, from_sap, to_sap, saps), "--ref", ref]
+        again = shlex.join([*line, *(["--quote", quote] if quote else []), *(["--as", as_] if as_ else [])])
         say(f"ordering {spec.name} as {ref}")
         try:
-            held = _reserve(connection, ref, version, spec, as_json)
+            held = _reserve(connection, ref, version, spec, quote, as_json)
             if reserve_only:
                 status = status_of(connection, ref)
                 _print(status, as_json)
@@ -91,14 +91,6 @@ def command(
         raise Fault(Exit.FAILED, f"{ref} is {status.state.short}", reasons=status.reasons if as_json else ())
 
 
-def _attachments(saps: list[str]) -> dict[str, str]:
-    pairs = [item.partition("=") for item in saps]
-    for item, (point, _, sap) in zip(saps, pairs, strict=True):
-        if not point or not sap:
-            raise WrongInput(f"--sap {item!r}: give CONNECTION-POINT=SAP")
-    return {point: sap for point, _, sap in pairs}
-
-
 def _version(connection: Connection, ref: str) -> int:
     """That of the order so far, so that it is answered again; the next, where that one came to nothing."""
     try:
@@ -111,8 +103,9 @@ def _version(connection: Connection, ref: str) -> int:
     return max(1, status.version + over)
 
 
-def _reserve(connection: Connection, ref: str, version: int, spec: ServiceSpec, as_json: bool) -> Reserved:
-    request = pb.ReserveServiceRequest(ref=ref, version=version, spec=wire.SPEC.encode(spec))
+def _reserve(connection: Connection, ref: str, version: int, spec: ServiceSpec, quote: str, as_json: bool) -> Reserved:
+    context = pb.CallContext(quote=quote)
+    request = pb.ReserveServiceRequest(ref=ref, version=version, spec=wire.SPEC.encode(spec), context=context)
     answer = connection.call("ReserveService", request)
     if answer.WhichOneof("outcome") != "reserved":
         raise _refused(answer, "the provider refuses the order", as_json)
@@ -159,14 +152,6 @@ def _followed(connection: Connection, ref: str, timeout_s: float) -> ServiceStat
             raise
         message = f"{ref} is not ACTIVE within {timeout_s:g} s; the provider goes on"
         raise Fault(Exit.FAILED, message, hint=f"follow it: spbroker watch {ref}") from None
-
-
-def _repeated(file: Path, from_sap: str | None, to_sap: str | None, saps: list[str], ref: str, as_: str | None) -> str:
-    """The command line that asks for the same again."""
-    words = ["spbroker", "order", "-f", str(file), "--ref", ref]
-    for option, value in (("--from", from_sap), ("--to", to_sap), *(("--sap", sap) for sap in saps), ("--as", as_)):
-        words += [option, value] if value else []
-    return shlex.join(words)
 
 
 def _print(status: ServiceStatus, as_json: bool) -> None:

@@ -3,6 +3,8 @@
 service_tree(status)                    a service and its parts, as a tree with the colour of each state
 services_table(statuses)                services, one a line
 service_facts(status)                   price, delay, times, tags of one service
+qualification_line(name, qualification)   that something can be delivered, and its price
+quote_tree(quote, term_hours)           a firm price and its parts
 addressing_table(status)                labels and prefixes: chosen and bound;
 addressing_table(spec=, choice=, binding=)   with the constraint too
 reasons_tree(reasons)                   why something was refused, nested as orders nest
@@ -18,6 +20,7 @@ from __future__ import annotations
 from broker.cli.rendering.administration import changes_table, inventory_tables, suppliers_table
 from broker.cli.rendering.figures import bandwidth_text, delay_text, duration_text, price_text
 from broker.cli.rendering.note import note_tables
+from broker.cli.rendering.offer import qualification_line, quote_tree
 from broker.cli.rendering.reasons import reasons_tree
 from broker.cli.rendering.service import addressing_table, service_facts, service_tree, services_table
 from broker.cli.rendering.states import state_text
@@ -31,6 +34,8 @@ __all__ = [
     "inventory_tables",
     "note_tables",
     "price_text",
+    "qualification_line",
+    "quote_tree",
     "reasons_tree",
     "service_facts",
     "service_tree",

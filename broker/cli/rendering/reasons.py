@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from rich.console import Group
 from rich.tree import Tree
 
+from broker.cli.rendering.figures import delay_text, price_text
 from broker.cli.rendering.text import Text
 from service_model.outcomes import Nogood, Reason
 
@@ -55,4 +56,7 @@ def _accepted(nogood: Nogood) -> str:
         parts.append(f"acceptable labels{where}: {nogood.acceptable_labels or 'none'}")
     if nogood.needed_addresses is not None:
         parts.append(f"needs {nogood.needed_addresses} addresses")
+    if (nearest := nogood.alternative) is not None:
+        without = ", ".join(code.short for code in nearest.gives)
+        parts.append(f"nearest without {without}: {price_text(nearest.price)}, {delay_text(nearest.delay_us)}")
     return "; ".join(parts)

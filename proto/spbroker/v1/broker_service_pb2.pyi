@@ -62,19 +62,25 @@ class CallContext(message.Message):
 
     HOP_BUDGET_FIELD_NUMBER: builtins.int
     CALL_BUDGET_FIELD_NUMBER: builtins.int
+    QUOTE_FIELD_NUMBER: builtins.int
     hop_budget: builtins.int
     """How many levels of suppliers may yet be asked below this one; not set: 16."""
     call_budget: builtins.int
     """How many calls may yet be made below this one; not set: 1000."""
+    quote: builtins.str
+    """The id of the quote whose price a reservation is to have; empty: today's price. It is part of the body: with another
+    one the same ref and version are refused.
+    """
     def __init__(
         self,
         *,
         hop_budget: builtins.int | None = ...,
         call_budget: builtins.int | None = ...,
+        quote: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_call_budget", b"_call_budget", "_hop_budget", b"_hop_budget", "call_budget", b"call_budget", "hop_budget", b"hop_budget"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_call_budget", b"_call_budget", "_hop_budget", b"_hop_budget", "call_budget", b"call_budget", "hop_budget", b"hop_budget"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_call_budget", b"_call_budget", "_hop_budget", b"_hop_budget", "call_budget", b"call_budget", "hop_budget", b"hop_budget", "quote", b"quote"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__call_budget: _TypeAlias = typing.Literal["call_budget"]  # noqa: Y015
     _WhichOneofArgType__call_budget: _TypeAlias = typing.Literal["_call_budget", b"_call_budget"]  # noqa: Y015
@@ -305,6 +311,114 @@ class GetCapabilityNoteResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class QualifyServiceRequest(message.Message):
+    """Asks whether a service can be delivered."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: builtins.int
+    CONTEXT_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def spec(self) -> spec_pb2.ServiceSpec:
+        """What is asked for."""
+
+    @builtins.property
+    def context(self) -> CallContext:
+        """Budgets."""
+
+    def __init__(
+        self,
+        *,
+        spec: spec_pb2.ServiceSpec | None = ...,
+        context: CallContext | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["context", b"context", "spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["context", b"context", "spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class QualifyServiceResponse(message.Message):
+    """The answer."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    QUALIFICATION_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def qualification(self) -> outcome_pb2.Qualification:
+        """Yes or no."""
+
+    def __init__(
+        self,
+        *,
+        qualification: outcome_pb2.Qualification | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["qualification", b"qualification"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["qualification", b"qualification"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class QuoteServiceRequest(message.Message):
+    """Asks for a firm price."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: builtins.int
+    CONTEXT_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def spec(self) -> spec_pb2.ServiceSpec:
+        """What is asked for. The price does not depend on names, tags, labels, prefixes and addresses."""
+
+    @builtins.property
+    def context(self) -> CallContext:
+        """Budgets."""
+
+    def __init__(
+        self,
+        *,
+        spec: spec_pb2.ServiceSpec | None = ...,
+        context: CallContext | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["context", b"context", "spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["context", b"context", "spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class QuoteServiceResponse(message.Message):
+    """The answer."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    QUOTE_FIELD_NUMBER: builtins.int
+    UNQUALIFIED_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def quote(self) -> outcome_pb2.Quote:
+        """The price."""
+
+    @builtins.property
+    def unqualified(self) -> outcome_pb2.Qualification:
+        """There is none: why."""
+
+    def __init__(
+        self,
+        *,
+        quote: outcome_pb2.Quote | None = ...,
+        unqualified: outcome_pb2.Qualification | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["outcome", b"outcome", "quote", b"quote", "unqualified", b"unqualified"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["outcome", b"outcome", "quote", b"quote", "unqualified", b"unqualified"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_outcome: _TypeAlias = typing.Literal["quote", "unqualified"]  # noqa: Y015
+    _WhichOneofArgType_outcome: _TypeAlias = typing.Literal["outcome", b"outcome"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
+
+@typing.final
 class ReserveServiceRequest(message.Message):
     """Asks for a hold."""
 
@@ -324,7 +438,7 @@ class ReserveServiceRequest(message.Message):
 
     @builtins.property
     def context(self) -> CallContext:
-        """Budgets."""
+        """Budgets, and the quote."""
 
     def __init__(
         self,

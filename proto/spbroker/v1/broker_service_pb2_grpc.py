@@ -50,6 +50,16 @@ class BrokerServiceStub(object):
                 request_serializer=spbroker_dot_v1_dot_broker__service__pb2.GetCapabilityNoteRequest.SerializeToString,
                 response_deserializer=spbroker_dot_v1_dot_broker__service__pb2.GetCapabilityNoteResponse.FromString,
                 _registered_method=True)
+        self.QualifyService = channel.unary_unary(
+                '/spbroker.v1.BrokerService/QualifyService',
+                request_serializer=spbroker_dot_v1_dot_broker__service__pb2.QualifyServiceRequest.SerializeToString,
+                response_deserializer=spbroker_dot_v1_dot_broker__service__pb2.QualifyServiceResponse.FromString,
+                _registered_method=True)
+        self.QuoteService = channel.unary_unary(
+                '/spbroker.v1.BrokerService/QuoteService',
+                request_serializer=spbroker_dot_v1_dot_broker__service__pb2.QuoteServiceRequest.SerializeToString,
+                response_deserializer=spbroker_dot_v1_dot_broker__service__pb2.QuoteServiceResponse.FromString,
+                _registered_method=True)
         self.ReserveService = channel.unary_unary(
                 '/spbroker.v1.BrokerService/ReserveService',
                 request_serializer=spbroker_dot_v1_dot_broker__service__pb2.ReserveServiceRequest.SerializeToString,
@@ -112,6 +122,20 @@ class BrokerServiceServicer(object):
 
     def GetCapabilityNote(self, request, context):
         """The current capability note.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def QualifyService(self, request, context):
+        """Whether a service can be delivered now: yes, or no with what binds and the nearest alternative. Nothing is kept of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def QuoteService(self, request, context):
+        """A firm price for a service, gathered from those who would deliver it. Nothing is held.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -190,6 +214,16 @@ def add_BrokerServiceServicer_to_server(servicer, server):
                     servicer.GetCapabilityNote,
                     request_deserializer=spbroker_dot_v1_dot_broker__service__pb2.GetCapabilityNoteRequest.FromString,
                     response_serializer=spbroker_dot_v1_dot_broker__service__pb2.GetCapabilityNoteResponse.SerializeToString,
+            ),
+            'QualifyService': grpc.unary_unary_rpc_method_handler(
+                    servicer.QualifyService,
+                    request_deserializer=spbroker_dot_v1_dot_broker__service__pb2.QualifyServiceRequest.FromString,
+                    response_serializer=spbroker_dot_v1_dot_broker__service__pb2.QualifyServiceResponse.SerializeToString,
+            ),
+            'QuoteService': grpc.unary_unary_rpc_method_handler(
+                    servicer.QuoteService,
+                    request_deserializer=spbroker_dot_v1_dot_broker__service__pb2.QuoteServiceRequest.FromString,
+                    response_serializer=spbroker_dot_v1_dot_broker__service__pb2.QuoteServiceResponse.SerializeToString,
             ),
             'ReserveService': grpc.unary_unary_rpc_method_handler(
                     servicer.ReserveService,
@@ -314,6 +348,60 @@ class BrokerService(object):
             '/spbroker.v1.BrokerService/GetCapabilityNote',
             spbroker_dot_v1_dot_broker__service__pb2.GetCapabilityNoteRequest.SerializeToString,
             spbroker_dot_v1_dot_broker__service__pb2.GetCapabilityNoteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QualifyService(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spbroker.v1.BrokerService/QualifyService',
+            spbroker_dot_v1_dot_broker__service__pb2.QualifyServiceRequest.SerializeToString,
+            spbroker_dot_v1_dot_broker__service__pb2.QualifyServiceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def QuoteService(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spbroker.v1.BrokerService/QuoteService',
+            spbroker_dot_v1_dot_broker__service__pb2.QuoteServiceRequest.SerializeToString,
+            spbroker_dot_v1_dot_broker__service__pb2.QuoteServiceResponse.FromString,
             options,
             channel_credentials,
             insecure,

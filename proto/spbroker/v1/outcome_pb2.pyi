@@ -121,6 +121,8 @@ class _ReasonCodeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ReasonCode.
     """No way is isolated as asked."""
     REASON_CODE_DISTANCE: _ReasonCode.ValueType  # 45
     """Functions cannot be as near as asked."""
+    REASON_CODE_QUOTE_NOT_VALID: _ReasonCode.ValueType  # 46
+    """The quote is not known, has expired, or is for something else."""
 
 class ReasonCode(_ReasonCode, metaclass=_ReasonCodeEnumTypeWrapper):
     """Why something was refused. Codes are never renamed or removed; a reader takes one that it does not know for UNSPECIFIED."""
@@ -217,6 +219,8 @@ REASON_CODE_ISOLATION: ReasonCode.ValueType  # 44
 """No way is isolated as asked."""
 REASON_CODE_DISTANCE: ReasonCode.ValueType  # 45
 """Functions cannot be as near as asked."""
+REASON_CODE_QUOTE_NOT_VALID: ReasonCode.ValueType  # 46
+"""The quote is not known, has expired, or is for something else."""
 
 class _ServiceState:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -290,6 +294,7 @@ class Nogood(message.Message):
     END_FIELD_NUMBER: builtins.int
     ACCEPTABLE_LABELS_FIELD_NUMBER: builtins.int
     NEEDED_ADDRESSES_FIELD_NUMBER: builtins.int
+    ALTERNATIVE_FIELD_NUMBER: builtins.int
     end: builtins.str
     """The end that it is about."""
     needed_addresses: builtins.int
@@ -298,20 +303,57 @@ class Nogood(message.Message):
     def acceptable_labels(self) -> words_pb2.LabelSet:
         """Labels that would be accepted (RFC 3473, 4.1); not set: it is not about labels."""
 
+    @builtins.property
+    def alternative(self) -> Alternative:
+        """The nearest service that can be had; not set: none is known."""
+
     def __init__(
         self,
         *,
         end: builtins.str = ...,
         acceptable_labels: words_pb2.LabelSet | None = ...,
         needed_addresses: builtins.int | None = ...,
+        alternative: Alternative | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_needed_addresses", b"_needed_addresses", "acceptable_labels", b"acceptable_labels", "needed_addresses", b"needed_addresses"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_needed_addresses", b"_needed_addresses", "acceptable_labels", b"acceptable_labels", "alternative", b"alternative", "needed_addresses", b"needed_addresses"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_needed_addresses", b"_needed_addresses", "acceptable_labels", b"acceptable_labels", "end", b"end", "needed_addresses", b"needed_addresses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_needed_addresses", b"_needed_addresses", "acceptable_labels", b"acceptable_labels", "alternative", b"alternative", "end", b"end", "needed_addresses", b"needed_addresses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__needed_addresses: _TypeAlias = typing.Literal["needed_addresses"]  # noqa: Y015
     _WhichOneofArgType__needed_addresses: _TypeAlias = typing.Literal["_needed_addresses", b"_needed_addresses"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__needed_addresses) -> _WhichOneofReturnType__needed_addresses | None: ...
+
+@typing.final
+class Alternative(message.Message):
+    """The nearest service that can be had."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    GIVES_FIELD_NUMBER: builtins.int
+    PRICE_FIELD_NUMBER: builtins.int
+    DELAY_US_FIELD_NUMBER: builtins.int
+    delay_us: builtins.int
+    """Its delay, microseconds one way."""
+    @builtins.property
+    def gives(self) -> containers.RepeatedScalarFieldContainer[ReasonCode.ValueType]:
+        """The classes of constraints that it does not keep."""
+
+    @builtins.property
+    def price(self) -> words_pb2.Price:
+        """What it would cost, as far as is known; not set: nothing."""
+
+    def __init__(
+        self,
+        *,
+        gives: abc.Iterable[ReasonCode.ValueType] | None = ...,
+        price: words_pb2.Price | None = ...,
+        delay_us: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["price", b"price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["delay_us", b"delay_us", "gives", b"gives", "price", b"price"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
 class Reason(message.Message):
@@ -493,6 +535,120 @@ class AddressingChoice(message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["labels", b"labels", "links", b"links", "reach", b"reach"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Qualification(message.Message):
+    """Whether something can be delivered at this moment. Nothing is kept of it."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    FEASIBLE_FIELD_NUMBER: builtins.int
+    PRICE_FIELD_NUMBER: builtins.int
+    DELAY_US_FIELD_NUMBER: builtins.int
+    REASONS_FIELD_NUMBER: builtins.int
+    feasible: builtins.bool
+    """Whether it can."""
+    delay_us: builtins.int
+    """The delay as planned, microseconds one way."""
+    @builtins.property
+    def price(self) -> words_pb2.Price:
+        """What it would cost, as far as is known; not set: it cannot be delivered."""
+
+    @builtins.property
+    def reasons(self) -> containers.RepeatedCompositeFieldContainer[Reason]:
+        """Why it cannot, each with the nearest alternative where there is one; none: it can."""
+
+    def __init__(
+        self,
+        *,
+        feasible: builtins.bool = ...,
+        price: words_pb2.Price | None = ...,
+        delay_us: builtins.int = ...,
+        reasons: abc.Iterable[Reason] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["price", b"price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["delay_us", b"delay_us", "feasible", b"feasible", "price", b"price", "reasons", b"reasons"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Quote(message.Message):
+    """A firm price: a reservation that names it in time costs exactly this. It holds nothing else."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    PRICE_FIELD_NUMBER: builtins.int
+    DELAY_US_FIELD_NUMBER: builtins.int
+    REMAINING_S_FIELD_NUMBER: builtins.int
+    SEGMENTS_FIELD_NUMBER: builtins.int
+    AGREEMENT_FIELD_NUMBER: builtins.int
+    AGREEMENT_VERSION_FIELD_NUMBER: builtins.int
+    id: builtins.str
+    """What a reservation names it by."""
+    delay_us: builtins.int
+    """The delay, microseconds one way."""
+    remaining_s: builtins.float
+    """For how long it stands, seconds from when the caller sent this request."""
+    agreement: builtins.str
+    """The agreement that it was made under; empty: none."""
+    agreement_version: builtins.int
+    """The version of that agreement."""
+    @builtins.property
+    def price(self) -> words_pb2.Price:
+        """The price."""
+
+    @builtins.property
+    def segments(self) -> containers.RepeatedCompositeFieldContainer[QuotedSegment]:
+        """The parts that it is made of, as far as the supplier tells; their prices add up to the whole."""
+
+    def __init__(
+        self,
+        *,
+        id: builtins.str = ...,
+        price: words_pb2.Price | None = ...,
+        delay_us: builtins.int = ...,
+        remaining_s: builtins.float = ...,
+        segments: abc.Iterable[QuotedSegment] | None = ...,
+        agreement: builtins.str = ...,
+        agreement_version: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["price", b"price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["agreement", b"agreement", "agreement_version", b"agreement_version", "delay_us", b"delay_us", "id", b"id", "price", b"price", "remaining_s", b"remaining_s", "segments", b"segments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class QuotedSegment(message.Message):
+    """One part of a quote."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: builtins.int
+    PRICE_FIELD_NUMBER: builtins.int
+    DELAY_US_FIELD_NUMBER: builtins.int
+    alias: builtins.str
+    """The local alias of the part."""
+    delay_us: builtins.int
+    """Its delay, microseconds one way."""
+    @builtins.property
+    def price(self) -> words_pb2.Price:
+        """Its share of the price."""
+
+    def __init__(
+        self,
+        *,
+        alias: builtins.str = ...,
+        price: words_pb2.Price | None = ...,
+        delay_us: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["price", b"price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["alias", b"alias", "delay_us", b"delay_us", "price", b"price"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

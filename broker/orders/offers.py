@@ -1,0 +1,185 @@
+"""What the broker answers before anything is ordered: whether it can, and for what price it will.
+
+Rules kept here
+- The same is wrong with a question as with a reservation, but for the quota of services.
+- A question costs the levels and calls of a reservation, so that no ring of providers asks for ever.
+- A quote that a reservation names counts as it does when the reservation comes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+
+from broker.decompose.plan import Avoid
+from broker.orders.accounting import told_to
+from broker.orders.calling import PATIENCE
+from broker.orders.catalogue import Catalogue
+from broker.orders.engine import OrderEngine
+from broker.orders.pools import Pool
+from broker.orders.quoting import PLANS, WAVES, Answer, Option, Request, ask, learnt, offer, options, qualified
+from broker.orders.records import OrderBook, Quoted, Terms
+from broker.orders.tasks import Planner
+from lower_sp_clients.quotes import QuoteBook, QuoteLedger
+from lower_sp_clients.supplier import Context
+from service_model.check import check
+from service_model.clock import Clock
+from service_model.constraints import PLACEMENT
+from service_model.outcomes import Reason, ReasonCode
+from service_model.quotes import Qualification, Quote, QuotedSegment, unqualified
+from service_model.spec import ServiceSpec
+
+FEATURES = frozenset({"chains", "lan-management", "labels", "prefix-blocks", PLACEMENT})
+"""What a request may name in `required_features`, and notes list as `api_features`."""
+
+
+class Offers(OrderEngine):
+    """Orders of all accounts, and what is offered to them: `terms` says under which agreement."""
+
+    def __init__(
+        self,
+        *,
+        epoch: str,
+        book: OrderBook,
+        clock: Clock,
+        catalogue: Catalogue,
+        planner: Planner,
+        quotes: QuoteBook[Quoted],
+        terms: Callable[[str], Terms | Reason],
+        new_id: Callable[[], str],
+        secret: bytes,
+    ) -> None:
+        super().__init__(epoch=epoch, book=book, clock=clock, catalogue=catalogue, planner=planner, secret=secret)
+        self._quotes = QuoteLedger(quotes)
+        self._terms = terms
+        self._new_id = new_id
+
+    async def open(self, pools: tuple[Pool, ...]) -> None:
+        await self._quotes.load()
+        await super().open(pools)
+
+    async def tick(self) -> None:
+        await self._quotes.tick(self.clock.now())
+        await super().tick()
+
+    async def qualify(self, account: str, spec: ServiceSpec, ctx: Context) -> Qualification:
+        terms = self._terms_for(account, spec, ctx)
+        if isinstance(terms, Qualification):
+            return terms
+        found = self._options(account, spec, terms, Avoid(), 1)
+        return found if isinstance(found, Qualification) else qualified(spec, terms, found[0])
+
+    async def quote(self, account: str, spec: ServiceSpec, ctx: Context) -> Quote | Qualification:
+        terms = self._terms_for(account, spec, ctx)
+        if isinstance(terms, Qualification):
+            return terms
+        if self._quotes.count(account) >= terms.max_quotes:
+            return unqualified(Reason(code=ReasonCode.QUOTA, message=f"the agreement allows {terms.max_quotes} quotes"))
+        request = Request(
+            id=self._new_id(), account=account, spec=spec, terms=terms, epoch=self.epoch, sent=self.clock.now()
+        )
+        best = await self._best(request, ctx)
+        if isinstance(best, Qualification):
+            return best
+        given, parts = best
+        await self._quotes.give(given)
+        return Quote(
+            id=given.id,
+            price=given.price,
+            delay_us=given.delay_us,
+            remaining_s=max(0.0, (given.until - request.sent).total_seconds()),
+            segments=parts if terms.show_segments else (),
+            agreement=terms.agreement,
+            agreement_version=terms.version,
+        )
+
+    async def _best(self, request: Request, ctx: Context) -> tuple[Quoted, tuple[QuotedSegment, ...]] | Qualification:
+        """The best offer for all that was heard, asking anew while that makes another plan the best."""
+        choice: tuple[Option, ...] = ()
+        answers: dict[tuple[str, str], Answer] = {}
+        avoid, until = Avoid(), self._patience(ctx)
+        for _ in range(WAVES):
+            found = self._options(request.account, request.spec, request.terms, avoid, PLANS)
+            if isinstance(found, Qualification):
+                if not choice:
+                    return found
+                break
+            now = self.clock.now()
+            wave = now + (until - now) / 2  # who does not answer leaves time to ask others
+            answers |= await ask(self._caller.suppliers, found, answers, partial(self._share, ctx, wave), self.clock)
+            choice += found
+            more = learnt(request.spec, found, answers)
+            if more is None or self.clock.now() >= until:
+                break
+            avoid |= more
+        return offer(request, choice, answers)
+
+    def _terms_for(self, account: str, spec: ServiceSpec, ctx: Context) -> Terms | Qualification:
+        """The terms of the account, or the qualification that says what is wrong with its question."""
+        terms = self._terms(account)
+        if isinstance(terms, Reason):
+            return unqualified(terms)
+        wrong = wrong_with(spec, ctx)
+        return unqualified(*wrong) if wrong else terms
+
+    def _options(
+        self, account: str, spec: ServiceSpec, terms: Terms, avoid: Avoid, most: int
+    ) -> tuple[Option, ...] | Qualification:
+        now, snapshot = self.clock.now(), self.catalogue.snapshot
+        meant = self.lexicon(account, terms).meant(spec)
+        if isinstance(meant, Reason):
+            return unqualified(meant)
+        found = options(meant, terms, snapshot, now, self._planner, self._pools, avoid, most)
+        return unqualified(*told_to(terms, spec, found.reasons)) if isinstance(found, Qualification) else found
+
+    def _share(self, ctx: Context, until: datetime, calls: int) -> Context:
+        """What each of so many calls below may spend, in each wave, for a request that came with `ctx`."""
+        return replace(
+            ctx,
+            deadline=until,
+            hop_budget=ctx.hop_budget - 1,
+            call_budget=(ctx.call_budget // WAVES - calls) // calls,
+            quote="",
+        )
+
+    def _patience(self, ctx: Context) -> datetime:
+        """Until when the suppliers are waited for, so that the caller is still answered in time."""
+        now = self.clock.now()
+        patience = min(ctx.deadline, now + PATIENCE) if ctx.deadline is not None else now + PATIENCE
+        return patience - timedelta(milliseconds=250)
+
+    def _quoted(self, account: str, spec: ServiceSpec, ctx: Context) -> Quoted | Reason | None:
+        """The quote that the reservation names, or why it does not count; None where it names none."""
+        if not ctx.quote:
+            return None
+        return self._quotes.standing(ctx.quote, account, spec.priced().digest(), self.clock.now())
+
+
+def wrong_with(spec: ServiceSpec, ctx: Context) -> tuple[Reason, ...]:
+    """Everything that is wrong with what is asked for, before it is planned."""
+
+    def no(code: ReasonCode, message: str, subject: str = "") -> Reason:
+        return Reason(code=code, message=message, subject=subject)
+
+    if ctx.hop_budget <= 0:
+        return (no(ReasonCode.HOP_BUDGET, "the request may not go to one more level"),)
+    if ctx.call_budget <= 0:
+        return (no(ReasonCode.CALL_BUDGET, "the request has no calls left"),)
+    problems = check(spec)
+    if problems:
+        return tuple(
+            no(ReasonCode.INVALID_SPEC, f"{'.'.join(map(str, p.field))}: {p.reason}", ".".join(map(str, p.field)))
+            for p in problems
+        )
+    out = [
+        no(ReasonCode.MANAGER_NOT_ALLOWED, f"service-specific manager {name!r} is not run here", name)
+        for name in spec.managers
+    ]
+    out += [
+        no(ReasonCode.FEATURE_NOT_OFFERED, f"feature {name!r} is not offered", name)
+        for name in spec.required_features
+        if name not in FEATURES
+    ]
+    return tuple(out)
