@@ -166,6 +166,8 @@ class Layers:
             ok &= graph.way_most_bps >= self.q.bandwidth_bps
         if self.chain.spec.isolation and self.holds(ReasonCode.ISOLATION):
             ok &= graph.isolated(self.chain.spec.isolation)
+        if self.chain.spec.countries and self.holds(ReasonCode.COUNTRY):
+            ok &= graph.staying(self.chain.spec.countries)
         return ok
 
     def _entries_admitted(self, need: int) -> Flags:

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from address_planner.labels import LabelSet
+from lower_sp_clients.vim.announcing import note
 from lower_sp_clients.vim.choosing import Choice, choose
-from lower_sp_clients.vim.domain import Domain, Usage, note
+from lower_sp_clients.vim.domain import Domain, Usage
 from lower_sp_clients.vim.placing import Impossible
 from service_model.constraints import PLACEMENT, Countries, Distance, Group, GroupKind, GroupScope
 from service_model.money import FREE
