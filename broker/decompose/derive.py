@@ -5,12 +5,12 @@ Rules kept here (sound: whatever the note promises alone can be delivered)
   lower levels do not appear; the peer of a dangling interconnect does, since it knows us.
 - A place belongs to one supplier, the one with most capacity there: two suppliers' capacities at one place cannot be
   used together, and what reaches one of them does not reach the other.
-- Between two exported points: the cheapest and the fastest way, and where those carry no LAN the cheapest that does.
-  Each has the figures of one route: prices and delays add, bandwidth and MTU are minima, availability multiplies.
+- Between two exported points the ways that `capability_registry.front` chooses. Each has the figures of one route: prices
+  and delays add, bandwidth and MTU are minima, availability multiplies, countries are those of all its parts.
 - What several entries draw on together becomes a shared limit: interconnects, suppliers' entries, their own limits.
 - Of free labels at most RANGES ranges are announced, the longest: single allocations fragment a set without end. Where ways
   are tied to an exported SAP, its labels are narrowed to those that the ways can use (`end_labels`).
-- Prices are times `margin`; a price that the margin would round down to less than we pay is rounded up.
+- Prices are times `margin`, rounded up: what is charged for several parts together is never more than their sum.
 - The note lives no longer than the notes that it is made from.
 Not expressed: how many labels an inner interconnect has left when one service crosses it more often than announced here
 for one entry; such an order is refused below, and planned again.

@@ -60,7 +60,7 @@ class Routes:
     def __init__(self, domain: Domain, usage: Usage, bandwidth_bps: int = 0) -> None:
         self._free = {w.id: w.bandwidth_bps - usage.bandwidth.get(w.id, 0) for w in domain.ways}
         self._borders = {s.id for s in domain.saps}
-        country = {p.id: p.country for p in domain.places}
+        country: dict[str, str | None] = {p.id: p.country for p in domain.places}
         self._country = country | {s.id: country.get(s.place) for s in domain.saps}
         self._adjacent: dict[str, list[tuple[str, Way]]] = {}
         for way in domain.ways:
