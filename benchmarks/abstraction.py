@@ -37,7 +37,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "proto")]
 from benchmarks.hierarchies.drawn import Hierarchy, hierarchy  # noqa: E402
 from benchmarks.hierarchies.requests import in_words, plain, request  # noqa: E402
 from benchmarks.hierarchies.sellers import NOW, Middle  # noqa: E402
-from broker.decompose.search import fits  # noqa: E402
+from broker.decompose.search import alone, best  # noqa: E402
 from capability_registry import payload  # noqa: E402
 from service_model.outcomes import Reserved  # noqa: E402
 from service_model.spec import ServiceSpec  # noqa: E402
@@ -76,10 +76,11 @@ def told(spec: ServiceSpec) -> str:
 
 def judge(drawn: Hierarchy, rng: random.Random, out: Judged, where: str) -> None:
     note = drawn.top.note()
+    announced = alone(note)
     out.hierarchies += 1
     for number in range(REQUESTS if len(note.saps) > 1 else 0):
         spec = request(drawn, rng)
-        promised = fits(note, spec, NOW)
+        promised = best(spec, announced, NOW) is not None
         delivered = sells(drawn.top, f"r{number}", spec)
         sold = sells(drawn.flat, f"f{number}", in_words(spec, drawn.flat_names))
         out.counts["requests"] += 1

@@ -77,7 +77,7 @@ def abstracted(note: CapabilityNote, disclosure: Disclosure, words: Mapping[str,
         functions=tuple(replace(f, place=shown[f.place]) for f in note.functions if f.place in shown),
         capacities=tuple(replace(c, place=shown[c.place]) for c in note.capacities if c.place in shown),
         saps=tuple(replace(s, place=named[s.place]) for s in note.saps),
-        matrix=tuple(_entry(e, called) for e in note.matrix if seen(e.a) and seen(e.b)),
+        matrix=tuple(_entry(e, called, disclosure) for e in note.matrix if seen(e.a) and seen(e.b)),
         shared=tuple(limit for each in note.shared if (limit := _limit(each, seen, called)).coefficients),
         outages=tuple(replace(o, subject=called(o.subject)) for o in note.outages if seen(o.subject)),
     )
@@ -112,8 +112,11 @@ def _places(note: CapabilityNote, groups: Mapping[str, list[str]], disclosure: D
     return out
 
 
-def _entry(entry: BorderEntry, called: Callable[[str], str]) -> BorderEntry:
-    return replace(entry, a=called(entry.a), b=called(entry.b))
+def _entry(entry: BorderEntry, called: Callable[[str], str], disclosure: Disclosure) -> BorderEntry:
+    points = entry.points
+    if disclosure.place_detail is PlaceDetail.NONE:
+        points = tuple(replace(p, countries=()) for p in points)
+    return replace(entry, a=called(entry.a), b=called(entry.b), points=points)
 
 
 def _limit(limit: SharedLimit, seen: Callable[[str], bool], called: Callable[[str], str]) -> SharedLimit:

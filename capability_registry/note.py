@@ -5,7 +5,8 @@ Rules kept here
 - Unknown fields and enum values are tolerated: partners upgrade at different times.
 - Delay is in microseconds one way, bandwidth in bit/s, MTU in bytes of IP packet, availability a fraction.
 - `origins` of a function, SAP or entry are the origin tokens of the note that it rests on, by index; none given: all.
-- Between two border points at least two points are announced, the cheapest and the fastest, each attainable as a whole.
+- Between two border points at least two points are announced, the cheapest and the fastest, each attainable as a whole
+  (`front` says which).
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class PointKind(Word):
     UNSPECIFIED = "POINT_KIND_UNSPECIFIED"
     CHEAPEST = "POINT_KIND_CHEAPEST"
     FASTEST = "POINT_KIND_FASTEST"
+    BETWEEN = "POINT_KIND_BETWEEN"
 
 
 class PlaceNaming(Word):
@@ -165,7 +167,8 @@ class SapOffer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BorderPoint:
-    """One attainable way between two points of the supplier, as a whole."""
+    """One attainable way between two points of the supplier, as a whole. `countries`: of all that it passes, its two points
+    included; none given: not told."""
 
     kind: PointKind
     price: Price = FREE
@@ -176,6 +179,7 @@ class BorderPoint:
     swaps_labels: bool = True
     lan: bool = False
     isolation: tuple[str, ...] = ()
+    countries: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

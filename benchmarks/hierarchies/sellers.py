@@ -30,8 +30,9 @@ from broker.orders.tasks import CallKind, Env, abandon, advance
 from capability_registry.note import CapabilityNote
 from lower_sp_clients.versions import Verdict, judge
 from lower_sp_clients.vim import accounting
+from lower_sp_clients.vim.announcing import note
 from lower_sp_clients.vim.choosing import choose
-from lower_sp_clients.vim.domain import Domain, Usage, note
+from lower_sp_clients.vim.domain import Domain, Usage
 from lower_sp_clients.vim.holds import Hold
 from lower_sp_clients.vim.placing import Impossible, flavour_of
 from service_model.constraints import PLACEMENT

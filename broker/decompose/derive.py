@@ -5,11 +5,12 @@ Rules kept here (sound: whatever the note promises alone can be delivered)
   lower levels do not appear; the peer of a dangling interconnect does, since it knows us.
 - A place belongs to one supplier, the one with most capacity there: two suppliers' capacities at one place cannot be
   used together, and what reaches one of them does not reach the other.
-- Between two exported points: the cheapest and the fastest way, and where those carry no LAN the cheapest that does.
-  Each has the figures of one route: prices and delays add, bandwidth and MTU are minima, availability multiplies.
+- Between two exported points the ways that `capability_registry.front` chooses. Each has the figures of one route: prices
+  and delays add, bandwidth and MTU are minima, availability multiplies, countries are those of all its parts.
 - What several entries draw on together becomes a shared limit: interconnects, suppliers' entries, their own limits.
-- Of free labels at most RANGES ranges are announced, the longest: single allocations fragment a set without end.
-- Prices are times `margin`; a price that the margin would round down to less than we pay is rounded up.
+- Of free labels at most RANGES ranges are announced, the longest: single allocations fragment a set without end. Where ways
+  are tied to an exported SAP, its labels are narrowed to those that the ways can use (`end_labels`).
+- Prices are times `margin`, rounded up: what is charged for several parts together is never more than their sum.
 - The note lives no longer than the notes that it is made from.
 Not expressed: how many labels an inner interconnect has left when one service crosses it more often than announced here
 for one entry; such an order is refused below, and planned again.
@@ -17,16 +18,18 @@ for one entry; such an order is refused below, and planned again.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 
+from address_planner.labels import LabelSet
+from broker.decompose.end_labels import narrowed, usable
 from broker.decompose.graph import Crossing, Graph, PlaceVertex, graph_of, price_of
 from broker.decompose.origins import Origins
 from broker.decompose.plan import Snapshot, SupplierView
-from broker.decompose.reach import Reached, reach
+from broker.decompose.reach import Known, Reach, Reached
+from capability_registry.front import Draws
 from capability_registry.note import (
     BorderEntry,
     BorderPoint,
@@ -38,7 +41,6 @@ from capability_registry.note import (
     PlaceCapacity,
     PlaceNaming,
     PointKind,
-    SapOffer,
     SharedLimit,
 )
 from capability_registry.packing import total
@@ -83,7 +85,7 @@ def derive(
     places = _owned(graph)
     points = [_Point(name, index, graph.outward(index)) for index, name in sorted(names.items())]
     points += [_Point(p.place, p.vertex, p.vertex) for p in places]
-    ways = _matrix(graph, points, now)
+    ways, labels = _matrix(graph, points, now)
     origins = Origins(graph, origin_token)
     shown = {graph.saps[i].offer.place for i in names} | {p.place for p in places}
     return CapabilityNote(
@@ -103,7 +105,7 @@ def derive(
         capacities=tuple(PlaceCapacity(place=p.place, bins=p.capacity.bins, lan=p.capacity.lan) for p in places),
         saps=tuple(
             replace(
-                _export(graph.saps[i].offer, name),
+                replace(graph.saps[i].offer, id=name, labels=labels[name]),
                 origins=origins.of(graph.saps[i].supplier, graph.saps[i].offer.origins),
             )
             for i, name in sorted(names.items())
@@ -150,18 +152,14 @@ def _relayed(place: Place) -> Place:
     return replace(place, naming=PlaceNaming.RELAYED) if place.naming is PlaceNaming.OWN else place
 
 
-def _export(sap: SapOffer, name: str) -> SapOffer:
-    return replace(sap, id=name, labels=sap.labels.longest(RANGES))
-
-
 def _scaled(price: Price, margin: Decimal) -> Price:
-    """Times the margin and rounded, but never below the exact product: the note's price must cover the cost."""
+    """Times the margin and rounded up to what prices are rounded to: so a sum of announced prices is never below the price of
+    the whole, which is rounded once."""
     scaled = price.scaled(margin)
-    once, hour = price.once * margin, price.per_hour * margin
     return replace(
         scaled,
-        once=max(scaled.once, once.quantize(Decimal("0.000001"), ROUND_CEILING)),
-        per_hour=max(scaled.per_hour, hour.quantize(Decimal("0.000001"), ROUND_CEILING)),
+        once=(price.once * margin).quantize(scaled.once, ROUND_CEILING),
+        per_hour=(price.per_hour * margin).quantize(scaled.per_hour, ROUND_CEILING),
     )
 
 
@@ -173,29 +171,22 @@ def _reprice(offer: FunctionOffer, margin: Decimal) -> FunctionOffer:
 _Ways = dict[tuple[str, str], list[tuple[PointKind, Reached]]]
 
 
-def _matrix(graph: Graph, points: list[_Point], now: datetime) -> _Ways:
+def _matrix(graph: Graph, points: list[_Point], now: datetime) -> tuple[_Ways, Mapping[str, LabelSet]]:
+    """The ways between exported points, and the labels that may be used at the exported SAPs."""
     closed = frozenset(
         s.index
         for s in graph.saps
         for o in graph.suppliers[s.supplier].note.outages
         if o.subject == s.offer.id and o.start <= now < o.end
     )
-    ways: _Ways = {}
-    for i, a in enumerate(points):
-        cheap = reach(graph, a.leave, COMPARED_HOURS, closed=closed)
-        fast = reach(graph, a.leave, COMPARED_HOURS, fastest=True, closed=closed)
-        shared: Mapping[int, Reached] | None = None
-        for b in points[i + 1 :]:
-            if b.arrive not in cheap or b.arrive not in fast:
-                continue
-            found = [(PointKind.CHEAPEST, cheap[b.arrive]), (PointKind.FASTEST, fast[b.arrive])]
-            if not any(w.lan for _, w in found):
-                if shared is None:
-                    shared = reach(graph, a.leave, COMPARED_HOURS, lan=True, closed=closed)
-                if b.arrive in shared and shared[b.arrive].lan:
-                    found.append((PointKind.CHEAPEST, shared[b.arrive]))
-            ways[a.id, b.id] = found
-    return ways
+    reach = Reach(graph, COMPARED_HOURS, closed)
+    found: dict[tuple[str, str], list[Known]] = {}
+    for i, a in enumerate(points[:-1]):
+        there = reach.from_(a.leave)
+        found.update(((a.id, b.id), there[b.arrive]) for b in points[i + 1 :] if b.arrive in there)
+    labels = narrowed({id: graph.sap_offer(i).labels.longest(RANGES) for id, i in graph.announced.items()}, found)
+    ways = {pair: reach.announced(k for k in known if usable(k.way, pair, labels)) for pair, known in found.items()}
+    return {pair: announced for pair, announced in ways.items() if announced}, labels
 
 
 def _point(kind: PointKind, way: Reached, margin: Decimal, currency: str) -> BorderPoint:
@@ -209,43 +200,31 @@ def _point(kind: PointKind, way: Reached, margin: Decimal, currency: str) -> Bor
         swaps_labels=way.swaps_labels,
         lan=way.lan,
         isolation=way.isolation,
+        countries=way.countries,
     )
 
 
 def _limits(graph: Graph, ways: _Ways) -> tuple[SharedLimit, ...]:
-    """A limit for each inner resource that entries could overdraw together; of those over equal entries the least."""
-    drawn: dict[tuple[str, int], dict[str, float]] = {}
-    ceilings: dict[str, int] = {}
+    """Of each inner resource that entries could overdraw together."""
+    draws, has = Draws(), dict[str, int]()
     for (a, b), found in ways.items():
-        key = f"{a}|{b}"
-        ceilings[key] = sum({w.steps: w.bandwidth_bps for _, w in found}.values())
-        for _, way in found:
-            for resource, amount in _draws(way).items():
-                entries = drawn.setdefault(resource, {})
-                entries[key] = max(entries.get(key, 0.0), amount)
-    least: dict[tuple[tuple[str, float], ...], int] = {}
-    for resource, entries in sorted(drawn.items()):
-        limit = _limit(graph, resource)
-        if sum(c * ceilings[key] for key, c in entries.items()) > limit:
-            over = tuple(sorted(entries.items()))
-            least[over] = min(least.get(over, limit), limit)
-    return tuple(
-        SharedLimit(id=f"limit-{n}", limit_bps=limit, coefficients=dict(over))
-        for n, (over, limit) in enumerate(sorted(least.items()), start=1)
-    )
+        for way in {w.steps: w for _, w in found}.values():
+            drawn = _drawn(way)
+            draws.add(f"{a}|{b}", way.bandwidth_bps, {f"{kind} {n}": times for (kind, n), times in drawn.items()})
+            has.update((f"{kind} {n}", _limit(graph, (kind, n))) for kind, n in drawn if f"{kind} {n}" not in has)
+    return draws.limits(has)
 
 
-def _draws(way: Reached) -> dict[tuple[str, int], float]:
-    out: Counter[tuple[str, int]] = Counter()
+def _drawn(way: Reached) -> dict[tuple[str, int], float]:
     sums: dict[tuple[str, int], float] = {}
     for step in way.steps:
         if isinstance(step, Crossing):
-            out["crossing", min(step.source, step.target)] += 1
-            continue
-        out["way", step.number] += 1
-        for index, coefficient in step.limits:
-            sums["shared", index] = sums.get(("shared", index), 0.0) + coefficient
-    return {**{k: float(n) for k, n in out.items()}, **sums}
+            parts: tuple[tuple[str, int, float], ...] = (("crossing", min(step.source, step.target), 1.0),)
+        else:
+            parts = (("way", step.number, 1.0), *(("shared", index, c) for index, c in step.limits))
+        for kind, number, times in parts:
+            sums[kind, number] = sums.get((kind, number), 0.0) + times
+    return sums
 
 
 def _limit(graph: Graph, resource: tuple[str, int]) -> int:
@@ -253,10 +232,10 @@ def _limit(graph: Graph, resource: tuple[str, int]) -> int:
     if kind == "way":
         return graph.way_bandwidth[index]
     if kind == "shared":
-        return graph.shared[index][1].limit_bps
+        return graph.limit(index).limit_bps
     crossing = graph.crossing[index]
     assert crossing is not None
-    return min(graph.saps[i].offer.bandwidth_bps for i in (crossing.source, crossing.target))
+    return min(graph.sap_offer(i).bandwidth_bps for i in (crossing.source, crossing.target))
 
 
 def _outages(graph: Graph, names: Mapping[int, str], places: list[PlaceVertex]) -> tuple[Outage, ...]:

@@ -51,6 +51,7 @@ from capability_registry.note import (
     SapRole,
     SharedLimit,
 )
+from service_model.constraints import Countries
 from service_model.spec import FunctionType
 
 __all__ = [
@@ -357,6 +358,15 @@ class Graph:
         wanted = set(mechanisms)
         offered = [wanted.issubset(w.point.isolation) for piece in self.pieces for w in piece.ways]
         return np.array(offered, dtype=np.bool_)
+
+    def staying(self, countries: Countries) -> Flags:
+        """The ways that pass these countries alone. One that does not tell passes anything."""
+        stays = [
+            bool(w.point.countries) and all(countries.admit(c) for c in w.point.countries)
+            for piece in self.pieces
+            for w in piece.ways
+        ]
+        return np.array(stays, dtype=np.bool_)
 
     def place_known(self, place: int) -> Place | None:
         return self.here(place).known

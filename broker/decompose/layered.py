@@ -189,6 +189,8 @@ class Layers(ABC):
             ok &= graph.way_most_bps >= self.q.bandwidth_bps
         if self.spec.isolation and self.holds(ReasonCode.ISOLATION):
             ok &= graph.isolated(self.spec.isolation)
+        if self.spec.countries and self.holds(ReasonCode.COUNTRY):
+            ok &= graph.staying(self.spec.countries)
         return ok
 
     def _entries_admitted(self, need: int) -> Flags:

@@ -11,8 +11,9 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from decimal import ROUND_CEILING, Decimal
+from operator import attrgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -212,10 +213,13 @@ def default_flavour(offer: FunctionOffer, wanted: str | None) -> Flavour | None:
     return next((f for f in offer.flavours if f.name == wanted), None)
 
 
+_FIGURES = [f.name for f in fields(BorderPoint) if f.name != "kind"]
+_figures = attrgetter(*_FIGURES)
+
+
 def different(points: tuple[BorderPoint, ...]) -> list[BorderPoint]:
     """Each way once: the cheapest may be the fastest. One that another beats is kept: a second flow may need it."""
-    kept: dict[tuple[object, ...], BorderPoint] = {}
+    kept: dict[object, BorderPoint] = {}
     for p in points:
-        figures = (p.price, p.delay_us, p.bandwidth_bps, p.availability, p.mtu, p.swaps_labels, p.lan, p.isolation)
-        kept.setdefault(figures, p)
+        kept.setdefault(_figures(p), p)
     return list(kept.values())

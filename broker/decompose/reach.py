@@ -1,27 +1,35 @@
-"""The best ways from one exported point to every other, through the snapshot, without functions.
+"""The ways worth knowing from one exported point to every other, through the snapshot, without functions.
 
 Rules kept here
-- Each way is attainable as a whole: its figures are those of one route. Cost first, or delay first.
+- Each way is attainable as a whole: its figures are those of one route. Kept is what no other beats, by any figure that a
+  note tells (`capability_registry.front`): Martins, On a multicriteria shortest path problem, 1984.
 - Labels: a class of interconnects tied by segments that do not swap has a label in common. Where a class reaches an end
-  of the way, every label that the end announces must do in the whole class, since the buyer sees the end alone.
-- With `lan` only what carries a LAN beside the path is used: ways with `lan`, and two labels on interconnects.
+  of the way, the labels of the whole class are what may be used at that end (`near`, `far`; None: any).
+- A way carries a LAN where all its parts do and each class has a second label.
+- At each vertex at most WIDTH ways are followed, the cheapest, and beside them the fastest.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
+from typing import NamedTuple
 
 from address_planner.labels import LabelSet
 from broker.decompose.graph import Crossing, Graph, Way
+from capability_registry.front import Candidate, announced
+from capability_registry.note import PointKind
+
+WIDTH = 24
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reached:
-    """One attainable way. Sums in 1e-9 currency units, microseconds, bit/s, bytes; `steps` in order."""
+    """One attainable way. Sums in 1e-9 currency units, microseconds, bit/s, bytes; `steps` in order. `countries` empty:
+    one of its parts does not tell."""
 
     once: int
     hour: int
@@ -32,149 +40,238 @@ class Reached:
     lan: bool
     swaps_labels: bool
     isolation: tuple[str, ...]
+    countries: tuple[str, ...]
+    near: LabelSet | None
+    far: LabelSet | None
     steps: tuple[Way | Crossing, ...]
 
 
-class _Label:
-    __slots__ = ("cost", "delay", "labels", "parent", "step", "tied", "vertex")
+Known = Candidate["Label"]
+"""A way that was found, as it is compared with others."""
+
+
+class _Figures(NamedTuple):
+    """What is worse when it is more (`cost`, `delay`, `passed`: a bit per country) or less (the others; `offered`: a bit per
+    mechanism)."""
+
+    cost: int
+    delay: int
+    bandwidth: int
+    mtu: int
+    lan: bool
+    offered: int
+    passed: int
+
+
+class Label:
+    """A way to a vertex. `labels`: of the class that is still open (None: none is), `tied` if the source is in it; `near`:
+    what may be used at the source."""
+
+    __slots__ = ("figures", "labels", "near", "parent", "step", "tied", "vertex")
 
     def __init__(
         self,
         vertex: int,
-        cost: int,
-        delay: int,
+        figures: _Figures,
         labels: LabelSet | None,
         tied: bool,
+        near: LabelSet | None,
         step: Way | Crossing | None,
-        parent: _Label | None,
+        parent: Label | None,
     ) -> None:
-        self.vertex, self.cost, self.delay, self.labels, self.tied = vertex, cost, delay, labels, tied
-        self.step, self.parent = step, parent
+        self.vertex, self.figures, self.labels, self.tied = vertex, figures, labels, tied
+        self.near, self.step, self.parent = near, step, parent
+
+    @property
+    def far(self) -> LabelSet | None:
+        """What may be used at the vertex."""
+        return self.labels
 
 
-def reach(
-    graph: Graph,
-    source: int,
-    hours: int,
-    *,
-    fastest: bool = False,
-    lan: bool = False,
-    closed: frozenset[int] = frozenset(),
-) -> Mapping[int, Reached]:
-    """From a vertex (a SAP's inward one, or a place's) the best way to every outward SAP vertex and place.
+class Reach:
+    """Of one graph. `hours`: the term that prices are compared over; `closed`: SAPs that are not to be crossed now."""
 
-    `hours`: the term that prices are compared over. `closed`: indices of SAPs that are not to be crossed now.
-    """
-    saps = len(graph.saps)
-    begins_at_sap = graph.place(source) is None
-    first = graph.sap(source).offer.labels if begins_at_sap else None
-    kept: dict[int, list[_Label]] = {}
-    best: dict[int, Reached] = {}
-    tick = count()
-    heap: list[tuple[int, int, int, _Label]] = [
-        (0, 0, next(tick), _Label(source, 0, 0, first, begins_at_sap, None, None))
-    ]
-    while heap:
-        label = heapq.heappop(heap)[3]
-        if any(_covers(k, label) for k in kept.get(label.vertex, ())):
-            continue
-        kept.setdefault(label.vertex, []).append(label)
-        arrived = label.vertex >= saps
-        back = label.vertex in (source, source + saps) if begins_at_sap else label.vertex == source
-        if arrived and not back and label.vertex not in best and _ends_well(graph, label, saps):
-            best[label.vertex] = _reached(graph, label)
-        for step, target, labels, tied in _onward(graph, label, saps, source, lan, closed):
-            cost, delay = label.cost, label.delay
-            if isinstance(step, Way):
-                cost, delay = cost + step.once + step.hour * hours, delay + step.point.delay_us
-            key = (delay, cost) if fastest else (cost, delay)
-            heapq.heappush(heap, (*key, next(tick), _Label(target, cost, delay, labels, tied, step, label)))
-    return best
+    def __init__(self, graph: Graph, hours: int, closed: frozenset[int] = frozenset()) -> None:
+        self._graph, self._closed = graph, closed
+        self._saps = len(graph.saps)
+        points = [w.point for ways in graph.ways for w in ways]
+        self._mechanisms = _bits(m for p in points for m in p.isolation)
+        self._countries = _bits([*(c for p in points for c in p.countries), *(c for c in graph.sap_country if c)])
+        self._untold = (2 << len(self._countries)) - 1
+        self._parts = [[(w, self._part(w, hours)) for w in ways] for ways in graph.ways]
+
+    def _part(self, way: Way, hours: int) -> _Figures:
+        p = way.point
+        return _Figures(
+            way.once + way.hour * hours,
+            p.delay_us,
+            p.bandwidth_bps,
+            p.mtu,
+            p.lan,
+            sum(self._mechanisms[m] for m in set(p.isolation)),
+            sum(self._countries[c] for c in set(p.countries)) if p.countries else self._untold,
+        )
+
+    def from_(self, source: int) -> Mapping[int, list[Known]]:
+        """From a vertex (a SAP's inward one, or a place's) the ways to each outward SAP vertex and place."""
+        found = self._search(source, fastest=False)
+        if any(len(labels) >= WIDTH for labels in found.values()):
+            for vertex, labels in self._search(source, fastest=True).items():
+                found[vertex] = [*found.get(vertex, ()), *labels]
+        begun = (source, source + self._saps) if source < 2 * self._saps else (source,)
+        return {
+            vertex: [self._candidate(label) for label in labels]
+            for vertex, labels in found.items()
+            if vertex >= self._saps and vertex not in begun
+        }
+
+    def announced(self, found: Iterable[Known]) -> list[tuple[PointKind, Reached]]:
+        """Those of the ways between two points that are announced."""
+        return [(kind, self._reached(label)) for kind, label in announced(found)]
+
+    def _search(self, source: int, fastest: bool) -> dict[int, list[Label]]:
+        graph, at_sap = self._graph, source < self._saps
+        first = graph.sap(source).offer.labels if at_sap else None
+        mechanisms = sum(self._mechanisms.values())
+        start = Label(source, _Figures(0, 0, 1 << 62, 1 << 31, True, mechanisms, 0), first, at_sap, first, None, None)
+        width = 1 if fastest else WIDTH
+        kept: dict[int, list[Label]] = {}
+        tick = count()
+        heap: list[tuple[int, int, int, int, Label]] = [(0, 0, 0, next(tick), start)]
+        while heap:
+            label = heapq.heappop(heap)[4]
+            known = kept.setdefault(label.vertex, [])
+            if len(known) >= width or any(_covers(k, label, fastest) for k in known):
+                continue
+            known.append(label)
+            for longer in self._onward(label, source):
+                there = kept.get(longer.vertex)
+                if there and any(_covers(k, longer, fastest) for k in there):
+                    continue
+                cost, delay, bandwidth, *_ = longer.figures
+                key = (delay, cost) if fastest else (cost, delay)
+                heapq.heappush(heap, (*key, -bandwidth, next(tick), longer))
+        return kept
+
+    def _onward(self, label: Label, source: int) -> Iterable[Label]:
+        saps, vertex, was = self._saps, label.vertex, label.figures
+        if saps <= vertex < 2 * saps:
+            crossing = self._graph.crossing[vertex - saps]
+            if crossing is not None and not {crossing.source, crossing.target} & self._closed:
+                yield from self._across(label, crossing)
+            return
+        if vertex >= 2 * saps and vertex != source:
+            return
+        for way, part in self._parts[vertex]:
+            figures = _Figures(
+                was.cost + part.cost,
+                was.delay + part.delay,
+                min(was.bandwidth, part.bandwidth),
+                min(was.mtu, part.mtu),
+                was.lan and part.lan,
+                was.offered & part.offered,
+                was.passed | part.passed,
+            )
+            straight = saps <= way.target < 2 * saps and vertex < saps and not way.point.swaps_labels
+            labels = label.labels if straight else None
+            yield Label(way.target, figures, labels, straight and label.tied, label.near, way, label)
+
+    def _across(self, label: Label, crossing: Crossing) -> Iterable[Label]:
+        graph, labels = self._graph, crossing.labels
+        if label.labels is not None:
+            labels = labels & label.labels
+        if not labels:
+            return
+        was, sides = label.figures, [graph.sap_offer(i) for i in (crossing.source, crossing.target)]
+        passed = was.passed
+        for country in (graph.sap_country[crossing.source], graph.sap_country[crossing.target]):
+            passed |= self._countries[country] if country else self._untold
+        figures = _Figures(
+            was.cost,
+            was.delay,
+            min(was.bandwidth, *(s.bandwidth_bps for s in sides)),
+            min(was.mtu, *(s.mtu for s in sides)),
+            was.lan and len(labels) > 1,
+            was.offered,
+            passed,
+        )
+        tied = label.labels is not None and label.tied
+        near = labels if tied else label.near
+        yield Label(crossing.target, figures, labels, tied, near, crossing, label)
+
+    def _candidate(self, label: Label) -> Candidate[Label]:
+        f = label.figures
+        return Candidate(
+            way=label,
+            cost=f.cost,
+            delay_us=f.delay,
+            bandwidth_bps=f.bandwidth,
+            mtu=f.mtu,
+            lan=f.lan,
+            swaps_labels=not label.tied,
+            isolation=frozenset(m for m, bit in self._mechanisms.items() if f.offered & bit),
+            countries=frozenset(self._names(f.passed)) if f.passed != self._untold else None,
+        )
+
+    def _names(self, passed: int) -> tuple[str, ...]:
+        return tuple(sorted(c for c, bit in self._countries.items() if passed & bit))
+
+    def _reached(self, label: Label) -> Reached:
+        steps: list[Way | Crossing] = []
+        at: Label | None = label
+        while at is not None and at.step is not None:
+            steps.append(at.step)
+            at = at.parent
+        steps.reverse()
+        ways = [s for s in steps if isinstance(s, Way)]
+        crossings = [s for s in steps if isinstance(s, Crossing)]
+        times = Counter(w.number for w in ways)
+        passed = Counter(s.id for s in crossings)
+        bandwidth = [w.point.bandwidth_bps // times[w.number] for w in ways]
+        for c in crossings:
+            bandwidth += [self._graph.sap_offer(i).bandwidth_bps // passed[c.id] for i in (c.source, c.target)]
+        availability = 1.0
+        for w in ways:
+            availability *= w.point.availability
+        f = label.figures
+        return Reached(
+            once=sum(w.once for w in ways),
+            hour=sum(w.hour for w in ways),
+            delay_us=f.delay,
+            bandwidth_bps=min(bandwidth),
+            mtu=f.mtu,
+            availability=availability,
+            lan=f.lan and all(len(c.labels) >= 2 * passed[c.id] for c in crossings),
+            swaps_labels=not label.tied,
+            isolation=tuple(sorted(m for m, bit in self._mechanisms.items() if f.offered & bit)),
+            countries=self._names(f.passed) if f.passed != self._untold else (),
+            near=label.near,
+            far=label.far,
+            steps=tuple(steps),
+        )
 
 
-def _covers(x: _Label, y: _Label) -> bool:
-    """Whether x, found earlier, leaves nothing to gain from y."""
-    if x.labels is None:
+def _bits(words: Iterable[str]) -> dict[str, int]:
+    return {word: 1 << n for n, word in enumerate(sorted(set(words)))}
+
+
+def _covers(x: Label, y: Label, fastest: bool) -> bool:
+    """Whether x, found earlier, leaves nothing to gain from y. (Where only the fastest is sought: no label that y has.)"""
+    if x.labels is not y.labels and x.labels is not None and (y.labels is None or not y.labels <= x.labels):
+        return False
+    if x.near is not y.near and x.near is not None and (y.near is None or not y.near <= x.near):
+        return False
+    if x.tied > y.tied:
+        return False
+    if fastest:
         return True
-    return x.tied == y.tied and y.labels is not None and y.labels <= x.labels
-
-
-def _ends_well(graph: Graph, label: _Label, saps: int) -> bool:
-    """At an outward SAP tied to interconnects inside, each label that it announces must do there."""
-    if label.vertex >= 2 * saps or label.tied or label.labels is None:
-        return True
-    return graph.saps[label.vertex - saps].offer.labels <= label.labels
-
-
-def _onward(
-    graph: Graph, label: _Label, saps: int, source: int, lan: bool, closed: frozenset[int]
-) -> list[tuple[Way | Crossing, int, LabelSet | None, bool]]:
-    out: list[tuple[Way | Crossing, int, LabelSet | None, bool]] = []
-    if saps <= label.vertex < 2 * saps:
-        crossing = graph.crossing[label.vertex - saps]
-        if crossing is None or {crossing.source, crossing.target} & closed or len(crossing.labels) < 1 + lan:
-            return out
-        if label.labels is None:
-            out.append((crossing, crossing.target, crossing.labels, False))
-        elif label.tied:
-            if label.labels <= crossing.labels:
-                out.append((crossing, crossing.target, label.labels, True))
-        elif len(label.labels & crossing.labels) >= 1 + lan:
-            out.append((crossing, crossing.target, label.labels & crossing.labels, False))
-        return out
-    if label.vertex >= 2 * saps and label.vertex != source:
-        return out
-    for way in graph.ways[label.vertex]:
-        if lan and not way.point.lan:
-            continue
-        straight = saps <= way.target < 2 * saps and label.vertex < saps and not way.point.swaps_labels
-        out.append((way, way.target, label.labels if straight else None, straight and label.tied))
-    return out
-
-
-def _reached(graph: Graph, label: _Label) -> Reached:
-    steps: list[Way | Crossing] = []
-    at: _Label | None = label
-    while at is not None and at.step is not None:
-        steps.append(at.step)
-        at = at.parent
-    steps.reverse()
-    ways = [s for s in steps if isinstance(s, Way)]
-    crossings = [s for s in steps if isinstance(s, Crossing)]
-    crossed = [graph.saps[i].offer for c in crossings for i in (c.source, c.target)]
-    times = Counter(w.number for w in ways)
-    passed = Counter(s.id for s in crossings)
-    bandwidth = [w.point.bandwidth_bps // times[w.number] for w in ways]
-    bandwidth += [graph.saps[i].offer.bandwidth_bps // passed[c.id] for c in crossings for i in (c.source, c.target)]
-    availability = 1.0
-    isolation = set(ways[0].point.isolation)
-    for w in ways:
-        availability *= w.point.availability
-        isolation &= set(w.point.isolation)
-    return Reached(
-        once=sum(w.once for w in ways),
-        hour=sum(w.hour for w in ways),
-        delay_us=sum(w.point.delay_us for w in ways),
-        bandwidth_bps=min(bandwidth),
-        mtu=min([w.point.mtu for w in ways] + [s.mtu for s in crossed]),
-        availability=availability,
-        lan=all(w.point.lan for w in ways)
-        and all(len(c.labels) >= 2 * passed[c.id] for c in crossings)
-        and _room_for_lan(graph, steps),
-        swaps_labels=not label.tied,
-        isolation=tuple(sorted(isolation)),
-        steps=tuple(steps),
+    f, g = x.figures, y.figures
+    return (
+        f.delay <= g.delay
+        and f.bandwidth >= g.bandwidth
+        and f.mtu >= g.mtu
+        and f.lan >= g.lan
+        and not g.offered & ~f.offered
+        and not f.passed & ~g.passed
+        and f.cost <= g.cost
     )
-
-
-def _room_for_lan(graph: Graph, steps: list[Way | Crossing]) -> bool:
-    """Whether each class of tied interconnects has a second label in common."""
-    labels: LabelSet | None = None
-    for step in steps:
-        if isinstance(step, Crossing):
-            labels = step.labels if labels is None else labels & step.labels
-            if len(labels) < 2:
-                return False
-        elif step.point.swaps_labels or graph.place(step.source) or graph.place(step.target):
-            labels = None
-    return True

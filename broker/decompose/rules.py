@@ -5,6 +5,8 @@ Rules kept here
 - A rule sees the moves of a route in order and keeps what it must remember; a move that breaks it is not made.
 - A host is of one domain, and which one is known only within a segment. So functions that share a host are in one segment,
   and those that must not are in one segment or at places that are certainly apart: two suppliers may sell the same place.
+- What is bought may be made of several segments below, wherever the flow goes on from one place to another. Only what is in
+  turn at one place, or in a domain of our own, is certainly in one (`whole`).
 - What no note makes certain of two places (`whereabouts`) is neither together nor apart.
 - Like a resource, a rule is only followed where a route that was found breaks it (see `labelling`).
 - A label may stand for another when what it remembers allows all that the other's does (`covers`).
@@ -84,12 +86,13 @@ class OneSegment:
 
     subject: str
     members: frozenset[int]
+    whole: Callable[[int], bool]
     start: tuple[int, int] = (0, -1)
 
     def after(self, memory: tuple[int, int], move: Move) -> tuple[int, int] | None:
         count, place = memory
-        if move.entry >= 0:
-            return memory if count in (0, len(self.members)) else None
+        if (move.entry >= 0 or (move.way >= 0 and not self.whole(move.place))) and 0 < count < len(self.members):
+            return None
         if move.place < 0 or move.layer not in self.members:
             return memory
         return (count + 1, move.place) if place in (-1, move.place) else None
@@ -106,16 +109,17 @@ class ApartByHost:
     subject: str
     members: frozenset[int]
     apart: Callable[[int, int], bool]
+    whole: Callable[[int], bool]
     start: tuple[frozenset[int], frozenset[int]] = (frozenset(), frozenset())
 
     def after(
         self, memory: tuple[frozenset[int], frozenset[int]], move: Move
     ) -> tuple[frozenset[int], frozenset[int]] | None:
         left, here = memory
-        if move.entry >= 0:
-            return left | here, frozenset()
+        if move.entry >= 0 or (move.way >= 0 and not self.whole(move.place)):
+            left, here = left | here, frozenset()
         if move.place < 0 or move.layer not in self.members:
-            return memory
+            return left, here
         new = move.place
         certain = all(self.apart(p, new) for p in left) and all(p == new or self.apart(p, new) for p in here)
         return (left, here | {new}) if certain else None
@@ -210,7 +214,13 @@ def _grouped(layers: Layers, group: Group, index: dict[str, int]) -> Rule:
     if group.scope is GroupScope.HOST and isinstance(layers, MeshLayers):
         return ByHost(group.id, members, together, partial(apart, graph), layers)
     if group.scope is GroupScope.HOST:  # that they fit there is the capacity's
-        return OneSegment(group.id, members) if together else ApartByHost(group.id, members, partial(apart, graph))
+
+        def whole(place: int) -> bool:
+            return place < 0 or graph.suppliers[int(graph.place_supplier[place])].local
+
+        if together:
+            return OneSegment(group.id, members, whole)
+        return ApartByHost(group.id, members, partial(apart, graph), whole)
     if group.scope is GroupScope.SUPPLIER:
         seller = graph.place_supplier
         if together:

@@ -61,11 +61,16 @@ def best(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid | No
     return to_plan(routes[0]) if routes else None
 
 
+def alone(note: CapabilityNote) -> Snapshot:
+    """One note as all that is known, its SAPs by their own names."""
+    names = {sap.id: sap.id for sap in note.saps}
+    view = SupplierView(alias="announced", sp_id=note.sp_id, note=note, local=False, saps=names)
+    return Snapshot(own_sp_id="", number=0, suppliers=(view,))
+
+
 def fits(note: CapabilityNote, spec: ServiceSpec, now: datetime) -> bool:
     """Whether what one note announces is enough for the spec, which names SAPs and places as the note does."""
-    names = {sap.id: sap.id for sap in note.saps}
-    alone = SupplierView(alias="announced", sp_id=note.sp_id, note=note, local=False, saps=names)
-    return best(spec, Snapshot(own_sp_id="", number=0, suppliers=(alone,)), now) is not None
+    return best(spec, alone(note), now) is not None
 
 
 def rejected(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid | None = None) -> tuple[Rejected, ...]:

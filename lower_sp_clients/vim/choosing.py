@@ -20,8 +20,9 @@ from address_planner.labels import ANY_LABEL, LabelSet
 from address_planner.prefixes import PrefixTooSmall, carve, host_bits, pick_hosts
 from capability_registry.note import PortRole, SapRole
 from lower_sp_clients.vim.accounting import passes
-from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Route, Sap, Usage, Way, routes
-from lower_sp_clients.vim.placing import admitted, assign, check_ends, flavour_of, no, place
+from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Usage, Way
+from lower_sp_clients.vim.placing import Impossible, admitted, assign, check_ends, flavour_of, no, place
+from lower_sp_clients.vim.routing import WIDTH, Route, Routes
 from service_model.constraints import Distance
 from service_model.money import FREE, Price
 from service_model.outcomes import AddressingChoice, LinkChoice, Nogood, ReasonCode
@@ -116,8 +117,8 @@ def _check_ports(spec: ServiceSpec, offers: dict[str, CatalogueFunction]) -> Non
                 )
 
 
-_KEPT = 64
-"""How many combinations of ways are carried on from leg to leg where distances by delay make many worth keeping."""
+_KEPT = 256
+"""How many combinations of ways are carried on from leg to leg, the cheapest and the fastest among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,21 +154,22 @@ def _legs(
     legs: list[Route] = []
     for stops in _stops(spec, saps, placed):
         spans = [(stops.owners[x], stops.owners[y]) for _, x, y in _by_delay(spec, stops)]
-        options = [_options(domain, usage, a, b, spec) for a, b in pairwise(stops.points)]
+        ways = _Ways(domain, usage, spec, len(stops.points) - 1)
+        options = [ways.between(a, b) for a, b in pairwise(stops.points)]
         partial: list[tuple[Route, ...]] = [()]
         for choices in options:
             grown = [(*done, choice) for done in partial for choice in choices]
             grown.sort(key=lambda rs: (_cost(rs, spec), _delay(rs)))
             partial = []
             kept: list[tuple[int, ...]] = []
-            for candidate in grown:  # cheapest first: keep only what is somewhere faster than each before
-                delays = (_delay(candidate), *(_delay(candidate[i:j]) for i, j in spans))
-                slower = any(all(x <= y for x, y in zip(other, delays, strict=True)) for other in kept)
-                if not slower and _carried(candidate, usage, spec):
+            for candidate in grown:  # cheapest first: keep only what is somewhere better than each before
+                marks = (_delay(candidate), *(_delay(candidate[i:j]) for i, j in spans), *ways.contested_by(candidate))
+                worse = any(all(x <= y for x, y in zip(other, marks, strict=True)) for other in kept)
+                if not worse and _carried(candidate, usage, spec):
                     partial.append(candidate)
-                    kept.append(delays)
-            if spans and len(partial) > _KEPT:  # the fastest is the last: nothing dearer is faster anywhere
-                partial = [*partial[: _KEPT - 1], partial[-1]]
+                    kept.append(marks)
+            if len(partial) > _KEPT:
+                partial = [*partial[: _KEPT - 1], min(partial[_KEPT - 1 :], key=_delay)]
             if not partial:
                 raise no(ReasonCode.BANDWIDTH, f"no ways have {spec.bandwidth_bps} bit/s free for all that uses them")
         fixed = sum(offers[f.id].delay_us for f in spec.functions)
@@ -219,20 +221,43 @@ def _delay(chosen: tuple[Route, ...]) -> int:
     return sum(r.delay_us for r in chosen)
 
 
-def _options(domain: Domain, usage: Usage, a: str, b: str, spec: ServiceSpec) -> tuple[Route, ...]:
-    bandwidth, asked = spec.bandwidth_bps, admitted(domain, spec.countries, spec.isolation)
-    found = [routes(asked, usage, a, by_delay, bandwidth).get(b) for by_delay in (False, True)]
-    options = tuple(dict.fromkeys(r for r in found if r is not None))
-    if not options:
-        if b in routes(asked, usage, a, by_delay=False):
-            raise no(ReasonCode.BANDWIDTH, f"no way from {a} to {b} has {bandwidth} bit/s free")
-        if b not in routes(domain, usage, a, by_delay=False):
-            raise no(ReasonCode.NO_PATH, f"no way joins {a} and {b}")
+class _Ways:
+    """The routes that the ways of the spec may take between points. Ways that have no room for all `legs` are contested: a
+    dearer or slower route that spares one is an option too, and every route that the note announces is."""
+
+    def __init__(self, domain: Domain, usage: Usage, spec: ServiceSpec, legs: int) -> None:
+        self._domain, self._usage, self._spec = domain, usage, spec
+        within = admitted(domain, spec.countries, spec.isolation)
+        self._all, self._asked = Routes(domain, usage), Routes(within, usage, spec.bandwidth_bps)
+        free = {w.id: self._all.free(w) for w in within.ways}
+        self._open = {id for id, bps in free.items() if bps >= spec.bandwidth_bps}
+        self._contested = sorted(id for id in self._open if free[id] < legs * spec.bandwidth_bps)
+
+    def contested_by(self, chosen: tuple[Route, ...]) -> Iterator[int]:
+        """How often these routes take each contested way."""
+        taken = Counter(way.id for route in chosen for way in route.ways)
+        return (taken[id] for id in self._contested)
+
+    def between(self, a: str, b: str) -> tuple[Route, ...]:
+        found = self._asked.for_segment(a, self._spec.term_hours, frozenset(self._contested)).get(b)
+        if not found:
+            raise self._none(a, b)
+        if not self._contested and len(found) < WIDTH:
+            return tuple(found)
+        told = (r for _, r in self._all.announced(a, b) if self._open.issuperset(w.id for w in r.ways))
+        return tuple({frozenset(w.id for w in r.ways): r for r in (*told, *found)}.values())
+
+    def _none(self, a: str, b: str) -> Impossible:
+        domain, spec = self._domain, self._spec
+        within = admitted(domain, spec.countries, spec.isolation)
+        if Routes(within, self._usage).joins(a, b):
+            return no(ReasonCode.BANDWIDTH, f"no way from {a} to {b} has {spec.bandwidth_bps} bit/s free")
+        if not self._all.joins(a, b):
+            return no(ReasonCode.NO_PATH, f"no way joins {a} and {b}")
         where = f"no way from {a} to {b}"
-        if b not in routes(admitted(domain, spec.countries, ()), usage, a, by_delay=False):
-            raise no(ReasonCode.COUNTRY, f"countries ({spec.countries}): {where} stays in them", "countries")
-        raise no(ReasonCode.ISOLATION, f"isolation {', '.join(spec.isolation)}: {where} offers it", "isolation")
-    return options
+        if not Routes(admitted(domain, spec.countries, ()), self._usage).joins(a, b):
+            return no(ReasonCode.COUNTRY, f"countries ({spec.countries}): {where} stays in them", "countries")
+        return no(ReasonCode.ISOLATION, f"isolation {', '.join(spec.isolation)}: {where} offers it", "isolation")
 
 
 def _labels(usage: Usage, spec: ServiceSpec, saps: dict[str, Sap], key: str) -> dict[str, int]:

@@ -27,8 +27,9 @@ from lower_sp_clients.quotes import QuoteBook, QuoteLedger, StandingQuote
 from lower_sp_clients.supplier import EVERYTHING, Context, Interest, ServiceNotFound, SignedNote
 from lower_sp_clients.versions import OVER, Verdict, body, judge
 from lower_sp_clients.vim import accounting, answering, blueprints
+from lower_sp_clients.vim.announcing import note
 from lower_sp_clients.vim.choosing import Choice, choose
-from lower_sp_clients.vim.domain import Domain, note
+from lower_sp_clients.vim.domain import Domain
 from lower_sp_clients.vim.driver import Driver, DriverError, Item
 from lower_sp_clients.vim.holds import Allocation, Hold, HoldBook
 from lower_sp_clients.vim.ledger import HoldLedger

@@ -67,7 +67,7 @@ def sap(id: str, place: str, to: str = "", peer: str = "", **more: Any) -> SapOf
 
 
 def point(cost: int | str, delay: int, **more: Any) -> BorderPoint:
-    figures: dict[str, Any] = {"bandwidth_bps": 10 * GBIT, "lan": True} | more
+    figures: dict[str, Any] = {"bandwidth_bps": 10 * GBIT, "lan": True, "countries": ("DE",)} | more
     kind = figures.pop("kind", PointKind.CHEAPEST)
     return BorderPoint(kind=kind, price=Price(once=Decimal(cost)), delay_us=delay, **figures)
 

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from address_planner.labels import LabelSet
+from lower_sp_clients.vim.announcing import note
 from lower_sp_clients.vim.choosing import Choice, choose
-from lower_sp_clients.vim.domain import Domain, Usage, note
+from lower_sp_clients.vim.domain import Domain, Usage
 from lower_sp_clients.vim.placing import Impossible
 from service_model.constraints import PLACEMENT, Countries, Distance, Group, GroupKind, GroupScope
 from service_model.money import FREE
@@ -65,6 +66,21 @@ def test_a_way_that_is_passed_twice_must_have_room_for_both(domain: Domain) -> N
     whole = 10**9
     assert chosen(domain, replace(SPEC, bandwidth_bps=whole // 2)).hosts == {"f0": ("S1", 0)}
     assert refusal(domain, replace(SPEC, bandwidth_bps=whole // 2 + 1)) is ReasonCode.BANDWIDTH
+
+
+def test_functions_that_the_note_says_fit_are_packed_as_it_says(domain: Domain) -> None:
+    from_note = replace(domain, hosts={"S1": (4, 2)}, functions=tuple(
+        replace(f, flavours=(replace(f.flavours[0], units=2),)) for f in domain.functions
+    ))  # fmt: skip
+    three = replace(chain("uni", "uni", "firewall", "firewall", "firewall"), blocks=SPEC.blocks)
+    assert sorted(chosen(from_note, three).hosts.values()) == [("S1", 0), ("S1", 0), ("S1", 1)]
+
+
+def test_a_way_between_the_cheapest_and_the_fastest_is_taken_where_it_keeps_the_delay(domain: Domain) -> None:
+    slow = next(w for w in domain.ways if w.delay_us == max(w.delay_us for w in domain.ways))
+    middle = replace(slow, id=f"{slow.id}m", delay_us=slow.delay_us - 300, price=slow.price.scaled(Decimal("1.01")))
+    more = replace(domain, ways=(*domain.ways, middle))
+    assert chosen(more, replace(SPEC, max_delay_us=2 * slow.delay_us - 300)).delay_us == 2 * slow.delay_us - 300
 
 
 def test_the_cheapest_ways_that_keep_the_delay_are_taken(domain: Domain) -> None:

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import pytest
 
+from address_planner.labels import LabelSet
 from broker.decompose.derive import HOLD_GUARD_S, derive
 from broker.decompose.plan import Infeasible, Snapshot, SupplierView
 from broker.decompose.search import plan
@@ -187,8 +188,6 @@ def test_a_leaf_derives_from_its_domains_alone() -> None:
 
 
 def test_labels_that_an_inner_joint_lacks_are_not_promised_at_an_end_that_does_not_swap() -> None:
-    from address_planner.labels import LabelSet
-
     def pair(joint: str) -> Snapshot:
         free = {"labels": LabelSet.parse(joint)}
         return snapshot(
@@ -202,8 +201,14 @@ def test_labels_that_an_inner_joint_lacks_are_not_promised_at_an_end_that_does_n
             ),
         )  # fmt: skip
 
-    assert [(e.a, e.b) for e in note_of(pair("50-250")).matrix] == [("left.uni", "right.uni")]
-    assert note_of(pair("150-250")).matrix == ()
+    def told(joint: str) -> tuple[list[tuple[str, str]], dict[str, str]]:
+        note = note_of(pair(joint))
+        return [(e.a, e.b) for e in note.matrix], {s.id: str(s.labels) for s in note.saps}
+
+    both = [("left.uni", "right.uni")]
+    assert told("50-250") == (both, {"left.uni": "100-199", "right.uni": "100-199"})
+    assert told("150-250") == (both, {"left.uni": "150-199", "right.uni": "100-199"})
+    assert told("200-250") == ([], {"left.uni": "100-199", "right.uni": "100-199"})
 
 
 def test_each_part_names_the_tokens_that_it_rests_on_and_none_where_it_rests_on_all() -> None:

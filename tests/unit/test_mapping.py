@@ -19,7 +19,8 @@ from broker.settings.administered import DomainDoc
 from broker.settings.present import Administered, Versioned
 from capability_registry.abstraction import Abstraction, Disclosure, PlaceDetail
 from capability_registry.note import PointKind
-from lower_sp_clients.vim.domain import Domain, Usage, note
+from lower_sp_clients.vim.announcing import note
+from lower_sp_clients.vim.domain import Domain, Usage
 from lower_sp_clients.vim.driver import DriverOffer, SapPort
 from service_model.outcomes import Reason, ReasonCode
 from tests.support import administered as docs

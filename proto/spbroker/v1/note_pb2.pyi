@@ -162,6 +162,8 @@ class _PointKindEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_PointKind.Va
     """The one of lowest price."""
     POINT_KIND_FASTEST: _PointKind.ValueType  # 2
     """The one of lowest delay."""
+    POINT_KIND_BETWEEN: _PointKind.ValueType  # 3
+    """Another that pays: between those two, or wider, or otherwise more able."""
 
 class PointKind(_PointKind, metaclass=_PointKindEnumTypeWrapper):
     """Which of the attainable ways between two points this is."""
@@ -172,6 +174,8 @@ POINT_KIND_CHEAPEST: PointKind.ValueType  # 1
 """The one of lowest price."""
 POINT_KIND_FASTEST: PointKind.ValueType  # 2
 """The one of lowest delay."""
+POINT_KIND_BETWEEN: PointKind.ValueType  # 3
+"""Another that pays: between those two, or wider, or otherwise more able."""
 
 class _PlaceNaming:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -498,6 +502,7 @@ class BorderPoint(message.Message):
     SWAPS_LABELS_FIELD_NUMBER: builtins.int
     LAN_FIELD_NUMBER: builtins.int
     ISOLATION_FIELD_NUMBER: builtins.int
+    COUNTRIES_FIELD_NUMBER: builtins.int
     kind: PointKind.ValueType
     """Which way it is."""
     delay_us: builtins.int
@@ -520,6 +525,10 @@ class BorderPoint(message.Message):
     def isolation(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Isolation mechanisms that it offers."""
 
+    @builtins.property
+    def countries(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """ISO 3166-1 alpha-2 codes of all countries that it passes, its two points included; empty: not told."""
+
     def __init__(
         self,
         *,
@@ -532,10 +541,11 @@ class BorderPoint(message.Message):
         swaps_labels: builtins.bool | None = ...,
         lan: builtins.bool = ...,
         isolation: abc.Iterable[builtins.str] | None = ...,
+        countries: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_availability", b"_availability", "_mtu", b"_mtu", "_swaps_labels", b"_swaps_labels", "availability", b"availability", "mtu", b"mtu", "price", b"price", "swaps_labels", b"swaps_labels"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_availability", b"_availability", "_mtu", b"_mtu", "_swaps_labels", b"_swaps_labels", "availability", b"availability", "bandwidth_bps", b"bandwidth_bps", "delay_us", b"delay_us", "isolation", b"isolation", "kind", b"kind", "lan", b"lan", "mtu", b"mtu", "price", b"price", "swaps_labels", b"swaps_labels"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_availability", b"_availability", "_mtu", b"_mtu", "_swaps_labels", b"_swaps_labels", "availability", b"availability", "bandwidth_bps", b"bandwidth_bps", "countries", b"countries", "delay_us", b"delay_us", "isolation", b"isolation", "kind", b"kind", "lan", b"lan", "mtu", b"mtu", "price", b"price", "swaps_labels", b"swaps_labels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__availability: _TypeAlias = typing.Literal["availability"]  # noqa: Y015
     _WhichOneofArgType__availability: _TypeAlias = typing.Literal["_availability", b"_availability"]  # noqa: Y015

@@ -1,0 +1,120 @@
+"""Which of the many ways between two points a note announces, and what of them draws on the same.
+
+Rules kept here
+- A way *serves* wherever another would when it is as wide, carries as large packets, a LAN where that does, offers each
+  mechanism that it offers, passes no other country, and leaves labels as free. Beaten is what another serves for that is
+  neither dearer nor slower.
+- Announced are the cheapest and the fastest. Then, one after the other until there are MOST, the way that gains most: the
+  area of price times delay that is open with it and not without, to a flow that needs all that it offers.
+- Each way is attainable as a whole: nothing is combined of two.
+- A resource that ways of several entries draw on is a shared limit where the entries together could overdraw it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from capability_registry.note import PointKind, SharedLimit
+
+MOST = 6
+
+W = TypeVar("W")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate(Generic[W]):
+    """A way with the figures that ways are compared by; `cost` over any one term, the same for all that are compared.
+    `countries` None: not told."""
+
+    way: W
+    cost: float
+    delay_us: int
+    bandwidth_bps: int
+    mtu: int = 0
+    lan: bool = False
+    swaps_labels: bool = True
+    isolation: frozenset[str] = field(default_factory=frozenset)
+    countries: frozenset[str] | None = frozenset()
+
+    def serves(self, other: Candidate[W]) -> bool:
+        """Whether it offers all that the other does, price and delay aside."""
+        return (
+            self.bandwidth_bps >= other.bandwidth_bps
+            and self.mtu >= other.mtu
+            and self.lan >= other.lan
+            and self.swaps_labels >= other.swaps_labels
+            and self.isolation >= other.isolation
+            and (other.countries is None or (self.countries is not None and self.countries <= other.countries))
+        )
+
+    def beats(self, other: Candidate[W]) -> bool:
+        return self.cost <= other.cost and self.delay_us <= other.delay_us and self.serves(other)
+
+
+def announced(candidates: Iterable[Candidate[W]], most: int = MOST) -> list[tuple[PointKind, W]]:
+    """The ways to announce, the cheapest first, then the fastest (it may be the same), then what gains most."""
+    found = unbeaten(candidates)
+    if not found:
+        return []
+    cheapest = min(found, key=lambda c: (c.cost, c.delay_us))
+    fastest = min(found, key=lambda c: (c.delay_us, c.cost))
+    kept = [cheapest, fastest]
+    rest = [c for c in found if c is not cheapest and c is not fastest]
+    dearest, slowest = max(c.cost for c in found) + 1, max(c.delay_us for c in found) + 1
+    while rest and len(kept) < most:
+        best = max(rest, key=lambda c: _gain(c, kept, dearest, slowest))
+        rest.remove(best)
+        kept.append(best)
+    kinds = (PointKind.CHEAPEST, PointKind.FASTEST, *(PointKind.BETWEEN for _ in kept[2:]))
+    return [(kind, c.way) for kind, c in zip(kinds, kept, strict=True)]
+
+
+def unbeaten(candidates: Iterable[Candidate[W]]) -> list[Candidate[W]]:
+    """Cheapest first; of equal ones the first."""
+    kept: list[Candidate[W]] = []
+    for c in sorted(candidates, key=lambda c: (c.cost, c.delay_us, -c.bandwidth_bps)):
+        if not any(k.beats(c) for k in kept):
+            kept = [k for k in kept if not c.beats(k)]
+            kept.append(c)
+    return kept
+
+
+def _gain(c: Candidate[W], kept: Sequence[Candidate[W]], dearest: float, slowest: float) -> float:
+    """The area in which a bound on price and one on delay admit `c`, and nothing of `kept` that serves for it."""
+    others = sorted((max(k.cost, c.cost), max(k.delay_us, c.delay_us)) for k in kept if k.serves(c))
+    area, slow = 0.0, float(slowest)
+    for cost, delay in others:
+        if delay < slow:
+            area += (dearest - cost) * (slow - delay)
+            slow = delay
+    return (dearest - c.cost) * (slowest - c.delay_us) - area
+
+
+@dataclass(slots=True)
+class Draws:
+    """What entries (by their key `a|b`) draw on, resource by resource: for one flow over any one of an entry's ways the most
+    that it may be, and what all its ways together carry."""
+
+    by_resource: dict[str, dict[str, float]] = field(default_factory=dict)
+    ceilings: dict[str, int] = field(default_factory=dict)
+
+    def add(self, key: str, bandwidth_bps: int, drawn: Mapping[str, float]) -> None:
+        """One way of the entry."""
+        self.ceilings[key] = self.ceilings.get(key, 0) + bandwidth_bps
+        for resource, times in drawn.items():
+            entries = self.by_resource.setdefault(resource, {})
+            entries[key] = max(entries.get(key, 0.0), times)
+
+    def limits(self, has: Mapping[str, int]) -> tuple[SharedLimit, ...]:
+        """What several flows could overdraw, by what each resource has (bit/s); of limits over the same the least."""
+        least: dict[tuple[tuple[str, float], ...], int] = {}
+        for resource, entries in sorted(self.by_resource.items()):
+            if sum(times * self.ceilings[key] for key, times in entries.items()) > has[resource]:
+                over = tuple(sorted(entries.items()))
+                least[over] = min(least.get(over, has[resource]), has[resource])
+        return tuple(
+            SharedLimit(id=f"limit-{n}", limit_bps=bps, coefficients=dict(over))
+            for n, (over, bps) in enumerate(sorted(least.items()), start=1)
+        )

@@ -1,0 +1,100 @@
+"""The note of an own domain, as it follows from what is free.
+
+Rules kept here
+- The border matrix announces routes that are free now between every two points (`capability_registry.front`), so what is
+  announced is what a reservation then finds.
+- What several routes take together is a shared limit.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from itertools import combinations
+
+from capability_registry.front import Draws
+from capability_registry.note import (
+    BorderEntry,
+    BorderPoint,
+    CapabilityNote,
+    FunctionOffer,
+    PlaceCapacity,
+    PointKind,
+    SapOffer,
+    SharedLimit,
+)
+from lower_sp_clients.vim.domain import Domain, Usage, free_bins
+from lower_sp_clients.vim.routing import Route, Routes
+from service_model.constraints import PLACEMENT
+
+
+def _matrix(domain: Domain, usage: Usage) -> tuple[tuple[BorderEntry, ...], tuple[SharedLimit, ...]]:
+    routes, draws = Routes(domain, usage), Draws()
+    sap_mtu = {s.id: s.mtu for s in domain.saps}
+    points = [*(s.id for s in domain.saps if s.usable), *(p.id for p in domain.places)]
+    entries = []
+    for a, b in combinations(points, 2):
+        if found := routes.announced(a, b):
+            mtu = min(sap_mtu.get(a, 65535), sap_mtu.get(b, 65535))
+            entries.append(BorderEntry(a=a, b=b, points=tuple(_point(domain, k, r, mtu) for k, r in found)))
+            for route in {r.ways: r for _, r in found}.values():
+                draws.add(f"{a}|{b}", route.bandwidth_bps, {way.id: 1.0 for way in route.ways})
+    return tuple(entries), draws.limits({way.id: routes.free(way) for way in domain.ways})
+
+
+def _point(domain: Domain, kind: PointKind, route: Route, mtu: int) -> BorderPoint:
+    return BorderPoint(
+        kind=kind,
+        price=route.price,
+        delay_us=route.delay_us,
+        bandwidth_bps=route.bandwidth_bps,
+        availability=route.availability,
+        mtu=mtu,
+        swaps_labels=domain.swaps_labels,
+        lan=bool(domain.lan),
+        isolation=tuple(sorted(route.isolation)),
+        countries=tuple(sorted(route.countries or ())),
+    )
+
+
+def note(domain: Domain, usage: Usage, edition: int, now: datetime, validity: timedelta) -> CapabilityNote:
+    """The domain's own note at this moment: to its own broker only, so it needs no signature."""
+    matrix, shared = _matrix(domain, usage)
+    offers = [
+        FunctionOffer(type=f.type, place=place, ports=f.ports, flavours=f.flavours, delay_us=f.delay_us)
+        for f in domain.functions
+        for place in sorted(f.places)
+    ]
+    return CapabilityNote(
+        sp_id=domain.sp_id,
+        edition=edition,
+        audience=domain.sp_id,
+        not_before=now,
+        expires=now + validity,
+        api_features=(PLACEMENT,),
+        places=domain.places,
+        functions=tuple(offers),
+        capacities=tuple(
+            PlaceCapacity(place=p.id, bins=free_bins(domain, usage, p.id), lan=p.id in domain.lan)
+            for p in domain.places
+        ),
+        saps=tuple(
+            SapOffer(
+                id=s.id,
+                role=s.role,
+                place=s.place,
+                encapsulation=s.encapsulation,
+                mtu=s.mtu,
+                labels=usage.free_labels(s),
+                bandwidth_bps=s.bandwidth_bps - usage.bandwidth.get(s.id, 0),
+                interconnect=s.interconnect,
+                peer=s.peer,
+                decides_labels=s.decides_labels,
+            )
+            for s in domain.saps
+            if s.usable
+        ),
+        matrix=matrix,
+        shared=shared,
+        max_hold_s=domain.max_hold_s,
+        remaining_depth=0,
+    )

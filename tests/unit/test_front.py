@@ -1,0 +1,65 @@
+"""Which ways a note announces, and what of them draws on the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from capability_registry.front import MOST, Candidate, Draws, announced
+from capability_registry.note import PointKind, SharedLimit
+
+
+def way(name: str, cost: float, delay: int, **more: Any) -> Candidate[str]:
+    return Candidate(way=name, cost=cost, delay_us=delay, **({"bandwidth_bps": 10} | more))
+
+
+def told(*ways: Candidate[str]) -> list[str]:
+    return [name for _, name in announced(ways)]
+
+
+def test_the_cheapest_and_the_fastest_come_first_and_may_be_the_same() -> None:
+    assert announced([way("slow", 1, 9), way("fast", 9, 1)]) == [
+        (PointKind.CHEAPEST, "slow"),
+        (PointKind.FASTEST, "fast"),
+    ]
+    assert told(way("only", 1, 1)) == ["only", "only"]
+    assert announced([]) == []
+
+
+def test_what_is_beaten_is_not_announced() -> None:
+    assert told(way("good", 1, 1), way("dearer", 2, 1), way("slower", 1, 2)) == ["good", "good"]
+
+
+def test_what_is_dearer_and_slower_is_announced_where_it_alone_can_do_something() -> None:
+    able = [
+        way("wide", 5, 5, bandwidth_bps=20), way("lan", 5, 5, lan=True), way("swaps", 5, 5),
+        way("isolated", 5, 5, isolation=frozenset({"vrf"})), way("at home", 5, 5, countries=frozenset({"NL"})),
+    ]  # fmt: skip
+    for one in able:
+        plain = way("plain", 1, 1, countries=frozenset({"DE", "NL"}), swaps_labels=False)
+        assert told(plain, one) == ["plain", "plain", one.way]
+
+
+def test_who_does_not_tell_countries_passes_any() -> None:
+    assert told(way("silent", 1, 1, countries=None), way("told", 2, 2, countries=frozenset({"NL"}))) == [
+        "silent", "silent", "told",
+    ]  # fmt: skip
+    assert told(way("told", 1, 1, countries=frozenset({"NL"})), way("silent", 2, 2, countries=None)) == ["told", "told"]
+
+
+def test_of_many_those_that_gain_most_stay() -> None:
+    line = [way(f"{n}", n, 100 - n) for n in range(0, 101, 10)]
+    kinds = [kind for kind, _ in announced(line)]
+    assert kinds == [PointKind.CHEAPEST, PointKind.FASTEST] + [PointKind.BETWEEN] * (MOST - 2)
+    assert told(*line)[:3] == ["0", "100", "50"]
+    bent = [way("cheap", 0, 100), way("fast", 100, 0), way("bargain", 10, 10), way("poor", 50, 9)]
+    assert [name for _, name in announced(bent, most=3)] == ["cheap", "fast", "bargain"]
+
+
+def test_what_entries_could_overdraw_together_is_a_limit_and_of_equal_ones_the_least() -> None:
+    draws = Draws()
+    draws.add("a|b", 10, {"trunk": 1.0, "narrow": 1.0, "own": 1.0})
+    draws.add("a|c", 10, {"trunk": 2.0, "narrow": 2.0})
+    assert draws.limits({"trunk": 29, "narrow": 15, "own": 10}) == (
+        SharedLimit(id="limit-1", limit_bps=15, coefficients={"a|b": 1.0, "a|c": 2.0}),
+    )
+    assert draws.limits({"trunk": 30, "narrow": 30, "own": 10}) == ()
