@@ -19,14 +19,14 @@ from typing import Protocol
 
 from broker.decompose.derive import derive
 from broker.decompose.lexicon import lexicon
-from broker.decompose.plan import Avoid, Infeasible, Plan, Snapshot
+from broker.decompose.plan import Infeasible, Plan, Snapshot
 from broker.decompose.search import best
 from broker.orders.accounting import answer
 from broker.orders.catalogue import Catalogue, Listing
 from broker.orders.delivering import fold
 from broker.orders.records import Order, Terms
 from broker.orders.states import Event
-from broker.orders.tasks import CallKind, Env, abandon, advance
+from broker.orders.tasks import CallKind, Env, Question, abandon, advance
 from capability_registry.note import CapabilityNote
 from lower_sp_clients.versions import Verdict, judge
 from lower_sp_clients.vim import accounting
@@ -210,9 +210,11 @@ class Middle:
 
     def _run(self, order: Order) -> Order:
         words = lexicon(self.snapshot, SECRET, order.account, order.terms.disclosure)
-        env = Env(now=NOW, snapshot=self.snapshot, plan=_plan, allocate=_block, lexicon=lambda account, terms: words)
-        while (pause := advance(order, env)).calls:
+        env = Env(now=NOW, snapshot=self.snapshot, allocate=_block, lexicon=lambda account, terms: words)
+        while (pause := advance(order, env)).calls or pause.asks:
             order = pause.order
+            if pause.asks is not None:
+                env = replace(env, planned=(pause.asks, _plan(pause.asks, self.snapshot)))
             for call in pause.calls:
                 segment = order.segment(call.segment)
                 assert segment is not None
@@ -228,11 +230,9 @@ class Middle:
         return pause.order
 
 
-def _plan(
-    spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid, alternatives: int = 1
-) -> tuple[Plan, ...] | Infeasible:
+def _plan(question: Question, snapshot: Snapshot) -> tuple[Plan, ...] | Infeasible:
     """As a node plans, but for the explanation of a refusal."""
-    found = best(spec, snapshot, now, avoid)
+    found = best(question.spec, snapshot, NOW, question.avoid)
     return (found,) if found else Infeasible(reasons=(Reason(code=ReasonCode.NO_PATH, message="no plan"),))
 
 

@@ -28,9 +28,9 @@ from broker.bootstrap import mapping
 from broker.bootstrap.admin import NodeAdmin
 from broker.bootstrap.domains import domain_value, sap_ports
 from broker.bootstrap.feeds import Feeds
+from broker.bootstrap.planning import FEW_ENTRIES, Planning
 from broker.bootstrap.promises import Record
 from broker.bootstrap.publication import Publication
-from broker.decompose.search import plan
 from broker.orders.broker import AccountView, Broker
 from broker.orders.catalogue import Catalogue
 from broker.orders.pools import PoolInUse
@@ -80,6 +80,8 @@ class Parts:
     random: Callable[[int], bytes] = os.urandom
     pacing: Pacing = Pacing()
     caution: float = 0.0
+    few_entries: int = FEW_ENTRIES
+    """Up to how many entries of notes plans are made in the event loop."""
 
 
 def over_grpc(keys: Keys, clock: Clock) -> Connect:
@@ -121,6 +123,7 @@ class Node:
         self.engine = await asyncio.to_thread(Engine.open, self._store, migrate=migrate)
         self._epoch = await epoch_of(self.engine, uuid.UUID(self._parts.new_id()))
         self.catalogue = Catalogue(self.sp_id, self._parts.caution)
+        self.planning = Planning(self._parts.few_entries)
         self.feeds = Feeds(self.catalogue, clock, SqlAcceptedEditions(self.engine))
         await self.feeds.open()
         self.promises = Record(SqlPromiseBook(self.engine), self.catalogue)
@@ -130,7 +133,7 @@ class Node:
             book=SqlOrderBook(self.engine, self._epoch),
             clock=clock,
             catalogue=self.catalogue,
-            planner=plan,
+            planner=self.planning,
             quotes=SqlQuoteBook(self.engine, "", QUOTED),
             terms=self.terms,
             new_id=self._parts.new_id,
@@ -173,6 +176,7 @@ class Node:
                 await self._ticker
         await self.feeds.close()
         await self.broker.close()
+        await self.planning.close()
         for _, vim in self._vims.values():
             await vim.close()
         for _, remote in self._remotes.values():

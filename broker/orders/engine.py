@@ -203,17 +203,12 @@ class OrderEngine:
         """As far as the order goes without a call, and recorded."""
         while True:
             order = self.wanted[id]
-            now = self.clock.now()
-            env = Env(
-                now=now,
-                snapshot=self.catalogue.snapshot,
-                plan=self._planner,
-                allocate=self._pools.allocate,
-                lexicon=self.lexicon,
-            )
-            pause = advance(order, env)
+            pause = await self._advanced(order)
+            if self.wanted[id] is not order:  # somebody changed it while it was planned
+                continue
             if pause.order is self.saved.get(id):
                 return pause
+            now = self.clock.now()
             recorded = replace(pause.order, updated=now)
             self.wanted[id] = recorded
             self._note_calls(recorded, pause.calls, "intent")
@@ -222,6 +217,21 @@ class OrderEngine:
                 return Pause(recorded, pause.calls, pause.wake)
             if pause.calls:  # somebody changed it meanwhile; what was recorded as intended is done first
                 return Pause(recorded, pause.calls, pause.wake)
+
+    async def _advanced(self, order: Order) -> Pause:
+        """As far as it goes over the notes of this moment, planned wherever a task asks for it."""
+        env = Env(
+            now=self.clock.now(),
+            snapshot=self.catalogue.snapshot,
+            allocate=self._pools.allocate,
+            lexicon=self.lexicon,
+        )
+        pause = advance(order, env)
+        while (asked := pause.asks) is not None:
+            found = await self._planner(asked.spec, env.snapshot, env.now, asked.avoid)
+            env = replace(env, now=self.clock.now(), planned=(asked, found))
+            pause = advance(pause.order, env)
+        return pause
 
     async def _record(self, order: Order, now: datetime) -> None:
         before = self.saved.get(order.id)

@@ -68,7 +68,7 @@ class Offers(OrderEngine):
         terms = self._terms_for(account, spec, ctx)
         if isinstance(terms, Qualification):
             return terms
-        found = self._options(account, spec, terms, Avoid(), 1)
+        found = await self._options(account, spec, terms, Avoid(), 1)
         return found if isinstance(found, Qualification) else qualified(spec, terms, found[0])
 
     async def quote(self, account: str, spec: ServiceSpec, ctx: Context) -> Quote | Qualification:
@@ -101,7 +101,7 @@ class Offers(OrderEngine):
         answers: dict[tuple[str, str], Answer] = {}
         avoid, until = Avoid(), self._patience(ctx)
         for _ in range(WAVES):
-            found = self._options(request.account, request.spec, request.terms, avoid, PLANS)
+            found = await self._options(request.account, request.spec, request.terms, avoid, PLANS)
             if isinstance(found, Qualification):
                 if not choice:
                     return found
@@ -124,7 +124,7 @@ class Offers(OrderEngine):
         wrong = wrong_with(spec, ctx)
         return unqualified(*wrong) if wrong else terms
 
-    def _options(
+    async def _options(
         self, account: str, spec: ServiceSpec, terms: Terms, avoid: Avoid, most: int
     ) -> tuple[Option, ...] | Qualification:
         """The best ways to deliver; or why there is none, in the customer's words."""
@@ -133,7 +133,8 @@ class Offers(OrderEngine):
         if isinstance(meant, Reason):
             return unqualified(meant)
         now, snapshot = self.clock.now(), self.catalogue.snapshot
-        found = options(meant, terms, snapshot, now, self._planner, self._pools, avoid, most)
+        plans = await self._planner(terms.planned(meant), snapshot, now, avoid, most)
+        found = options(meant, terms, snapshot, plans, self._pools)
         if isinstance(found, Qualification):
             return replace(found, reasons=for_customer(found.reasons, spec, terms.disclosure))
         return found

@@ -28,7 +28,7 @@ from broker.orders.pools import Pools
 from broker.orders.reasons import incident_id, told, words_of, wrapped
 from broker.orders.records import Quoted, QuotedPart, Segment, Terms, child_ref
 from broker.orders.split import HandedDown, split
-from broker.orders.tasks import GUARD, Planner
+from broker.orders.tasks import GUARD, Found
 from lower_sp_clients.supplier import Context, OutcomeUnknown, Supplier
 from service_model.clock import Clock, within
 from service_model.money import FREE, CurrencyMismatch, Price
@@ -60,17 +60,9 @@ class Option:
 
 
 def options(
-    spec: ServiceSpec,
-    terms: Terms,
-    snapshot: Snapshot,
-    now: datetime,
-    planner: Planner,
-    pools: Pools,
-    avoid: Avoid,
-    most: int,
+    spec: ServiceSpec, terms: Terms, snapshot: Snapshot, found: Found, pools: Pools
 ) -> tuple[Option, ...] | Qualification:
-    """The best ways to deliver what is asked for, as planned around `avoid`; or why there is none."""
-    found = planner(terms.planned(spec), snapshot, now, avoid, most)
+    """The ways to deliver what is asked for by the plans that were `found` for it; or why there is none."""
     if isinstance(found, Infeasible):
         return unqualified(*told(found, spec, terms.margin, snapshot))
     allowed = spec.blocks.allowed

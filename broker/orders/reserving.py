@@ -28,7 +28,7 @@ from broker.orders.reasons import PHRASES, told, words_of, wrapped
 from broker.orders.records import Answer, Order, Segment, child_ref
 from broker.orders.split import NO_COMMON_LABEL, HandedDown, Split, split
 from broker.orders.states import Event, SegmentState
-from broker.orders.tasks import GUARD, Call, CallKind, Env, Pause, abandon, task
+from broker.orders.tasks import GUARD, Call, CallKind, Env, Pause, Question, abandon, task
 from service_model.money import FREE, CurrencyMismatch
 from service_model.outcomes import Nogood, Reason, ReasonCode, ServiceState
 from service_model.spec import ServiceSpec
@@ -79,7 +79,10 @@ def place(order: Order, env: Env) -> Order | Pause:
     if quoted is not None and order.avoid == Avoid() and _known(quoted.plan, env.snapshot):
         plan = quoted.plan
     else:
-        found = env.plan(within_price(order, meant), env.snapshot, env.now, order.avoid)
+        question = Question(within_price(order, meant), order.avoid)
+        if env.planned is None or env.planned[0] != question:
+            return Pause(order, asks=question)
+        found = env.planned[1]
         if isinstance(found, Infeasible):
             why = told(found, quoted.bound(spec) if quoted else spec, order.terms.margin, env.snapshot)
             better = tuple(reason for reason in why if reason.nogood is not None)

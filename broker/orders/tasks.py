@@ -1,7 +1,8 @@
 """The tasks that orders are made of, and the workflows that are schedules of them. Pure.
 
 Theory of operation
-- A task looks at an order and either leaves it, changes it, or pauses it for calls or for time. It never calls itself.
+- A task looks at an order and either leaves it, changes it, or pauses it: for calls, for time, or for a plan. It never
+  calls itself.
 - `advance` runs the tasks of the order's state from the first again and again until one pauses or none changes anything.
   Because every task starts from what is recorded, running them after a crash is running them.
 - A call's intent is a change of the order (a segment RESERVING, COMMITTING, …); the engine records it before it calls.
@@ -43,11 +44,22 @@ class Call:
     version: int
 
 
+Found = Sequence[Plan] | Infeasible
+
+
 class Planner(Protocol):
-    def __call__(
+    async def __call__(
         self, spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid, alternatives: int = 1
-    ) -> Sequence[Plan] | Infeasible:
+    ) -> Found:
         """At most so many plans, the best first; or why there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is to be planned over the snapshot of the environment: the spec as it is meant, around `avoid`."""
+
+    spec: ServiceSpec
+    avoid: Avoid
 
 
 Allocate = Callable[[str, int], tuple[str, Prefix] | Reason]
@@ -56,22 +68,24 @@ Allocate = Callable[[str, int], tuple[str, Prefix] | Reason]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Env:
     """What tasks may know besides the order. `allocate(service, host bits)` takes a block from the address pools,
-    `lexicon(account, terms)` knows what the account calls our places."""
+    `lexicon(account, terms)` knows what the account calls our places, `planned` is the last question with its answer."""
 
     now: datetime
     snapshot: Snapshot
-    plan: Planner
     allocate: Allocate
     lexicon: Callable[[str, Terms], Lexicon]
+    planned: tuple[Question, Found] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """The order as it is to be recorded, the calls to be made then, and when to look again if nothing happens."""
+    """The order as it is to be recorded, the calls to be made then, and when to look again if nothing happens. With `asks`
+    it is not to be recorded yet: it goes on from here with the answer."""
 
     order: Order
     calls: tuple[Call, ...] = ()
     wake: datetime | None = None
+    asks: Question | None = None
 
 
 Task = Callable[[Order, Env], Order | Pause]

@@ -21,9 +21,9 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from address_planner.labels import UNTAGGED, LabelSet
+from broker.bootstrap.planning import Planning
 from broker.decompose.derive import derive
 from broker.decompose.lexicon import lexicon
-from broker.decompose.search import plan
 from broker.orders.broker import AccountView, Broker
 from broker.orders.catalogue import Catalogue, Listing
 from broker.orders.offers import FEATURES
@@ -235,7 +235,7 @@ class Node:
             book=SqlOrderBook(self.engine, epoch),
             clock=self.clock,
             catalogue=self.catalogue,
-            planner=plan,
+            planner=Planning(),
             quotes=SqlQuoteBook(self.engine, "", QUOTED),
             terms=lambda account: self.terms,
             new_id=lambda: str(uuid.uuid4()),
