@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from capability_registry.note import BorderEntry, CapabilityNote, FunctionOffer, SapOffer
+from capability_registry.note import CapabilityNote
 
 
 class UnknownOrigin(ValueError):
@@ -22,7 +22,7 @@ class UnknownOrigin(ValueError):
 def without_ours(note: CapabilityNote, is_ours: Callable[[str], bool]) -> CapabilityNote:
     """The note without what is ours; the same object where nothing is. Raises UnknownOrigin."""
     tokens = len(note.origin_tokens)
-    highest = max(_rested_on(note.functions, note.saps, note.matrix), default=-1)
+    highest = max((n for origins in rested_on(note) for n in origins), default=-1)
     if highest >= tokens:
         raise UnknownOrigin(f"origin {highest} of {tokens}")
     ours = {index for index, token in enumerate(note.origin_tokens) if is_ours(token)}
@@ -35,29 +35,27 @@ def without_ours(note: CapabilityNote, is_ours: Callable[[str], bool]) -> Capabi
     functions = tuple(f for f in note.functions if foreign(f.origins))
     saps = tuple(s for s in note.saps if foreign(s.origins))
     matrix = tuple(e for e in note.matrix if foreign(e.origins))
-    used = sorted(_rested_on(functions, saps, matrix))
+    left = replace(note, functions=functions, saps=saps, matrix=matrix)
+    used = sorted(set().union(*rested_on(left)))
     place_of = {index: place for place, index in enumerate(used)}
 
     def again(origins: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(place_of[index] for index in origins)
 
-    left, had = {f.place for f in functions}, {f.place for f in note.functions}
+    still, had = {f.place for f in functions}, {f.place for f in note.functions}
     return replace(
         note,
         functions=tuple(replace(f, origins=again(f.origins)) for f in functions),
-        capacities=tuple(c for c in note.capacities if c.place in left or c.place not in had),
+        capacities=tuple(c for c in note.capacities if c.place in still or c.place not in had),
         saps=tuple(replace(s, origins=again(s.origins)) for s in saps),
         matrix=tuple(replace(e, origins=again(e.origins)) for e in matrix),
         origin_tokens=tuple(note.origin_tokens[index] for index in used),
     )
 
 
-def _rested_on(
-    functions: tuple[FunctionOffer, ...], saps: tuple[SapOffer, ...], matrix: tuple[BorderEntry, ...]
-) -> set[int]:
-    """The indices of all tokens that any of these names."""
-    named = [*(f.origins for f in functions), *(s.origins for s in saps), *(e.origins for e in matrix)]
-    return set().union(*named)
+def rested_on(note: CapabilityNote) -> list[tuple[int, ...]]:
+    """The origins of each part of the note: its functions, SAPs and ways, in this order."""
+    return [*(f.origins for f in note.functions), *(s.origins for s in note.saps), *(e.origins for e in note.matrix)]
 
 
 def nothing_left(note: CapabilityNote) -> bool:

@@ -110,7 +110,7 @@ class NodeAdmin:
                 SupplierStatus(
                     alias=listing.alias,
                     sp_id=listing.sp_id,
-                    usable=listing.usable,
+                    usable=self._catalogue.usable(listing.alias),
                     feed=FeedState[feed.state.name],
                     since=feed.since,
                     edition=feed.held.edition if feed.held else 0,

@@ -39,6 +39,7 @@ def listings(administered: Administered, own_sp_id: str, now: datetime) -> tuple
             usable=takes_new(supplier.state, supplier.window, now),
             expose=dict(supplier.expose_saps),
             glossary=Glossary(isolation=dict(supplier.isolation)),
+            trial=supplier.trial,
         )
         for supplier in administered.suppliers
     ]

@@ -6,7 +6,7 @@ Rules kept here
 - Same content, same edition; the edition is recorded before the note is given out, so it grows over restarts.
 - Half-way to its expiry a note is issued again.
 - Its agreement's lifecycle and notice are in a customer's note. To whom it is WITHDRAWING, nothing is offered any more.
-- Places are shown as the agreement allows.
+- Places are shown as the agreement allows; whose capability it is, is hidden among decoys when the note is signed.
 - A customer that sells to us too is not told what we have from it: what it would find in our note is its own.
 """
 
@@ -30,6 +30,7 @@ from broker.orders.offers import FEATURES
 from broker.orders.records import Terms
 from capability_registry import origin, payload
 from capability_registry.abstraction import abstracted
+from capability_registry.decoys import arranged, with_decoys
 from capability_registry.feed import SKEW
 from capability_registry.hysteresis import Change, Pace, Pacing, change
 from capability_registry.keys import SigningKey
@@ -60,8 +61,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Issued:
-    """An audience's note; `basis`: the snapshot whose note this is; `seen`: the last one that a note was derived from."""
+    """An audience's note: `plain` before it was disguised and signed; `basis`: the snapshot whose note this is; `seen`: the
+    last one that a note was derived from."""
 
+    plain: CapabilityNote
     signed: SignedNote
     basis: Snapshot
     seen: int
@@ -128,7 +131,7 @@ class Publication:
             issued = replace(issued, pace=issued.pace.seeing(difference, now))
             if issued.pace.due(difference, now, self._pacing):
                 note = await self._derive(account, terms, standing, snapshot, now)
-                difference = change(issued.signed.note, note, self._pacing.share)
+                difference = change(issued.plain, note, self._pacing.share)
                 issued = replace(issued, seen=snapshot.number, pace=issued.pace.seeing(difference, now))
                 if issued.pace.due(difference, now, self._pacing):
                     return await self._issue(account, note, terms, standing, snapshot)
@@ -158,7 +161,7 @@ class Publication:
         )
         words = lexicon(snapshot, self._secret, account, terms.disclosure).words
         return replace(
-            abstracted(note, terms.disclosure, words or {}),
+            arranged(abstracted(note, terms.disclosure, words or {})),
             not_before=now - SKEW,  # our clock may be ahead of the reader's
             lifecycle=standing.lifecycle,
             terms={"notice": standing.notice} if standing.notice else {},
@@ -172,9 +175,11 @@ class Publication:
         content = _content(note) + (now.isoformat().encode() if renewed else b"")
         edition = await self._editions.next(account, hashlib.sha256(content).hexdigest())
         note, key = replace(note, edition=edition), self._key()
-        signed = SignedNote(jws=sign(payload.write(note), key), note=note)
+        told = with_decoys(note, self._secret)
+        signed = SignedNote(jws=sign(payload.write(told), key), note=told)
         pace = former.pace.issued(now, self._pacing) if former is not None else Pace()
         self._issued[account] = _Issued(
+            plain=note,
             signed=signed,
             basis=snapshot,
             seen=snapshot.number,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from broker.decompose.plan import Snapshot, SupplierView
 from capability_registry.glossary import SAME_WORDS, Glossary
-from capability_registry.note import CapabilityNote
+from capability_registry.note import CapabilityNote, Lifecycle
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +25,8 @@ class Listing:
     usable: bool = True
     expose: Mapping[str, str] = field(default_factory=dict)
     glossary: Glossary = SAME_WORDS
+    trial: bool = False
+    """Whether it is planned with also while its note says TRIAL."""
 
 
 class Catalogue:
@@ -80,6 +82,11 @@ class Catalogue:
     def listing(self, alias: str) -> Listing | None:
         return self._listings.get(alias)
 
+    def usable(self, alias: str) -> bool:
+        """Whether a supplier that is listed takes new orders of ours: by its document, and by its note if there is one."""
+        view = self._views.get(alias)
+        return self._listings[alias].usable if view is None else view.usable
+
     def listings(self) -> tuple[Listing, ...]:
         return tuple(self._listings.values())
 
@@ -92,7 +99,7 @@ class Catalogue:
             note=self._in_our_words(alias, note, item.glossary),
             local=item.local,
             saps={ours: theirs for theirs, ours in names.items()},
-            usable=item.usable,
+            usable=item.usable and (item.trial or note.lifecycle is not Lifecycle.TRIAL),
             kept=self._kept.get(alias, 1.0),
             glossary=item.glossary,
         )

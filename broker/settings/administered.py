@@ -58,6 +58,8 @@ class SupplierDoc:
     """SAP of the supplier → the name under which we announce it (default: `<alias>.<sap>`)."""
     isolation: Mapping[Name, Name] = field(default_factory=dict)
     """The supplier's name of an isolation mechanism → ours (default: the same)."""
+    trial: bool = False
+    """Whether it is planned with also while its note says TRIAL."""
     state: AdminState = AdminState.IN_SERVICE
     window: Window | None = None
     reason: Text = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from ipaddress import ip_network
@@ -12,13 +13,13 @@ import pytest
 from address_planner.labels import LabelSet
 from broker.bootstrap.domains import domain_value, sap_ports
 from broker.bootstrap.mapping import listings, next_turn, pools, terms
-from broker.orders.catalogue import Listing
+from broker.orders.catalogue import Catalogue, Listing
 from broker.orders.pools import Pool
 from broker.orders.records import Terms
 from broker.settings.administered import DomainDoc
 from broker.settings.present import Administered, Versioned
 from capability_registry.abstraction import Abstraction, Disclosure, PlaceDetail
-from capability_registry.note import PointKind
+from capability_registry.note import Lifecycle, PointKind
 from lower_sp_clients.vim.announcing import note
 from lower_sp_clients.vim.domain import Domain, Usage
 from lower_sp_clients.vim.driver import DriverOffer, SapPort
@@ -153,6 +154,22 @@ def test_domains_and_lower_sps_are_listed_alike() -> None:
         ),
         Listing(alias="lower", sp_id="lower", local=False, usable=True, expose={"uni": "site-b"}),
     )
+
+
+def test_who_is_on_trial_is_used_by_whoever_tries_it_out() -> None:
+    used = {}
+    for tried in (False, True):
+        catalogue = Catalogue(docs.OWN)
+        catalogue.list(listings(docs.administered(docs.supplier(trial=tried)), docs.OWN, docs.NOW))
+        for lifecycle in (Lifecycle.TRIAL, Lifecycle.ACTIVE, Lifecycle.TRIAL):
+            catalogue.put("lower", replace(note(value(), Usage(), 1, docs.NOW, HOUR), lifecycle=lifecycle))
+            used[tried, lifecycle] = [view.usable for view in catalogue.snapshot.suppliers]
+    assert used == {
+        (False, Lifecycle.TRIAL): [False],
+        (False, Lifecycle.ACTIVE): [True],
+        (True, Lifecycle.TRIAL): [True],
+        (True, Lifecycle.ACTIVE): [True],
+    }
 
 
 def test_the_next_turn_is_when_a_window_begins_or_ends() -> None:

@@ -1,0 +1,90 @@
+"""Origin tokens so that a reader cannot tell how many suppliers there are, in which order, and what is whose.
+
+Rules kept here
+- Nothing that a part rests on is taken away: whoever finds its own token finds it where it was.
+- Decoys are put among the tokens, as many as our secret says, and all into an order of no meaning. A decoy looks like a
+  token and is nobody's. It rests where a supplier's token could: on some points, on each way to these, and on a few others.
+- Where decoys rest follows from the part alone, and tokens are compared by what rests on them (`arranged`), not by their
+  texts, order or number. Otherwise what one note changes in another would go round a ring of providers for ever.
+- A decoy's text lives as long as one of the tokens, so that it does not stand out when two editions are compared.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Callable
+from dataclasses import replace
+
+from capability_registry.loops import rested_on
+from capability_registry.note import CapabilityNote
+
+FEWEST, MOST = 3, 10
+"""How many decoys an audience may get."""
+Origins = tuple[int, ...]
+
+
+def with_decoys(note: CapabilityNote, secret: bytes) -> CapabilityNote:
+    """The note with decoys among its tokens; no other part of it changes."""
+    if not note.origin_tokens:
+        return note
+
+    def mac(*texts: str) -> bytes:
+        text = "\0".join(("spbroker decoy", note.audience, *texts))
+        return hmac.digest(secret, text.encode(), hashlib.sha256)
+
+    count = len(note.origin_tokens)
+    bits = [1 << mac("bit", str(n))[0] for n in range(FEWEST + mac("count")[0] % (MOST - FEWEST + 1))]
+    marks = {
+        p: int.from_bytes(mac("point", p)) for p in (*(s.id for s in note.saps), *(f.place for f in note.functions))
+    }
+
+    def with_some(origins: Origins, mark: int) -> Origins:
+        return (*(origins or range(count)), *(count + n for n, bit in enumerate(bits) if mark & bit))
+
+    def between(a: str, b: str) -> int:
+        few = int.from_bytes(mac("way", a, b)) & int.from_bytes(mac("way", b, a))
+        return marks.get(a, 0) | marks.get(b, 0) | few
+
+    mixed = replace(
+        note,
+        functions=tuple(replace(f, origins=with_some(f.origins, marks[f.place])) for f in note.functions),
+        saps=tuple(replace(s, origins=with_some(s.origins, marks[s.id])) for s in note.saps),
+        matrix=tuple(replace(e, origins=with_some(e.origins, between(e.a, e.b))) for e in note.matrix),
+        origin_tokens=(*note.origin_tokens, *(_decoy(note, n, mac) for n in range(len(bits)))),
+    )
+    used = set().union(*rested_on(mixed))
+    return _renumbered(mixed, sorted(used, key=lambda n: mac("order", mixed.origin_tokens[n])))
+
+
+def _decoy(note: CapabilityNote, number: int, mac: Callable[..., bytes]) -> str:
+    lot = int.from_bytes(mac("lot", str(number))) % len(note.origin_tokens)
+    made = mac("decoy", str(number), note.origin_tokens[lot])
+    return base64.urlsafe_b64encode(made).decode().rstrip("=")
+
+
+def arranged(note: CapabilityNote) -> CapabilityNote:
+    """The note with its tokens in the order of what rests on them: the same for notes that differ in nothing else."""
+    tokens = range(len(note.origin_tokens))
+    rests: list[list[int]] = [[] for _ in tokens]
+    for number, origins in enumerate(rested_on(note)):
+        for n in origins or tokens:
+            rests[n].append(number)
+    return _renumbered(note, sorted(tokens, key=rests.__getitem__))
+
+
+def _renumbered(note: CapabilityNote, order: list[int]) -> CapabilityNote:
+    """With these of its tokens, in this order."""
+    at = {n: place for place, n in enumerate(order)}
+
+    def again(origins: Origins) -> Origins:
+        return () if len(origins) == len(order) else tuple(sorted(at[n] for n in origins))
+
+    return replace(
+        note,
+        functions=tuple(replace(f, origins=again(f.origins)) for f in note.functions),
+        saps=tuple(replace(s, origins=again(s.origins)) for s in note.saps),
+        matrix=tuple(replace(e, origins=again(e.origins)) for e in note.matrix),
+        origin_tokens=tuple(note.origin_tokens[n] for n in order),
+    )
