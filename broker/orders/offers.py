@@ -27,11 +27,12 @@ from lower_sp_clients.supplier import Context
 from service_model.check import check
 from service_model.clock import Clock
 from service_model.constraints import PLACEMENT
+from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode
 from service_model.quotes import Qualification, Quote, QuotedSegment, unqualified
 from service_model.spec import ServiceSpec
 
-FEATURES = frozenset({"chains", "lan-management", "labels", "prefix-blocks", PLACEMENT})
+FEATURES = frozenset({"chains", "lan-management", "labels", "prefix-blocks", PATHS, PLACEMENT})
 """What a request may name in `required_features`, and notes list as `api_features`."""
 
 

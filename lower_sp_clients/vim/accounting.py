@@ -8,7 +8,7 @@ from address_planner.labels import UNTAGGED
 from lower_sp_clients.vim.domain import Usage
 from lower_sp_clients.vim.holds import Allocation, AllocationState, Hold
 from service_model.outcomes import ServiceState
-from service_model.spec import ServiceSpec
+from service_model.spec import LinkKind, ServiceSpec
 
 TAKES = frozenset(
     {ServiceState.RESERVED, ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.FAILED, ServiceState.TERMINATING}
@@ -17,9 +17,10 @@ TAKES = frozenset(
 
 
 def passes(spec: ServiceSpec) -> Counter[str]:
-    """How often the service's flow passes each SAP that it has an end at: twice where it enters and leaves there."""
+    """How often LINEs pass each SAP that the service has an end at: twice where it enters and leaves there."""
     saps = {end.id: end.sap for end in spec.ends}
-    through = Counter(saps[hop] for path in spec.paths for hop in path.hops if hop in saps)
+    lines = (link.points for link in spec.links if link.kind is LinkKind.LINE)
+    through = Counter(saps[point] for points in lines for point in points if point in saps)
     return Counter({sap: max(1, through[sap]) for sap in saps.values()})
 
 

@@ -25,6 +25,7 @@ from capability_registry.note import (
 from lower_sp_clients.vim.domain import Domain, Usage, free_bins
 from lower_sp_clients.vim.routing import Route, Routes
 from service_model.constraints import PLACEMENT
+from service_model.flows import PATHS
 
 
 def _matrix(domain: Domain, usage: Usage) -> tuple[tuple[BorderEntry, ...], tuple[SharedLimit, ...]]:
@@ -70,7 +71,7 @@ def note(domain: Domain, usage: Usage, edition: int, now: datetime, validity: ti
         audience=domain.sp_id,
         not_before=now,
         expires=now + validity,
-        api_features=(PLACEMENT,),
+        api_features=(PATHS, PLACEMENT),
         places=domain.places,
         functions=tuple(offers),
         capacities=tuple(

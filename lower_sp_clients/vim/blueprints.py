@@ -4,19 +4,32 @@ Rules kept here
 - A function's ingress decides its way on: from the path, what enters at the port towards one end leaves by the other,
   to the far port of that adjacency, for every prefix that lies beyond (`reach`). So replies take the path in reverse.
 - What is on the link itself needs no route.
+- Where paths part, a path's flows tell its packets: by the port as destination towards the path's last end, as source on
+  the way back. Where all that lead to a prefix go the same way, that is the way of every packet for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any
 
 from address_planner.prefixes import inside
 from lower_sp_clients.vim.domain import Domain
-from lower_sp_clients.vim.driver import Attachment, Blueprint, Function, Network, Port, ProbePath, Route
+from lower_sp_clients.vim.driver import (
+    Attachment,
+    Blueprint,
+    FlowMatch,
+    Function,
+    Network,
+    Port,
+    ProbePath,
+    Route,
+)
 from service_model.outcomes import Bindings, LinkChoice
-from service_model.spec import LinkKind, ServiceSpec, VirtualLink, split_point
+from service_model.spec import LinkKind, ServiceFunctionPath, ServiceSpec, VirtualLink, split_point
+from service_model.words import Address, Prefix
 
 
 def blueprint(domain: Domain, segment: str, spec: ServiceSpec, bindings: Bindings) -> Blueprint:
@@ -85,28 +98,61 @@ def _link_of(spec: ServiceSpec, point: str) -> VirtualLink:
     return next(link for link in spec.links if point in link.points)
 
 
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How one path leads on from an ingress of a function: back is towards its first end."""
+
+    path: ServiceFunctionPath
+    back: bool
+    ingress: str
+    egress: str
+    next_hop: Address
+
+
 def _routes(spec: ServiceSpec, bindings: Bindings, chosen: Mapping[str, LinkChoice], function: str) -> Iterator[Route]:
+    ways: dict[tuple[str, Prefix], list[_Way]] = {}
+    for way, destinations in _ways(spec, bindings, chosen, function):
+        for destination in destinations:
+            ways.setdefault((way.ingress, destination), []).append(way)
+    for (ingress, destination), found in ways.items():
+        parts = len({(way.egress, way.next_hop) for way in found}) > 1
+        for way in found:
+            for flow in _flows(way) if parts else [None]:
+                yield Route(
+                    ingress=ingress, destination=destination, egress=way.egress, next_hop=way.next_hop, flow=flow
+                )
+
+
+def _ways(
+    spec: ServiceSpec, bindings: Bindings, chosen: Mapping[str, LinkChoice], function: str
+) -> Iterator[tuple[_Way, list[Prefix]]]:
+    """Each path's way on from each ingress of the function, and the prefixes that it leads to."""
     for path in spec.paths:
         first, last = path.hops[0], path.hops[-1]
-        for i, hop in enumerate(path.hops[:-1]):
-            owner, port = split_point(hop)
-            if owner != function or i % 2 == 0:
+        for into, out in zip(path.hops[1:-1:2], path.hops[2:-1:2], strict=True):
+            if split_point(into)[0] != function:
                 continue
-            other = path.hops[i + 1]  # hop enters the function, other leaves it
-            for ingress, egress_point, beyond in ((port, other, last), (split_point(other)[1], hop, first)):
-                link = _link_of(spec, egress_point)
+            for back, ingress, egress, end in ((False, into, out, last), (True, out, into, first)):
+                link = _link_of(spec, egress)
                 choice = chosen[link.id]
-                far = next(p for p in link.points if p != egress_point)
-                next_hop = choice.addresses.get(far)
-                for destination in bindings.reach.get(beyond, ()):
-                    on_link = choice.prefix is not None and inside(destination, choice.prefix)
-                    if next_hop is not None and not on_link:
-                        yield Route(
-                            ingress=ingress,
-                            destination=destination,
-                            egress=split_point(egress_point)[1],
-                            next_hop=next_hop,
-                        )
+                next_hop = choice.addresses.get(next(p for p in link.points if p != egress))
+                beyond = (
+                    p for p in bindings.beyond(end, path.id) if choice.prefix is None or not inside(p, choice.prefix)
+                )
+                if next_hop is not None:
+                    yield _Way(path, back, split_point(ingress)[1], split_point(egress)[1], next_hop), list(beyond)
+
+
+def _flows(way: _Way) -> Iterator[FlowMatch | None]:
+    """What tells the packets of its path; None: what no other path's do."""
+    if not way.path.flows:
+        yield None
+    for flow in way.path.flows:
+        protocol = flow.protocol.short.lower()
+        if way.back:
+            yield FlowMatch(protocol=protocol, source_port=flow.port)
+        else:
+            yield FlowMatch(protocol=protocol, destination_port=flow.port)
 
 
 def probes(segment: str, spec: ServiceSpec, bindings: Bindings) -> tuple[ProbePath, ...]:

@@ -3,27 +3,22 @@
 Rules kept here
 - The suggested label is taken if it is free, else another of the label set, picked by hash; which one is said in the answer.
 - A link's prefix is the one required, else carved from the allowed blocks; a port's address comes from the hosts given.
-- The cheapest combination of ways that keeps the delay budget and every distance by delay, of those that are admitted
-  (`placing`, which also says where the functions are).
+- Where the functions are is decided in `placing`, which ways the LINEs take in `laying`.
 - Everything wrong is named at once where it can be, each with the spec's own word for the culprit.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from decimal import Decimal
-from itertools import pairwise
 
 from address_planner.labels import ANY_LABEL, LabelSet
 from address_planner.prefixes import PrefixTooSmall, carve, host_bits, pick_hosts
 from capability_registry.note import PortRole, SapRole
 from lower_sp_clients.vim.accounting import passes
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Usage, Way
-from lower_sp_clients.vim.placing import Impossible, admitted, assign, check_ends, flavour_of, no, place
-from lower_sp_clients.vim.routing import WIDTH, Route, Routes
-from service_model.constraints import Distance
+from lower_sp_clients.vim.laying import lay
+from lower_sp_clients.vim.placing import assign, check_ends, flavour_of, no, place
 from service_model.money import FREE, Price
 from service_model.outcomes import AddressingChoice, LinkChoice, Nogood, ReasonCode
 from service_model.spec import AddressRole, End, FunctionRequest, LinkKind, ServiceSpec, VirtualLink, split_point
@@ -58,9 +53,8 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
             raise no(ReasonCode.BANDWIDTH, f"end {end.id!r}: not enough bandwidth is free at its SAP", end.id)
     check_ends(domain, spec, saps)
     placed = place(domain, usage, spec, saps, offers)
-    legs = _legs(domain, usage, spec, saps, offers, placed)
-    price = sum((leg.price for leg in legs), FREE)
-    delay = sum(leg.delay_us for leg in legs) + sum(offers[f.id].delay_us for f in spec.functions)
+    laying = lay(domain, usage, spec, {id: sap.id for id, sap in saps.items()} | placed, offers)
+    price = sum((route.price for route in laying.routes), FREE)
     for function in spec.functions:
         price = price + flavour_of(offers[function.id], function).price
     hosts = assign(domain, usage, spec, offers, placed)
@@ -69,8 +63,8 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
     return Choice(
         addressing=AddressingChoice(labels=labels, links=links, reach=reach),
         price=price,
-        delay_us=delay,
-        ways=tuple(way for leg in legs for way in leg.ways),
+        delay_us=laying.delay_us,
+        ways=tuple(way for route in laying.routes for way in route.ways),
         hosts=hosts,
     )
 
@@ -115,149 +109,6 @@ def _check_ports(spec: ServiceSpec, offers: dict[str, CatalogueFunction]) -> Non
                     f"link {link.id!r}: port {port!r} of {owner!r} is a {roles[port].short} port",
                     link.id,
                 )
-
-
-_KEPT = 256
-"""How many combinations of ways are carried on from leg to leg, the cheapest and the fastest among them."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Stops:
-    """The points of the domain that a path passes: a SAP, places, a SAP. `owners`: ends and functions in the path's order,
-    each with the number of its point."""
-
-    points: tuple[str, ...]
-    owners: dict[str, int]
-
-
-def _stops(spec: ServiceSpec, saps: dict[str, Sap], placed: dict[str, str]) -> Iterator[_Stops]:
-    for path in spec.paths:
-        points: list[str] = []
-        owners: dict[str, int] = {}
-        for owner, port in map(split_point, path.hops):
-            point = placed[owner] if port else saps[owner].id
-            if not points or points[-1] != point:
-                points.append(point)
-            owners[owner] = len(points) - 1
-        yield _Stops(tuple(points), owners)
-
-
-def _legs(
-    domain: Domain,
-    usage: Usage,
-    spec: ServiceSpec,
-    saps: dict[str, Sap],
-    offers: dict[str, CatalogueFunction],
-    placed: dict[str, str],
-) -> list[Route]:
-    """The cheapest routes along all paths that keep the delay budget of each."""
-    legs: list[Route] = []
-    for stops in _stops(spec, saps, placed):
-        spans = [(stops.owners[x], stops.owners[y]) for _, x, y in _by_delay(spec, stops)]
-        ways = _Ways(domain, usage, spec, len(stops.points) - 1)
-        options = [ways.between(a, b) for a, b in pairwise(stops.points)]
-        partial: list[tuple[Route, ...]] = [()]
-        for choices in options:
-            grown = [(*done, choice) for done in partial for choice in choices]
-            grown.sort(key=lambda rs: (_cost(rs, spec), _delay(rs)))
-            partial = []
-            kept: list[tuple[int, ...]] = []
-            for candidate in grown:  # cheapest first: keep only what is somewhere better than each before
-                marks = (_delay(candidate), *(_delay(candidate[i:j]) for i, j in spans), *ways.contested_by(candidate))
-                worse = any(all(x <= y for x, y in zip(other, marks, strict=True)) for other in kept)
-                if not worse and _carried(candidate, usage, spec):
-                    partial.append(candidate)
-                    kept.append(marks)
-            if len(partial) > _KEPT:
-                partial = [*partial[: _KEPT - 1], min(partial[_KEPT - 1 :], key=_delay)]
-            if not partial:
-                raise no(ReasonCode.BANDWIDTH, f"no ways have {spec.bandwidth_bps} bit/s free for all that uses them")
-        fixed = sum(offers[f.id].delay_us for f in spec.functions)
-        within = [p for p in partial if spec.max_delay_us is None or _delay(p) + fixed <= spec.max_delay_us]
-        if not within:
-            best = (min(map(_delay, partial)) + fixed) / 1000
-            raise no(ReasonCode.DELAY, f"delay: best {best:g} ms > {(spec.max_delay_us or 0) / 1000:g} ms")
-        near = [p for p in within if _too_far(p, stops, spec, offers) is None]
-        if not near:
-            far = _too_far(within[-1], stops, spec, offers)
-            assert far is not None
-            message = f"distance {far.id!r}: {far.function!r} is not within {(far.max_delay_us or 0) / 1000:g} ms of {far.to!r}"
-            raise no(ReasonCode.DISTANCE, message, far.id)
-        legs.extend(near[0])
-    return legs
-
-
-def _too_far(
-    chosen: tuple[Route, ...], stops: _Stops, spec: ServiceSpec, offers: dict[str, CatalogueFunction]
-) -> Distance | None:
-    """The first distance by delay that these routes do not keep."""
-    order = list(stops.owners)
-    for distance, first, last in _by_delay(spec, stops):
-        between = order[order.index(first) + 1 : order.index(last)]
-        delay = _delay(chosen[stops.owners[first] : stops.owners[last]]) + sum(offers[f].delay_us for f in between)
-        if delay > (distance.max_delay_us or 0):
-            return distance
-    return None
-
-
-def _by_delay(spec: ServiceSpec, stops: _Stops) -> list[tuple[Distance, str, str]]:
-    """The distances by delay along a path, with their points in its order."""
-    at = {owner: n for n, owner in enumerate(stops.owners)}
-    asked = [d for d in spec.distances if d.max_delay_us is not None and d.function in at and d.to in at]
-    return [(d, min(d.function, d.to, key=at.__getitem__), max(d.function, d.to, key=at.__getitem__)) for d in asked]
-
-
-def _carried(chosen: tuple[Route, ...], usage: Usage, spec: ServiceSpec) -> bool:
-    """Whether every way has room for each time that the flow passes it."""
-    ways = Counter(way for route in chosen for way in route.ways)
-    return all(w.bandwidth_bps - usage.bandwidth.get(w.id, 0) >= n * spec.bandwidth_bps for w, n in ways.items())
-
-
-def _cost(chosen: tuple[Route, ...], spec: ServiceSpec) -> Decimal:
-    return sum((r.price.over(spec.term_hours) for r in chosen), Decimal(0))
-
-
-def _delay(chosen: tuple[Route, ...]) -> int:
-    return sum(r.delay_us for r in chosen)
-
-
-class _Ways:
-    """The routes that the ways of the spec may take between points. Ways that have no room for all `legs` are contested: a
-    dearer or slower route that spares one is an option too, and every route that the note announces is."""
-
-    def __init__(self, domain: Domain, usage: Usage, spec: ServiceSpec, legs: int) -> None:
-        self._domain, self._usage, self._spec = domain, usage, spec
-        within = admitted(domain, spec.countries, spec.isolation)
-        self._all, self._asked = Routes(domain, usage), Routes(within, usage, spec.bandwidth_bps)
-        free = {w.id: self._all.free(w) for w in within.ways}
-        self._open = {id for id, bps in free.items() if bps >= spec.bandwidth_bps}
-        self._contested = sorted(id for id in self._open if free[id] < legs * spec.bandwidth_bps)
-
-    def contested_by(self, chosen: tuple[Route, ...]) -> Iterator[int]:
-        """How often these routes take each contested way."""
-        taken = Counter(way.id for route in chosen for way in route.ways)
-        return (taken[id] for id in self._contested)
-
-    def between(self, a: str, b: str) -> tuple[Route, ...]:
-        found = self._asked.for_segment(a, self._spec.term_hours, frozenset(self._contested)).get(b)
-        if not found:
-            raise self._none(a, b)
-        if not self._contested and len(found) < WIDTH:
-            return tuple(found)
-        told = (r for _, r in self._all.announced(a, b) if self._open.issuperset(w.id for w in r.ways))
-        return tuple({frozenset(w.id for w in r.ways): r for r in (*told, *found)}.values())
-
-    def _none(self, a: str, b: str) -> Impossible:
-        domain, spec = self._domain, self._spec
-        within = admitted(domain, spec.countries, spec.isolation)
-        if Routes(within, self._usage).joins(a, b):
-            return no(ReasonCode.BANDWIDTH, f"no way from {a} to {b} has {spec.bandwidth_bps} bit/s free")
-        if not self._all.joins(a, b):
-            return no(ReasonCode.NO_PATH, f"no way joins {a} and {b}")
-        where = f"no way from {a} to {b}"
-        if not Routes(admitted(domain, spec.countries, ()), self._usage).joins(a, b):
-            return no(ReasonCode.COUNTRY, f"countries ({spec.countries}): {where} stays in them", "countries")
-        return no(ReasonCode.ISOLATION, f"isolation {', '.join(spec.isolation)}: {where} offers it", "isolation")
 
 
 def _labels(usage: Usage, spec: ServiceSpec, saps: dict[str, Sap], key: str) -> dict[str, int]:

@@ -9,8 +9,9 @@ A blueprint is what one segment needs in one domain
 - an *attachment* joins a network to a SAP of the domain under a label (0 = untagged). A network of two attachments and
   no port is a transit;
 - a *function* has ports with addresses and forwards at layer 3 between its data ports: one routing table per ingress port
-  (so that several paths may share it), and the same routes for packets it originates (ICMP errors). A management port
-  does not forward.
+  (so that several paths may share it), and the same routes for packets it originates (ICMP errors). A route of a flow is
+  for its packets alone, and wins over one for all; one that names a port wins over one of the protocol. A management
+  port does not forward.
 """
 
 from __future__ import annotations
@@ -36,13 +37,38 @@ class Port:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FlowMatch:
+    """Packets of one protocol, with one port where one is named: a request has it as destination, the reply as source.
+
+    `protocol`: `icmp` (of the packet's family), `tcp` or `udp`.
+    """
+
+    protocol: str
+    destination_port: int | None = None
+    source_port: int | None = None
+
+    @property
+    def names_port(self) -> bool:
+        return self.destination_port is not None or self.source_port is not None
+
+    def takes(self, protocol: str, destination_port: int | None, source_port: int | None) -> bool:
+        """Whether a packet of this protocol and these ports is of the flow."""
+        return (
+            protocol == self.protocol
+            and self.destination_port in (None, destination_port)
+            and self.source_port in (None, source_port)
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """Packets that entered at `ingress` for `destination` leave by `egress` to `next_hop`."""
+    """Packets that entered at `ingress` for `destination` leave by `egress` to `next_hop`: those of `flow`, or all (None)."""
 
     ingress: str
     destination: IPv4Network | IPv6Network
     egress: str
     next_hop: IPv4Address | IPv6Address
+    flow: FlowMatch | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

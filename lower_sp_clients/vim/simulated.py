@@ -55,6 +55,11 @@ class SimulatedDriver:
             raise ValueError(f"no implementation {implementation!r} in this domain")
         implementations.check_parameters(implementation, parameters)
 
+    @property
+    def saps(self) -> tuple[str, ...]:
+        """The ids of its SAPs."""
+        return tuple(self._saps)
+
     def join(self, sap: str, other: SimulatedDriver, other_sap: str) -> None:
         """Wire a SAP to one of another simulated domain. Raises DriverError for an unknown SAP."""
         for driver, name in ((self, sap), (other, other_sap)):
@@ -107,18 +112,22 @@ class SimulatedDriver:
 
     async def probe(self, path: ProbePath) -> ProbeResult:
         self._fail("probe")
-        blueprint = self._segment(path.segment)
-        function = next((f for f in blueprint.functions if f.id == path.function), None)
-        if function is None:
-            raise DriverError(f"segment {path.segment!r} has no function {path.function!r}")
-        port = next((p for p in function.ports if p.name == path.port), None)
+        station = self.station(path.segment, path.function)
+        port = next((p for p in station.function.ports if p.name == path.port), None)
         if port is None:
             raise DriverError(f"function {path.function!r} of segment {path.segment!r} has no port {path.port!r}")
         try:
-            echo(Station(self._domain, path.segment, function), port, path.target, path.size)
+            echo(station, port, path.target, path.size)
         except Lost as lost:
             return ProbeResult(ok=False, detail=str(lost))
         return ProbeResult(ok=True)
+
+    def station(self, segment: str, function: str) -> Station:
+        """A function where it is built, to send packets from. Raises DriverError."""
+        found = next((f for f in self._segment(segment).functions if f.id == function), None)
+        if found is None:
+            raise DriverError(f"segment {segment!r} has no function {function!r}")
+        return Station(self._domain, segment, found)
 
     def _segment(self, segment: str) -> Blueprint:
         if segment not in self._domain.built:

@@ -1,8 +1,9 @@
 """A domain in memory, and the walk of a packet through it and through the domains that it is joined to.
 
 Rules enforced here
-- A packet goes where the blueprint says and nowhere else: table of the ingress port, longest prefix, next hop on the
-  egress network, attachments with the same label on both sides of a joint. It is counted wherever it passes.
+- A packet goes where the blueprint says and nowhere else: tables of the ingress port, those of its flow first, longest
+  prefix, next hop on the egress network, attachments with the same label on both sides of a joint. It is counted wherever
+  it passes.
 - It is never fragmented: larger than the MTU of a network on its way, it is lost there.
 - A management port neither forwards nor is reached from another port; a function's own packets use all its routes.
 - A firewall judges the first packet of a flow; the reply passes where the request was accepted.
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
-from lower_sp_clients.vim.driver import Attachment, Blueprint, Function, Port, PortCounters
+from lower_sp_clients.vim.driver import Attachment, Blueprint, FlowMatch, Function, Port, PortCounters, Route
 from lower_sp_clients.vim.implementations import FIREWALL, METER, firewall_rules
 
 Address = IPv4Address | IPv6Address
@@ -89,22 +90,33 @@ class Station:
     def port(self, name: str) -> Port:
         return next(port for port in self.function.ports if port.name == name)
 
-    def way_to(self, target: Address, ingress: str | None) -> tuple[Port, Address] | None:
+    def way_to(self, packet: Packet, ingress: str | None) -> tuple[Port, Address] | None:
         """Egress port and next hop for a packet that entered at `ingress`, or is the function's own (None)."""
         if ingress is not None and self.port(ingress).management:
             return None
+        flows = [
+            r for r in self.function.routes if r.ingress == ingress and r.flow is not None and packet.is_of(r.flow)
+        ]
+        for named in (True, False):
+            ways = {r.destination: (self.port(r.egress), r.next_hop) for r in flows if _names_port(r) is named}
+            if (way := _longest(ways, packet.target)) is not None:
+                return way
+        return _longest(self._ways(packet.target, ingress), packet.target)
+
+    def _ways(self, target: Address, ingress: str | None) -> dict[Prefix, tuple[Port, Address]]:
+        """What holds for all packets. Its own go as those of any flow do, where no route is for all."""
         ways: dict[Prefix, tuple[Port, Address]] = {}
         for port in self.function.ports:
             if ingress is None or not port.management:
                 for interface in port.interfaces:
                     ways.setdefault(interface.network, (port, target))
         routed: set[Prefix] = set()
-        for route in self.function.routes:
-            if ingress in (None, route.ingress) and route.destination not in routed:
+        for route in sorted(self.function.routes, key=lambda r: r.flow is not None):
+            fits = ingress is None or (ingress == route.ingress and route.flow is None)
+            if fits and route.destination not in routed:
                 routed.add(route.destination)
                 ways[route.destination] = (self.port(route.egress), route.next_hop)
-        fitting = [prefix for prefix in ways if target in prefix]
-        return ways[max(fitting, key=lambda prefix: prefix.prefixlen)] if fitting else None
+        return ways
 
     def count(self, port: str, direction: str, size: int) -> None:
         self.domain.counted[self.segment, self.function.id, port, f"{direction}_packets"] += 1
@@ -116,26 +128,44 @@ class Station:
         values[f"{self.function.id}.{name}_bytes"] += size
 
 
+def _longest(ways: dict[Prefix, tuple[Port, Address]], target: Address) -> tuple[Port, Address] | None:
+    fitting = [prefix for prefix in ways if target in prefix]
+    return ways[max(fitting, key=lambda prefix: prefix.prefixlen)] if fitting else None
+
+
+def _names_port(route: Route) -> bool:
+    return route.flow is not None and route.flow.names_port
+
+
 @dataclass(frozen=True, slots=True)
 class Packet:
+    """`port` is that of the far station's service: the destination of a request, the source of the reply."""
+
     target: Address
     size: int
     reply: bool = False
+    protocol: str = "icmp"
+    port: int | None = None
+
+    def is_of(self, flow: FlowMatch) -> bool:
+        return flow.takes(self.protocol, *((None, self.port) if self.reply else (self.port, None)))
 
 
 class Lost(Exception):
     """The packet went no further; the message says where and why."""
 
 
-def echo(start: Station, port: Port, target: Address, size: int) -> None:
-    """An ICMP echo from a port and back. Raises Lost."""
+def echo(
+    start: Station, port: Port, target: Address, size: int, protocol: str = "icmp", service: int | None = None
+) -> None:
+    """A packet from a port and one back: an ICMP echo, or a request to a TCP or UDP port `service`. Raises Lost."""
     sources = [interface for interface in port.interfaces if interface.version == target.version]
     if not sources:
         raise Lost(f"port {port.name!r} has no IPv{target.version} address")
     source = next((i.ip for i in sources if target in i.network), sources[0].ip)
     flow = _Flow()
-    far = flow.send(start, Packet(target, size), port.name)
-    flow.send(far, Packet(source, size, reply=True), None)
+    far = flow.send(start, Packet(target, size, protocol=protocol, port=service), port.name)
+    flow.send(far, Packet(source, size, reply=True, protocol=protocol, port=service), None)
 
 
 class _Flow:
@@ -150,7 +180,7 @@ class _Flow:
         for _ in range(HOP_LIMIT):
             if here.owns(packet.target):
                 return here
-            way = here.way_to(packet.target, ingress)
+            way = here.way_to(packet, ingress)
             if way is None or (ingress is None and only_by not in (None, way[0].name)):
                 raise Lost(f"{here.function.id}: no route to {packet.target}")
             egress, next_hop = way
@@ -161,12 +191,12 @@ class _Flow:
 
     def _pass_function(self, here: Station, ingress: str, packet: Packet) -> None:
         if here.function.implementation == METER:
-            here.count_value(f"{ingress}.icmp", packet.size)
+            here.count_value(f"{ingress}.{packet.protocol}", packet.size)
         if here.function.implementation != FIREWALL:
             return
         key = (id(here.domain), here.segment, here.function.id)
         known = packet.reply and key in self._accepted_by
-        if not known and not firewall_rules(here.function.parameters).accepts("icmp"):
+        if not known and not firewall_rules(here.function.parameters).accepts(packet.protocol, packet.port):
             here.count_value("dropped", packet.size)
             raise Lost(f"{here.function.id}: dropped")
         self._accepted_by.add(key)

@@ -6,7 +6,7 @@ Rules enforced here (each error names the culprit)
 - A label is used once per SAP; ETHERNET SAPs carry untagged frames only, VXLAN SAPs a VNI of 1-16777215.
 - A network's MTU fits through the SAPs that it is attached to, and IPv6 needs 1280 bytes (RFC 8200, 5).
 - A route goes between data ports of its function, and its next hop is on a prefix of its egress port;
-  there is one way from an ingress port to a destination.
+  there is one way from an ingress port to a destination, for all packets and for those of each flow.
 - An implementation is one that the driver offers, with parameters that it understands.
 """
 
@@ -17,11 +17,22 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from address_planner.labels import LABEL_MAX, UNTAGGED
-from lower_sp_clients.vim.driver import Attachment, Blueprint, DriverError, Function, Network, Route, SapPort
+from lower_sp_clients.vim.driver import (
+    Attachment,
+    Blueprint,
+    DriverError,
+    FlowMatch,
+    Function,
+    Network,
+    Route,
+    SapPort,
+)
+from lower_sp_clients.vim.implementations import PROTOCOLS
 
 IPV6_LEAST_MTU = 1280
 ETHERNET = "ETHERNET"
 VXLAN = "VXLAN"
+PORTED = ("tcp", "udp")
 
 _SEGMENT = re.compile(r"[A-Za-z0-9-]{1,63}")
 _ID = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._:-]{0,125}[A-Za-z0-9])?")
@@ -86,7 +97,7 @@ def _check_function(
         if mtu < IPV6_LEAST_MTU and any(i.version == 6 for i in port.interfaces):
             raise DriverError(f"{where}: port {port.name!r} has IPv6 on a network of MTU {mtu}, less than 1280")
     data = {port.name: port for port in function.ports if not port.management}
-    ways: dict[tuple[str, object], Route] = {}
+    ways: dict[tuple[str, object, FlowMatch | None], Route] = {}
     for route in function.routes:
         for end in (route.ingress, route.egress):
             if end not in data:
@@ -95,8 +106,10 @@ def _check_function(
             raise DriverError(
                 f"{where}: route to {route.destination} has a next hop {route.next_hop} of another version"
             )
-        if ways.setdefault((route.ingress, route.destination), route) != route:
+        if ways.setdefault((route.ingress, route.destination, route.flow), route) != route:
             raise DriverError(f"{where}: two ways from {route.ingress!r} to {route.destination}")
+        if route.flow is not None and route.flow.protocol not in (PORTED if route.flow.names_port else PROTOCOLS):
+            raise DriverError(f"{where}: route to {route.destination}: no flow of protocol {route.flow.protocol!r}")
         if not any(route.next_hop in interface.network for interface in data[route.egress].interfaces):
             raise DriverError(
                 f"{where}: next hop {route.next_hop} of the route to {route.destination} "

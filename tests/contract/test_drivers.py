@@ -16,6 +16,7 @@ from lower_sp_clients.vim.driver import (
     Blueprint,
     Driver,
     DriverError,
+    FlowMatch,
     Function,
     Network,
     Port,
@@ -369,6 +370,9 @@ UNSOUND = {
     "next hop 10.7.0.1": _with_function(replace(FW, routes=(route("west", "10.3.0.0/24", "east", "10.7.0.1"),))),
     "two ways from 'west' to 10.3.0.0/24": _with_function(
         replace(FW, routes=tuple(route("west", "10.3.0.0/24", "east", hop) for hop in ("10.2.0.2", "10.2.0.3")))
+    ),
+    "no flow of protocol 'icmp'": _with_function(
+        replace(FW, routes=(replace(FW.routes[0], flow=FlowMatch(protocol="icmp", source_port=8)),))
     ),
     "segment 'a.b'": pair("a.b"),
 }

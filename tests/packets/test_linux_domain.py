@@ -20,6 +20,7 @@ from lower_sp_clients.vim.linux import LinuxDriver, naming, packets
 from lower_sp_clients.vim.linux.lab import Lab, WireEnd
 from lower_sp_clients.vim.linux.namespaces import DIRECTORY, names, run_in
 from lower_sp_clients.vim.linux.packets import Verdict
+from lower_sp_clients.vim.linux.plan import FIRST_TABLE
 from lower_sp_clients.vim.linux.ruleset import Nft
 from tests.support.driver_bench import LinuxBench, linux_or_skip, require_packets, two_port
 
@@ -71,7 +72,7 @@ def _delete_device(name: str) -> Callable[[], None]:
 
 def _flush_routes() -> None:
     with IPRoute() as ip:
-        for table in (254, 1000, 1001):
+        for table in (254, FIRST_TABLE, FIRST_TABLE + 1):
             ip.flush_routes(table=table)
 
 

@@ -3,7 +3,8 @@
     client -- uni [left] nni ==== nni [right] uni -- server
                          alt ==== alt
 
-`uni` is ETHERNET, `nni` and `alt` are VXLAN over an underlay of MTU 1500: a service may send 1450 bytes through them.
+`uni` is ETHERNET, and so is `uni2`, which each domain has beside it. `nni` and `alt` are VXLAN over an underlay of MTU
+1500: a service may send 1450 bytes through them.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ from lower_sp_clients.vim.driver import (
     Route,
     SapPort,
 )
-from lower_sp_clients.vim.linux import LinuxDriver, namespaces
+from lower_sp_clients.vim.linux import LinuxDriver, namespaces, packets
 from lower_sp_clients.vim.linux.lab import Lab, WireEnd
 from lower_sp_clients.vim.linux.naming import NETWORK, NamespaceName
 from lower_sp_clients.vim.simulated import SimulatedDriver
+from lower_sp_clients.vim.simulated_domain import Lost, echo
 
 Prefix = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
@@ -49,9 +51,13 @@ class Bench(Protocol):
     right: Driver
 
     async def customer(
-        self, side: str, interfaces: Sequence[str], routes: Sequence[tuple[Prefix, Address]] = ()
+        self, side: str, interfaces: Sequence[str], routes: Sequence[tuple[Prefix, Address]] = (), sap: str = "uni"
     ) -> str:
-        """A customer's host at `uni` of `left` or `right`; what to call it by."""
+        """A customer's host at `uni` or `uni2` of `left` or `right`; what to call it by."""
+
+    async def asks(self, near: str, far: str, target: Address, port: int | None) -> bool:
+        """Whether a request of one customer to another, of 1400 bytes or more, and the answer of that size arrive:
+        an ICMP echo (None), or a TCP connection to a port."""
 
     async def half_finish(self, blueprint: Blueprint) -> None:
         """Leave in the left domain what an `apply` that died half-way leaves."""
@@ -67,6 +73,7 @@ class SimulatedBench:
     def __init__(self) -> None:
         saps = [
             SapPort(id="uni", encapsulation="ETHERNET", mtu=UNDERLAY_MTU),
+            SapPort(id="uni2", encapsulation="ETHERNET", mtu=UNDERLAY_MTU),
             SapPort(id="nni", encapsulation="VXLAN", mtu=TUNNEL_MTU),
             SapPort(id="alt", encapsulation="VXLAN", mtu=TUNNEL_MTU),
         ]
@@ -75,12 +82,13 @@ class SimulatedBench:
         self.right: Driver = self._right
         for name in ("nni", "alt"):
             self._left.join(name, self._right, name)
+        self._hosts: dict[str, SimulatedDriver] = {}
 
     async def customer(
-        self, side: str, interfaces: Sequence[str], routes: Sequence[tuple[Prefix, Address]] = ()
+        self, side: str, interfaces: Sequence[str], routes: Sequence[tuple[Prefix, Address]] = (), sap: str = "uni"
     ) -> str:
         host = SimulatedDriver([SapPort(id="wire", encapsulation="ETHERNET", mtu=UNDERLAY_MTU)])
-        host.join("wire", self._left if side == "left" else self._right, "uni")
+        host.join("wire", self._left if side == "left" else self._right, sap)
         port = Port(name="eth0", network="lan", interfaces=tuple(ip_interface(i) for i in interfaces))
         ways = tuple(Route(ingress="eth0", destination=d, egress="eth0", next_hop=hop) for d, hop in routes)
         await host.apply(
@@ -91,7 +99,16 @@ class SimulatedBench:
                 attachments=(Attachment(network="lan", sap="wire", label=0),),
             )
         )
-        return side
+        self._hosts[f"{side}-{sap}"] = host
+        return f"{side}-{sap}"
+
+    async def asks(self, near: str, far: str, target: Address, port: int | None) -> bool:
+        start = self._hosts[near].station("customer", "host")
+        try:
+            echo(start, start.port("eth0"), target, 1400, "icmp" if port is None else "tcp", port)
+        except Lost:
+            return False
+        return True
 
     async def half_finish(self, blueprint: Blueprint) -> None:
         self._left.fail_next("apply", DriverError("power failed"), half_done=True)
@@ -164,14 +181,30 @@ class LinuxBench:
             )
             for joint in there.underlay
         ]
-        access = {"namespace": f"{self.token}-{side}-uni", "device": "uni0"}
-        return [*tunnels, SapPort(id="uni", encapsulation="ETHERNET", mtu=UNDERLAY_MTU, settings=access)]
+        access = [
+            SapPort(
+                id=uni,
+                encapsulation="ETHERNET",
+                mtu=UNDERLAY_MTU,
+                settings={"namespace": f"{self.token}-{side}-{uni}", "device": "uni0"},
+            )
+            for uni in ("uni", "uni2")
+        ]
+        return [*tunnels, *access]
 
     async def customer(
-        self, side: str, interfaces: Sequence[str], routes: Sequence[tuple[Prefix, Address]] = ()
+        self, side: str, interfaces: Sequence[str], routes: Sequence[tuple[Prefix, Address]] = (), sap: str = "uni"
     ) -> str:
-        border = WireEnd(f"{self.token}-{side}-uni", "uni0")
-        return self.lab.host(f"{side}-host", border, [ip_interface(i) for i in interfaces], routes, mtu=UNDERLAY_MTU)
+        name = f"{side}-{sap}"
+        if f"{self.token}-{name}" not in self.lab.namespaces:
+            self.lab.namespace(name)
+        border = WireEnd(f"{self.token}-{name}", "uni0")
+        return self.lab.host(f"{name}-host", border, [ip_interface(i) for i in interfaces], routes, mtu=UNDERLAY_MTU)
+
+    async def asks(self, near: str, far: str, target: Address, port: int | None) -> bool:
+        if port is None:
+            return packets.ping(near, target, size=1400).ok
+        return packets.tcp_echo(far, near, target, port=port, size=4000, wait=2.0).ok
 
     async def half_finish(self, blueprint: Blueprint) -> None:
         await self.left.apply(blueprint)

@@ -1,13 +1,13 @@
-"""Random meshes and random plans of them: every shape that a planner may come to, whatever it would cost.
+"""Meshes in a few words, and plans of them: given ones, and every shape that a planner may come to, whatever it would cost.
 
-Suppliers `p`, `q`, `r`, `s` are joined two by two by an interconnect; each has a SAP for every end of the service.
+The suppliers `p`, `q`, `r`, `s` of random plans are joined two by two by an interconnect; each has a SAP for every end.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import pairwise
 
@@ -15,6 +15,7 @@ from address_planner.labels import LabelSet
 from broker.decompose.mesh import Line, Mesh, read_mesh
 from broker.decompose.plan import Joint, Plan, PlannedSegment, Snapshot, Stretch
 from broker.orders.cut import Cut
+from capability_registry.note import SapOffer
 from service_model.check import check
 from service_model.flows import Flow, FlowProtocol
 from service_model.money import FREE
@@ -83,33 +84,63 @@ def random_service(rng: random.Random) -> ServiceSpec:
     return spec if isinstance(mesh, Mesh) else service(*found, flows=flows, max_delay_us=spec.max_delay_us)
 
 
-def federation(mesh: Mesh) -> Snapshot:
-    """Suppliers that are joined two by two, each with a SAP for every end."""
-    labels = LabelSet(((1, 99),))
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """Suppliers: `joints` has the SAP by which the one meets the other, `unis` the SAP at which an end is, wherever it is."""
 
-    def saps(name: str) -> Iterator[tuple[str, str]]:
-        yield from ((f"to-{other}", f"{min(name, other)}{max(name, other)}") for other in NAMES if other != name)
-        yield from ((f"uni-{end.id}", "") for end in mesh.ends)
+    joints: Mapping[tuple[str, str], str]
+    unis: Mapping[str, str]
 
-    return snapshot(
-        *(
-            view(n, [sap(id, "X", to=to, peer="", labels=labels, decides_labels=to[:1] == n) for id, to in saps(n)], ())
-            for n in NAMES
-        )
-    )
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(near for near, _ in self.joints))
+
+    def snapshot(self) -> Snapshot:
+        """Notes that have the SAPs, and nothing that a planner could use."""
+        return snapshot(*(view(name, list(self._saps(name)), ()) for name in self.names))
+
+    def _saps(self, name: str) -> Iterator[SapOffer]:
+        labels = LabelSet(((1, 99),))
+        for (near, far), id in self.joints.items():
+            if near == name:
+                yield sap(id, "X", to=interconnect(near, far), labels=labels, decides_labels=near < far)
+        yield from (sap(id, "X", labels=labels) for id in self.unis.values())
+
+
+def interconnect(x: str, y: str) -> str:
+    return f"{min(x, y)}-{max(x, y)}"
+
+
+ANYWHERE = Ground(
+    joints={(x, y): f"to-{y}" for x in NAMES for y in NAMES if x != y}, unis={end: f"uni-{end}" for end in ENDS}
+)
 
 
 def random_plan(rng: random.Random, mesh: Mesh) -> Plan:
-    """Functions and ends at random suppliers, lines over up to two others between them."""
+    """Functions and ends at random suppliers, lines over up to two others between them, transits that swap or do not."""
     near = NAMES[: rng.choice([1, 2, 4])]
     at = {f.id: rng.choice(near) for f in mesh.functions} | {e.id: rng.choice(near) for e in mesh.ends}
+    over: dict[str, list[str]] = {}
+    for line in mesh.lines:
+        others = [name for name in NAMES if name not in {at[owner] for owner in _owners(line)}]
+        over[line.link.id] = rng.sample(others, rng.choice([0, 0, 1, 2]))
+    return made_plan(mesh, ANYWHERE, at, over, lambda: rng.random() < 0.5)
+
+
+def made_plan(
+    mesh: Mesh,
+    ground: Ground,
+    at: Mapping[str, str],
+    over: Mapping[str, Sequence[str]] | None = None,
+    swaps: Callable[[], bool] = lambda: True,
+) -> Plan:
+    """`at`: the supplier of each function and end; `over`: those that a line passes between."""
     parts: dict[object, str] = {f.id: at[f.id] for f in mesh.functions}
     joined: list[tuple[object, object]] = []
     walks: dict[str, list[tuple[tuple[str, int], str]]] = {}
     for line in mesh.lines:
         id, (tail, head) = line.link.id, _owners(line)
-        others = [name for name in NAMES if name not in (at[tail], at[head])]
-        stops = [at[tail], *rng.sample(others, rng.choice([0, 0, 1, 2])), at[head]]
+        stops = [at[tail], *(over or {}).get(id, ()), at[head]]
         passed = [name for n, name in enumerate(stops) if n == 0 or stops[n - 1] != name]
         walks[id] = [((id, n), name) for n, name in enumerate(passed)]
         parts |= dict(walks[id])
@@ -117,7 +148,7 @@ def random_plan(rng: random.Random, mesh: Mesh) -> Plan:
     segments = _segments(parts, joined)
     homes = {part: n for n, (_, members) in enumerate(segments) for part in members}
     lines = {
-        line.link.id: tuple(_stretches(line, [(homes[part], name) for part, name in walks[line.link.id]]))
+        line.link.id: tuple(_stretches(line, ground, [(homes[part], name) for part, name in walks[line.link.id]]))
         for line in mesh.lines
     }
     turned = {s.segment for line in lines.values() for s in line if s.entry == s.exit}
@@ -127,17 +158,19 @@ def random_plan(rng: random.Random, mesh: Mesh) -> Plan:
             functions=tuple(f.id for f in mesh.functions if f.id in members),
             places={f.id: "X" for f in mesh.functions if f.id in members},
             price=FREE,
-            swaps_labels=any(f.id in members for f in mesh.functions) or n in turned or rng.random() < 0.5,
+            swaps_labels=any(f.id in members for f in mesh.functions) or n in turned or swaps(),
             mtu=1500,
         )
         for n, (alias, members) in enumerate(segments)
     )
     lans = {
         lan.id: tuple(
-            Joint(line=mesh.lines[n].link.id, after=k) for n in lan.lines for k in range(len(lines[mesh.lines[n].link.id]) - 1)
+            Joint(line=mesh.lines[n].link.id, after=k)
+            for n in lan.lines
+            for k in range(len(lines[mesh.lines[n].link.id]) - 1)
         )
         for lan in mesh.lans
-    }  # fmt: skip
+    }
     plan = Plan(segments=planned, lines=lines, lans=lans, price=FREE, cost=Decimal(0), delay_us=0)
     visits = Cut(mesh, plan).visits
     budgets = [
@@ -169,12 +202,12 @@ def _segments(parts: dict[object, str], joined: list[tuple[object, object]]) -> 
     return out
 
 
-def _stretches(line: Line, visits: list[tuple[int, str]]) -> Iterator[Stretch]:
+def _stretches(line: Line, ground: Ground, visits: list[tuple[int, str]]) -> Iterator[Stretch]:
     for n, (segment, name) in enumerate(visits):
         before, after = (visits[k][1] if 0 <= k < len(visits) else "" for k in (n - 1, n + 1))
         yield Stretch(
             segment=segment,
-            entry=f"to-{before}" if before else None if ":" in line.a else f"uni-{line.a}",
-            exit=f"to-{after}" if after else None if ":" in line.b else f"uni-{line.b}",
-            interconnect="".join(sorted((before, name))) if before else None,
+            entry=ground.joints[name, before] if before else None if ":" in line.a else ground.unis[line.a],
+            exit=ground.joints[name, after] if after else None if ":" in line.b else ground.unis[line.b],
+            interconnect=interconnect(before, name) if before else None,
         )

@@ -11,11 +11,13 @@ from pathlib import Path
 import pytest
 
 from address_planner.labels import LabelSet
+from capability_registry.note import FunctionPort
 from lower_sp_clients.vim.announcing import note
 from lower_sp_clients.vim.choosing import Choice, choose
 from lower_sp_clients.vim.domain import Domain, Usage
 from lower_sp_clients.vim.placing import Impossible
 from service_model.constraints import PLACEMENT, Countries, Distance, Group, GroupKind, GroupScope
+from service_model.flows import PATHS
 from service_model.money import FREE
 from service_model.outcomes import ReasonCode
 from service_model.spec import Blocks, FunctionRequest, ServiceSpec
@@ -161,7 +163,7 @@ def test_what_is_isolated_is_announced_though_another_way_is_cheaper_and_faster(
         replace(domain, ways=domain.ways + slow), Usage(), 1, datetime(2026, 1, 1, tzinfo=UTC), timedelta(hours=1)
     )
     assert all([p.isolation for p in e.points] == [(), (), ("macsec",)] for e in told.matrix)
-    assert told.api_features == (PLACEMENT,)
+    assert told.api_features == (PATHS, PLACEMENT)
 
 
 def test_functions_are_kept_on_one_host_or_apart(domain: Domain) -> None:
@@ -193,3 +195,40 @@ def test_distances_are_kept_in_kilometres_and_in_delay(domain: Domain) -> None:
     assert chosen(domain, within(max_delay_us=2000)).delay_us == 4000
     assert "uni-f" in [way.id for way in chosen(domain, within(max_delay_us=1000)).ways[:1]]
     assert reason(domain, within(max_delay_us=999)) == (ReasonCode.DISTANCE, "d")
+
+
+def mesh(most: int | None = None, **more: object) -> ServiceSpec:
+    """A tree over one LINE to a firewall, and from there to two sinks at the same SAP."""
+    spec = replace(SPEC, ends=(*SPEC.ends, replace(SPEC.ends[1], id="c")))
+    first, last = spec.links
+    links = (first, last, replace(last, id="l2", points=("f0:else", "c")))
+    one = spec.paths[0]
+    other = replace(one, id="q", hops=(*one.hops[:2], "f0:else", "c"), max_delay_us=most)
+    return replace(spec, links=links, paths=(one, other), **more)  # type: ignore[arg-type]
+
+
+def with_port(domain: Domain) -> Domain:
+    (firewall,) = domain.functions
+    return replace(domain, functions=(replace(firewall, ports=(*firewall.ports, FunctionPort(name="else"))),))
+
+
+def test_a_line_that_two_paths_share_is_laid_and_paid_once(domain: Domain) -> None:
+    domain = with_port(domain)
+    chain_, tree = chosen(domain, SPEC), chosen(domain, mesh())
+    assert len(tree.ways) == 3
+    assert tree.price.per_hour == chain_.price.per_hour + Decimal("0.01")
+    assert tree.delay_us == chain_.delay_us, "that of the slowest path, not their sum"
+    third = 10**9 // 3
+    assert chosen(domain, mesh(bandwidth_bps=third))
+    assert refusal(domain, mesh(bandwidth_bps=third + 1)) is ReasonCode.BANDWIDTH
+
+
+def test_each_path_keeps_the_bound_of_its_own_and_is_named_where_it_cannot(domain: Domain) -> None:
+    domain = with_port(domain)
+    assert [w.id for w in chosen(domain, mesh(4000)).ways] == ["uni-c"] * 3
+    assert sorted(w.id for w in chosen(domain, mesh(3000)).ways) == ["uni-c", "uni-c", "uni-f"]
+    with pytest.raises(Impossible) as refused:
+        chosen(domain, mesh(1999))
+    (reason,) = refused.value.reasons
+    assert (reason.code, reason.subject) == (ReasonCode.DELAY, "q")
+    assert reason.message == "delay of path 'q': best 2 ms > 1.999 ms"

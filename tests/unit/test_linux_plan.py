@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_interface
+from dataclasses import replace
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 import pytest
 
-from lower_sp_clients.vim.driver import Attachment, Blueprint, DriverError, Function, Network, Port, SapPort
+from lower_sp_clients.vim.driver import (
+    Attachment,
+    Blueprint,
+    DriverError,
+    FlowMatch,
+    Function,
+    Network,
+    Port,
+    Route,
+    SapPort,
+)
 from lower_sp_clients.vim.implementations import FirewallRules, Match, ShaperRate, firewall_rules, shaper_rate
 from lower_sp_clients.vim.linux import naming
 from lower_sp_clients.vim.linux.naming import NamespaceName, PortAlias
@@ -15,6 +26,7 @@ from lower_sp_clients.vim.linux.plan import SegmentPlan, plan
 from lower_sp_clients.vim.linux.ruleset import ruleset
 from lower_sp_clients.vim.linux.saps import Border, EthernetBorder, VxlanBorder, border_of
 
+FAR = ip_network("10.9.0.0/24")
 VXLAN_SETTINGS = {"namespace": "b1", "local": "192.0.2.1", "remote": "192.0.2.2"}
 BORDERS: dict[str, Border] = {
     "nni": VxlanBorder(sap="nni", namespace="b1", local=ip_address("192.0.2.1"), remote=ip_address("192.0.2.2")),
@@ -129,6 +141,20 @@ def test_a_transit_is_a_bridge_of_its_sap_devices() -> None:
     assert bridge.members == ("sap0", "sap1")
     assert found.tunnels[0].end.namespace == bridge.name == "spb.dom.s1.n.n"
     assert found.namespaces == {bridge.name}
+
+
+def test_flows_have_tables_before_the_port_s_own_and_those_that_name_a_port_come_first() -> None:
+    def route(ingress: str, hop: str, flow: FlowMatch | None = None) -> Route:
+        return Route(ingress=ingress, destination=FAR, egress="p1", next_hop=ip_address(hop), flow=flow)
+
+    tcp, web = FlowMatch(protocol="tcp"), FlowMatch(protocol="tcp", destination_port=80)
+    routes = (route("p0", "10.1.0.2", tcp), route("p0", "10.1.0.3", web), route("p0", "10.1.0.4"))
+    (space,) = planned(replace(function("a", "n", "m"), routes=routes)).functions
+    first = space.ports[0]
+    assert [(table.flow, table.routes) for table in first.flows] == [(web, routes[1:2]), (tcp, routes[:1])]
+    assert first.flows[0].table < first.flows[1].table < first.table
+    assert (first.routes, space.ports[1].flows) == (routes[2:], ())
+    assert space.routes == routes[2:], "what it sends itself goes as packets of no flow do"
 
 
 def test_ports_whose_device_names_clash_are_refused() -> None:

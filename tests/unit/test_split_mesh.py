@@ -19,7 +19,7 @@ from service_model.check import check
 from service_model.flows import PATHS, Flow, FlowProtocol
 from service_model.spec import LinkKind, ServiceFunctionPath, ServiceSpec
 from service_model.words import Prefix
-from tests.support.meshes import federation, random_plan, random_service, service
+from tests.support.meshes import ANYWHERE, random_plan, random_service, service
 
 BLOCK = ip_network("10.64.0.0/22")
 WEB = Flow(protocol=FlowProtocol.TCP, port=80)
@@ -30,7 +30,7 @@ def divided(seed: int, spec: ServiceSpec | None = None) -> tuple[Mesh, Plan, Spl
     mesh = read_mesh(spec or random_service(rng))
     assert isinstance(mesh, Mesh)
     plan = random_plan(rng, mesh)
-    return mesh, plan, split(mesh, plan, federation(mesh), (BLOCK,), "k")
+    return mesh, plan, split(mesh, plan, ANYWHERE.snapshot(), (BLOCK,), "k")
 
 
 def leads(part: HandedDown, own: ServiceFunctionPath, end: str, whole: ServiceFunctionPath, beyond: str) -> bool:

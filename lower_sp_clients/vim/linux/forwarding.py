@@ -11,10 +11,10 @@ Rules enforced here
 from __future__ import annotations
 
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
-from socket import AF_INET, AF_INET6
+from socket import AF_INET, AF_INET6, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
 from typing import Any
 
-from lower_sp_clients.vim.driver import Route
+from lower_sp_clients.vim.driver import FlowMatch, Route
 from lower_sp_clients.vim.implementations import ShaperRate
 from lower_sp_clients.vim.linux.namespaces import write_sysctl
 from lower_sp_clients.vim.linux.naming import port_alias
@@ -115,10 +115,25 @@ def _add_table(ip: Any, space: FunctionSpace, port: PlannedPort, indices: dict[s
             ip.route("add", family=_family(prefix), dst=str(prefix), oif=index, table=port.table, scope=_scope(prefix))
         for route in port.routes:
             _add_route(ip, route, indices, port.table)
+    for flow in port.flows:
+        for route in flow.routes:
+            _add_route(ip, route, indices, flow.table)
+        for family in {_family(route.destination) for route in flow.routes}:
+            match = _match(flow.flow, family)
+            ip.rule("add", family=family, iifname=port.device, table=flow.table, priority=flow.table, **match)
     for family in _FAMILIES:
         everything = "0.0.0.0/0" if family == AF_INET else "::/0"
         ip.route("add", family=family, dst=everything, type="unreachable", table=port.table, priority=65535)
         ip.rule("add", family=family, iifname=port.device, table=port.table, priority=port.table)
+
+
+def _match(flow: FlowMatch, family: int) -> dict[str, Any]:
+    """What a rule says of a flow's packets."""
+    protocol = {"tcp": IPPROTO_TCP, "udp": IPPROTO_UDP, "icmp": IPPROTO_ICMP if family == AF_INET else IPPROTO_ICMPV6}
+    ports = {"dport_range": flow.destination_port, "sport_range": flow.source_port}
+    return {"ip_proto": protocol[flow.protocol]} | {
+        k: f"{port}:{port}" for k, port in ports.items() if port is not None
+    }
 
 
 def _connected(space: FunctionSpace, indices: dict[str, int]) -> dict[IPv4Network | IPv6Network, int]:

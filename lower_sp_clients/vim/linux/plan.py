@@ -6,11 +6,13 @@ Rules enforced here
   All else (LAN, transit): a namespace with one bridge.
 - Each ingress port has a table: the function's routes for it, the connected prefixes of all data ports, and then
   `unreachable`, so a packet never falls through to another path's routes. A management port's table is
-  `unreachable` alone.
+  `unreachable` alone. Each flow at a port has a table of its own before that one, with the flow's routes alone; those of
+  flows that name a port come first. The kernel sees no ports in later fragments: these go as packets of the protocol do.
 - A port's hardware address follows from its addresses, as VRRP's does (RFC 9568, 7.3): a function that is rebuilt, here
   or in another domain, is reached at once. Two ports of one broadcast domain share no address, so they share none here.
 - Packets that the function originates (ICMP errors, probes) use the main table, which holds the same routes. Where two
-  ingress ports send one destination different ways, the first in the blueprint wins there.
+  ingress ports send one destination different ways, the first in the blueprint wins there, and a flow's only where no
+  route is for all packets.
 """
 
 from __future__ import annotations
@@ -20,7 +22,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface
 
-from lower_sp_clients.vim.driver import Attachment, Blueprint, DriverError, Function, Network, Port, Route
+from lower_sp_clients.vim.driver import (
+    Attachment,
+    Blueprint,
+    DriverError,
+    FlowMatch,
+    Function,
+    Network,
+    Port,
+    Route,
+)
 from lower_sp_clients.vim.implementations import (
     FIREWALL,
     METER,
@@ -33,7 +44,9 @@ from lower_sp_clients.vim.implementations import (
 from lower_sp_clients.vim.linux import naming
 from lower_sp_clients.vim.linux.saps import Border, EthernetBorder, VxlanBorder
 
-FIRST_TABLE = 1000
+FIRST_FLOW_TABLE = 1000
+FIRST_TABLE = 10_000
+"""Rules are tried in the order of their tables."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +88,17 @@ class AccessBridge:
 
 
 @dataclass(frozen=True, slots=True)
+class FlowTable:
+    """The routes of one flow at one ingress port."""
+
+    table: int
+    flow: FlowMatch
+    routes: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedPort:
-    """A function's port: `table` is where packets that enter here are routed."""
+    """A function's port: `table` is where packets that enter here are routed, after those of `flows`."""
 
     index: int
     name: str
@@ -84,6 +106,7 @@ class PlannedPort:
     management: bool
     interfaces: tuple[IPv4Interface | IPv6Interface, ...]
     routes: tuple[Route, ...]
+    flows: tuple[FlowTable, ...] = ()
 
     @property
     def table(self) -> int:
@@ -155,6 +178,7 @@ def plan(domain: str, blueprint: Blueprint, borders: Mapping[str, Border]) -> Se
 
 def _space(domain: str, segment: str, function: Function) -> FunctionSpace:
     name = str(naming.NamespaceName(domain, segment, naming.FUNCTION, function.id))
+    flows = _flow_tables(function)
     ports = tuple(
         PlannedPort(
             index=index,
@@ -162,14 +186,15 @@ def _space(domain: str, segment: str, function: Function) -> FunctionSpace:
             device=naming.device_name(port.name),
             management=port.management,
             interfaces=port.interfaces,
-            routes=tuple(route for route in function.routes if route.ingress == port.name),
+            routes=tuple(r for r in function.routes if r.ingress == port.name and r.flow is None),
+            flows=tuple(table for table in flows if table.routes[0].ingress == port.name),
         )
         for index, port in enumerate(function.ports)
     )
     if len({port.device for port in ports}) != len(ports):
         raise DriverError(f"function {function.id!r}: two ports would have the same device name")
     own: dict[object, Route] = {}
-    for route in function.routes:
+    for route in sorted(function.routes, key=lambda r: r.flow is not None):
         own.setdefault(route.destination, route)
     return FunctionSpace(
         name=name,
@@ -178,6 +203,17 @@ def _space(domain: str, segment: str, function: Function) -> FunctionSpace:
         firewall=firewall_rules(function.parameters) if function.implementation == FIREWALL else None,
         rate=shaper_rate(function.parameters) if function.implementation == SHAPER else None,
         metered=function.implementation == METER,
+    )
+
+
+def _flow_tables(function: Function) -> tuple[FlowTable, ...]:
+    by_flow: dict[tuple[bool, str, FlowMatch], list[Route]] = {}
+    for route in function.routes:
+        if route.flow is not None:
+            by_flow.setdefault((not route.flow.names_port, route.ingress, route.flow), []).append(route)
+    order = sorted(by_flow, key=lambda key: key[:2])
+    return tuple(
+        FlowTable(table=FIRST_FLOW_TABLE + n, flow=key[2], routes=tuple(by_flow[key])) for n, key in enumerate(order)
     )
 
 

@@ -186,7 +186,8 @@ def _policy(ip: Any) -> list[tuple[object, ...]]:
     found = []
     for family in (AF_INET, AF_INET6):
         for rule in ip.get_rules(family=family):
-            found.append((family, rule.get("priority"), rule.get("iifname"), rule.get("table")))
+            flow = [rule.get(key) for key in ("ip_proto", "sport_range", "dport_range")]
+            found.append((family, rule.get("priority"), rule.get("iifname"), rule.get("table"), *flow))
     return sorted(found, key=repr)
 
 

@@ -1,0 +1,195 @@
+"""Which of a domain's ways each LINE of a segment takes. Pure.
+
+Rules kept here
+- A LINE is laid once, however many paths go along it, and every way has room for each LINE that passes it.
+- The cheapest combination that keeps the bound of every path and every distance by delay, of the ways that are admitted
+  (`placing`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from lower_sp_clients.vim.domain import Domain, Usage
+from lower_sp_clients.vim.placing import Impossible, Offers, admitted, no
+from lower_sp_clients.vim.routing import WIDTH, Route, Routes
+from service_model.constraints import Distance
+from service_model.outcomes import ReasonCode
+from service_model.spec import LinkKind, ServiceSpec, split_point
+
+_KEPT = 256
+"""How many combinations of ways are carried on from LINE to LINE, the cheapest and the fastest among them."""
+_Laid = tuple[Route | None, ...]
+"""By number of the LINE; None: both its points are at one place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Laying:
+    """The routes of all LINEs, and the delay of the slowest path in microseconds."""
+
+    routes: tuple[Route, ...]
+    delay_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Walk:
+    """LINEs in a row, and the delay of the functions between them, microseconds."""
+
+    lines: tuple[int, ...]
+    functions_us: int
+
+    def delay(self, laid: _Laid) -> int:
+        """Of what is laid of it so far."""
+        return self.functions_us + sum(r.delay_us for n in self.lines if n < len(laid) and (r := laid[n]) is not None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Bound:
+    """That a walk takes at most `limit` microseconds: of a path, or of the distance `distance` along it."""
+
+    walk: _Walk
+    limit: int
+    path: str
+    distance: Distance | None = None
+
+    def broken(self, best: int) -> Impossible:
+        d = self.distance
+        if d is not None:
+            message = f"distance {d.id!r}: {d.function!r} is not within {self.limit / 1000:g} ms of {d.to!r}"
+            return no(ReasonCode.DISTANCE, message, d.id)
+        what = f"delay of path {self.path!r}" if self.path else "delay"
+        return no(ReasonCode.DELAY, f"{what}: best {best / 1000:g} ms > {self.limit / 1000:g} ms", self.path)
+
+
+def lay(domain: Domain, usage: Usage, spec: ServiceSpec, at: Mapping[str, str], offers: Offers) -> Laying:
+    """`at`: the SAP or place of each end and function. Raises Impossible."""
+    lines = _lines(spec)
+    bounds = list(_bounds(spec, lines, offers))
+    ways = _Ways(domain, usage, spec, len(lines))
+    partial: list[_Laid] = [()]
+    for pair in lines:
+        a, b = (at[split_point(point)[0]] for point in pair)
+        options: tuple[Route | None, ...] = (None,) if a == b else ways.between(a, b)
+        partial = _worth([(*laid, option) for laid in partial for option in options], bounds, ways, usage, spec)
+        if not partial:
+            raise no(ReasonCode.BANDWIDTH, f"no ways have {spec.bandwidth_bps} bit/s free for all that uses them")
+    for bound in bounds:
+        best = min(bound.walk.delay(laid) for laid in partial)
+        partial = [laid for laid in partial if bound.walk.delay(laid) <= bound.limit]
+        if not partial:
+            raise bound.broken(best)
+    chosen = partial[0]
+    return Laying(
+        routes=tuple(route for route in chosen if route is not None),
+        delay_us=max((_walk(path.hops, lines, offers).delay(chosen) for path in spec.paths), default=0),
+    )
+
+
+def _lines(spec: ServiceSpec) -> dict[frozenset[str], int]:
+    """The LINEs that paths go along, by their points, numbered in the order in which paths come to them."""
+    joined = {frozenset(link.points) for link in spec.links if link.kind is LinkKind.LINE}
+    out: dict[frozenset[str], int] = {}
+    for path in spec.paths:
+        for pair in zip(path.hops[::2], path.hops[1::2], strict=False):
+            if frozenset(pair) in joined:
+                out.setdefault(frozenset(pair), len(out))
+    return out
+
+
+def _walk(hops: Sequence[str], lines: Mapping[frozenset[str], int], offers: Offers) -> _Walk:
+    """Of hops that begin before a LINE and end behind one."""
+    pairs = zip(hops[::2], hops[1::2], strict=True)
+    between = {split_point(hop)[0] for hop in hops[1:-1]}
+    return _Walk(
+        lines=tuple(lines[frozenset(pair)] for pair in pairs), functions_us=sum(offers[f].delay_us for f in between)
+    )
+
+
+def _bounds(spec: ServiceSpec, lines: Mapping[frozenset[str], int], offers: Offers) -> Iterator[_Bound]:
+    """Of the paths first."""
+    for path in spec.paths:
+        limit = spec.delay_limit(path)
+        if limit is not None:
+            name = path.id if len(spec.paths) > 1 else ""
+            yield _Bound(walk=_walk(path.hops, lines, offers), limit=limit, path=name)
+    for path in spec.paths:
+        order = list(dict.fromkeys(split_point(hop)[0] for hop in path.hops))
+        for distance in spec.distances:
+            if distance.max_delay_us is None or distance.function not in order or distance.to not in order:
+                continue
+            first, last = sorted((order.index(distance.function), order.index(distance.to)))
+            walk = _walk(path.hops[2 * first : 2 * last], lines, offers)
+            yield _Bound(walk=walk, limit=distance.max_delay_us, path=path.id, distance=distance)
+
+
+def _worth(found: list[_Laid], bounds: list[_Bound], ways: _Ways, usage: Usage, spec: ServiceSpec) -> list[_Laid]:
+    """Cheapest first, those with room that are somewhere better than each before."""
+    found.sort(key=lambda laid: (_cost(laid, spec), _delay(laid)))
+    out: list[_Laid] = []
+    kept: list[tuple[int, ...]] = []
+    for laid in found:
+        marks = (*(bound.walk.delay(laid) for bound in bounds), *ways.contested_by(laid))
+        worse = any(all(x <= y for x, y in zip(other, marks, strict=True)) for other in kept)
+        if not worse and _carried(laid, usage, spec):
+            out.append(laid)
+            kept.append(marks)
+    if len(out) > _KEPT:
+        best = {marks.index(min(marks)) for marks in zip(*kept, strict=True)}
+        out = [out[i] for i in sorted({*range(_KEPT), *best})]
+    return out
+
+
+def _carried(laid: _Laid, usage: Usage, spec: ServiceSpec) -> bool:
+    """Whether every way has room for each LINE that passes it."""
+    ways = Counter(way for route in laid if route is not None for way in route.ways)
+    return all(w.bandwidth_bps - usage.bandwidth.get(w.id, 0) >= n * spec.bandwidth_bps for w, n in ways.items())
+
+
+def _cost(laid: _Laid, spec: ServiceSpec) -> Decimal:
+    return sum((r.price.over(spec.term_hours) for r in laid if r is not None), Decimal(0))
+
+
+def _delay(laid: _Laid) -> int:
+    return sum(r.delay_us for r in laid if r is not None)
+
+
+class _Ways:
+    """The routes that the ways of the spec may take between points. Ways that have no room for all `lines` are contested: a
+    dearer or slower route that spares one is an option too, and every route that the note announces is."""
+
+    def __init__(self, domain: Domain, usage: Usage, spec: ServiceSpec, lines: int) -> None:
+        self._domain, self._usage, self._spec = domain, usage, spec
+        within = admitted(domain, spec.countries, spec.isolation)
+        self._all, self._asked = Routes(domain, usage), Routes(within, usage, spec.bandwidth_bps)
+        free = {w.id: self._all.free(w) for w in within.ways}
+        self._open = {id for id, bps in free.items() if bps >= spec.bandwidth_bps}
+        self._contested = sorted(id for id in self._open if free[id] < lines * spec.bandwidth_bps)
+
+    def contested_by(self, laid: _Laid) -> Iterator[int]:
+        """How often these routes take each contested way."""
+        taken = Counter(way.id for route in laid if route is not None for way in route.ways)
+        return (taken[id] for id in self._contested)
+
+    def between(self, a: str, b: str) -> tuple[Route, ...]:
+        found = self._asked.for_segment(a, self._spec.term_hours, frozenset(self._contested)).get(b)
+        if not found:
+            raise self._none(a, b)
+        if not self._contested and len(found) < WIDTH:
+            return tuple(found)
+        told = (r for _, r in self._all.announced(a, b) if self._open.issuperset(w.id for w in r.ways))
+        return tuple({frozenset(w.id for w in r.ways): r for r in (*told, *found)}.values())
+
+    def _none(self, a: str, b: str) -> Impossible:
+        domain, spec = self._domain, self._spec
+        within = admitted(domain, spec.countries, spec.isolation)
+        if Routes(within, self._usage).joins(a, b):
+            return no(ReasonCode.BANDWIDTH, f"no way from {a} to {b} has {spec.bandwidth_bps} bit/s free")
+        if not self._all.joins(a, b):
+            return no(ReasonCode.NO_PATH, f"no way joins {a} and {b}")
+        where = f"no way from {a} to {b}"
+        if not Routes(admitted(domain, spec.countries, ()), self._usage).joins(a, b):
+            return no(ReasonCode.COUNTRY, f"countries ({spec.countries}): {where} stays in them", "countries")
+        return no(ReasonCode.ISOLATION, f"isolation {', '.join(spec.isolation)}: {where} offers it", "isolation")

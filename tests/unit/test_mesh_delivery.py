@@ -1,0 +1,79 @@
+"""Whatever the mesh and wherever it is cut: each packet crosses the functions of its path and no other, the reply as well."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from ipaddress import ip_address, ip_interface, ip_network
+
+import pytest
+
+from broker.decompose.mesh import Mesh, read_mesh
+from lower_sp_clients.vim.driver import Attachment, Blueprint, Function, Network, Port, Route, SapPort
+from lower_sp_clients.vim.simulated import SimulatedDriver
+from lower_sp_clients.vim.simulated_domain import echo
+from service_model.spec import ServiceFunctionPath, split_point
+from tests.support.mesh_delivery import Agreed, agree, domain, sap_of
+from tests.support.meshes import ANYWHERE, NAMES, random_plan, random_service
+
+SIZE = 1400
+EVERYTHING = ip_network("0.0.0.0/0")
+
+
+def network(mesh: Mesh) -> dict[str, SimulatedDriver]:
+    """The domains of all suppliers, joined."""
+    drivers = {}
+    for name in NAMES:
+        ids = [f"to-{other}" for other in NAMES if other != name] + [f"uni-{end.id}" for end in mesh.ends]
+        drivers[name] = SimulatedDriver([SapPort(id=id, encapsulation="VXLAN", mtu=1450) for id in ids])
+        for other in drivers:
+            if other != name:
+                drivers[name].join(f"to-{other}", drivers[other], f"to-{name}")
+    return drivers
+
+
+async def customer(service: Agreed, drivers: Mapping[str, SimulatedDriver], end: str) -> SimulatedDriver:
+    """A host at an end of the service, wherever that is."""
+    interface, gateway = service.host_at(end)
+    host = SimulatedDriver([SapPort(id="wire", encapsulation="VXLAN", mtu=1450)])
+    for driver in drivers.values():
+        host.join("wire", driver, f"uni-{end}")
+    way = Route(ingress="eth0", destination=EVERYTHING, egress="eth0", next_hop=ip_address(gateway))
+    port = Port(name="eth0", network="lan", interfaces=(ip_interface(interface),))
+    await host.apply(
+        Blueprint(
+            segment="host",
+            networks=(Network(id="lan", mtu=1450),),
+            functions=(Function(id="host", implementation="forwarder", ports=(port,), routes=(way,)),),
+            attachments=(Attachment(network="lan", sap="wire", label=service.bound.labels[end]),),
+        )
+    )
+    return host
+
+
+def expected(path: ServiceFunctionPath, ports: set[tuple[str, str]]) -> dict[tuple[str, str], tuple[int, int]]:
+    """A request and its reply: one in and one out at each port of the path."""
+    on_path = {split_point(hop) for hop in path.hops[1:-1]}
+    return {port: (SIZE, SIZE) if port in on_path else (0, 0) for port in ports}
+
+
+@pytest.mark.parametrize("seed", range(100))
+async def test_each_packet_crosses_the_functions_of_its_path_and_the_reply_crosses_them_in_reverse(seed: int) -> None:
+    rng = random.Random(seed)
+    mesh = read_mesh(random_service(rng))
+    assert isinstance(mesh, Mesh)
+    drivers = network(mesh)
+    saps = {name: [sap_of(id) for id in driver.saps] for name, driver in drivers.items()}
+    domains = {name: domain(name, mesh.spec, saps[name]) for name in NAMES}
+    service = agree(mesh, random_plan(rng, mesh), ANYWHERE.snapshot(), domains)
+    await service.build(drivers)
+    hosts = {end.id: await customer(service, drivers, end.id) for end in mesh.ends}
+    for path in mesh.spec.paths:
+        protocol, port = (path.flows[0].protocol.short.lower(), path.flows[0].port) if path.flows else ("udp", 9)
+        before = await service.carried(drivers)
+        target = ip_interface(service.host_at(path.hops[-1])[0]).ip
+        start = hosts[path.hops[0]].station("host", "host")
+        echo(start, start.port("eth0"), target, SIZE, protocol, port)
+        after = await service.carried(drivers)
+        crossed = {key: (after[key][0] - before[key][0], after[key][1] - before[key][1]) for key in after}
+        assert crossed == expected(path, set(after)), path
