@@ -1,7 +1,8 @@
 """What suppliers announced and then made good: one count for each.
 
 Rules kept here
-- Whoever asks a supplier asks for what its note promises. Held: kept. Refused for want of what was announced: broken.
+- Whoever asks a supplier asks for what its note promises. Held: kept. Refused for want of what was announced, or held
+  for more than was announced: broken.
 - A refusal for another reason (a label that somebody was quicker to take, a budget, a quota, the request itself) counts
   for neither.
 - Counts are halved when they reach LONG: what a supplier did last weighs most. Some grace goes before: one refusal of a
@@ -54,6 +55,10 @@ class Promises:
 
     def held(self) -> Promises:
         return replace(self, kept=self.kept + 1)._recent()
+
+    def dearer(self) -> Promises:
+        """After it held, counted already, but for more than it had announced: that was not kept."""
+        return replace(self, kept=max(0, self.kept - 1), broken=self.broken + 1)
 
     def refused(self, codes: Iterable[ReasonCode]) -> Promises:
         """After a refusal for these reasons."""

@@ -138,6 +138,7 @@ class Node:
             terms=self.terms,
             new_id=self._parts.new_id,
             secret=self._keys.origin_secret,
+            dearer=self.promises.dearer,
         )
         self.publication = Publication(
             sp_id=self.sp_id,

@@ -73,6 +73,12 @@ class Record:
             self._counts[alias] = after
             self._changed.add(alias)
 
+    def dearer(self, alias: str) -> None:
+        """What the supplier held was dearer than it had announced."""
+        if alias in self._listened:
+            self._counts[alias] = self.of(alias).dearer()
+            self._changed.add(alias)
+
     async def tick(self) -> None:
         """Record what changed, and tell the catalogue."""
         changed = {alias: self._counts[alias] for alias in self._changed}

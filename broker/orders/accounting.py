@@ -18,6 +18,9 @@ from service_model.outcomes import Reason, ReasonCode, Refused, Reserved, Segmen
 
 _CHARGED = frozenset({ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.DEGRADED})
 
+_SETTLED = _CHARGED | {ServiceState.RESERVED, ServiceState.COMMITTING}
+"""Where what was given up on the way is no part of it."""
+
 
 def charges(before: Order | None, order: Order, now: datetime) -> tuple[Charge, ...]:
     """The charges that follow from this change: what is owed begins when a service is committed, ends when its end is decided."""
@@ -104,7 +107,7 @@ def status(order: Order, now: datetime) -> ServiceStatus:
 def _segments(order: Order) -> Iterator[SegmentStatus]:
     words = words_of(order.spec) if order.spec else frozenset()
     for segment in order.segments:
-        if not segment.wanted and order.state in _CHARGED:
+        if not segment.wanted and order.state in _SETTLED:
             continue
         failed = segment.reasons and segment.state in (SegmentState.REFUSED, SegmentState.FAILED)
         yield SegmentStatus(

@@ -82,6 +82,8 @@ class Broker(Offers):
         done = await self.until(
             known.id, lambda o: version in o.answers or o.state not in _SETTLING or o.version > version, ctx
         )
+        if (loss := done.loss()) is not None and verdict is not Verdict.REPEAT:
+            log.warning("dearer than it was quoted", service=done.id, account=account, ref=ref, over_the_term=str(loss))
         return answer(done, version, self.clock.now())
 
     def _begin(

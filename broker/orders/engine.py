@@ -24,6 +24,7 @@ from broker.decompose.lexicon import Lexicon, lexicon
 from broker.orders.accounting import charges, status
 from broker.orders.calling import Caller
 from broker.orders.catalogue import Catalogue
+from broker.orders.comparing import overpriced
 from broker.orders.delivering import fold
 from broker.orders.listening import Listener
 from broker.orders.pools import Pool, Pools
@@ -34,7 +35,7 @@ from lower_sp_clients.broadcast import Broadcast
 from lower_sp_clients.supplier import Context, OutcomeUnknown, Supplier
 from lower_sp_clients.vim.holds import Allocation, AllocationState
 from service_model.clock import Alarm, Clock, within
-from service_model.outcomes import Refused, ServiceState, ServiceStatus
+from service_model.outcomes import Refused, Reserved, ServiceState, ServiceStatus
 
 log = structlog.get_logger()
 
@@ -68,14 +69,17 @@ class OrderEngine:
         catalogue: Catalogue,
         planner: Planner,
         secret: bytes,
+        dearer: Callable[[str], None],
     ) -> None:
-        """`secret`: what accounts' words for our places are made with."""
+        """`secret`: what accounts' words for our places are made with. `dearer` is told the alias of a supplier that held
+        for more than it had announced."""
         self.catalogue = catalogue
         self.epoch = epoch
         self.book = book
         self.clock = clock
         self._planner = planner
         self._secret = secret
+        self._dearer = dearer
         self._pools = Pools((), ())
         self.wanted: dict[str, Order] = {}
         self.saved: dict[str, Order] = {}
@@ -303,6 +307,10 @@ class OrderEngine:
             ):  # the whole story stays here; up goes the incident id
                 story = [f"{r.code.short}: {r.message}" for r in result.reasons]
                 log.info("supplier refused", service=id, segment=segment.key, incident=incident_id(segment), why=story)
+            if isinstance(result, Reserved) and segment is not None and overpriced(order, segment):
+                told = {"announced": str(segment.announced), "asked": str(segment.price)}
+                log.info("dearer than announced", service=id, segment=segment.key, **told)
+                self._dearer(segment.alias)
             outcome = type(result).__name__ if result is not None else "done"
             self._note(order, call, f"{outcome}: {result}" if isinstance(result, Exception) else outcome)
         self.wanted[id] = order

@@ -51,8 +51,17 @@ class Offers(OrderEngine):
         terms: Callable[[str], Terms | Reason],
         new_id: Callable[[], str],
         secret: bytes,
+        dearer: Callable[[str], None] = lambda alias: None,
     ) -> None:
-        super().__init__(epoch=epoch, book=book, clock=clock, catalogue=catalogue, planner=planner, secret=secret)
+        super().__init__(
+            epoch=epoch,
+            book=book,
+            clock=clock,
+            catalogue=catalogue,
+            planner=planner,
+            secret=secret,
+            dearer=dearer,
+        )
         self._quotes = QuoteLedger(quotes)
         self._terms = terms
         self._new_id = new_id

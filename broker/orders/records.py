@@ -201,6 +201,13 @@ class Order:
         """The order after `event` by the table. Raises IllegalTransition."""
         return replace(self, state=after(self.state, event))
 
+    def loss(self) -> Decimal | None:
+        """By how much it costs us more over the term than when it was quoted; None where it does not."""
+        if self.quoted is None or self.spec is None:
+            return None
+        loss = self.cost.over(self.spec.term_hours) - self.quoted.cost.over(self.spec.term_hours)
+        return loss if loss > 0 else None
+
     def known(self) -> Known:
         return Known(
             version=self.version,

@@ -127,7 +127,7 @@ def address(order: Order, env: Env) -> Order | Pause:
         parts = split(_mesh(spec), plan, env.snapshot, allowed, order.id)
     except CannotAddress as error:
         if error.reason.code is ReasonCode.LABELS_EXHAUSTED and order.crankbacks < MAX_CRANKBACKS:
-            return _again(order, Avoid(interconnects=frozenset(plan.interconnects)), error.reason)
+            return again(order, Avoid(interconnects=frozenset(plan.interconnects)), error.reason)
         return refuse(order, env.now, error.reason)
     known = {s.key: s for s in order.segments}
     segments = tuple(
@@ -189,7 +189,7 @@ def _place_of(planned: PlannedSegment) -> str:
     return ", ".join(places)
 
 
-def _again(order: Order, more: Avoid, *reasons: Reason) -> Order:
+def again(order: Order, more: Avoid, *reasons: Reason) -> Order:
     """Plan again around `more`: one crank-back."""
     return replace(
         order,
@@ -232,12 +232,12 @@ def crank_back(order: Order, env: Env) -> Order | Pause:
             )
             if order.crankbacks >= MAX_CRANKBACKS:
                 return refuse(order, env.now, exhausted)
-            return _again(order, Avoid(interconnects=frozenset(label_class.interconnects)), exhausted)
+            return again(order, Avoid(interconnects=frozenset(label_class.interconnects)), exhausted)
         return _relabel(replace(order, rounds=order.rounds + 1), smaller)
     if order.crankbacks >= MAX_CRANKBACKS:
         return refuse(order, env.now, *reasons)
     learnt = reduce(or_, (learning.refused(s.alias, s.spec, s.reasons) for s in refused))
-    return _again(order, learnt, *reasons)
+    return again(order, learnt, *reasons)
 
 
 def _unquoted(order: Order, lost: list[Segment]) -> Order:

@@ -195,7 +195,17 @@ def ended(order: Order, env: Env) -> Order | Pause:
 
 
 WORKFLOWS: dict[ServiceState, tuple[str, ...]] = {
-    ServiceState.RESERVING: ("place", "address", "crank_back", "hold", "release", "agree", "price", "decide"),
+    ServiceState.RESERVING: (
+        "place",
+        "address",
+        "crank_back",
+        "hold",
+        "reconsider",
+        "release",
+        "agree",
+        "price",
+        "decide",
+    ),
     ServiceState.RESERVED: ("prolong", "release", "expire"),
     ServiceState.COMMITTING: ("bind", "extend", "commit"),
     ServiceState.ACTIVATING: ("activate",),

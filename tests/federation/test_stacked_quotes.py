@@ -238,3 +238,47 @@ async def test_a_bound_on_the_price_is_one_on_what_the_customer_pays(two_ways: S
     assert [reason.code for reason in answer.reasons] == [ReasonCode.PRICE]
     assert f"best {just}" in answer.reasons[0].message
     assert two_ways.line("top", "left").count("reserve") == 0
+
+
+# Dearer than announced --------------------------------------------------------------------------------------------------
+
+
+async def test_who_asks_more_than_it_announced_is_given_up_for_who_asks_less(two_ways: Stack) -> None:
+    raise_prices(two_ways.vim("c"), 5)  # its broker announces what was
+    two_ways.announce("cheap")
+    answer = await two_ways.customer().reserve("r", 1, FIREWALL, CTX)
+    assert isinstance(answer, Reserved)
+    assert [part.alias for part in answer.segments] == ["left.1", "dear.1", "right.1"]
+    assert two_ways.nodes["top"].dearer == ["cheap"]
+    assert two_ways.line("top", "cheap").count("reserve") == 1
+    assert two_ways.line("top", "cheap").count("release") == 1
+    await two_ways.customer().terminate("r", CTX)
+    await two_ways.ends_empty()
+
+
+async def test_who_asks_more_and_is_still_the_best_keeps_what_it_holds(two_ways: Stack) -> None:
+    vim = two_ways.vim("c")
+    ways = tuple(replace(w, price=Price(per_hour=w.price.per_hour * 2)) for w in vim.domain.ways)
+    vim.reconfigure(replace(vim.domain, ways=ways))
+    two_ways.announce("cheap")
+    answer = await two_ways.customer().reserve("r", 1, FIREWALL, CTX)
+    assert isinstance(answer, Reserved)
+    assert [two_ways.line("top", alias).count("reserve") for alias in ("left", "cheap", "dear", "right")] == [
+        1,
+        1,
+        0,
+        1,
+    ]
+    assert sum(two_ways.line("top", alias).count("release") for alias in ("left", "cheap", "dear", "right")) == 0
+    assert two_ways.nodes["top"].dearer == ["cheap"]
+
+
+async def test_where_all_ask_more_the_search_ends_and_all_but_one_is_given_back(two_ways: Stack) -> None:
+    for name in ("c", "d"):
+        raise_prices(two_ways.vim(name), 5)
+    for name in ("cheap", "dear"):
+        two_ways.announce(name)
+    answer = await two_ways.customer().reserve("r", 1, FIREWALL, CTX)
+    assert isinstance(answer, Reserved)
+    await two_ways.customer().terminate("r", CTX)
+    await two_ways.ends_empty()

@@ -225,6 +225,8 @@ class Node:
         self.down = asyncio.Event()
         self.down.set()
         self.vims: dict[str, LocalVim] = {}
+        self.dearer: list[str] = []
+        """Suppliers that held for more than they had announced."""
 
     async def open(self) -> None:
         self.engine = Engine.open(self.path, migrate=migrate)
@@ -240,6 +242,7 @@ class Node:
             terms=lambda account: self.terms,
             new_id=lambda: str(uuid.uuid4()),
             secret=SECRET,
+            dearer=self.dearer.append,
         )
         self.vims = {
             name: LocalVim(

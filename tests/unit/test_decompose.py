@@ -12,13 +12,13 @@ import pytest
 from address_planner.labels import LabelSet
 from broker.decompose.graph import to_networkx
 from broker.decompose.mesh import LanEnd, Mesh, read_mesh
-from broker.decompose.plan import Avoid, Infeasible, Joint, Plan, Snapshot, Stretch, SupplierView
+from broker.decompose.plan import Avoid, Dearer, Infeasible, Joint, Plan, Snapshot, Stretch, SupplierView
 from broker.decompose.search import plan
 from capability_registry.note import Bin, Lifecycle, Outage, PlaceCapacity, SharedLimit
 from capability_registry.packing import packs
 from service_model.outcomes import Reason, ReasonCode
 from service_model.spec import End, FunctionRequest, ServiceFunctionPath, ServiceSpec
-from tests.support.enumerator import cost, key, walks
+from tests.support.enumerator import Walk, cost, key, walks
 from tests.support.planning import (
     GBIT,
     NOW,
@@ -94,6 +94,48 @@ def test_the_first_plan_is_the_optimum_and_the_others_follow_in_order(block: int
                 assert sum(s.budgets["p"][0] for s in p.segments) <= spec.max_delay_us
     assert planned >= 3
     assert refused >= 3
+
+
+def test_with_prices_that_were_learnt_the_plan_is_the_optimum_of_those() -> None:
+    changed = 0
+    for seed in range(400, 460):
+        spec, snap, expected = random_question(seed)
+        if not expected:
+            continue
+        rng = random.Random(seed)
+        learnt = tuple(
+            Dearer(
+                alias=v.alias,
+                function=rng.choice(["", *(f.id for f in spec.functions)]),
+                way=tuple(rng.sample([s.id for s in v.note.saps], 2)),  # type: ignore[arg-type]
+                once=Decimal(rng.randint(0, 5)),
+                per_hour=Decimal(rng.randint(0, 5)),
+            )
+            for v in rng.choices(snap.suppliers, k=3)
+        )
+        options: dict[tuple[object, ...], tuple[Decimal, int]] = {}
+        for walk in walks(spec, snap):
+            price, delay = cost(walk, spec)
+            total = price + sum(beyond(one, walk, spec) for one in learnt), delay
+            if spec.max_delay_us is None or delay <= spec.max_delay_us:
+                options[key(walk)] = min(total, options.get(key(walk), total))
+        found = plans(spec, snap, avoid=Avoid(dearer=learnt))
+        assert [(p.cost, p.delay_us) for p in found] == sorted(options.values())[: len(found)], seed
+        assert all(sum(s.price.over(1) for s in p.segments) == p.cost for p in found)
+        changed += found[0].cost > expected[0][0]
+    assert changed >= 10
+
+
+def beyond(one: Dearer, walk: Walk, spec: ServiceSpec) -> Decimal:
+    """What a walk costs more by what was learnt."""
+    times = placed = 0
+    for stage in walk.stages:
+        ids = [f.id for f in spec.functions[placed : placed + len(stage.places)]]
+        placed += len(ids)
+        if stage.view.alias == one.alias:
+            ways = [set(entry.split("|")) for entry, *_ in stage.ways]
+            times += ids.count(one.function) if one.function else ways.count(set(one.way))
+    return times * (one.once + one.per_hour)
 
 
 def test_who_breaks_promises_counts_dearer_and_the_price_stays_the_price() -> None:
