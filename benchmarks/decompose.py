@@ -67,6 +67,7 @@ class Compared:
             "mean_gap_percent": round(statistics.fmean(self.gaps), 4) if self.gaps else 0.0,
             "largest_gap_percent": round(max(self.gaps, default=0.0), 3),
             "median_ms": round(statistics.median(self.ours_ms), 2),
+            "largest_ms": round(max(self.ours_ms), 2),
             "milp_median_ms": round(statistics.median(self.milp_ms), 1),
             "times_faster": round(statistics.median(m / o for m, o in zip(self.milp_ms, self.ours_ms, strict=True)), 1),
         }

@@ -11,6 +11,7 @@ Rules kept here
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from copy import copy
 from heapq import heappop, heappush
 from typing import Protocol
 
@@ -64,7 +65,14 @@ class Guide:
         elif self.relaxed is not None:
             self.ahead, self.time_weight = self.relaxed, self.multiplier
         self.offset = relaxed[2] if relaxed else 0.0
+        self.settle = 1.0
         self._ranked: dict[int, list[Ranked]] = {}
+
+    def settling(self, settle: float) -> Guide:
+        """The same for routes that may be so many times as dear as the best: what is ahead counts so much more."""
+        other = copy(self)
+        other.settle, other._ranked = settle, {}
+        return other
 
     def ranked(self, state: int) -> list[Ranked]:
         """The moves from a state that lead towards the goal: what `rank` adds for each, ascending."""
@@ -76,7 +84,7 @@ class Guide:
                 rest = ahead[move.target]
                 if rest != np.inf:
                     cost, delay = move.cost, move.delay
-                    first = delay + rest if fastest else cost + weight * delay + rest
+                    first = delay + rest if fastest else cost + self.settle * (weight * delay + rest)
                     known.append((first, cost if fastest else delay, move))
             known.sort(key=_order)
             self._ranked[state] = known
@@ -84,7 +92,7 @@ class Guide:
 
     def rank(self, cost: float, delay: float) -> tuple[float, float]:
         """To be added to what `ranked` says of a move: in which order the moves of all labels are looked at."""
-        return (delay, cost) if self.fastest else (cost + self.time_weight * delay - self.offset, delay)
+        return (delay, cost) if self.fastest else (cost + self.settle * (self.time_weight * delay - self.offset), delay)
 
     def key(self, state: int, cost: float, delay: float) -> tuple[float, float] | None:
         """What a label with these sums is ordered by; None where it is over a bound."""
@@ -98,7 +106,7 @@ class Guide:
             return time, cost
         if self.relaxed is not None:
             price = max(price, cost + self.multiplier * delay - self.offset + self.relaxed[state])
-        return price, delay
+        return cost + self.settle * (price - cost), delay
 
 
 class Guiding(ABC):

@@ -15,7 +15,8 @@ Rules kept here
   the search begins again with more labels kept (`MAX_WIDTH`).
 - Segments that do not swap tie the labels of the interconnects at both sides: a label carries their intersection.
 - A line enters no SAP twice.
-- The work is bounded by `MAX_LABELS`; what was found until then is the answer.
+- The work is bounded (`Effort`). A search that is hard settles for what is nearly the best (Pohl, Heuristic search viewed
+  as path finding in a graph, 1970: what is ahead counts more); what was found until it gives up is the answer.
 """
 
 from __future__ import annotations
@@ -35,10 +36,21 @@ from broker.decompose.resources import Resource, at_ends, draws, overdrawn, with
 from broker.decompose.rules import Rule, broken, rules_of
 from service_model.outcomes import ReasonCode
 
-EASY = 400
-"""Labels after which it is worth to look for better bounds."""
-MAX_LABELS = 200_000
 MAX_WIDTH = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """How many labels a search looks at: `easy`, then it is worth to look for better bounds; `exact`, then it settles for
+    routes at most `settle` times as dear as the best; `most`, then it gives up."""
+
+    easy: int = 400
+    exact: int = 20_000
+    most: int = 200_000
+    settle: float = 1.03
+
+
+EFFORT = Effort()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,19 +96,21 @@ class _Label:
         self.route: int = hash((parent.route if parent else 0, state))
 
 
-def find(question: Question, alternatives: int = 1) -> Found:
+def find(question: Question, alternatives: int = 1, effort: Effort = EFFORT) -> Found:
     """At most `alternatives` routes."""
     guiding = _guiding(question)
     layers, guided = guiding.layers, guiding.guide(False, ())
     every = (*rules_of(layers), *guiding.rules())
     tracked: tuple[Resource, ...] = ()
     rules: tuple[Rule, ...] = ()
-    width, work = alternatives, EASY
+    width, work = alternatives, effort.easy
     while guided is not None:
+        if work == effort.most:
+            guided = guided.settling(effort.settle)
         search = _Search(layers, guided, tracked, rules, every, alternatives, width, work)
         routes = search.run()
-        if search.unfinished and work < MAX_LABELS:
-            work = MAX_LABELS
+        if search.unfinished and work < effort.most:
+            work = effort.exact if work < effort.exact else effort.most
         elif search.overdrawn or search.broken:
             tracked += tuple(sorted(search.overdrawn, key=str))
             rules += search.broken
@@ -104,7 +118,7 @@ def find(question: Question, alternatives: int = 1) -> Found:
             width *= 4
         else:
             return Found(routes=tuple(routes), complete=not search.unfinished)
-        guided = guiding.guide(work == MAX_LABELS, rules)
+        guided = guiding.guide(work > effort.easy, rules)
     return Found()
 
 

@@ -10,19 +10,18 @@ Rules kept here
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 
 from broker.decompose.explain import better, explain
 from broker.decompose.graph import Graph, graph_of
-from broker.decompose.labelling import MAX_LABELS, find
+from broker.decompose.labelling import EFFORT, Effort, find
 from broker.decompose.layered import Question
 from broker.decompose.mesh import Mesh, read_mesh
 from broker.decompose.plan import Avoid, Infeasible, Plan, Rejected, Snapshot, SupplierView
 from broker.decompose.segments import to_plan
 from broker.decompose.vocabulary import ends_without_label, vocabulary
 from capability_registry.note import CapabilityNote
-from service_model.outcomes import Reason
+from service_model.outcomes import Reason, ReasonCode
 from service_model.spec import ServiceSpec
 
 
@@ -32,26 +31,24 @@ def plan(
     now: datetime,
     avoid: Avoid | None = None,
     alternatives: int = 3,
+    effort: Effort = EFFORT,
 ) -> tuple[Plan, ...] | Infeasible:
-    """At most `alternatives` (≥ 1) plans, best first, distinct in their segments; or why there is none."""
+    """At most `alternatives` (≥ 1) plans, best first, distinct in their segments; or why there is none. A search that gave
+    up says so."""
     asked = _asked(spec, snapshot, now, avoid)
     if not isinstance(asked, Question):
         return asked
-    found = find(asked, alternatives)
+    found = find(asked, alternatives, effort)
+    if not found.routes and not found.complete:  # what binds is not known either
+        message = f"no plan was found in {effort.most} steps of the search; there may be one"
+        return Infeasible(reasons=(Reason(code=ReasonCode.NO_PATH, message=message, subject=spec.name),))
     if not found.routes:
         bindings = explain(asked)
         nearest = tuple(
             Rejected(code=b.reason.code, plan=to_plan(b.nearest), also=b.also) for b in bindings if b.nearest
         )
-        reasons = tuple(b.reason if found.complete else _given_up(b.reason) for b in bindings)
-        return Infeasible(reasons=reasons, nearest=nearest)
+        return Infeasible(reasons=tuple(b.reason for b in bindings), nearest=nearest)
     return tuple(to_plan(route) for route in found.routes)
-
-
-def _given_up(reason: Reason) -> Reason:
-    return replace(
-        reason, message=f"{reason.message} (the search gave up after {MAX_LABELS} steps: there may be a plan)"
-    )
 
 
 def best(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid | None = None) -> Plan | None:
