@@ -17,7 +17,7 @@ from broker.decompose.plan import Infeasible
 from broker.orders import learning
 from broker.orders.records import Order, Segment
 from broker.orders.reserving import MAX_CRANKBACKS, again, within_price
-from broker.orders.tasks import Env, Pause, task
+from broker.orders.tasks import Env, Pause, Question, task
 from service_model.outcomes import Reason
 
 
@@ -36,7 +36,10 @@ def reconsider(order: Order, env: Env) -> Order | Pause:
     learnt = reduce(or_, (learning.dearer(s.alias, s.spec, s.announced, s.price) for s in dear))
     meant = env.lexicon(order.account, order.terms).learnt(order.words).meant(order.spec)
     if not isinstance(meant, Reason):
-        found = env.plan(within_price(order, meant), env.snapshot, env.now, order.avoid | learnt)
+        question = Question(within_price(order, meant), order.avoid | learnt)
+        found = env.answer(question)
+        if found is None:
+            return Pause(order, asks=question)
         held = sum(s.price.over(order.spec.term_hours) for s in order.segments if s.wanted)
         if not isinstance(found, Infeasible) and found[0].cost < held:
             return again(order, learnt)

@@ -80,9 +80,9 @@ def place(order: Order, env: Env) -> Order | Pause:
         plan = quoted.plan
     else:
         question = Question(within_price(order, meant), order.avoid)
-        if env.planned is None or env.planned[0] != question:
+        found = env.answer(question)
+        if found is None:
             return Pause(order, asks=question)
-        found = env.planned[1]
         if isinstance(found, Infeasible):
             why = told(found, quoted.bound(spec) if quoted else spec, order.terms.margin, env.snapshot)
             better = tuple(reason for reason in why if reason.nogood is not None)

@@ -76,6 +76,10 @@ class Env:
     lexicon: Callable[[str, Terms], Lexicon]
     planned: tuple[Question, Found] | None = None
 
+    def answer(self, question: Question) -> Found | None:
+        """The answer, if this was the last question."""
+        return self.planned[1] if self.planned is not None and self.planned[0] == question else None
+
 
 @dataclass(frozen=True, slots=True)
 class Pause:
