@@ -68,6 +68,7 @@ from tests.support.faults import FaultySupplier
 PORTS = (
     FunctionPort(name="in"),
     FunctionPort(name="out"),
+    FunctionPort(name="side"),
     FunctionPort(name="mgmt", role=PortRole.MANAGEMENT),
 )
 POOL = Pool(name="p", prefix=ip_network("10.64.0.0/16"), block=24, quarantine=timedelta(seconds=30))
