@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broker.decompose.mesh import Mesh, read_mesh
 from service_model.sonata import FunctionDescription, import_nsd, import_vnfd, path_ends
 from service_model.sonata_form import ImportRefused
 from service_model.sonata_vnfd import DescribedPort
@@ -65,6 +66,49 @@ def test_the_demo_with_its_manager_and_a_lan_of_one_function_is_imported() -> No
     assert spec.managers == ("ssmdumb",)
     assert spec.link("mgmt").points == ("vnf_vtc:mgmt",)
     assert spec.paths[0].id == "fg01.fp01"
+
+
+TREE = """\
+descriptor_version: "1.0"
+vendor: v
+name: tree
+version: "1.0"
+network_functions:
+  - {vnf_id: fw, vnf_vendor: v, vnf_name: fw, vnf_version: "1.0"}
+connection_points:
+  - {id: hub, type: external}
+  - {id: east, type: external}
+  - {id: west, type: external}
+virtual_links:
+  - {id: up, connectivity_type: E-Line, connection_points_reference: [hub, "fw:in"]}
+  - {id: to-east, connectivity_type: E-Line, connection_points_reference: ["fw:one", east]}
+  - {id: to-west, connectivity_type: E-Line, connection_points_reference: ["fw:two", west]}
+forwarding_graphs:
+  - fg_id: g
+    network_forwarding_paths:
+      - fp_id: e
+        connection_points:
+          - {connection_point_ref: hub, position: 1}
+          - {connection_point_ref: "fw:in", position: 2}
+          - {connection_point_ref: "fw:one", position: 3}
+          - {connection_point_ref: east, position: 4}
+      - fp_id: w
+        connection_points:
+          - {connection_point_ref: hub, position: 1}
+          - {connection_point_ref: "fw:in", position: 2}
+          - {connection_point_ref: "fw:two", position: 3}
+          - {connection_point_ref: west, position: 4}
+"""
+
+
+def test_two_forwarding_paths_are_two_paths_of_one_tree() -> None:
+    spec = import_nsd(TREE, "t.yml", attach={"west": "z"}, from_sap="x", to_sap="y")
+    assert {end.id: end.sap for end in spec.ends} == {"hub": "x", "east": "y", "west": "z"}
+    assert [path.hops for path in spec.paths] == [
+        ("hub", "fw:in", "fw:one", "east"),
+        ("hub", "fw:in", "fw:two", "west"),
+    ]
+    assert isinstance(read_mesh(spec), Mesh)
 
 
 def test_the_demo_says_what_it_needs_when_no_sap_is_given() -> None:
