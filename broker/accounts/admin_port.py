@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from broker.accounts.planned import Planning
 from service_model.outcomes import AddressingChoice, Bindings, Reason, ServiceState, ServiceStatus
 from service_model.spec import ServiceSpec
 from service_model.words import Instant, Word
@@ -174,6 +175,9 @@ class AdminPort(Protocol):
 
     async def set_password(self, account: str, password: str, *, actor: str) -> None:
         """Raises AccountNotFound; ValueError, whose message says why, for a password that is not acceptable."""
+
+    async def plan(self, spec: ServiceSpec, account: str, alternatives: int, explain: bool) -> Planning:
+        """How a service would be planned now, at the prices of `account` ("": at cost)."""
 
     def orders(self, account: str, ref: str) -> AsyncIterator[ServiceDetail]:
         """Orders of `account` ("": of all) with `ref` ("": any), in order of creation."""

@@ -20,18 +20,22 @@ from broker.accounts.admin_port import (
     SupplierStatus,
 )
 from broker.accounts.administration import Administration
+from broker.accounts.planned import Planning
 from broker.bootstrap.feeds import Feeds
+from broker.bootstrap.preview import preview
 from broker.bootstrap.promises import Record
 from broker.orders.accounting import remaining, status
 from broker.orders.broker import Broker
 from broker.orders.catalogue import Catalogue
+from broker.orders.records import Terms
 from broker.orders.states import AS_SERVICE
 from capability_registry.feed import Feed
 from lower_sp_clients.vim import accounting
 from lower_sp_clients.vim.holds import AllocationState as Recorded
 from lower_sp_clients.vim.local_vim import LocalVim
 from service_model.clock import Clock
-from service_model.outcomes import ServiceState
+from service_model.outcomes import Reason, ServiceState
+from service_model.spec import ServiceSpec
 
 _STATES = {
     Recorded.HELD: AllocationState.HELD,
@@ -49,6 +53,7 @@ class NodeAdmin:
         vims: Callable[[], tuple[LocalVim, ...]],
         feeds: Feeds,
         promises: Record,
+        terms: Callable[[str], Terms | Reason],
         clock: Clock,
     ) -> None:
         self._administration = administration
@@ -57,6 +62,7 @@ class NodeAdmin:
         self._vims = vims
         self._feeds = feeds
         self._promises = promises
+        self._terms = terms
         self._clock = clock
 
     async def apply(self, documents: Documents, *, dry_run: bool, prune: bool, reason: str, actor: str) -> Applied:
@@ -67,6 +73,12 @@ class NodeAdmin:
 
     async def set_password(self, account: str, password: str, *, actor: str) -> None:
         await self._administration.set_password(account, password, actor=actor)
+
+    async def plan(self, spec: ServiceSpec, account: str, alternatives: int, explain: bool) -> Planning:
+        terms = self._terms(account) if account else Terms()
+        if isinstance(terms, Reason):
+            return Planning(reasons=(terms,))
+        return preview(spec, self._catalogue.snapshot, self._clock.now(), terms, alternatives, explain)
 
     async def inventory(self) -> Inventory:
         """Everything allocated, held and built, and what the domains have that nobody asked for."""

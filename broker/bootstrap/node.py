@@ -162,7 +162,14 @@ class Node:
             changed=self._rewire,
         )
         self.admin = NodeAdmin(
-            self.administration, self.broker, self.catalogue, self.vims, self.feeds, self.promises, clock
+            self.administration,
+            self.broker,
+            self.catalogue,
+            self.vims,
+            self.feeds,
+            self.promises,
+            self.terms,
+            clock,
         )
         present = await self.administration.open()
         await self._open_domains(present)

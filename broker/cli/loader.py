@@ -48,6 +48,7 @@ COMMANDS: dict[str, Entry] = {
     "apply": Entry("Make what is administered be as a folder says", FOLDER),
     "diff": Entry("What apply would change", FOLDER),
     "export": Entry("Write what is administered as documents", FOLDER),
+    "plan": Entry("How a service would be planned, and why not otherwise"),
     "inventory": Entry("What is allocated, held and built, and what disagrees"),
     "suppliers": Entry("Suppliers: their notes, and the promises they kept"),
     "rotate": Entry("Renew the key that notes are signed with"),

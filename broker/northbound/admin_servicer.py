@@ -8,8 +8,10 @@ from google.protobuf.struct_pb2 import Struct
 from pydantic import TypeAdapter
 
 from broker.accounts.admin_port import AdminPort, Applied, Inventory, ServiceDetail, SupplierStatus
+from broker.accounts.planned import Planning
 from broker.northbound.auth import caller
 from broker.northbound.paging import page
+from broker.northbound.servicer import spec_of
 from lower_sp_clients.wire import Codec, Violation, WireError, decode_struct, encode_struct
 from spbroker.v1 import admin_service_pb2 as pb
 from spbroker.v1 import admin_service_pb2_grpc
@@ -17,6 +19,8 @@ from spbroker.v1 import admin_service_pb2_grpc
 APPLIED = Codec(TypeAdapter(Applied), pb.ApplyResponse)
 INVENTORY = Codec(TypeAdapter(Inventory), pb.Inventory)
 SUPPLIER = Codec(TypeAdapter(SupplierStatus), pb.SupplierStatus)
+PLANNING = Codec(TypeAdapter(Planning), pb.Planning)
+PLANS, PLANS_MAX = 3, 10
 DETAIL = Codec(TypeAdapter(ServiceDetail), pb.ServiceDetail)
 
 
@@ -50,6 +54,11 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         except ValueError as error:
             raise WireError(Violation("password", str(error))) from error
         return pb.SetPasswordResponse()
+
+    async def PlanService(self, request: pb.PlanServiceRequest, context: Any) -> pb.PlanServiceResponse:
+        most = min(request.alternatives, PLANS_MAX) if request.alternatives > 0 else PLANS
+        planning = await self._port.plan(spec_of(request), request.account, most, request.explain)
+        return pb.PlanServiceResponse(planning=PLANNING.encode(planning))
 
     async def ListOrders(self, request: pb.ListOrdersRequest, context: Any) -> pb.ListOrdersResponse:
         found, next_token = await page(

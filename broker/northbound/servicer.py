@@ -82,18 +82,18 @@ class BrokerServicer(broker_service_pb2_grpc.BrokerServiceServicer):
         return pb.GetCapabilityNoteResponse(note=pb.SignedNote(jws=note.jws))
 
     async def QualifyService(self, request: pb.QualifyServiceRequest, context: Any) -> pb.QualifyServiceResponse:
-        answer = await self._supplier().qualify(_spec(request), self._context(request, context))
+        answer = await self._supplier().qualify(spec_of(request), self._context(request, context))
         return pb.QualifyServiceResponse(qualification=wire.QUALIFICATION.encode(answer))
 
     async def QuoteService(self, request: pb.QuoteServiceRequest, context: Any) -> pb.QuoteServiceResponse:
-        answer = await self._supplier().quote(_spec(request), self._context(request, context))
+        answer = await self._supplier().quote(spec_of(request), self._context(request, context))
         if isinstance(answer, Qualification):
             return pb.QuoteServiceResponse(unqualified=wire.QUALIFICATION.encode(answer))
         return pb.QuoteServiceResponse(quote=wire.QUOTE.encode(answer))
 
     async def ReserveService(self, request: pb.ReserveServiceRequest, context: Any) -> pb.ReserveServiceResponse:
         _check_key(request)
-        spec = _spec(request)
+        spec = spec_of(request)
         answer = await self._supplier().reserve(request.ref, request.version, spec, self._context(request, context))
         return pb.ReserveServiceResponse(**_held_or_not(answer))
 
@@ -182,7 +182,8 @@ def _held_or_not(answer: Reserved | Refused) -> dict[str, Any]:
     return {"reserved": wire.RESERVED.encode(answer)}
 
 
-def _spec(request: Any) -> ServiceSpec:
+def spec_of(request: Any) -> ServiceSpec:
+    """What a request asks for. Raises WireError."""
     if not request.HasField("spec"):
         raise WireError(Violation("spec", "is missing"))
     try:

@@ -483,3 +483,32 @@ async def test_wrong_documents_are_named_with_file_and_line(bench: CliBench) -> 
     assert refused.code == 2
     assert refused.err.startswith(f"{pools}:8: prefix: overlaps the pool east\n")
     assert bench.node.admin.documents == {}
+
+
+async def test_an_operator_sees_ranked_plans_and_why_the_others_lost(bench: CliBench) -> None:
+    await bench.be("oscar")
+    ran = await bench.run("plan", "-f", SPEC, "--explain")
+    assert ran.code == 0
+    lines = [line.rstrip() for line in ran.out.splitlines()]
+    assert lines[:5] == [
+        "1  0.33/h EUR  237.60 EUR over 720 h  9 ms  cost 0.30/h EUR",
+        "├── east (sp-c)   a → to-west  0.30/h EUR  2 ms",
+        "│   └── firewall  AMS",
+        "├── west (sp-dd)  to-east → b  free  7 ms",
+        "└── over ic-1",
+    ]
+    assert any(line.startswith("2  ") and "loses: 118.80 EUR more" in line for line in lines)
+    assert any(line.startswith("✗  ") and "breaks COUNTRY, 79.20 EUR less" in line for line in lines)
+    one = await bench.run("plan", "-f", SPEC, "--alternatives", "1", "--json")
+    assert (len(one.json["plans"]), one.json["rejected"], one.json["reasons"]) == (1, [], [])
+
+
+async def test_what_cannot_be_planned_is_told_with_what_binds_and_the_nearest(bench: CliBench, tmp_path: Path) -> None:
+    await bench.be("oscar")
+    tight = tmp_path / "tight.yml"
+    tight.write_text(dump_spec(replace(load_spec(SPEC.read_bytes(), "spec"), max_delay_us=1)))
+    ran = await bench.run("plan", "-f", tight)
+    assert ran.code == Exit.REFUSED
+    assert ran.out.startswith("nearest  0.33/h EUR")
+    assert "breaks DELAY" in ran.out
+    assert "delay: best 9 ms > 1 ms" in ran.err

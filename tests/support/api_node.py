@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
@@ -29,12 +30,15 @@ from broker.accounts.admin_port import (
     ServiceDetail,
     SupplierStatus,
 )
+from broker.accounts.planned import PlacedFunction, PlannedPart, PlannedService, Planning, RejectedService
 from broker.accounts.secrets import MIN_PASSWORD
 from broker.northbound.auth import Credentials, Password, Principal
 from broker.northbound.server import Identity, NorthboundServer, Serving, serve
 from broker.northbound.wrong_calls import AuthError, AuthReason, Throttled
 from lower_sp_clients.remote_sp import ClientTls
-from service_model.outcomes import ServiceState, ServiceStatus
+from service_model.money import Price
+from service_model.outcomes import Reason, ReasonCode, ServiceState, ServiceStatus
+from service_model.spec import ServiceSpec
 from tests.support.clock import Sleeper
 from tests.support.fake_supplier import FakeSupplier
 
@@ -144,12 +148,34 @@ class FakeAdmin:
             raise ValueError("has too few characters")
         self.passwords[account] = password
 
+    async def plan(self, spec: ServiceSpec, account: str, alternatives: int, explain: bool) -> Planning:
+        if spec.max_delay_us == 1:
+            binds = Reason(code=ReasonCode.DELAY, message="delay: best 9 ms > 1 ms", subject="p")
+            return Planning(
+                reasons=(binds,), nearest=(RejectedService(breaks=(ReasonCode.DELAY,), plan=planned("0.30")),)
+            )
+        lost = (RejectedService(breaks=(ReasonCode.COUNTRY,), plan=planned("0.20")),) if explain else ()
+        return Planning(plans=(planned("0.30"), planned("0.45"))[:alternatives], rejected=lost)
+
     async def orders(self, account: str, ref: str) -> AsyncIterator[ServiceDetail]:
         for number in range(3):
             status = ServiceStatus(ref=f"r-{number}", version=1, state=ServiceState.ACTIVE, create_time=START)
             part = SegmentDetail(alias="east", supplier="sp-c", ref="x", version=1, state=ServiceState.ACTIVE)
             if ref in ("", status.ref):
                 yield ServiceDetail(account=account or "acme", status=status, segments=(part,))
+
+
+def planned(per_hour: str) -> PlannedService:
+    """Two parts, a function in the first, at this cost and a tenth more."""
+    cost = Price(per_hour=Decimal(per_hour))
+    web = PlacedFunction(function="firewall", place="AMS")
+    parts = (
+        PlannedPart(alias="east", supplier="sp-c", saps=("a", "to-west"), functions=(web,), cost=cost, delay_us=2000),
+        PlannedPart(alias="west", supplier="sp-dd", saps=("to-east", "b"), delay_us=7000),
+    )
+    return PlannedService(
+        parts=parts, interconnects=("ic-1",), price=cost.scaled(Decimal("1.1")), cost=cost, delay_us=9000
+    )
 
 
 @dataclass

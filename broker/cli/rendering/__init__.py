@@ -12,6 +12,7 @@ note_tables(note)                       a capability note
 changes_table(applied)                  what an apply changed or would change
 inventory_tables(inventory)             what is allocated, held, built, and what disagrees
 suppliers_table(suppliers)              feeds of notes, and promises kept
+planning_view(planning, term_hours)     ranked plans, and what lost against them
 state_text(state)                       one state in its colour
 """
 
@@ -21,6 +22,7 @@ from broker.cli.rendering.administration import changes_table, inventory_tables,
 from broker.cli.rendering.figures import bandwidth_text, delay_text, duration_text, price_text
 from broker.cli.rendering.note import note_tables
 from broker.cli.rendering.offer import qualification_line, quote_tree
+from broker.cli.rendering.planning import planning_view
 from broker.cli.rendering.reasons import reasons_tree
 from broker.cli.rendering.service import addressing_table, service_facts, service_tree, services_table
 from broker.cli.rendering.states import state_text
@@ -33,6 +35,7 @@ __all__ = [
     "duration_text",
     "inventory_tables",
     "note_tables",
+    "planning_view",
     "price_text",
     "qualification_line",
     "quote_tree",

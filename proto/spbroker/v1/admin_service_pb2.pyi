@@ -12,6 +12,7 @@ from google.protobuf.internal import containers as containers
 from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
 from spbroker.v1 import outcome_pb2 as outcome_pb2
 from spbroker.v1 import spec_pb2 as spec_pb2
+from spbroker.v1 import words_pb2 as words_pb2
 import builtins as builtins
 import sys
 import typing as typing
@@ -782,5 +783,243 @@ class SegmentDetail(message.Message):
     _HasFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["alias", b"alias", "binding", b"binding", "choice", b"choice", "reasons", b"reasons", "ref", b"ref", "spec", b"spec", "state", b"state", "supplier", b"supplier", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PlanServiceRequest(message.Message):
+    """Asks how a service would be planned."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: builtins.int
+    ACCOUNT_FIELD_NUMBER: builtins.int
+    ALTERNATIVES_FIELD_NUMBER: builtins.int
+    EXPLAIN_FIELD_NUMBER: builtins.int
+    account: builtins.str
+    """At the prices of this account; empty: at cost."""
+    alternatives: builtins.int
+    """At most so many plans; 0: 3. More than 10 count as 10."""
+    explain: builtins.bool
+    """Also tell what would be better but for a constraint."""
+    @builtins.property
+    def spec(self) -> spec_pb2.ServiceSpec:
+        """What is asked for, places by our own names."""
+
+    def __init__(
+        self,
+        *,
+        spec: spec_pb2.ServiceSpec | None = ...,
+        account: builtins.str = ...,
+        alternatives: builtins.int = ...,
+        explain: builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["account", b"account", "alternatives", b"alternatives", "explain", b"explain", "spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PlanServiceResponse(message.Message):
+    """How it would be planned."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PLANNING_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def planning(self) -> Planning:
+        """It, over the notes of this moment."""
+
+    def __init__(
+        self,
+        *,
+        planning: Planning | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["planning", b"planning"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["planning", b"planning"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Planning(message.Message):
+    """The best plans, or why there is none."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PLANS_FIELD_NUMBER: builtins.int
+    REJECTED_FIELD_NUMBER: builtins.int
+    REASONS_FIELD_NUMBER: builtins.int
+    NEAREST_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def plans(self) -> containers.RepeatedCompositeFieldContainer[PlannedService]:
+        """In order, the best first."""
+
+    @builtins.property
+    def rejected(self) -> containers.RepeatedCompositeFieldContainer[RejectedService]:
+        """What would be better than the best, and is not taken."""
+
+    @builtins.property
+    def reasons(self) -> containers.RepeatedCompositeFieldContainer[outcome_pb2.Reason]:
+        """Why there is no plan; none: there is one."""
+
+    @builtins.property
+    def nearest(self) -> containers.RepeatedCompositeFieldContainer[RejectedService]:
+        """What would be planned if what binds did not."""
+
+    def __init__(
+        self,
+        *,
+        plans: abc.Iterable[PlannedService] | None = ...,
+        rejected: abc.Iterable[RejectedService] | None = ...,
+        reasons: abc.Iterable[outcome_pb2.Reason] | None = ...,
+        nearest: abc.Iterable[RejectedService] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["nearest", b"nearest", "plans", b"plans", "reasons", b"reasons", "rejected", b"rejected"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PlannedService(message.Message):
+    """One plan."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PARTS_FIELD_NUMBER: builtins.int
+    INTERCONNECTS_FIELD_NUMBER: builtins.int
+    PRICE_FIELD_NUMBER: builtins.int
+    COST_FIELD_NUMBER: builtins.int
+    DELAY_US_FIELD_NUMBER: builtins.int
+    delay_us: builtins.int
+    """The delay of the slowest path, microseconds one way."""
+    @builtins.property
+    def parts(self) -> containers.RepeatedCompositeFieldContainer[PlannedPart]:
+        """Its parts, in the order of the service."""
+
+    @builtins.property
+    def interconnects(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The interconnects that it crosses."""
+
+    @builtins.property
+    def price(self) -> words_pb2.Price:
+        """What the customer would pay."""
+
+    @builtins.property
+    def cost(self) -> words_pb2.Price:
+        """What the suppliers announce that they ask."""
+
+    def __init__(
+        self,
+        *,
+        parts: abc.Iterable[PlannedPart] | None = ...,
+        interconnects: abc.Iterable[builtins.str] | None = ...,
+        price: words_pb2.Price | None = ...,
+        cost: words_pb2.Price | None = ...,
+        delay_us: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["cost", b"cost", "price", b"price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["cost", b"cost", "delay_us", b"delay_us", "interconnects", b"interconnects", "parts", b"parts", "price", b"price"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PlannedPart(message.Message):
+    """What one supplier would deliver."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ALIAS_FIELD_NUMBER: builtins.int
+    SUPPLIER_FIELD_NUMBER: builtins.int
+    SAPS_FIELD_NUMBER: builtins.int
+    FUNCTIONS_FIELD_NUMBER: builtins.int
+    COST_FIELD_NUMBER: builtins.int
+    DELAY_US_FIELD_NUMBER: builtins.int
+    alias: builtins.str
+    """Its local alias."""
+    supplier: builtins.str
+    """Its SP id."""
+    delay_us: builtins.int
+    """The delay that it would be allowed, microseconds one way; 0: the plan does not keep the bound."""
+    @builtins.property
+    def saps(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The SAPs that it would be entered and left at, by its own names."""
+
+    @builtins.property
+    def functions(self) -> containers.RepeatedCompositeFieldContainer[PlacedFunction]:
+        """The functions that it would have."""
+
+    @builtins.property
+    def cost(self) -> words_pb2.Price:
+        """What it announces that it asks."""
+
+    def __init__(
+        self,
+        *,
+        alias: builtins.str = ...,
+        supplier: builtins.str = ...,
+        saps: abc.Iterable[builtins.str] | None = ...,
+        functions: abc.Iterable[PlacedFunction] | None = ...,
+        cost: words_pb2.Price | None = ...,
+        delay_us: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["cost", b"cost"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["alias", b"alias", "cost", b"cost", "delay_us", b"delay_us", "functions", b"functions", "saps", b"saps", "supplier", b"supplier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PlacedFunction(message.Message):
+    """Where a function would be."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    FUNCTION_FIELD_NUMBER: builtins.int
+    PLACE_FIELD_NUMBER: builtins.int
+    function: builtins.str
+    """The function's id in the spec."""
+    place: builtins.str
+    """The place, by its own name."""
+    def __init__(
+        self,
+        *,
+        function: builtins.str = ...,
+        place: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["function", b"function", "place", b"place"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class RejectedService(message.Message):
+    """A plan that breaks what was asked."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    BREAKS_FIELD_NUMBER: builtins.int
+    PLAN_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def breaks(self) -> containers.RepeatedScalarFieldContainer[outcome_pb2.ReasonCode.ValueType]:
+        """The classes of constraints that it breaks."""
+
+    @builtins.property
+    def plan(self) -> PlannedService:
+        """It."""
+
+    def __init__(
+        self,
+        *,
+        breaks: abc.Iterable[outcome_pb2.ReasonCode.ValueType] | None = ...,
+        plan: PlannedService | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["plan", b"plan"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["breaks", b"breaks", "plan", b"plan"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

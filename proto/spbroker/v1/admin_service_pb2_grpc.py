@@ -65,6 +65,11 @@ class AdminServiceStub(object):
                 request_serializer=spbroker_dot_v1_dot_admin__service__pb2.ListOrdersRequest.SerializeToString,
                 response_deserializer=spbroker_dot_v1_dot_admin__service__pb2.ListOrdersResponse.FromString,
                 _registered_method=True)
+        self.PlanService = channel.unary_unary(
+                '/spbroker.v1.AdminService/PlanService',
+                request_serializer=spbroker_dot_v1_dot_admin__service__pb2.PlanServiceRequest.SerializeToString,
+                response_deserializer=spbroker_dot_v1_dot_admin__service__pb2.PlanServiceResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -113,6 +118,13 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlanService(self, request, context):
+        """How a service would be planned over the suppliers' present notes. Nobody is asked, nothing is held or kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -145,6 +157,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.ListOrders,
                     request_deserializer=spbroker_dot_v1_dot_admin__service__pb2.ListOrdersRequest.FromString,
                     response_serializer=spbroker_dot_v1_dot_admin__service__pb2.ListOrdersResponse.SerializeToString,
+            ),
+            'PlanService': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanService,
+                    request_deserializer=spbroker_dot_v1_dot_admin__service__pb2.PlanServiceRequest.FromString,
+                    response_serializer=spbroker_dot_v1_dot_admin__service__pb2.PlanServiceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -310,6 +327,33 @@ class AdminService(object):
             '/spbroker.v1.AdminService/ListOrders',
             spbroker_dot_v1_dot_admin__service__pb2.ListOrdersRequest.SerializeToString,
             spbroker_dot_v1_dot_admin__service__pb2.ListOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanService(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spbroker.v1.AdminService/PlanService',
+            spbroker_dot_v1_dot_admin__service__pb2.PlanServiceRequest.SerializeToString,
+            spbroker_dot_v1_dot_admin__service__pb2.PlanServiceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,67 @@
+"""A service as it would be planned now, for the operator: nothing is asked, held or kept. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime
+
+from broker.accounts.planned import PlacedFunction, PlannedPart, PlannedService, Planning, RejectedService
+from broker.decompose.plan import Infeasible, Plan, PlannedSegment, Rejected, Snapshot
+from broker.decompose.search import plan, rejected
+from broker.orders.offers import wrong_with
+from broker.orders.reasons import told
+from broker.orders.records import Terms
+from lower_sp_clients.supplier import Context
+from service_model.outcomes import ReasonCode
+from service_model.spec import ServiceSpec
+
+
+def preview(
+    spec: ServiceSpec, snapshot: Snapshot, now: datetime, terms: Terms, alternatives: int, explain: bool
+) -> Planning:
+    """`explain`: also what would be better but for a class of constraints."""
+    if wrong := wrong_with(spec, Context()):
+        return Planning(reasons=wrong)
+    meant = terms.planned(spec)
+    found = plan(meant, snapshot, now, None, alternatives)
+    if isinstance(found, Infeasible):
+        reasons = told(found, spec, terms.margin, snapshot)
+        return Planning(reasons=reasons, nearest=tuple(_rejected(r, snapshot, terms) for r in found.nearest))
+    better = rejected(meant, snapshot, now) if explain else ()
+    return Planning(
+        plans=tuple(_planned(p, snapshot, terms) for p in found),
+        rejected=tuple(_rejected(r, snapshot, terms) for r in better),
+    )
+
+
+def _rejected(found: Rejected, snapshot: Snapshot, terms: Terms) -> RejectedService:
+    breaks = (found.code, *found.also)
+    shown = _planned(found.plan, snapshot, terms)
+    if ReasonCode.DELAY in breaks:  # the parts of a bound that is not kept say nothing
+        shown = replace(shown, parts=tuple(replace(part, delay_us=0) for part in shown.parts))
+    return RejectedService(breaks=breaks, plan=shown)
+
+
+def _planned(found: Plan, snapshot: Snapshot, terms: Terms) -> PlannedService:
+    ids = {view.alias: view.sp_id for view in snapshot.suppliers}
+    return PlannedService(
+        parts=tuple(_part(found, i, segment, ids[segment.alias]) for i, segment in enumerate(found.segments)),
+        interconnects=found.interconnects,
+        price=found.price.scaled(terms.margin),
+        cost=found.price,
+        delay_us=found.delay_us,
+    )
+
+
+def _part(found: Plan, number: int, segment: PlannedSegment, sp_id: str) -> PlannedPart:
+    """A segment with the SAPs that its lines come in and leave at."""
+    mine = (stretch for line in found.lines.values() for stretch in line if stretch.segment == number)
+    saps = dict.fromkeys(sap for stretch in mine for sap in (stretch.entry, stretch.exit) if sap is not None)
+    return PlannedPart(
+        alias=segment.alias,
+        supplier=sp_id,
+        saps=tuple(saps),
+        functions=tuple(PlacedFunction(function=f, place=segment.places[f]) for f in segment.functions),
+        cost=segment.price,
+        delay_us=max((sum(budget) for budget in segment.budgets.values()), default=0),
+    )
