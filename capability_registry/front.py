@@ -7,7 +7,8 @@ Rules kept here
 - Announced are the cheapest and the fastest. Then, one after the other until there are MOST, the way that gains most: the
   area of price times delay that is open with it and not without, to a flow that needs all that it offers.
 - Each way is attainable as a whole: nothing is combined of two.
-- A resource that ways of several entries draw on is a shared limit where the entries together could overdraw it.
+- A resource that ways of several entries draw on is a shared limit where the entries together could overdraw it; the labels
+  of an interconnect are one where they are less than MANY.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ from typing import Generic, TypeVar
 from capability_registry.note import PointKind, SharedLimit
 
 MOST = 6
+MANY = 16
+"""Labels: a service that uses so many of one interconnect is not reckoned with."""
+UNLIMITED_BPS = 100_000_000_000_000
 
 W = TypeVar("W")
 
@@ -117,4 +121,16 @@ class Draws:
         return tuple(
             SharedLimit(id=f"limit-{n}", limit_bps=bps, coefficients=dict(over))
             for n, (over, bps) in enumerate(sorted(least.items()), start=1)
+        )
+
+    def pools(self, has: Mapping[str, int]) -> tuple[SharedLimit, ...]:
+        """The same of labels: where so few are left that one service could use them up."""
+        least: dict[tuple[tuple[str, float], ...], int] = {}
+        for resource, entries in sorted(self.by_resource.items()):
+            if has[resource] < MANY:
+                over = tuple(sorted(entries.items()))
+                least[over] = min(least.get(over, MANY), has[resource])
+        return tuple(
+            SharedLimit(id=f"labels-{n}", limit_bps=UNLIMITED_BPS, labels=labels, coefficients=dict(over))
+            for n, (over, labels) in enumerate(sorted(least.items()), start=1)
         )

@@ -22,6 +22,7 @@ from enum import IntEnum
 from typing import TypeVar
 
 from address_planner.labels import NO_LABEL, LabelSet
+from capability_registry.front import MANY
 from capability_registry.note import BorderEntry, BorderPoint, CapabilityNote, PlaceCapacity, SapOffer
 from capability_registry.packing import total
 
@@ -203,8 +204,13 @@ def _shared(before: CapabilityNote, after: CapabilityNote, share: float) -> Chan
     if before.shared == after.shared:
         return Change.SAME
     ceilings = {f"{e.a}|{e.b}": sum(p.bandwidth_bps for p in e.points) for e in before.matrix}
-    limits = {_over(limit.coefficients): limit.limit_bps for limit in before.shared}
+    limits = {_over(limit.coefficients): limit.limit_bps for limit in before.shared if not limit.labels}
+    pools = {_over(limit.coefficients): limit.labels for limit in before.shared if limit.labels}
     for limit in after.shared:
+        if limit.labels:
+            if _amount(pools.get(_over(limit.coefficients), MANY), limit.labels, share) is Change.LESS:
+                return Change.LESS
+            continue
         implied = sum(c * ceilings.get(key, 0) for key, c in limit.coefficients.items())
         was = limits.get(_over(limit.coefficients), int(implied))
         if _amount(was, min(was, limit.limit_bps), share) is Change.LESS:

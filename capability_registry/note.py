@@ -194,11 +194,14 @@ class BorderEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedLimit:
-    """The entries' bandwidths, each times its coefficient, together stay within `limit_bps`. Keys are `a|b`."""
+    """The entries' bandwidths, each times its coefficient, together stay within `limit_bps`. Keys are `a|b`. `labels`: so
+    many a service may use in all: one for each use of an entry and one for each LAN beside it, times the coefficient (0: as
+    many as it likes)."""
 
     id: Name
     limit_bps: BitsPerSecond
     coefficients: Mapping[str, float]
+    labels: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

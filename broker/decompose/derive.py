@@ -12,8 +12,8 @@ Rules kept here (sound: whatever the note promises alone can be delivered)
   are tied to an exported SAP, its labels are narrowed to those that the ways can use (`end_labels`).
 - Prices are times `margin`, rounded up: what is charged for several parts together is never more than their sum.
 - The note lives no longer than the notes that it is made from.
-Not expressed: how many labels an inner interconnect has left when one service crosses it more often than announced here
-for one entry; such an order is refused below, and planned again.
+- So do the labels of an inner interconnect where they are few: a class of tied interconnects uses one of each, and what any
+  class that passes there can use is all that is counted on.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from decimal import ROUND_CEILING, Decimal
 
 from address_planner.labels import LabelSet
 from broker.decompose.end_labels import narrowed, usable
-from broker.decompose.graph import Crossing, Graph, PlaceVertex, graph_of, price_of
+from broker.decompose.graph import Crossing, Graph, PlaceVertex, Way, graph_of, price_of
 from broker.decompose.origins import Origins
 from broker.decompose.plan import Snapshot, SupplierView
 from broker.decompose.reach import Known, Reach, Reached
@@ -207,12 +207,23 @@ def _point(kind: PointKind, way: Reached, margin: Decimal, currency: str) -> Bor
 def _limits(graph: Graph, ways: _Ways) -> tuple[SharedLimit, ...]:
     """Of each inner resource that entries could overdraw together."""
     draws, has = Draws(), dict[str, int]()
+    pools, labels = Draws(), dict[str, int]()
     for (a, b), found in ways.items():
         for way in {w.steps: w for _, w in found}.values():
             drawn = _drawn(way)
             draws.add(f"{a}|{b}", way.bandwidth_bps, {f"{kind} {n}": times for (kind, n), times in drawn.items()})
             has.update((f"{kind} {n}", _limit(graph, (kind, n))) for kind, n in drawn if f"{kind} {n}" not in has)
-    return draws.limits(has)
+            used: dict[str, float] = {}
+            for joint, left in way.classes:
+                used[joint] = used.get(joint, 0.0) + 1.0
+                labels[joint] = min(labels.get(joint, left), left)
+            for step in way.steps:
+                for index, times in step.limits if isinstance(step, Way) else ():
+                    if left := graph.limit(index).labels:
+                        used[f"limit {index}"] = used.get(f"limit {index}", 0.0) + times
+                        labels[f"limit {index}"] = left
+            pools.add(f"{a}|{b}", 0, used)
+    return draws.limits(has) + pools.pools(labels)
 
 
 def _drawn(way: Reached) -> dict[tuple[str, int], float]:

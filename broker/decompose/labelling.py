@@ -144,7 +144,7 @@ class _Search:
         self.guide = guided
         self.tracked = tracked
         self.slot = {resource: i for i, resource in enumerate(tracked)}
-        self.shared = any(kind == "shared" for kind, _ in tracked)
+        self.shared = any(kind in ("shared", "pool") for kind, _ in tracked)
         self.alternatives = alternatives
         self.width = width
         self.most = most

@@ -43,6 +43,8 @@ class Reached:
     countries: tuple[str, ...]
     near: LabelSet | None
     far: LabelSet | None
+    classes: tuple[tuple[str, int], ...]
+    """(interconnect, labels that the class which passes it has in common)."""
     steps: tuple[Way | Crossing, ...]
 
 
@@ -247,8 +249,29 @@ class Reach:
             countries=self._names(f.passed) if f.passed != self._untold else (),
             near=label.near,
             far=label.far,
+            classes=self._classes(steps),
             steps=tuple(steps),
         )
+
+    def _classes(self, steps: list[Way | Crossing]) -> tuple[tuple[str, int], ...]:
+        out: list[tuple[str, int]] = []
+        first = steps[0].source
+        labels = self._graph.sap(first).offer.labels if first < self._saps else None
+        run: list[str] = []
+
+        def close() -> None:
+            out.extend((id, len(labels or ())) for id in run)
+            run.clear()
+
+        for step in steps:
+            if isinstance(step, Crossing):
+                labels = step.labels if labels is None else labels & step.labels
+                run.append(step.id)
+            elif step.point.swaps_labels or not (step.source < self._saps <= step.target < 2 * self._saps):
+                close()
+                labels = None
+        close()
+        return tuple(out)
 
 
 def _bits(words: Iterable[str]) -> dict[str, int]:

@@ -15,14 +15,15 @@ from capability_registry.hosting import fits
 from service_model.outcomes import ReasonCode
 
 Resource = tuple[str, int | str]
-"""`("labels", interconnect)`, `("sap", index)`, `("way", number)`, `("shared", index)`, `("functions", supplier)`, or
-`("place", number)`."""
+"""`("labels", interconnect)`, `("sap", index)`, `("way", number)`, `("shared", index)`, `("pool", index)` (the
+labels of a shared limit), `("functions", supplier)`, or `("place", number)`."""
 
 CLASS_OF = {
     "labels": ReasonCode.LABELS_EXHAUSTED,
     "sap": ReasonCode.BANDWIDTH,
     "way": ReasonCode.BANDWIDTH,
     "shared": ReasonCode.BANDWIDTH,
+    "pool": ReasonCode.LABELS_EXHAUSTED,
     "functions": ReasonCode.CAPACITY,
     "place": ReasonCode.CAPACITY,
 }
@@ -49,6 +50,8 @@ def limited(layers: Layers, move: Move) -> Iterator[tuple[Resource, float]]:
     if move.way >= 0:
         for index, coefficient in layers.graph.limits(move.way):
             yield ("shared", index), coefficient * layers.q.bandwidth_bps
+            if layers.graph.limit(index).labels:
+                yield ("pool", index), coefficient * (1 + layers.need[move.layer])
 
 
 def draws(layers: Layers, move: Move, shared: bool = True) -> Iterable[tuple[Resource, float]]:
@@ -74,6 +77,8 @@ def within(layers: Layers, resource: Resource, amount: float) -> bool:
         return amount <= graph.sap_offer(index).bandwidth_bps
     if kind == "shared":
         return amount <= graph.limit(index).limit_bps
+    if kind == "pool":
+        return amount <= graph.limit(index).labels
     if kind == "functions":
         return amount <= graph.suppliers[index].note.max_functions
     if kind == "way":

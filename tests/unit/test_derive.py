@@ -12,7 +12,7 @@ import pytest
 from address_planner.labels import LabelSet
 from broker.decompose.derive import HOLD_GUARD_S, derive
 from broker.decompose.plan import Infeasible, Snapshot, SupplierView
-from broker.decompose.search import plan
+from broker.decompose.search import fits, plan
 from capability_registry.note import NOTE, Bin, CapabilityNote, PlaceCapacity, PointKind
 from service_model.money import Price
 from service_model.spec import FunctionRequest
@@ -222,3 +222,28 @@ def test_each_part_names_the_tokens_that_it_rests_on_and_none_where_it_rests_on_
     assert {(e.a, e.b): e.origins for e in note.matrix}["left.uni", "right.out"] == ()
     assert {(e.a, e.b): e.origins for e in note.matrix}["left.uni", "BER"] == (0, 1)
     assert [f.origins for f in note.functions] == [(0, 1)]
+
+
+def test_the_last_labels_of_an_inner_joint_are_promised_to_one_service_once() -> None:
+    def note(labels: str) -> CapabilityNote:
+        free = {"labels": LabelSet.parse(labels)}
+        left = view(
+            "left",
+            [sap("uni", "BER"), sap("n", "BER", to="j", peer="sp-right", decides_labels=True, **free)],
+            [entry("uni", "n", point(1, 1))],
+        )
+        right = view(
+            "right",
+            [sap("n", "MUC", to="j", peer="sp-left", **free)],
+            [entry("n", "MUC", point(1, 1))],
+            [offer("x", "MUC")],
+        )
+        return note_of(snapshot(left, right))
+
+    there_and_back = chain_spec("left.uni", "left.uni", ["x"])
+    assert [(limit.labels, dict(limit.coefficients)) for limit in note("7").shared if limit.labels] == [
+        (1, {"left.uni|MUC": 1.0})
+    ]
+    assert not fits(note("7"), there_and_back, NOW)
+    assert fits(note("7-8"), there_and_back, NOW)
+    assert not [limit for limit in note("1-100").shared if limit.labels]

@@ -625,10 +625,15 @@ class SharedLimit(message.Message):
     ID_FIELD_NUMBER: builtins.int
     LIMIT_BPS_FIELD_NUMBER: builtins.int
     COEFFICIENTS_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Its id."""
     limit_bps: builtins.int
     """The limit, bit/s."""
+    labels: builtins.int
+    """How many labels a service may use in all: one for each use of an entry and one for each LAN beside it, times the
+    coefficient; 0: as many as it likes.
+    """
     @builtins.property
     def coefficients(self) -> containers.ScalarMap[builtins.str, builtins.float]:
         """Coefficient per entry; the key is `a|b`."""
@@ -639,10 +644,11 @@ class SharedLimit(message.Message):
         id: builtins.str = ...,
         limit_bps: builtins.int = ...,
         coefficients: abc.Mapping[builtins.str, builtins.float] | None = ...,
+        labels: builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["coefficients", b"coefficients", "id", b"id", "limit_bps", b"limit_bps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["coefficients", b"coefficients", "id", b"id", "labels", b"labels", "limit_bps", b"limit_bps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
