@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from broker.accounts.planned import Planning
+from broker.accounts.planned import Preview
 from service_model.outcomes import AddressingChoice, Bindings, Reason, ServiceState, ServiceStatus
 from service_model.spec import ServiceSpec
 from service_model.words import Instant, Word
@@ -176,7 +176,7 @@ class AdminPort(Protocol):
     async def set_password(self, account: str, password: str, *, actor: str) -> None:
         """Raises AccountNotFound; ValueError, whose message says why, for a password that is not acceptable."""
 
-    async def plan(self, spec: ServiceSpec, account: str, alternatives: int, explain: bool) -> Planning:
+    async def plan(self, spec: ServiceSpec, account: str, alternatives: int, explain: bool) -> Preview:
         """How a service would be planned now, at the prices of `account` ("": at cost)."""
 
     def orders(self, account: str, ref: str) -> AsyncIterator[ServiceDetail]:

@@ -47,7 +47,7 @@ class RejectedService:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Planning:
+class Preview:
     """The best plans, in order; or why there is none and the nearest there are. `rejected`: what would be better, and why it
     is not taken."""
 

@@ -20,8 +20,9 @@ from broker.accounts.admin_port import (
     SupplierStatus,
 )
 from broker.accounts.administration import Administration
-from broker.accounts.planned import Planning
+from broker.accounts.planned import Preview
 from broker.bootstrap.feeds import Feeds
+from broker.bootstrap.planning import Planning
 from broker.bootstrap.preview import preview
 from broker.bootstrap.promises import Record
 from broker.orders.accounting import remaining, status
@@ -53,6 +54,7 @@ class NodeAdmin:
         vims: Callable[[], tuple[LocalVim, ...]],
         feeds: Feeds,
         promises: Record,
+        planning: Planning,
         terms: Callable[[str], Terms | Reason],
         clock: Clock,
     ) -> None:
@@ -62,6 +64,7 @@ class NodeAdmin:
         self._vims = vims
         self._feeds = feeds
         self._promises = promises
+        self._planning = planning
         self._terms = terms
         self._clock = clock
 
@@ -74,11 +77,12 @@ class NodeAdmin:
     async def set_password(self, account: str, password: str, *, actor: str) -> None:
         await self._administration.set_password(account, password, actor=actor)
 
-    async def plan(self, spec: ServiceSpec, account: str, alternatives: int, explain: bool) -> Planning:
+    async def plan(self, spec: ServiceSpec, account: str, alternatives: int, explain: bool) -> Preview:
         terms = self._terms(account) if account else Terms()
         if isinstance(terms, Reason):
-            return Planning(reasons=(terms,))
-        return preview(spec, self._catalogue.snapshot, self._clock.now(), terms, alternatives, explain)
+            return Preview(reasons=(terms,))
+        snapshot, now = self._catalogue.snapshot, self._clock.now()
+        return await preview(self._planning, spec, snapshot, now, terms, alternatives, explain)
 
     async def inventory(self) -> Inventory:
         """Everything allocated, held and built, and what the domains have that nobody asked for."""

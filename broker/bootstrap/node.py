@@ -168,6 +168,7 @@ class Node:
             self.vims,
             self.feeds,
             self.promises,
+            self.planning,
             self.terms,
             clock,
         )

@@ -20,8 +20,7 @@ from typing import Any
 
 import structlog
 
-from broker.decompose.plan import Avoid, Infeasible, Plan, Snapshot, SupplierView
-from broker.decompose.search import plan
+from broker.decompose.plan import Avoid, Infeasible, Plan, Rejected, Snapshot, SupplierView
 from broker.decompose.worker import HEAD, Heard, Question, Told, frame
 from service_model.spec import ServiceSpec
 
@@ -51,9 +50,21 @@ class Planning:
     async def __call__(
         self, spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid, alternatives: int = 1
     ) -> tuple[Plan, ...] | Infeasible:
+        head = replace(snapshot, suppliers=())
+        found: tuple[Plan, ...] | Infeasible = await self._answer(
+            Question(spec, head, now, avoid, alternatives), snapshot
+        )
+        return found
+
+    async def better(self, spec: ServiceSpec, snapshot: Snapshot, now: datetime) -> tuple[Rejected, ...]:
+        """Plans that are better than the best, each with the class of constraints that it breaks."""
+        head = replace(snapshot, suppliers=())
+        found: tuple[Rejected, ...] = await self._answer(Question(spec, head, now, Avoid(), better=True), snapshot)
+        return found
+
+    async def _answer(self, question: Question, snapshot: Snapshot) -> Any:
         if self._entries(snapshot) <= self._few:
-            return plan(spec, snapshot, now, avoid, alternatives)
-        question = Question(spec, replace(snapshot, suppliers=()), now, avoid, alternatives)
+            return question.answered(snapshot)
         async with self._asking:
             for attempt in (1, 2):
                 try:
@@ -62,7 +73,7 @@ class Planning:
                 except (ConnectionError, asyncio.IncompleteReadError) as error:
                     log.warning("the planner's process ended", attempt=attempt, error=str(error))
                     await self._end()
-        raise PlannerFailed(f"the planner's process ended twice over {spec.name!r}")
+        raise PlannerFailed(f"the planner's process ended twice over {question.spec.name!r}")
 
     async def close(self) -> None:
         await self._end()
@@ -103,7 +114,7 @@ class Planning:
         await self.process.stdin.drain()
         await asyncio.sleep(0)  # whoever waits goes before the next part
 
-    async def _ask(self, question: Question) -> tuple[Plan, ...] | Infeasible:
+    async def _ask(self, question: Question) -> Any:
         await self._send(question)
         assert self.process is not None
         assert self.process.stdout is not None
@@ -111,8 +122,7 @@ class Planning:
         answer: Any = pickle.loads(await self.process.stdout.readexactly(size))  # noqa: S301 (from our own program)
         if isinstance(answer, Exception):
             raise answer
-        found: tuple[Plan, ...] | Infeasible = answer
-        return found
+        return answer
 
     async def _end(self) -> None:
         process, self.process = self.process, None

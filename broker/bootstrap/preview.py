@@ -1,13 +1,13 @@
-"""A service as it would be planned now, for the operator: nothing is asked, held or kept. Pure."""
+"""A service as it would be planned now, for the operator: nothing is asked, held or kept."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
 
-from broker.accounts.planned import PlacedFunction, PlannedPart, PlannedService, Planning, RejectedService
-from broker.decompose.plan import Infeasible, Plan, PlannedSegment, Rejected, Snapshot
-from broker.decompose.search import plan, rejected
+from broker.accounts.planned import PlacedFunction, PlannedPart, PlannedService, Preview, RejectedService
+from broker.bootstrap.planning import Planning
+from broker.decompose.plan import Avoid, Infeasible, Plan, PlannedSegment, Rejected, Snapshot
 from broker.orders.offers import wrong_with
 from broker.orders.reasons import told
 from broker.orders.records import Terms
@@ -16,19 +16,25 @@ from service_model.outcomes import ReasonCode
 from service_model.spec import ServiceSpec
 
 
-def preview(
-    spec: ServiceSpec, snapshot: Snapshot, now: datetime, terms: Terms, alternatives: int, explain: bool
-) -> Planning:
+async def preview(
+    planner: Planning,
+    spec: ServiceSpec,
+    snapshot: Snapshot,
+    now: datetime,
+    terms: Terms,
+    alternatives: int,
+    explain: bool,
+) -> Preview:
     """`explain`: also what would be better but for a class of constraints."""
     if wrong := wrong_with(spec, Context()):
-        return Planning(reasons=wrong)
+        return Preview(reasons=wrong)
     meant = terms.planned(spec)
-    found = plan(meant, snapshot, now, None, alternatives)
+    found = await planner(meant, snapshot, now, Avoid(), alternatives)
     if isinstance(found, Infeasible):
         reasons = told(found, spec, terms.margin, snapshot)
-        return Planning(reasons=reasons, nearest=tuple(_rejected(r, snapshot, terms) for r in found.nearest))
-    better = rejected(meant, snapshot, now) if explain else ()
-    return Planning(
+        return Preview(reasons=reasons, nearest=tuple(_rejected(r, snapshot, terms) for r in found.nearest))
+    better = await planner.better(meant, snapshot, now) if explain else ()
+    return Preview(
         plans=tuple(_planned(p, snapshot, terms) for p in found),
         rejected=tuple(_rejected(r, snapshot, terms) for r in better),
     )

@@ -17,8 +17,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
-from broker.decompose.plan import Avoid, Infeasible, Plan, Snapshot, SupplierView
-from broker.decompose.search import plan
+from broker.decompose.plan import Avoid, Infeasible, Plan, Rejected, Snapshot, SupplierView
+from broker.decompose.search import plan, rejected
 from capability_registry import payload
 from capability_registry.note import NOTE, CapabilityNote
 from service_model.spec import ServiceSpec
@@ -51,16 +51,23 @@ class Told:
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """`head`: the snapshot without its suppliers, who are those told of."""
+    """`head`: the snapshot without its suppliers, who are those told of. `better`: what would be better than the best plan,
+    but for a class of constraints, instead of so many plans."""
 
     spec: ServiceSpec
     head: Snapshot
     now: datetime
     avoid: Avoid
-    alternatives: int
+    alternatives: int = 1
+    better: bool = False
+
+    def answered(self, snapshot: Snapshot) -> Answer:
+        if self.better:
+            return rejected(self.spec, snapshot, self.now, self.avoid)
+        return plan(self.spec, snapshot, self.now, self.avoid, self.alternatives)
 
 
-Answer = tuple[Plan, ...] | Infeasible | Exception
+Answer = tuple[Plan, ...] | Infeasible | tuple[Rejected, ...]
 
 
 def frame(message: object) -> bytes:
@@ -75,7 +82,7 @@ class Worker:
         self._views: dict[str, SupplierView] = {}
         self._snapshot: Snapshot | None = None
 
-    def take(self, message: Told | Question) -> Answer | None:
+    def take(self, message: Told | Question) -> Answer | Exception | None:
         if isinstance(message, Told):
             for heard in message.heard:
                 alias = heard.view.alias
@@ -88,7 +95,7 @@ class Worker:
         if self._snapshot is None or self._snapshot.number != message.head.number:
             self._snapshot = replace(message.head, suppliers=tuple(v for _, v in sorted(self._views.items())))
         try:
-            return plan(message.spec, self._snapshot, message.now, message.avoid, message.alternatives)
+            return message.answered(self._snapshot)
         except Exception as error:  # a fault of the planner is told to who asked, who logs it
             return error
 

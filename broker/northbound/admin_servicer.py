@@ -8,7 +8,7 @@ from google.protobuf.struct_pb2 import Struct
 from pydantic import TypeAdapter
 
 from broker.accounts.admin_port import AdminPort, Applied, Inventory, ServiceDetail, SupplierStatus
-from broker.accounts.planned import Planning
+from broker.accounts.planned import Preview
 from broker.northbound.auth import caller
 from broker.northbound.paging import page
 from broker.northbound.servicer import spec_of
@@ -19,7 +19,7 @@ from spbroker.v1 import admin_service_pb2_grpc
 APPLIED = Codec(TypeAdapter(Applied), pb.ApplyResponse)
 INVENTORY = Codec(TypeAdapter(Inventory), pb.Inventory)
 SUPPLIER = Codec(TypeAdapter(SupplierStatus), pb.SupplierStatus)
-PLANNING = Codec(TypeAdapter(Planning), pb.Planning)
+PLANNING = Codec(TypeAdapter(Preview), pb.Planning)
 PLANS, PLANS_MAX = 3, 10
 DETAIL = Codec(TypeAdapter(ServiceDetail), pb.ServiceDetail)
 

@@ -30,7 +30,7 @@ from broker.accounts.admin_port import (
     ServiceDetail,
     SupplierStatus,
 )
-from broker.accounts.planned import PlacedFunction, PlannedPart, PlannedService, Planning, RejectedService
+from broker.accounts.planned import PlacedFunction, PlannedPart, PlannedService, Preview, RejectedService
 from broker.accounts.secrets import MIN_PASSWORD
 from broker.northbound.auth import Credentials, Password, Principal
 from broker.northbound.server import Identity, NorthboundServer, Serving, serve
@@ -148,14 +148,14 @@ class FakeAdmin:
             raise ValueError("has too few characters")
         self.passwords[account] = password
 
-    async def plan(self, spec: ServiceSpec, account: str, alternatives: int, explain: bool) -> Planning:
+    async def plan(self, spec: ServiceSpec, account: str, alternatives: int, explain: bool) -> Preview:
         if spec.max_delay_us == 1:
             binds = Reason(code=ReasonCode.DELAY, message="delay: best 9 ms > 1 ms", subject="p")
-            return Planning(
+            return Preview(
                 reasons=(binds,), nearest=(RejectedService(breaks=(ReasonCode.DELAY,), plan=planned("0.30")),)
             )
         lost = (RejectedService(breaks=(ReasonCode.COUNTRY,), plan=planned("0.20")),) if explain else ()
-        return Planning(plans=(planned("0.30"), planned("0.45"))[:alternatives], rejected=lost)
+        return Preview(plans=(planned("0.30"), planned("0.45"))[:alternatives], rejected=lost)
 
     async def orders(self, account: str, ref: str) -> AsyncIterator[ServiceDetail]:
         for number in range(3):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import Decimal
 
+from broker.bootstrap.planning import Planning
 from broker.bootstrap.preview import preview
 from broker.orders.records import Terms
 from service_model.outcomes import ReasonCode
@@ -30,8 +31,8 @@ SNAPSHOT = snapshot(
 SPEC = chain_spec("west.uni", "east.uni", ["x"], term_hours=1)
 
 
-def test_a_plan_is_shown_by_its_parts_at_cost_and_at_the_customers_price() -> None:
-    shown = preview(SPEC, SNAPSHOT, NOW, TERMS, 2, explain=False)
+async def test_a_plan_is_shown_by_its_parts_at_cost_and_at_the_customers_price() -> None:
+    shown = await preview(Planning(), SPEC, SNAPSHOT, NOW, TERMS, 2, explain=False)
     first = shown.plans[0]
     assert [(p.alias, p.supplier, p.saps) for p in first.parts] == [
         ("west", "sp-west", ("uni", "ic")),
@@ -44,19 +45,19 @@ def test_a_plan_is_shown_by_its_parts_at_cost_and_at_the_customers_price() -> No
     assert (shown.rejected, shown.reasons) == ((), ())
 
 
-def test_what_would_be_better_is_shown_with_what_it_breaks() -> None:
-    free = preview(SPEC, SNAPSHOT, NOW, TERMS, 1, explain=True).plans[0]
+async def test_what_would_be_better_is_shown_with_what_it_breaks() -> None:
+    free = (await preview(Planning(), SPEC, SNAPSHOT, NOW, TERMS, 1, explain=True)).plans[0]
     tight = replace(SPEC, max_delay_us=free.delay_us - 1)
-    shown = preview(tight, SNAPSHOT, NOW, TERMS, 1, explain=True)
+    shown = await preview(Planning(), tight, SNAPSHOT, NOW, TERMS, 1, explain=True)
     assert [lost.breaks for lost in shown.rejected] == [(ReasonCode.DELAY,)]
     assert shown.rejected[0].plan.cost == free.cost
-    assert preview(tight, SNAPSHOT, NOW, TERMS, 1, explain=False).rejected == ()
+    assert (await preview(Planning(), tight, SNAPSHOT, NOW, TERMS, 1, explain=False)).rejected == ()
 
 
-def test_where_nothing_can_be_planned_what_binds_and_the_nearest_are_shown() -> None:
-    shown = preview(replace(SPEC, max_delay_us=1), SNAPSHOT, NOW, TERMS, 1, explain=True)
+async def test_where_nothing_can_be_planned_what_binds_and_the_nearest_are_shown() -> None:
+    shown = await preview(Planning(), replace(SPEC, max_delay_us=1), SNAPSHOT, NOW, TERMS, 1, explain=True)
     assert shown.plans == ()
     assert [reason.code for reason in shown.reasons] == [ReasonCode.DELAY]
     assert [near.breaks for near in shown.nearest] == [(ReasonCode.DELAY,)]
-    wrong = preview(replace(SPEC, links=()), SNAPSHOT, NOW, TERMS, 1, explain=True)
+    wrong = await preview(Planning(), replace(SPEC, links=()), SNAPSHOT, NOW, TERMS, 1, explain=True)
     assert {reason.code for reason in wrong.reasons} == {ReasonCode.INVALID_SPEC}

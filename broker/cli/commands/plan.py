@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from pydantic import TypeAdapter
 
-from broker.accounts.planned import Planning
+from broker.accounts.planned import Preview
 from broker.cli.connection import connected
 from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault
@@ -52,7 +52,7 @@ def command(
             raise with_lines(fault, file) from None
     planning = PLANNING.decode(answer.planning)
     if as_json:
-        print_json(TypeAdapter(Planning).dump_python(planning, mode="json"))
+        print_json(TypeAdapter(Preview).dump_python(planning, mode="json"))
     elif planning.plans or planning.nearest:
         show(*planning_view(planning, spec.term_hours))
     if not planning.plans:

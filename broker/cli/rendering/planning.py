@@ -7,12 +7,12 @@ from decimal import Decimal
 
 from rich.tree import Tree
 
-from broker.accounts.planned import PlannedPart, PlannedService, Planning, RejectedService
+from broker.accounts.planned import PlannedPart, PlannedService, Preview, RejectedService
 from broker.cli.rendering.figures import delay_text, price_text
 from broker.cli.rendering.text import Text
 
 
-def planning_view(planning: Planning, hours: int) -> Iterator[Tree]:
+def planning_view(planning: Preview, hours: int) -> Iterator[Tree]:
     """The plans by rank, each with what it costs more than the first; then what would be better but for a constraint, or
     nearest where nothing can be planned."""
     first = planning.plans[0] if planning.plans else None
