@@ -10,10 +10,13 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from address_planner.labels import ANY_LABEL, NO_LABEL, LabelSet
+
+_MAX_STEPS = 1000
+"""After how many tries the labels count as exhausted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,19 +50,41 @@ class LabelsExhausted(Exception):
 def suggest(classes: Sequence[LabelClass], key: str) -> tuple[LabelClass, ...]:
     """Give every class its suggested label by hash of `key` and the class, distinct on every interconnect.
 
+    Those with the fewest labels choose first; where one is left without, the one before it chooses again, within bounds.
     Raises LabelsExhausted.
     """
-    used: dict[str, set[int]] = {}
-    out = []
-    for item in classes:
-        taken = LabelSet.of(v for x in item.interconnects for v in used.get(x, ()))
-        value = (item.labels - taken).suggest(f"{key}/{item.id}")
+    order = sorted(classes, key=lambda item: len(item.labels))
+    values: list[int] = []
+    choices: list[Iterator[int]] = []
+    steps = 0
+    while len(values) < len(order):
+        if len(choices) == len(values):
+            choices.append(_choices(order[: len(values) + 1], values, key, len(order)))
+        value = next(choices[-1], None)
+        steps += 1
+        if value is not None:
+            values.append(value)
+        elif steps > _MAX_STEPS or not values:
+            raise LabelsExhausted(order[len(values)])
+        else:
+            choices.pop()
+            values.pop()
+    found = dict(zip((item.id for item in order), values, strict=True))
+    return tuple(replace(item, suggested=found[item.id]) for item in classes)
+
+
+def _choices(items: Sequence[LabelClass], values: Sequence[int], key: str, most: int) -> Iterator[int]:
+    """The labels that the last of `items` may have beside the others' `values`, by hash; more than `most` serve nobody."""
+    *others, item = items
+    here = set(item.interconnects)
+    beside = zip(others, values, strict=True)
+    left = item.labels - LabelSet.of(v for other, v in beside if not here.isdisjoint(other.interconnects))
+    for _ in range(most):
+        value = left.suggest(f"{key}/{item.id}")
         if value is None:
-            raise LabelsExhausted(item)
-        for interconnect in item.interconnects:
-            used.setdefault(interconnect, set()).add(value)
-        out.append(replace(item, suggested=value))
-    return tuple(out)
+            return
+        yield value
+        left -= LabelSet.of([value])
 
 
 def disagreement(item: LabelClass, chosen: Mapping[tuple[str, str], int]) -> tuple[int, tuple[Member, ...]] | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations, product
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +29,33 @@ def test_classes_of_one_interconnect_get_different_labels_or_are_refused(count: 
     values = [c.suggested for c in suggest(classes, key)]
     assert len(set(values)) == count
     assert all(v is not None and v in classes[0].labels for v in values)
+
+
+sets = st.sets(st.integers(0, 4), max_size=3)
+joints = st.sets(st.sampled_from("xyz"), min_size=1, max_size=2)
+
+
+@given(st.lists(st.tuples(sets, joints), max_size=5), st.text(max_size=4))
+def test_classes_that_can_be_told_apart_are(asked: list[tuple[set[int], set[str]]], key: str) -> None:
+    classes = [
+        LabelClass(id=f"c{i}", members=(LEFT, RIGHT), interconnects=tuple(sorted(joint)), labels=LabelSet.of(labels))
+        for i, (labels, joint) in enumerate(asked)
+    ]
+
+    def apart(values: tuple[int, ...]) -> bool:
+        pairs = combinations(zip(values, classes, strict=True), 2)
+        return not any(v == w and set(c.interconnects) & set(d.interconnects) for (v, c), (w, d) in pairs)
+
+    if not any(apart(values) for values in product(*(labels for labels, _ in asked))):
+        with pytest.raises(LabelsExhausted):
+            suggest(classes, key)
+        return
+    found = suggest(classes, key)
+    assert [c.id for c in found] == [c.id for c in classes]
+    values = tuple(c.suggested for c in found if c.suggested is not None)
+    assert len(values) == len(classes)
+    assert apart(values)
+    assert all(v in c.labels for v, c in zip(values, classes, strict=True))
 
 
 def test_the_authority_wins_and_only_the_others_are_pinned() -> None:

@@ -35,21 +35,22 @@ def divided(seed: int, spec: ServiceSpec | None = None) -> tuple[Mesh, Plan, Spl
 
 def leads(part: HandedDown, own: ServiceFunctionPath, end: str, whole: ServiceFunctionPath, beyond: str) -> bool:
     """Whether a path of a segment leads, at its end `end`, to what the service's path has `beyond`."""
-    told = part.towards.get(f"{end}@{own.id}", part.towards[end])
-    return f"{beyond}@{whole.id}" in told and own.flows in ((), whole.flows)
+    return f"{beyond}@{whole.id}" in part.towards.get(f"{end}@{own.id}", part.towards[end])
 
 
 def walked(parts: Split, path: ServiceFunctionPath) -> list[str]:
-    """The hops of a path as the segments have it, one after another."""
+    """The hops of a path as its packets find them, segment by segment: by where they go, and by flow where that is told."""
     hops, at, been = [path.hops[0]], path.hops[0], ""
     while True:
-        found = {
-            (part.key, own.hops)
+        leading = [
+            (part.key, own)
             for part in parts.segments
             for own in part.spec.paths
             if part.key != been and own.hops[0] == at
             and leads(part, own, own.hops[0], path, path.hops[0]) and leads(part, own, own.hops[-1], path, path.hops[-1])
-        }  # fmt: skip
+        ]  # fmt: skip
+        named = [(key, own) for key, own in leading if own.flows and own.flows == path.flows]
+        found = {(key, own.hops) for key, own in named or leading if named or not own.flows}
         assert len(found) == 1, (path.id, at, found)
         ((been, part_hops),) = found
         hops += part_hops[1:-1]
