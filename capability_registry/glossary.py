@@ -6,6 +6,8 @@ Rules kept here
 - A word that the glossary does not have means the same at both, unless ours of that name is another of theirs: that one
   could not be asked for, so it is left out.
 - No two of theirs are one of ours: what we ask for is always one word of theirs.
+- Of a class of service the numbers bind. That two operators' classes are one says whose treatment a segment gets; it never
+  makes a segment harder to deliver.
 """
 
 from __future__ import annotations
@@ -14,13 +16,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from capability_registry.note import BorderEntry, CapabilityNote
+from service_model.qos import QosClass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Glossary:
-    """`isolation`: the supplier's name of a mechanism → ours. The values differ from each other."""
+    """`isolation`: the supplier's name of a mechanism → ours; `qos`: of a class of service. The values of each differ."""
 
     isolation: Mapping[str, str] = field(default_factory=dict)
+    qos: Mapping[str, str] = field(default_factory=dict)
 
     def ours(self, note: CapabilityNote) -> CapabilityNote:
         """The supplier's note in our words; the same object where it has none of these."""
@@ -37,6 +41,22 @@ class Glossary:
         if "" in found:
             raise KeyError(f"no word for {', '.join(mechanisms)}")
         return found
+
+    def treatment(
+        self, ours: QosClass, offered: Iterable[QosClass], max_delay_us: int | None, min_availability: float | None
+    ) -> QosClass | None:
+        """Which of the supplier's classes a segment of a service of our class is to be given, whose bounds these are: the
+        one that is the same, if its own bounds keep what ours promises and are not tighter than the segment's."""
+        theirs = next((name for name, same in self.qos.items() if same == ours.name), ours.name)
+        if theirs == ours.name and self.qos.get(theirs, theirs) != ours.name:
+            return None  # their word means something else
+        found = next((c for c in offered if c.name == theirs), None)
+        if found is None:
+            return None
+        asked, least = max_delay_us or 0, min_availability or 0.0
+        keeps = not ours.max_delay_us or 0 < found.max_delay_us <= ours.max_delay_us
+        allows = not found.max_delay_us or 0 < asked <= found.max_delay_us
+        return found if keeps and allows and ours.min_availability <= found.min_availability <= least else None
 
     def _entry(self, entry: BorderEntry) -> BorderEntry:
         return replace(entry, points=tuple(replace(p, isolation=self._known(p.isolation)) for p in entry.points))

@@ -18,6 +18,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter
 
 from service_model.money import FREE, Price
+from service_model.qos import QosClass
 from service_model.spec import FunctionTypeText
 from service_model.words import BitsPerSecond, Instant, Labels, Microseconds, Name, Word
 
@@ -202,13 +203,6 @@ class SharedLimit:
     limit_bps: BitsPerSecond
     coefficients: Mapping[str, float]
     labels: Annotated[int, Field(ge=0, le=1_000_000)] = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QosClass:
-    name: Name
-    max_delay_us: Microseconds = 0
-    alias: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -70,6 +70,8 @@ class ReasonCode(Word):
     ISOLATION = "REASON_CODE_ISOLATION"
     DISTANCE = "REASON_CODE_DISTANCE"
     QUOTE_NOT_VALID = "REASON_CODE_QUOTE_NOT_VALID"
+    QOS = "REASON_CODE_QOS"
+    AVAILABILITY = "REASON_CODE_AVAILABILITY"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

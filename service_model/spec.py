@@ -200,6 +200,10 @@ class ServiceSpec:
     countries: Countries = ANYWHERE
     isolation: Annotated[tuple[Name, ...], Field(max_length=8)] = ()
     """Mechanisms, by the names that notes use, each of which every way must offer."""
+    qos: Name | None = None
+    """A class of the supplier asked (`qos`): its bounds are the service's, where they are tighter."""
+    min_availability: Annotated[float, Field(ge=0, le=1)] | None = None
+    """The fraction of time that all of it works together."""
 
     def end(self, id: str) -> End:
         return next(e for e in self.ends if e.id == id)
@@ -238,6 +242,11 @@ class ServiceSpec:
             reference="",
             tags=(),
         )
+
+    def needs_classes(self) -> bool:
+        """Whether anything is asked that only suppliers with the feature `qos-classes` keep. (Of the class, who is asked
+        makes bounds.)"""
+        return self.min_availability is not None
 
     def digest(self) -> str:
         """SHA-256 of the JSON: two requests with the same digest ask for the same."""

@@ -37,6 +37,7 @@ from lower_sp_clients.vim.holds import Hold
 from lower_sp_clients.vim.placing import Impossible, flavour_of
 from service_model.constraints import PLACEMENT
 from service_model.outcomes import Reason, ReasonCode, Refused, Reserved, ServiceState
+from service_model.qos import QOS
 from service_model.spec import ServiceSpec
 from service_model.words import Prefix
 
@@ -123,7 +124,7 @@ Derive = Callable[[Snapshot, str, int, Decimal], CapabilityNote]
 
 def announced(snapshot: Snapshot, sp_id: str, edition: int, margin: Decimal) -> CapabilityNote:
     """The note of a broker to a customer that may see all that it can be told."""
-    return derive(snapshot, sp_id, edition, "above", NOW, HOUR, margin, "EUR", f"of-{sp_id}", 300, (PLACEMENT,))
+    return derive(snapshot, sp_id, edition, "above", NOW, HOUR, margin, "EUR", f"of-{sp_id}", 300, (PLACEMENT, QOS))
 
 
 class Middle:

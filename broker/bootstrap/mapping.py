@@ -38,7 +38,7 @@ def listings(administered: Administered, own_sp_id: str, now: datetime) -> tuple
             local=False,
             usable=takes_new(supplier.state, supplier.window, now),
             expose=dict(supplier.expose_saps),
-            glossary=Glossary(isolation=dict(supplier.isolation)),
+            glossary=Glossary(isolation=dict(supplier.isolation), qos=dict(supplier.qos)),
             trial=supplier.trial,
         )
         for supplier in administered.suppliers
@@ -79,6 +79,7 @@ def terms(administered: Administered, account: str) -> Terms | Reason:
         max_quotes=agreement.max_quotes,
         show_segments=agreement.show_segments,
         disclosure=agreement.note,
+        classes=tuple(doc.qos_class() for doc in administered.classes),
     )
 
 

@@ -164,6 +164,7 @@ class Publication:
             arranged(abstracted(note, terms.disclosure, words or {})),
             not_before=now - SKEW,  # our clock may be ahead of the reader's
             lifecycle=standing.lifecycle,
+            qos_classes=terms.classes,
             terms={"notice": standing.notice} if standing.notice else {},
         )
 

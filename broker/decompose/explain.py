@@ -10,10 +10,12 @@ Rules kept here
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Container
 from dataclasses import dataclass, replace
 
+from broker.decompose.availability import loss
 from broker.decompose.graph import Crossing, Graph, PlaceVertex, default_flavour
 from broker.decompose.labelling import Route, find, walked
 from broker.decompose.layered import Layers, Question
@@ -24,6 +26,7 @@ from capability_registry.packing import packs
 from service_model.constraints import PLACEMENT, GroupKind, GroupScope
 from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode
+from service_model.qos import QOS
 from service_model.spec import FunctionRequest
 
 CLASSES = (
@@ -37,6 +40,7 @@ CLASSES = (
     ReasonCode.DISTANCE,
     ReasonCode.AFFINITY,
     ReasonCode.FEATURE_NOT_OFFERED,
+    ReasonCode.AVAILABILITY,
     ReasonCode.DELAY,
     ReasonCode.PRICE,
 )
@@ -100,7 +104,9 @@ def _relaxed(question: Question, code: ReasonCode) -> Route | None:
         ReasonCode.ISOLATION: not spec.isolation,
         ReasonCode.DISTANCE: not spec.distances,
         ReasonCode.AFFINITY: not spec.groups,
-        ReasonCode.FEATURE_NOT_OFFERED: not spec.needs_placement() and len(question.mesh.paths) == 1,
+        ReasonCode.FEATURE_NOT_OFFERED: not (spec.needs_placement() or spec.needs_classes())
+        and len(question.mesh.paths) == 1,
+        ReasonCode.AVAILABILITY: not spec.min_availability,
     }
     return None if idle.get(code) else _best(replace(question, ignore=question.ignore | {code}, fastest=None))
 
@@ -147,6 +153,7 @@ def _reason(question: Question, code: ReasonCode, relaxed: Route) -> Reason:
         ReasonCode.DISTANCE: _distance,
         ReasonCode.AFFINITY: _affinity,
         ReasonCode.FEATURE_NOT_OFFERED: _feature,
+        ReasonCode.AVAILABILITY: _availability,
         ReasonCode.DELAY: _delay,
         ReasonCode.PRICE: _price,
     }
@@ -247,14 +254,23 @@ def _affinity(question: Question, relaxed: Route) -> tuple[str, str]:
 def _feature(question: Question, relaxed: Route) -> tuple[str, str]:
     """The first supplier of the best route that would not see the constraints, or not deliver a function on several lines."""
     graph, mesh = question.graph, question.mesh
-    needed = [(sap, PLACEMENT) for sap in question.saps] + [(node, PLACEMENT) for node, _ in walked(relaxed)]
-    needed = needed if mesh.spec.needs_placement() else []
+    passed = [*question.saps, *(node for node, _ in walked(relaxed))]
+    everywhere = [
+        f for f, asked in ((PLACEMENT, mesh.spec.needs_placement()), (QOS, mesh.spec.needs_classes())) if asked
+    ]
+    needed = [(node, feature) for feature in everywhere for node in passed]
     for move in relaxed.moves:
         if move.place >= 0 and mesh.branches(mesh.lines[move.layer].head):
             needed.append((graph.sap_count + move.place, PATHS))
     offered = ((graph.suppliers[graph.node_supplier(node)], feature) for node, feature in needed)
     culprit, feature = next((view, feature) for view, feature in offered if feature not in view.note.api_features)
     return feature, f"feature {feature!r}: {culprit.alias} does not offer it, and no way is without such suppliers"
+
+
+def _availability(question: Question, relaxed: Route) -> tuple[str, str]:
+    spec = question.mesh.spec
+    works = math.exp(-sum(loss(relaxed.layers, move) for move in relaxed.moves))
+    return spec.paths[0].id, f"availability: no way has {spec.min_availability:.7g}; the best without has {works:.7g}"
 
 
 def _price(question: Question, relaxed: Route) -> tuple[str, str]:

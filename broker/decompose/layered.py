@@ -36,6 +36,7 @@ from capability_registry.note import Flavour, FunctionOffer, FunctionPort, PortR
 from service_model.constraints import PLACEMENT
 from service_model.flows import PATHS
 from service_model.outcomes import ReasonCode
+from service_model.qos import QOS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +160,8 @@ class Layers(ABC):
         suppliers = np.array([note.not_before <= now < note.expires for note in notes], dtype=np.bool_)
         if self.spec.needs_placement() and self.holds(ReasonCode.FEATURE_NOT_OFFERED):
             suppliers &= np.array([PLACEMENT in note.api_features for note in notes], dtype=np.bool_)
+        if self.spec.needs_classes() and self.holds(ReasonCode.FEATURE_NOT_OFFERED):
+            suppliers &= np.array([QOS in note.api_features for note in notes], dtype=np.bool_)
         saps, places = suppliers[graph.sap_supplier], suppliers[graph.place_supplier]
         for i, note in enumerate(notes):
             for outage in note.outages:

@@ -108,7 +108,7 @@ class PlannedSegment:
     `functions` in the order of the service, `places` by function. `budgets`: of each path that runs through it, by id, the
     delay handed down (plan plus a share of the slack) for each of its visits in order, microseconds. `price`: what the note
     says. `swaps_labels` False: labels where it is entered and left must be equal. `near`: of each distance by delay that
-    runs through it, by id: its part of the bound in microseconds.
+    runs through it, by id: its part of the bound in microseconds. `availability`: its part of that bound, if there is one.
     """
 
     alias: str
@@ -119,6 +119,7 @@ class PlannedSegment:
     mtu: int
     budgets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     near: Mapping[str, int] = field(default_factory=dict)
+    availability: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

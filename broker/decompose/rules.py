@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from broker.decompose.availability import available
 from broker.decompose.layered import Layers, Move, figures
 from broker.decompose.mesh_rules import ByHost, soon
 from broker.decompose.meshed import MeshLayers
@@ -198,6 +199,8 @@ def rules_of(layers: Layers) -> tuple[Rule, ...]:
         out += [_grouped(layers, group, index) for group in spec.groups]
     if layers.holds(ReasonCode.DISTANCE):
         out += [rule for distance in spec.distances for rule in _distant(layers, distance, index)]
+    if layers.holds(ReasonCode.AVAILABILITY) and (bound := available(layers)) is not None:
+        out.append(bound)
     if layers.price_limit is not None and layers.cost_limit is None:
         out.append(Affordable("max_price", layers.price_limit, partial(_price, layers)))
     return tuple(out)

@@ -5,7 +5,7 @@ Rules kept here
   the functions where they begin and end. Of a chain it is a maximal run.
 - The slack to a path's delay bound is shared over its visits in proportion to the planned delays (evenly where all are 0),
   rounded down. Without a bound, a visit's budget is its planned delay: nothing more was asked.
-- So is the bound of a distance by delay, over the segments between its two points.
+- So are the bound on availability (`availability`), and that of a distance by delay over the segments between its points.
 - A segment with a function swaps labels (a function forwards at layer 3); a transit swaps where its way does.
 - A LAN goes beside the lines that the mesh says.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from broker.decompose.availability import handed_down
 from broker.decompose.labelling import Route, walked
 from broker.decompose.layered import Layers, Move, figures
 from broker.decompose.mesh import MeshPath
@@ -51,6 +52,7 @@ def to_plan(route: Route) -> Plan:
         for part, visits in _visits(layers, runs, path, mesh.delay_limit(n)).items():
             budgets[number[part]][path.path.id] = tuple(visits)
     near = _near(layers, grouped)
+    available = handed_down(layers, [[move for run in part for move in run.moves] for part in grouped])
     lines = {
         line.link.id: tuple(_stretch(layers, run, number[run.part]) for run in runs if run.line == k)
         for k, line in enumerate(mesh.lines)
@@ -58,7 +60,7 @@ def to_plan(route: Route) -> Plan:
     every = [figures(layers, move) for move in route.moves]
     currency = graph.suppliers[int(graph.sap_supplier[layers.q.saps[0]])].note.currency
     return Plan(
-        segments=tuple(_segment(layers, *parts) for parts in zip(grouped, budgets, near, strict=True)),
+        segments=tuple(_segment(layers, *parts) for parts in zip(grouped, budgets, near, available, strict=True)),
         lines=lines,
         lans={
             lan.id: tuple(
@@ -111,7 +113,11 @@ def _stretch(layers: Layers, run: _Run, segment: int) -> Stretch:
 
 
 def _segment(
-    layers: Layers, runs: list[_Run], budgets: dict[str, tuple[int, ...]], near: dict[str, int]
+    layers: Layers,
+    runs: list[_Run],
+    budgets: dict[str, tuple[int, ...]],
+    near: dict[str, int],
+    available: float | None,
 ) -> PlannedSegment:
     graph = layers.graph
     moves = [move for run in runs for move in run.moves]
@@ -129,6 +135,7 @@ def _segment(
         mtu=min([*(graph.sap_offer(sap).mtu for sap in saps), *(point.mtu for point in points)]),
         budgets=budgets,
         near=near,
+        availability=available,
     )
 
 

@@ -137,7 +137,7 @@ class Broker(Offers):
         self, account: str, ref: str, spec: ServiceSpec, ctx: Context, terms: Terms
     ) -> tuple[Reason, ...]:
         """Everything that is wrong with a reservation before it is planned."""
-        out = wrong_with(spec, ctx)
+        out = wrong_with(spec, ctx, terms)
         others = sum(1 for o in self.wanted.values() if o.state in _COUNTED and o.account == account and o.ref != ref)
         if others >= terms.max_services:
             message = f"the agreement allows {terms.max_services} services"

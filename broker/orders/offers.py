@@ -29,10 +29,11 @@ from service_model.clock import Clock
 from service_model.constraints import PLACEMENT
 from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode
+from service_model.qos import QOS, bound, class_of
 from service_model.quotes import Qualification, Quote, QuotedSegment, unqualified
 from service_model.spec import ServiceSpec
 
-FEATURES = frozenset({"chains", "lan-management", "labels", "prefix-blocks", PATHS, PLACEMENT})
+FEATURES = frozenset({"chains", "lan-management", "labels", "prefix-blocks", PATHS, PLACEMENT, QOS})
 """What a request may name in `required_features`, and notes list as `api_features`."""
 
 
@@ -131,7 +132,7 @@ class Offers(OrderEngine):
         terms = self._terms(account)
         if isinstance(terms, Reason):
             return unqualified(terms)
-        wrong = wrong_with(spec, ctx)
+        wrong = wrong_with(spec, ctx, terms)
         return unqualified(*wrong) if wrong else terms
 
     async def _options(
@@ -139,7 +140,7 @@ class Offers(OrderEngine):
     ) -> tuple[Option, ...] | Qualification:
         """The best ways to deliver; or why there is none, in the customer's words."""
         lexicon = self.lexicon(account, terms)
-        meant = lexicon.meant(spec)
+        meant = lexicon.meant(bound(spec, terms.classes))
         if isinstance(meant, Reason):
             return unqualified(meant)
         now, snapshot = self.clock.now(), self.catalogue.snapshot
@@ -172,7 +173,7 @@ class Offers(OrderEngine):
         return self._quotes.standing(ctx.quote, account, spec.priced().digest(), self.clock.now())
 
 
-def wrong_with(spec: ServiceSpec, ctx: Context) -> tuple[Reason, ...]:
+def wrong_with(spec: ServiceSpec, ctx: Context, terms: Terms) -> tuple[Reason, ...]:
     """Everything that is wrong with what is asked for, before it is planned."""
 
     def no(code: ReasonCode, message: str, subject: str = "") -> Reason:
@@ -197,4 +198,7 @@ def wrong_with(spec: ServiceSpec, ctx: Context) -> tuple[Reason, ...]:
         for name in spec.required_features
         if name not in FEATURES
     ]
+    if spec.qos is not None and class_of(spec, terms.classes) is None:
+        known = ", ".join(sorted(c.name for c in terms.classes)) or "none"
+        out.append(no(ReasonCode.QOS, f"there is no class of service {spec.qos!r}; there are: {known}", "qos"))
     return tuple(out)

@@ -76,7 +76,9 @@ def options(
     out, wrong = [], []
     for plan in found:
         try:
-            out.append(Option(plan=plan, parts=split(mesh, plan, snapshot, allowed, spec.digest()).segments))
+            out.append(
+                Option(plan=plan, parts=split(mesh, plan, snapshot, allowed, spec.digest(), terms.classes).segments)
+            )
         except CannotAddress as error:
             wrong.append(error.reason)
     return tuple(out) or unqualified(*dict.fromkeys(wrong))

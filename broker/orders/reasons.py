@@ -48,6 +48,8 @@ PHRASES: dict[ReasonCode, str] = {
     ReasonCode.ISOLATION: "no way is isolated as asked",
     ReasonCode.DISTANCE: "functions cannot be as near as asked",
     ReasonCode.QUOTE_NOT_VALID: "the quote does not count",
+    ReasonCode.QOS: "the class of service is not known",
+    ReasonCode.AVAILABILITY: "it cannot work as much of the time as asked",
 }
 
 
@@ -87,7 +89,7 @@ def words_of(spec: ServiceSpec) -> frozenset[str]:
     """Every id that the spec itself uses, and the constraints that have none."""
     named = [*(e.id for e in spec.ends), *(f.id for f in spec.functions), *(x.id for x in spec.links)]
     named += [*(p.id for p in spec.paths), *(g.id for g in spec.groups), *(d.id for d in spec.distances)]
-    return frozenset([*named, "countries", "isolation"])
+    return frozenset([*named, "countries", "isolation", "qos", "min_availability"])
 
 
 def rewritten(reason: Reason, words: frozenset[str]) -> Reason:
@@ -119,6 +121,7 @@ _IN_WORDS_OF_THE_SPEC = frozenset(
         ReasonCode.AFFINITY,
         ReasonCode.DISTANCE,
         ReasonCode.PREFIX_TOO_SMALL,
+        ReasonCode.AVAILABILITY,
     }
 )
 """What the planner says of these names nothing but what the customer knows. Of others it names places and interconnects."""

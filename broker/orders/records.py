@@ -27,6 +27,7 @@ from lower_sp_clients.versions import Known, body
 from lower_sp_clients.vim.holds import Allocation
 from service_model.money import FREE, Price
 from service_model.outcomes import AddressingChoice, Bindings, Reason, SegmentStatus, ServiceState, ServiceStatus
+from service_model.qos import QosClass
 from service_model.spec import ServiceSpec
 from service_model.words import Instant, Prefix, Word
 
@@ -95,6 +96,8 @@ class Terms:
     max_quotes: int = 1000
     show_segments: bool = True
     disclosure: Disclosure = OPEN
+    classes: tuple[QosClass, ...] = ()
+    """What our classes of service meant when it was placed."""
 
     def planned(self, spec: ServiceSpec) -> ServiceSpec:
         """The spec as it is planned: what may be paid for it, without our margin."""

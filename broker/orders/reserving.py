@@ -18,6 +18,7 @@ from operator import or_
 
 from address_planner.classes import LabelClass, LabelsExhausted, disagreement, without
 from address_planner.labels import LabelSet
+from broker.decompose.availability import keeps
 from broker.decompose.mesh import Mesh, read_mesh
 from broker.decompose.plan import Avoid, Infeasible, Plan, PlannedSegment, Snapshot
 from broker.orders import learning
@@ -31,6 +32,7 @@ from broker.orders.states import Event, SegmentState
 from broker.orders.tasks import GUARD, Call, CallKind, Env, Pause, Question, abandon, task
 from service_model.money import FREE, CurrencyMismatch
 from service_model.outcomes import Nogood, Reason, ReasonCode, ServiceState
+from service_model.qos import bound
 from service_model.spec import ServiceSpec
 
 RESTORING = timedelta(seconds=30)
@@ -73,10 +75,11 @@ def place(order: Order, env: Env) -> Order | Pause:
         return order
     lexicon = env.lexicon(order.account, order.terms).learnt(order.words)
     spec, quoted = order.spec, order.quoted
-    meant = lexicon.meant(spec)
+    meant = lexicon.meant(bound(spec, order.terms.classes))
     if isinstance(meant, Reason):
         return refuse(order, env.now, *(order.reasons or (meant,)))
-    if quoted is not None and order.avoid == Avoid() and _known(quoted.plan, env.snapshot):
+    standing = quoted is not None and order.avoid == Avoid() and _known(quoted.plan, env.snapshot)
+    if quoted is not None and standing and keeps(quoted.plan, meant):
         plan = quoted.plan
     else:
         question = Question(within_price(order, meant), order.avoid)
@@ -124,7 +127,8 @@ def address(order: Order, env: Env) -> Order | Pause:
             order = replace(order, pool=taken[0], block=taken[1])
         allowed = (order.block,) if order.block is not None else ()
     try:
-        parts = split(_mesh(spec), plan, env.snapshot, allowed, order.id)
+        asked = bound(spec, order.terms.classes)
+        parts = split(_mesh(asked), plan, env.snapshot, allowed, order.id, order.terms.classes)
     except CannotAddress as error:
         if error.reason.code is ReasonCode.LABELS_EXHAUSTED and order.crankbacks < MAX_CRANKBACKS:
             return again(order, Avoid(interconnects=frozenset(plan.interconnects)), error.reason)

@@ -10,13 +10,13 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from address_planner.classes import LabelClass, LabelsExhausted, suggest
 from address_planner.prefixes import aggregate
 from broker.decompose.mesh import Mesh
-from broker.decompose.plan import Plan, Snapshot
+from broker.decompose.plan import Plan, Snapshot, SupplierView
 from broker.orders import bounds
 from broker.orders.addressing import Addressing, CannotAddress, CrossingLink, decide
 from broker.orders.bounds import Told
@@ -25,6 +25,7 @@ from broker.orders.lanes import label_classes
 from service_model.constraints import PLACEMENT
 from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode
+from service_model.qos import QOS, QosClass, class_of
 from service_model.spec import Blocks, End, LinkKind, ServiceSpec, VirtualLink, split_point
 from service_model.words import Prefix
 
@@ -58,8 +59,16 @@ class Split:
     links: Mapping[str, CrossingLink]
 
 
-def split(mesh: Mesh, plan: Plan, snapshot: Snapshot, allowed: tuple[Prefix, ...], key: str) -> Split:
-    """`allowed`: the share from above, or the block taken for this service. `key` seeds labels and names.
+def split(
+    mesh: Mesh,
+    plan: Plan,
+    snapshot: Snapshot,
+    allowed: tuple[Prefix, ...],
+    key: str,
+    qos: Iterable[QosClass] = (),
+) -> Split:
+    """`allowed`: the share from above, or the block taken for this service. `key` seeds labels and names. `qos`: what the
+    service's class may be; its bounds are in the spec.
 
     Raises CannotAddress (PREFIX_TOO_SMALL, ADDRESS_EXHAUSTED, LABELS_EXHAUSTED).
     """
@@ -76,7 +85,7 @@ def split(mesh: Mesh, plan: Plan, snapshot: Snapshot, allowed: tuple[Prefix, ...
     for i, name in enumerate(cut.keys):
         alias, paths = plan.segments[i].alias, bounds.paths(cut, i)
         spec = _segment(cut, i, paths, addressing, key)
-        spec = replace(spec, isolation=views[alias].glossary.theirs(spec.isolation))
+        spec = _in_their_words(spec, views[alias], class_of(mesh.spec, qos))
         ends = tuple(
             replace(end, labels=found.labels, suggested_label=found.suggested)
             if (found := labels.get((name, end.id)))
@@ -122,9 +131,27 @@ def _segment(cut: Cut, i: int, paths: tuple[Told, ...], addressing: Addressing, 
         distances=tuple(bounds.distances(cut, i, paths)),
         countries=whole.countries,
         isolation=whole.isolation,
+        min_availability=planned.availability,
     )
-    needed = [f for f, needs in ((PLACEMENT, segment.needs_placement()), (PATHS, segment.needs_paths())) if needs]
+    needs = (
+        (PLACEMENT, segment.needs_placement()),
+        (PATHS, segment.needs_paths()),
+        (QOS, segment.needs_classes()),
+    )
+    needed = [feature for feature, asked in needs if asked]
     return replace(segment, required_features=tuple(dict.fromkeys([*whole.required_features, *needed])))
+
+
+def _in_their_words(spec: ServiceSpec, view: SupplierView, ours: QosClass | None) -> ServiceSpec:
+    """A class of theirs is named where it is ours, and adds no bound to those that the segment has."""
+    glossary = view.glossary
+    spec = replace(spec, isolation=glossary.theirs(spec.isolation))
+    if ours is None or QOS not in view.note.api_features:
+        return spec
+    theirs = glossary.treatment(ours, view.note.qos_classes, spec.max_delay_us, spec.min_availability)
+    if theirs is None:
+        return spec
+    return replace(spec, qos=theirs.name, required_features=tuple(dict.fromkeys([*spec.required_features, QOS])))
 
 
 def _lines(cut: Cut, i: int, addressing: Addressing) -> Iterator[VirtualLink]:

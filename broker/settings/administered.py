@@ -19,6 +19,7 @@ from broker.settings.anchor import Anchor
 from capability_registry.abstraction import OPEN, Disclosure
 from capability_registry.note import Bin, Encapsulation, FunctionPort, Lifecycle, Place, Runtime, SapRole
 from service_model.money import FREE, Currency, Price
+from service_model.qos import QosClass
 from service_model.spec import STRICT, FunctionTypeText
 from service_model.words import BitsPerSecond, Instant, Labels, Microseconds, Mtu, Name, Prefix, Text, Word
 from service_model.yaml_written import written
@@ -58,6 +59,8 @@ class SupplierDoc:
     """SAP of the supplier → the name under which we announce it (default: `<alias>.<sap>`)."""
     isolation: Mapping[Name, Name] = field(default_factory=dict)
     """The supplier's name of an isolation mechanism → ours (default: the same)."""
+    qos: Mapping[Name, Name] = field(default_factory=dict)
+    """The supplier's name of a class of service → ours (default: the same)."""
     trial: bool = False
     """Whether it is planned with also while its note says TRIAL."""
     state: AdminState = AdminState.IN_SERVICE
@@ -189,6 +192,22 @@ class InterconnectDoc:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QosDoc:
+    """A class of service: bounds that an order of the class gets. A reservation pins them."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    kind: Literal["qos"] = "qos"
+    name: Name
+    max_delay_us: Annotated[Microseconds, Field(ge=1)] | None = None
+    min_availability: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    def qos_class(self) -> QosClass:
+        return QosClass(
+            name=self.name, max_delay_us=self.max_delay_us or 0, min_availability=self.min_availability or 0.0
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PoolDoc:
     """Prefixes that blocks of services are taken from, when no upper SP gave a share."""
 
@@ -243,7 +262,7 @@ class AccountDoc:
 
 
 Document = Annotated[
-    SupplierDoc | DomainDoc | PlaceDoc | FunctionDoc | InterconnectDoc | PoolDoc | AgreementDoc | AccountDoc,
+    SupplierDoc | DomainDoc | PlaceDoc | FunctionDoc | InterconnectDoc | PoolDoc | QosDoc | AgreementDoc | AccountDoc,
     Field(discriminator="kind"),
 ]
 DOCUMENT: TypeAdapter[Document] = TypeAdapter(Document)
@@ -252,6 +271,7 @@ TYPES: Mapping[str, type[Document]] = {
     "place": PlaceDoc,
     "interconnect": InterconnectDoc,
     "pool": PoolDoc,
+    "qos": QosDoc,
     "agreement": AgreementDoc,
     "account": AccountDoc,
     "supplier": SupplierDoc,

@@ -4,8 +4,9 @@ Rules kept here
 - Everything named exists: places, interconnects, agreements. A reference to a document that was refused for other
   reasons is not reported again.
 - Aliases of suppliers and domains, and the names under which SAPs are announced, are unique.
-- A supplier's anchor is that of its sp_id, and not our own; it has one word for each mechanism of ours. A service has an
-  anchor, a person none.
+- A supplier's anchor is that of its sp_id, and not our own; it has one word for each mechanism and class of
+  ours. A service has an anchor, a person none.
+- A class of service bounds something.
 - Pools do not overlap, and their blocks fit. Own prices are in one currency: nothing converts.
 - Whoever could administer the node before still can: the last operator in service stays.
 """
@@ -15,7 +16,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Set
 from itertools import combinations
 
-from broker.settings.administered import AccountDoc, AdminState, AgreementDoc, Document, PoolDoc, SupplierDoc, Window
+from broker.settings.administered import (
+    AccountDoc,
+    AdminState,
+    AgreementDoc,
+    Document,
+    PoolDoc,
+    QosDoc,
+    SupplierDoc,
+    Window,
+)
 from broker.settings.consistency_domains import domain_problems, function_problems, interconnect_problems
 from broker.settings.present import Administered, Key
 from broker.settings.problems import Problem
@@ -31,6 +41,7 @@ def problems(whole: Administered, own_sp_id: str, broken: Set[Key] = frozenset()
         *_aliases(whole),
         *_announced(whole),
         *(p for supplier in whole.suppliers for p in _supplier(supplier, own_sp_id)),
+        *_classes(whole, broken),
         *(p for account in whole.accounts for p in _account(account, whole, broken)),
         *_pools(whole),
         *_currencies(whole),
@@ -58,7 +69,7 @@ def _of_each(whole: Administered) -> Iterator[Problem]:
         document = versioned.document
         for field in unspecified(document):
             yield _no(document, field, "a value has to be named here")
-        if not isinstance(document, PoolDoc | AgreementDoc | AccountDoc):
+        if not isinstance(document, PoolDoc | QosDoc | AgreementDoc | AccountDoc):
             parts = [("", document), *((f"saps[{i}].", s) for i, s in enumerate(getattr(document, "saps", ())))]
             for prefix, part in parts:
                 yield from _window(document, prefix, getattr(part, "state", None), getattr(part, "window", None))
@@ -105,12 +116,22 @@ def _supplier(supplier: SupplierDoc, own_sp_id: str) -> Iterator[Problem]:
         yield _no(supplier, "sp_id", "this is our own: an own domain is a document of kind domain")
     if supplier.anchor.sp_id != supplier.sp_id:
         yield _no(supplier, "anchor.sp_id", f"the anchor is of {supplier.anchor.sp_id!r}, not of {supplier.sp_id!r}")
-    first: dict[str, str] = {}
-    for theirs, ours in supplier.isolation.items():
-        if first.setdefault(ours, theirs) != theirs:
-            yield _no(
-                supplier, f"isolation.{theirs}", f"{first[ours]!r} is {ours!r} too: which one is to be asked for?"
-            )
+    for field, words in (("isolation", supplier.isolation), ("qos", supplier.qos)):
+        first: dict[str, str] = {}
+        for theirs, ours in words.items():
+            if first.setdefault(ours, theirs) != theirs:
+                reason = f"{first[ours]!r} is {ours!r} too: which one is to be asked for?"
+                yield _no(supplier, f"{field}.{theirs}", reason)
+
+
+def _classes(whole: Administered, broken: Set[Key]) -> Iterator[Problem]:
+    for doc in whole.classes:
+        if doc.max_delay_us is None and doc.min_availability is None:
+            yield _no(doc, "", "the class bounds nothing: it needs max_delay_us or min_availability")
+    for supplier in whole.suppliers:
+        for theirs, ours in supplier.qos.items():
+            if not _known(whole, broken, "qos", ours):
+                yield _no(supplier, f"qos.{theirs}", f"there is no class of service {ours!r}")
 
 
 def _account(account: AccountDoc, whole: Administered, broken: Set[Key]) -> Iterator[Problem]:

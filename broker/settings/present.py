@@ -21,6 +21,7 @@ from broker.settings.administered import (
     InterconnectDoc,
     PlaceDoc,
     PoolDoc,
+    QosDoc,
     SupplierDoc,
     Window,
 )
@@ -69,6 +70,10 @@ class Administered:
     @property
     def agreements(self) -> tuple[AgreementDoc, ...]:
         return self.all(AgreementDoc)
+
+    @property
+    def classes(self) -> tuple[QosDoc, ...]:
+        return self.all(QosDoc)
 
     @property
     def domains(self) -> tuple[DomainDoc, ...]:

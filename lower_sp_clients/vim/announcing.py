@@ -26,6 +26,7 @@ from lower_sp_clients.vim.domain import Domain, Usage, free_bins
 from lower_sp_clients.vim.routing import Route, Routes
 from service_model.constraints import PLACEMENT
 from service_model.flows import PATHS
+from service_model.qos import QOS
 
 
 def _matrix(domain: Domain, usage: Usage) -> tuple[tuple[BorderEntry, ...], tuple[SharedLimit, ...]]:
@@ -71,7 +72,7 @@ def note(domain: Domain, usage: Usage, edition: int, now: datetime, validity: ti
         audience=domain.sp_id,
         not_before=now,
         expires=now + validity,
-        api_features=(PATHS, PLACEMENT),
+        api_features=(PATHS, PLACEMENT, QOS),
         places=domain.places,
         functions=tuple(offers),
         capacities=tuple(

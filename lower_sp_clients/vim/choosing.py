@@ -44,6 +44,8 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
     if any(link.kind is LinkKind.LAN for link in spec.links) and not domain.lan:
         lan = next(link for link in spec.links if link.kind is LinkKind.LAN)
         raise no(ReasonCode.LAN_NOT_OFFERED, f"link {lan.id!r}: LAN links are not offered here", lan.id)
+    if spec.qos is not None:
+        raise no(ReasonCode.QOS, f"there are no classes of service here, and so no {spec.qos!r}", "qos")
     through = passes(spec)
     for end in spec.ends:
         sap = saps[end.id]

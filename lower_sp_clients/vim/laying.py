@@ -2,8 +2,8 @@
 
 Rules kept here
 - A LINE is laid once, however many paths go along it, and every way has room for each LINE that passes it.
-- The cheapest combination that keeps the bound of every path and every distance by delay, of the ways that are admitted
-  (`placing`).
+- The cheapest combination that keeps the bound of every path, every distance by delay and the availability of the whole, of
+  the ways that are admitted (`placing`).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from math import prod
 
 from lower_sp_clients.vim.domain import Domain, Usage
 from lower_sp_clients.vim.placing import Impossible, Offers, admitted, no
@@ -20,6 +21,8 @@ from service_model.constraints import Distance
 from service_model.outcomes import ReasonCode
 from service_model.spec import LinkKind, ServiceSpec, split_point
 
+NINE_DIGITS = 1e-9
+"""What is equal to so many is equal: whoever asks has formed the product in another order."""
 _KEPT = 256
 """How many combinations of ways are carried on from LINE to LINE, the cheapest and the fastest among them."""
 _Laid = tuple[Route | None, ...]
@@ -81,6 +84,12 @@ def lay(domain: Domain, usage: Usage, spec: ServiceSpec, at: Mapping[str, str], 
         partial = [laid for laid in partial if bound.walk.delay(laid) <= bound.limit]
         if not partial:
             raise bound.broken(best)
+    if spec.min_availability:
+        works = max(_works(laid) for laid in partial)
+        partial = [laid for laid in partial if _works(laid) >= spec.min_availability * (1 - NINE_DIGITS)]
+        if not partial:
+            message = f"availability: best {works:.7g} < {spec.min_availability:.7g}"
+            raise no(ReasonCode.AVAILABILITY, message, "min_availability")
     chosen = partial[0]
     return Laying(
         routes=tuple(route for route in chosen if route is not None),
@@ -129,9 +138,10 @@ def _worth(found: list[_Laid], bounds: list[_Bound], ways: _Ways, usage: Usage, 
     """Cheapest first, those with room that are somewhere better than each before."""
     found.sort(key=lambda laid: (_cost(laid, spec), _delay(laid)))
     out: list[_Laid] = []
-    kept: list[tuple[int, ...]] = []
+    kept: list[tuple[float, ...]] = []
     for laid in found:
-        marks = (*(bound.walk.delay(laid) for bound in bounds), *ways.contested_by(laid))
+        fails = (1 - _works(laid),) if spec.min_availability else ()
+        marks = (*(bound.walk.delay(laid) for bound in bounds), *ways.contested_by(laid), *fails)
         worse = any(all(x <= y for x, y in zip(other, marks, strict=True)) for other in kept)
         if not worse and _carried(laid, usage, spec):
             out.append(laid)
@@ -156,6 +166,11 @@ def _delay(laid: _Laid) -> int:
     return sum(r.delay_us for r in laid if r is not None)
 
 
+def _works(laid: _Laid) -> float:
+    """Which part of the time all of it works. A way that several LINEs take counts once: so never less than was planned."""
+    return prod({way.id: way.availability for route in laid if route is not None for way in route.ways}.values())
+
+
 class _Ways:
     """The routes that the ways of the spec may take between points. Ways that have no room for all `lines` are contested: a
     dearer or slower route that spares one is an option too, and every route that the note announces is."""
@@ -177,7 +192,7 @@ class _Ways:
         found = self._asked.for_segment(a, self._spec.term_hours, frozenset(self._contested)).get(b)
         if not found:
             raise self._none(a, b)
-        if not self._contested and len(found) < WIDTH:
+        if not self._contested and len(found) < WIDTH and not self._spec.min_availability:
             return tuple(found)
         told = (r for _, r in self._all.announced(a, b) if self._open.issuperset(w.id for w in r.ways))
         return tuple({frozenset(w.id for w in r.ways): r for r in (*told, *found)}.values())

@@ -173,8 +173,8 @@ async def test_every_problem_is_told_at_once_also_beside_documents_that_cannot_b
         "place/zrh: country: 'Switzerland' does not have the form ^[A-Z]{2}$",
         "place/zrh: colour: unknown field",
         "interconnect/ic-1: labels: 0-5 are not all labels of VXLAN (1-16777215), as SAP 'to-lower' is",
-        "router/r1: kind: not one of place, interconnect, pool, agreement, account, supplier, domain, function",
-        "/nameless-kind: kind: a required field is missing: one of place, interconnect, pool, agreement, account,"
+        "router/r1: kind: not one of place, interconnect, pool, qos, agreement, account, supplier, domain, function",
+        "/nameless-kind: kind: a required field is missing: one of place, interconnect, pool, qos, agreement, account,"
         " supplier, domain, function",
         "pool/v4: name: a second pool 'v4' among these documents",
     }
@@ -368,6 +368,8 @@ WINDOW = {"start": "2026-03-02T00:00:00Z", "end": "2026-03-01T00:00:00Z"}
             [docs.supplier(anchor=docs.anchor("other"))],
             "supplier/lower: anchor.sp_id: the anchor is of 'other', not of 'lower'",
         ),
+        ([docs.supplier(qos={"premium": "gold"})], "supplier/lower: qos.premium: there is no class of service 'gold'"),
+        ([{"kind": "qos", "name": "gold"}], "qos/gold: the class bounds nothing"),
         (
             [docs.supplier(isolation={"vlan": "vrf", "vxlan": "vrf"})],
             "supplier/lower: isolation.vxlan: 'vlan' is 'vrf' too: which one is to be asked for?",

@@ -20,6 +20,7 @@ from service_model.constraints import PLACEMENT, Countries, Distance, Group, Gro
 from service_model.flows import PATHS
 from service_model.money import FREE
 from service_model.outcomes import ReasonCode
+from service_model.qos import QOS
 from service_model.spec import Blocks, FunctionRequest, ServiceSpec
 from tests.support.stack import Site, Sp, Stack, chain, function_type
 
@@ -163,7 +164,7 @@ def test_what_is_isolated_is_announced_though_another_way_is_cheaper_and_faster(
         replace(domain, ways=domain.ways + slow), Usage(), 1, datetime(2026, 1, 1, tzinfo=UTC), timedelta(hours=1)
     )
     assert all([p.isolation for p in e.points] == [(), (), ("macsec",)] for e in told.matrix)
-    assert told.api_features == (PATHS, PLACEMENT)
+    assert told.api_features == (PATHS, PLACEMENT, QOS)
 
 
 def test_functions_are_kept_on_one_host_or_apart(domain: Domain) -> None:
@@ -178,6 +179,18 @@ def test_a_domain_is_one_supplier_and_a_function_is_at_one_place(domain: Domain)
     for scope in (GroupScope.PLACE, GroupScope.SUPPLIER):
         assert chosen(with_hosts(domain, 8), grouped(TOGETHER, scope))
         assert reason(with_hosts(domain, 8), grouped(APART, scope)) == (ReasonCode.AFFINITY, "g")
+
+
+def test_ways_that_work_as_much_as_asked_are_taken_and_a_class_is_not_known_here(domain: Domain) -> None:
+    ways = tuple(replace(w, availability=0.99 if w.id.endswith("-f") else 0.9) for w in domain.ways)
+    failing = replace(domain, ways=ways)
+    taken = {
+        least: [w.id[-1] for w in chosen(failing, replace(SPEC, min_availability=least)).ways] for least in (0.8, 0.95)
+    }
+    assert set(taken[0.8]) == {"c"}
+    assert set(taken[0.95]) == {"f"}
+    assert reason(failing, replace(SPEC, min_availability=0.999)) == (ReasonCode.AVAILABILITY, "min_availability")
+    assert reason(domain, replace(SPEC, qos="gold")) == (ReasonCode.QOS, "qos")
 
 
 def test_distances_are_kept_in_kilometres_and_in_delay(domain: Domain) -> None:

@@ -35,7 +35,6 @@ from capability_registry.note import (
     PlaceCapacity,
     PlaceNaming,
     PointKind,
-    QosClass,
     SapOffer,
     SapRole,
     SharedLimit,
@@ -60,6 +59,7 @@ from service_model.outcomes import (
     ServiceState,
     ServiceStatus,
 )
+from service_model.qos import QosClass
 from service_model.quotes import Qualification, Quote, QuotedSegment, unqualified
 from service_model.spec import (
     AddressRole,
@@ -205,6 +205,8 @@ specs = st.builds(
     distances=tuples(distances),
     countries=countries,
     isolation=tuples(names),
+    qos=st.none() | names,
+    min_availability=st.none() | st.floats(0, 1),
 )
 
 

@@ -18,6 +18,7 @@ def note_tables(note: CapabilityNote) -> Group:
         (note.functions, _functions),
         (note.saps, _saps),
         (note.matrix, _matrix),
+        (note.qos_classes, _classes),
         (note.outages, _outages),
     )
     for content, make in sections:
@@ -120,6 +121,15 @@ def _ways(entry: BorderEntry) -> list[tuple[str, BorderPoint]]:
     ):
         return [("only way", entry.points[0])]
     return ways
+
+
+def _classes(note: CapabilityNote) -> Table:
+    made = table("Classes of service", "CLASS", "DELAY", "AVAILABLE", right=("DELAY", "AVAILABLE"))
+    for each in note.qos_classes:
+        delay = f"at most {delay_text(each.max_delay_us)}" if each.max_delay_us else "–"
+        works = f"at least {each.min_availability * 100:.6g} %" if each.min_availability else "–"
+        made.add_row(Text(each.name), Text(delay), Text(works))
+    return made
 
 
 def _outages(note: CapabilityNote) -> Table:

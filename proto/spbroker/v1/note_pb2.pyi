@@ -661,22 +661,26 @@ class QosClass(message.Message):
     NAME_FIELD_NUMBER: builtins.int
     MAX_DELAY_US_FIELD_NUMBER: builtins.int
     ALIAS_FIELD_NUMBER: builtins.int
+    MIN_AVAILABILITY_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Its name at this SP."""
     max_delay_us: builtins.int
     """Highest delay, microseconds one way; 0: no promise."""
     alias: builtins.str
     """A name that others know it by."""
+    min_availability: builtins.float
+    """Lowest fraction of time that a service works, 0 to 1; 0: no promise."""
     def __init__(
         self,
         *,
         name: builtins.str = ...,
         max_delay_us: builtins.int = ...,
         alias: builtins.str = ...,
+        min_availability: builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["alias", b"alias", "max_delay_us", b"max_delay_us", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["alias", b"alias", "max_delay_us", b"max_delay_us", "min_availability", b"min_availability", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -123,6 +123,10 @@ class _ReasonCodeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ReasonCode.
     """Functions cannot be as near as asked."""
     REASON_CODE_QUOTE_NOT_VALID: _ReasonCode.ValueType  # 46
     """The quote is not known, has expired, or is for something else."""
+    REASON_CODE_QOS: _ReasonCode.ValueType  # 47
+    """There is no such class of service."""
+    REASON_CODE_AVAILABILITY: _ReasonCode.ValueType  # 48
+    """It cannot work as much of the time as asked."""
 
 class ReasonCode(_ReasonCode, metaclass=_ReasonCodeEnumTypeWrapper):
     """Why something was refused. Codes are never renamed or removed; a reader takes one that it does not know for UNSPECIFIED."""
@@ -221,6 +225,10 @@ REASON_CODE_DISTANCE: ReasonCode.ValueType  # 45
 """Functions cannot be as near as asked."""
 REASON_CODE_QUOTE_NOT_VALID: ReasonCode.ValueType  # 46
 """The quote is not known, has expired, or is for something else."""
+REASON_CODE_QOS: ReasonCode.ValueType  # 47
+"""There is no such class of service."""
+REASON_CODE_AVAILABILITY: ReasonCode.ValueType  # 48
+"""It cannot work as much of the time as asked."""
 
 class _ServiceState:
     ValueType = typing.NewType("ValueType", builtins.int)

@@ -561,6 +561,8 @@ class ServiceSpec(message.Message):
     DISTANCES_FIELD_NUMBER: builtins.int
     COUNTRIES_FIELD_NUMBER: builtins.int
     ISOLATION_FIELD_NUMBER: builtins.int
+    QOS_FIELD_NUMBER: builtins.int
+    MIN_AVAILABILITY_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The caller's name for it."""
     bandwidth_bps: builtins.int
@@ -575,6 +577,10 @@ class ServiceSpec(message.Message):
     """For how long the price is compared, hours; not set: 720."""
     reference: builtins.str
     """The caller's own reference, at most 1000 characters."""
+    qos: builtins.str
+    """A class of service of the supplier asked, by name: its bounds are the service's where they are tighter; not set: none."""
+    min_availability: builtins.float
+    """Lowest fraction of time that all of it works together, 0 to 1; not set: no bound."""
     @builtins.property
     def ends(self) -> containers.RepeatedCompositeFieldContainer[End]:
         """Where it meets customers or peers. 1 to 64."""
@@ -655,17 +661,23 @@ class ServiceSpec(message.Message):
         distances: abc.Iterable[Distance] | None = ...,
         countries: Countries | None = ...,
         isolation: abc.Iterable[builtins.str] | None = ...,
+        qos: builtins.str | None = ...,
+        min_availability: builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us", "_max_price", b"_max_price", "_min_mtu", b"_min_mtu", "_term_hours", b"_term_hours", "blocks", b"blocks", "countries", b"countries", "end_time", b"end_time", "max_delay_us", b"max_delay_us", "max_price", b"max_price", "min_mtu", b"min_mtu", "start_time", b"start_time", "term_hours", b"term_hours"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us", "_max_price", b"_max_price", "_min_availability", b"_min_availability", "_min_mtu", b"_min_mtu", "_qos", b"_qos", "_term_hours", b"_term_hours", "blocks", b"blocks", "countries", b"countries", "end_time", b"end_time", "max_delay_us", b"max_delay_us", "max_price", b"max_price", "min_availability", b"min_availability", "min_mtu", b"min_mtu", "qos", b"qos", "start_time", b"start_time", "term_hours", b"term_hours"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us", "_max_price", b"_max_price", "_min_mtu", b"_min_mtu", "_term_hours", b"_term_hours", "bandwidth_bps", b"bandwidth_bps", "blocks", b"blocks", "countries", b"countries", "distances", b"distances", "end_time", b"end_time", "ends", b"ends", "functions", b"functions", "groups", b"groups", "isolation", b"isolation", "links", b"links", "managers", b"managers", "max_delay_us", b"max_delay_us", "max_price", b"max_price", "min_mtu", b"min_mtu", "name", b"name", "paths", b"paths", "reference", b"reference", "required_features", b"required_features", "start_time", b"start_time", "tags", b"tags", "term_hours", b"term_hours"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us", "_max_price", b"_max_price", "_min_availability", b"_min_availability", "_min_mtu", b"_min_mtu", "_qos", b"_qos", "_term_hours", b"_term_hours", "bandwidth_bps", b"bandwidth_bps", "blocks", b"blocks", "countries", b"countries", "distances", b"distances", "end_time", b"end_time", "ends", b"ends", "functions", b"functions", "groups", b"groups", "isolation", b"isolation", "links", b"links", "managers", b"managers", "max_delay_us", b"max_delay_us", "max_price", b"max_price", "min_availability", b"min_availability", "min_mtu", b"min_mtu", "name", b"name", "paths", b"paths", "qos", b"qos", "reference", b"reference", "required_features", b"required_features", "start_time", b"start_time", "tags", b"tags", "term_hours", b"term_hours"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_delay_us: _TypeAlias = typing.Literal["max_delay_us"]  # noqa: Y015
     _WhichOneofArgType__max_delay_us: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us"]  # noqa: Y015
     _WhichOneofReturnType__max_price: _TypeAlias = typing.Literal["max_price"]  # noqa: Y015
     _WhichOneofArgType__max_price: _TypeAlias = typing.Literal["_max_price", b"_max_price"]  # noqa: Y015
+    _WhichOneofReturnType__min_availability: _TypeAlias = typing.Literal["min_availability"]  # noqa: Y015
+    _WhichOneofArgType__min_availability: _TypeAlias = typing.Literal["_min_availability", b"_min_availability"]  # noqa: Y015
     _WhichOneofReturnType__min_mtu: _TypeAlias = typing.Literal["min_mtu"]  # noqa: Y015
     _WhichOneofArgType__min_mtu: _TypeAlias = typing.Literal["_min_mtu", b"_min_mtu"]  # noqa: Y015
+    _WhichOneofReturnType__qos: _TypeAlias = typing.Literal["qos"]  # noqa: Y015
+    _WhichOneofArgType__qos: _TypeAlias = typing.Literal["_qos", b"_qos"]  # noqa: Y015
     _WhichOneofReturnType__term_hours: _TypeAlias = typing.Literal["term_hours"]  # noqa: Y015
     _WhichOneofArgType__term_hours: _TypeAlias = typing.Literal["_term_hours", b"_term_hours"]  # noqa: Y015
     @typing.overload
@@ -673,6 +685,10 @@ class ServiceSpec(message.Message):
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_price) -> _WhichOneofReturnType__max_price | None: ...
     @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__min_availability) -> _WhichOneofReturnType__min_availability | None: ...
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__min_mtu) -> _WhichOneofReturnType__min_mtu | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__qos) -> _WhichOneofReturnType__qos | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__term_hours) -> _WhichOneofReturnType__term_hours | None: ...
