@@ -13,6 +13,7 @@ from broker.orders.reasons import told
 from broker.orders.records import Terms
 from lower_sp_clients.supplier import Context
 from service_model.outcomes import ReasonCode
+from service_model.qos import bound
 from service_model.spec import ServiceSpec
 
 
@@ -26,9 +27,9 @@ async def preview(
     explain: bool,
 ) -> Preview:
     """`explain`: also what would be better but for a class of constraints."""
-    if wrong := wrong_with(spec, Context()):
+    if wrong := wrong_with(spec, Context(), terms):
         return Preview(reasons=wrong)
-    meant = terms.planned(spec)
+    meant = terms.planned(bound(spec, terms.classes))
     found = await planner(meant, snapshot, now, Avoid(), alternatives)
     if isinstance(found, Infeasible):
         reasons = told(found, spec, terms.margin, snapshot)
