@@ -161,7 +161,7 @@ class Publication:
         )
         words = lexicon(snapshot, self._secret, account, terms.disclosure).words
         return replace(
-            arranged(abstracted(note, terms.disclosure, words or {})),
+            await asyncio.to_thread(lambda: arranged(abstracted(note, terms.disclosure, words or {}))),
             not_before=now - SKEW,  # our clock may be ahead of the reader's
             lifecycle=standing.lifecycle,
             qos_classes=terms.classes,
@@ -176,7 +176,7 @@ class Publication:
         content = _content(note) + (now.isoformat().encode() if renewed else b"")
         edition = await self._editions.next(account, hashlib.sha256(content).hexdigest())
         note, key = replace(note, edition=edition), self._key()
-        told = with_decoys(note, self._secret)
+        told = await asyncio.to_thread(with_decoys, note, self._secret)
         signed = SignedNote(jws=sign(payload.write(told), key), note=told)
         pace = former.pace.issued(now, self._pacing) if former is not None else Pace()
         self._issued[account] = _Issued(
