@@ -19,6 +19,7 @@ import numpy as np
 
 from broker.decompose.bounds import Weighting, backward
 from broker.decompose.layered import ChainLayers, Layers, Move
+from broker.decompose.resources import Resource
 from broker.decompose.rules import Rule
 
 _PRICE: Weighting = (1.0, 0.0)
@@ -118,8 +119,8 @@ class Guiding(ABC):
         return ()
 
     @abstractmethod
-    def guide(self, thorough: bool, rules: tuple[Rule, ...]) -> Guide | None:
-        """None where there is no way at all, or none that keeps the bound on delay. `rules` are those that bind.
+    def guide(self, thorough: bool, rules: tuple[Rule, ...], tracked: tuple[Resource, ...]) -> Guide | None:
+        """None where there is no way at all, or none that keeps the bound on delay. `rules` and `tracked` are those that bind.
 
         `thorough` looks for better bounds, which takes as long again.
         """
@@ -130,7 +131,7 @@ class ChainGuiding(Guiding):
         self.layers: ChainLayers = layers
         self._known: dict[bool, Guide | None] = {}
 
-    def guide(self, thorough: bool, rules: tuple[Rule, ...]) -> Guide | None:
+    def guide(self, thorough: bool, rules: tuple[Rule, ...], tracked: tuple[Resource, ...]) -> Guide | None:
         if thorough not in self._known:
             self._known[thorough] = _chain_guide(self.layers, thorough)
         return self._known[thorough]

@@ -99,7 +99,7 @@ class _Label:
 def find(question: Question, alternatives: int = 1, effort: Effort = EFFORT) -> Found:
     """At most `alternatives` routes."""
     guiding = _guiding(question)
-    layers, guided = guiding.layers, guiding.guide(False, ())
+    layers, guided = guiding.layers, guiding.guide(False, (), ())
     every = (*rules_of(layers), *guiding.rules())
     tracked: tuple[Resource, ...] = ()
     rules: tuple[Rule, ...] = ()
@@ -118,7 +118,7 @@ def find(question: Question, alternatives: int = 1, effort: Effort = EFFORT) -> 
             width *= 4
         else:
             return Found(routes=tuple(routes), complete=not search.unfinished)
-        guided = guiding.guide(work > effort.easy, rules)
+        guided = guiding.guide(work > effort.easy, rules, tracked)
     return Found()
 
 

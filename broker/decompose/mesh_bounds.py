@@ -9,7 +9,6 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,7 @@ from scipy.sparse.csgraph import dijkstra
 
 from broker.decompose.bounds import Ground, Weighting, into_end
 from broker.decompose.elimination import Factor, eliminated
-from broker.decompose.meshed import MeshLayers
+from broker.decompose.meshed import MeshLayers, Tolls
 from broker.decompose.piece import Figures, Numbers
 
 NOTHING: Weighting = (0.0, 0.0)
@@ -27,8 +26,9 @@ NOTHING: Weighting = (0.0, 0.0)
 class Distances:
     """Least sums from every node to each place where a function may be and to each end, per weighting and LANs beside."""
 
-    def __init__(self, layers: MeshLayers) -> None:
-        self.layers = layers
+    def __init__(self, layers: MeshLayers, tolls: Tolls | None = None) -> None:
+        """`tolls`: of flows, besides."""
+        self.layers, self.tolls = layers, tolls
         self.candidates = [np.flatnonzero(layers.function_ok[layer]) for layer in layers.layer_of]
         """Per function the places where it may be."""
         self.places: Numbers = np.unique(np.concatenate([np.zeros(0, np.int64), *self.candidates]))
@@ -54,6 +54,9 @@ class Distances:
         layers, graph, arcs = self.layers, self.layers.graph, self.layers.graph.arcs
         saps, count, targets = graph.sap_count, len(self.places), len(self.places) + len(self.saps)
         ways = (weighting[0] * layers.way_cost + weighting[1] * graph.delay)[None]
+        tolled = np.zeros(layers.nodes)
+        if self.tolls is not None:
+            ways, tolled[:saps] = ways + self.tolls.ways, self.tolls.entries
         ground = Ground(layers, ways, need)
         row_of = np.full(layers.nodes, -1)
         row_of[saps + self.places] = np.arange(count)
@@ -61,7 +64,7 @@ class Distances:
         into = row_of[arcs.arriving.ends] >= 0
         rows = [arcs.passing.ends, saps + row_of[arcs.arriving.ends[into]]]
         columns = [arcs.passing.tails, arcs.arriving.tails[into]]
-        values = [ground.passing[0], ground.arriving[0, into]]
+        values = [ground.passing[0] + tolled[arcs.passing.ends], ground.arriving[0, into]]
         for n, (entering, _) in enumerate(last):
             sources = np.flatnonzero(entering[0] != np.inf)
             rows.append(np.full(len(sources), saps + count + n))
@@ -74,7 +77,7 @@ class Distances:
         ahead = np.full((targets, layers.nodes), np.inf)
         ahead[:, :saps] = np.where(ground.entry_ok, out[:, :saps], np.inf)
         ahead[np.arange(count), saps + self.places] = 0.0
-        away = arcs.leaving.least(ground.leaving + ahead[:, arcs.leaving.ends], layers.nodes)
+        away = arcs.leaving.least(ground.leaving + (ahead + tolled)[:, arcs.leaving.ends], layers.nodes)
         out[:, saps:] = away[:, saps:]
         for n, (_, direct) in enumerate(last):
             out[count + n, saps:] = np.minimum(out[count + n, saps:], direct[0])
@@ -157,14 +160,6 @@ class Ahead:
         return Factor(tuple(sorted(scope)), shaped if scope == sorted(scope) else shaped.T, k)
 
 
-def of_path(layers: MeshLayers, prices: Mapping[int, float]) -> tuple[list[float], list[float]]:
-    """What a microsecond counts per line and per function: `prices` of the paths that it is on, together."""
-    paths = [(layers.mesh.paths[path], price) for path, price in prices.items()]
-    lines = [sum((p for on, p in paths if k in on.lines), 0.0) for k in range(len(layers.mesh.lines))]
-    return lines, [sum((p for on, p in paths if f in on.functions), 0.0) for f in range(len(layers.mesh.functions))]
-
-
-def weighed(layers: MeshLayers, price: float, prices: Mapping[int, float]) -> Counted:
-    """Price, and what a microsecond of each path counts."""
-    lines, functions = of_path(layers, prices)
-    return Counted(tuple((price, w) for w in lines), tuple((price, w) for w in functions))
+def weighed(price: float, tolls: Tolls) -> Counted:
+    """Price, and what a microsecond counts."""
+    return Counted(tuple((price, w) for w in tolls.lines), tuple((price, w) for w in tolls.functions))

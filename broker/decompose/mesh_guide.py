@@ -1,10 +1,11 @@
 """In which order the search of a mesh goes (see `guide`).
 
 Rules kept here
-- Each path whose bound on delay binds has a price per microsecond of its own; a line counts those of all its paths. Any
-  prices give a bound: price + sum over paths of m * (delay - bound). For some rounds those are raised whose paths are
-  late in the mesh that is best by this measure, and lowered where they are early; the best bound is taken.
-- Where none binds, a microsecond of any line counts the same: of two meshes of one price the faster is better.
+- What binds has a price: a microsecond of each path whose bound on delay does; where the search is hard, a flow on each way
+  or SAP that does. A line counts the prices of all its paths. Any prices give a bound: cost + sum of price * (use - limit).
+- Prices follow the subgradient (Held and Karp, The traveling-salesman problem and minimum spanning trees II, 1971): up where
+  the best mesh by them uses too much, down where it leaves room, for some rounds. The best bound is taken.
+- Where nothing binds, a microsecond of any path counts the same: of two meshes of one price the faster is better.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import numpy as np
 
 from broker.decompose.guide import Guide, Guiding, asked_per_microsecond
 from broker.decompose.layered import Move
-from broker.decompose.mesh_bounds import Ahead, Distances, of_path, weighed
+from broker.decompose.mesh_bounds import Ahead, Distances, weighed
 from broker.decompose.mesh_rules import InTime
-from broker.decompose.meshed import MeshLayers
+from broker.decompose.meshed import MeshLayers, Tolls
+from broker.decompose.resources import Resource, at_ends, most, uses
 from broker.decompose.rules import Rule
 
-ROUNDS, THOROUGH = 2, 8
+ROUNDS, THOROUGH = 3, 40
 
 
 class MeshGuiding(Guiding):
@@ -28,7 +30,8 @@ class MeshGuiding(Guiding):
         self.layers: MeshLayers = layers
         limits = ((path, layers.delay_limit(path)) for path in range(len(layers.mesh.paths)))
         self.limits = {path: limit for path, limit in limits if limit is not None}
-        self._known: dict[tuple[bool, frozenset[int]], Guide | None] = {}
+        self._prices: dict[Resource, float] = {}
+        self._known: dict[tuple[bool, frozenset[Resource]], Guide | None] = {}
 
     @cached_property
     def _distances(self) -> Distances:
@@ -36,12 +39,15 @@ class MeshGuiding(Guiding):
 
     @cached_property
     def _cost(self) -> Ahead:
-        return Ahead(self._distances, weighed(self.layers, 1.0, {}))
+        return Ahead(self._distances, weighed(1.0, self.layers.untolled({})))
+
+    def _ahead_of(self, path: int) -> Ahead:
+        """The delay of a path that is still ahead."""
+        return Ahead(self._distances, weighed(0.0, self.layers.untolled({path: 1.0})))
 
     @cached_property
     def _late(self) -> dict[int, Ahead]:
-        """Of each path with a bound, the delay that is still ahead."""
-        return {path: Ahead(self._distances, weighed(self.layers, 0.0, {path: 1.0})) for path in self.limits}
+        return {path: self._ahead_of(path) for path in self.limits}
 
     def rules(self) -> tuple[Rule, ...]:
         if not self._possible:
@@ -58,47 +64,90 @@ class MeshGuiding(Guiding):
         everywhere = layers.open and all(len(places) for places in self._distances.candidates)
         return everywhere and self._cost[layers.origin] != np.inf
 
-    def guide(self, thorough: bool, rules: tuple[Rule, ...]) -> Guide | None:
-        binding = frozenset(rule.path for rule in rules if isinstance(rule, InTime))
-        if (thorough, binding) not in self._known:
-            self._known[thorough, binding] = self._guide(thorough, binding)
-        return self._known[thorough, binding]
+    def guide(self, thorough: bool, rules: tuple[Rule, ...], tracked: tuple[Resource, ...]) -> Guide | None:
+        binding: list[Resource] = [("path", rule.path) for rule in rules if isinstance(rule, InTime)]
+        if thorough:
+            binding += [resource for resource in tracked if resource[0] in ("way", "sap")]
+        key = (thorough, frozenset(binding))
+        if key not in self._known:
+            self._known[key] = self._guide(thorough, binding)
+        return self._known[key]
 
-    def _guide(self, thorough: bool, binding: frozenset[int]) -> Guide | None:
+    def _guide(self, thorough: bool, binding: list[Resource]) -> Guide | None:
         layers = self.layers
         if not self._possible or any(self._late[p][layers.origin] > limit for p, limit in self.limits.items()):
             return None
         fastest = layers.q.fastest
         if fastest is not None:
-            layers.weigh(*of_path(layers, {fastest: 1.0}))
-            return Guide(layers, self._cost, Ahead(self._distances, weighed(layers, 0.0, {fastest: 1.0})))
+            layers.charge(layers.untolled({fastest: 1.0}))
+            return Guide(layers, self._cost, self._ahead_of(fastest))
         if not binding:
-            layers.weigh([1.0] * len(layers.mesh.lines), [1.0] * len(layers.mesh.functions))
+            layers.charge(layers.untolled(dict.fromkeys(range(len(layers.mesh.paths)), 1.0)))
             return Guide(layers, self._cost)
-        prices, relaxed = self._priced(binding, THOROUGH if thorough else ROUNDS)
-        layers.weigh(*of_path(layers, prices))
-        worth = sum(price * self.limits[path] for path, price in prices.items())
+        tolls, relaxed, worth = self._priced(binding, THOROUGH if thorough else ROUNDS)
+        layers.charge(tolls)
         return Guide(layers, self._cost, None, (1.0, relaxed, worth))
 
-    def _priced(self, binding: frozenset[int], rounds: int) -> tuple[dict[int, float], Ahead]:
-        """What a microsecond of each path counts, and the bound with that."""
-        layers, limits = self.layers, self.limits
-        first = max(asked_per_microsecond(layers), 1.0)
-        prices = dict.fromkeys(sorted(binding), first)
-        low, high = dict.fromkeys(prices, 0.0), dict.fromkeys(prices, np.inf)
-        tried: list[tuple[float, dict[int, float], Ahead]] = []
+    def _priced(self, binding: list[Resource], rounds: int) -> tuple[Tolls, Ahead, float]:
+        """The tolls, the bound with them, and what all limits together are worth."""
+        layers = self.layers
+        room = {name: self._room(name) for name in binding}
+        first = 0.0 if self._prices else asked_per_microsecond(layers)
+        prices = {n: self._prices.get(n, first * room[n] if n[0] == "path" else 0.0) for n in binding}
+        best: tuple[float, Tolls, Ahead, float, dict[Resource, float]] | None = None
+        pace = 0.2
         for _ in range(rounds):
-            ahead = Ahead(self._distances, weighed(layers, 1.0, prices))
-            worth = sum(price * limits[path] for path, price in prices.items())
-            tried.append((ahead[layers.origin] - worth, dict(prices), ahead))
-            layers.weigh(*of_path(layers, prices))
-            late = layers.delays(_follow(layers, ahead))
-            for path, price in prices.items():
-                side = low if late[path] > limits[path] else high
-                side[path] = price
-                prices[path] = price * 2 if high[path] == np.inf else (low[path] + high[path]) // 2
-        _, best, ahead = max(tried, key=lambda found: found[0])
-        return best, ahead
+            tolls, worth = self._tolls(prices, room)
+            ahead = Ahead(Distances(layers, tolls), weighed(1.0, tolls))
+            bound = ahead[layers.origin] - worth
+            if best is None or bound > best[0]:
+                best = (bound, tolls, ahead, worth, prices)
+            else:
+                pace *= 0.85
+            layers.charge(tolls)
+            over = self._over(_follow(layers, ahead), room)
+            square = sum(amount * amount for amount in over.values())
+            if not square:
+                break
+            step = (max(best[0], self._cost[layers.origin]) * (1 + pace) - bound) / square
+            prices = {name: max(0.0, price + step * over[name]) for name, price in prices.items()}
+        assert best is not None
+        _, tolls, ahead, worth, self._prices = best
+        return tolls, ahead, worth
+
+    def _room(self, name: Resource) -> float:
+        """Microseconds of a path, flows of a way or SAP besides those of the ends."""
+        kind, key = name
+        if kind == "path":
+            return float(max(self.limits[int(key)], 1))
+        taken = sum(amount for resource, amount in at_ends(self.layers) if resource == name)
+        return (most(self.layers, name) - taken) // self.layers.q.bandwidth_bps
+
+    def _tolls(self, prices: dict[Resource, float], room: dict[Resource, float]) -> tuple[Tolls, float]:
+        """Whole numbers: so sums are exact. The price of a path is for all of its bound."""
+        each = {name: price // (room[name] if name[0] == "path" else 1) for name, price in prices.items()}
+        tolls = self.layers.untolled({int(key): price for (kind, key), price in each.items() if kind == "path"})
+        peer = self.layers.graph.peer
+        for (kind, key), price in each.items():
+            if kind == "way":
+                tolls.ways[int(key)] += price
+            elif kind == "sap":  # an interconnect is entered at either side
+                tolls.entries[int(key)] += price
+                if peer[int(key)] >= 0:
+                    tolls.entries[peer[int(key)]] += price
+        return tolls, sum(price * room[name] for name, price in each.items())
+
+    def _over(self, moves: tuple[Move, ...], room: dict[Resource, float]) -> dict[Resource, float]:
+        """How much is used too much: of a path's bound in parts of it, of ways and SAPs in flows."""
+        late = self.layers.delays(moves)
+        flows: dict[Resource, int] = {}
+        for move in moves:
+            for resource, _ in uses(self.layers, move):
+                flows[resource] = flows.get(resource, 0) + 1
+        return {
+            name: late[int(name[1])] / limit - 1 if name[0] == "path" else flows.get(name, 0) - limit
+            for name, limit in room.items()
+        }
 
 
 def _follow(layers: MeshLayers, ahead: Ahead) -> tuple[Move, ...]:

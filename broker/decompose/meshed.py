@@ -4,8 +4,8 @@ Rules kept here
 - A state is a line, a node on it, and where the *open* functions are: those placed that this line leads to or a later one
   touches. So what is told apart is what the rest depends on, and nothing else.
 - A line that is done leads to the beginning of the next. One whose head is placed already ends there.
-- `weights` say what a microsecond counts, per line and per function: 1, so that of two meshes of one price the faster is
-  better; or its price, where delay binds (see `mesh_guide`).
+- `tolls` say what a microsecond counts, per line and per function: 1, so that of two meshes of one price the faster is
+  better. Where delay or bandwidth binds: their prices (see `mesh_guide`). They are what a move's `delay` is made of.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+import numpy as np
+
 from broker.decompose.layered import Layers, Move, Question
+from broker.decompose.piece import Figures
 
 
 class State(NamedTuple):
@@ -22,6 +25,15 @@ class State(NamedTuple):
     line: int
     node: int
     placed: tuple[tuple[int, int], ...]
+
+
+class Tolls(NamedTuple):
+    """Of a microsecond per line and per function, of a flow per way and per SAP entered over its interconnect."""
+
+    lines: list[float]
+    functions: list[float]
+    ways: Figures
+    entries: Figures
 
 
 class MeshLayers(Layers):
@@ -37,7 +49,7 @@ class MeshLayers(Layers):
         """Per line the functions that are open on it, once they are placed."""
         self.places_on = [line.head if k in self.requests else None for k, line in enumerate(lines)]
         """Per line the function that it places; None where its head is an end or placed already."""
-        self.weights: tuple[list[float], list[float]] = ([1.0] * len(lines), [1.0] * len(self.mesh.functions))
+        self.tolls = self.untolled(dict.fromkeys(range(len(self.mesh.paths)), 1.0))
         self.target = 0
         self.states = [State(len(lines), -1, ())]
         self._numbers = {self.states[0]: self.target}
@@ -46,9 +58,16 @@ class MeshLayers(Layers):
     def node(self, state: int) -> int:
         return self.states[state].node
 
-    def weigh(self, lines: list[float], functions: list[float]) -> None:
-        """From now on a microsecond counts so much."""
-        self.weights = (lines, functions)
+    def untolled(self, prices: Mapping[int, float]) -> Tolls:
+        """What a microsecond of each path counts; flows count nothing."""
+        paths = [(self.mesh.paths[path], price) for path, price in prices.items()]
+        lines = [sum((p for on, p in paths if k in on.lines), 0.0) for k in range(len(self.mesh.lines))]
+        functions = [sum((p for on, p in paths if f in on.functions), 0.0) for f in range(len(self.mesh.functions))]
+        return Tolls(lines, functions, np.zeros(len(self.way_cost)), np.zeros(self.graph.sap_count))
+
+    def charge(self, tolls: Tolls) -> None:
+        """From now on these count."""
+        self.tolls = tolls
         self._moves.clear()
 
     # --- states --------------------------------------------------------------------------------------------------------
@@ -72,7 +91,8 @@ class MeshLayers(Layers):
         line, node, placed = self.states[state]
         saps, hours = self.graph.sap_count, self.hours
         way_ok, entry_ok = self._admitted[self.need[line]]
-        slow, factor, dearer = self.weights[0][line], self.counted(node), self.extra.ways
+        slow, factor, dearer = self.tolls.lines[line], self.counted(node), self.extra.ways
+        ways, entries = self.tolls.ways, self.tolls.entries
         new, head, goal = self.places_on[line], self.mesh.lines[line].head, self.heads[line]
         at = dict(placed)
         there = saps + at[head] if head is not None and new is None else -1
@@ -84,20 +104,22 @@ class MeshLayers(Layers):
             if not way_ok[way] or (node, target) in self.avoided:
                 continue
             cost = (once + hour * hours) * factor if way not in dearer else float(self.way_cost[way])
+            toll = delay * slow + float(ways[way])
             if entry >= 0:
                 if entry_ok[entry]:
-                    yield Move(self._number(State(line, entry, placed)), cost, delay * slow, way, entry, -1, line)
+                    across = self._number(State(line, entry, placed))
+                    yield Move(across, cost, toll + float(entries[entry]), way, entry, -1, line)
             elif target in (goal, there):
-                yield Move(self._beginning(line + 1, at), cost, delay * slow, way, -1, -1, line)
+                yield Move(self._beginning(line + 1, at), cost, toll, way, -1, -1, line)
             elif new is not None and target >= saps and self.function_ok[line][target - saps]:
-                yield self._placing(line, at, new, way, target - saps, cost, delay * slow)
+                yield self._placing(line, at, new, way, target - saps, cost, toll)
 
     def _placing(
-        self, line: int, at: Mapping[int, int], function: int, way: int, place: int, cost: float, late: float
+        self, line: int, at: Mapping[int, int], function: int, way: int, place: int, cost: float, toll: float
     ) -> Move:
         more, delay = self._placed(line, place)
         target = self._beginning(line + 1, {**at, function: place})
-        return Move(target, cost + more, late + delay * self.weights[1][function], way, -1, place, line)
+        return Move(target, cost + more, toll + delay * self.tolls.functions[function], way, -1, place, line)
 
 
 def _open(placed: Mapping[int, int], keep: frozenset[int | None]) -> tuple[tuple[int, int], ...]:

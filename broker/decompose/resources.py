@@ -69,24 +69,31 @@ def within(layers: Layers, resource: Resource, amount: float) -> bool:
     kind, key = resource
     if not layers.holds(CLASS_OF[kind]):
         return True
-    graph = layers.graph
-    if kind == "labels":
-        return amount <= len(graph.labels_of[str(key)][2])
+    if kind != "place":
+        return amount <= most(layers, resource)
     index = int(key)
-    if kind == "sap":
-        return amount <= graph.sap_offer(index).bandwidth_bps
-    if kind == "shared":
-        return amount <= graph.limit(index).limit_bps
-    if kind == "pool":
-        return amount <= graph.limit(index).labels
-    if kind == "functions":
-        return amount <= graph.suppliers[index].note.max_functions
-    if kind == "way":
-        return amount <= graph.between(index).point.bandwidth_bps
     here = {layer: request.id for layer, request in layers.requests.items() if int(amount) >> layer & 1}
     units = {id: layers.chosen(layer, index)[1].units for layer, id in here.items()}
     groups = layers.spec.groups if layers.holds(ReasonCode.AFFINITY) else ()
-    return fits(graph.here(index).capacity.bins, units, groups)
+    return fits(layers.graph.here(index).capacity.bins, units, groups)
+
+
+def most(layers: Layers, resource: Resource) -> float:
+    """How much there is of what adds up: anything but a place."""
+    kind, key = resource
+    graph = layers.graph
+    if kind == "labels":
+        return len(graph.labels_of[str(key)][2])
+    index = int(key)
+    if kind == "sap":
+        return graph.sap_offer(index).bandwidth_bps
+    if kind == "shared":
+        return graph.limit(index).limit_bps
+    if kind == "pool":
+        return graph.limit(index).labels
+    if kind == "functions":
+        return graph.suppliers[index].note.max_functions
+    return graph.between(index).point.bandwidth_bps
 
 
 def overdrawn(layers: Layers, moves: Iterable[Move]) -> set[Resource]:

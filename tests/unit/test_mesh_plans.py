@@ -94,7 +94,8 @@ def test_the_best_mesh_is_the_optimum_and_the_others_follow_in_order(shape: str)
     good = refused = 0
     for seed in range(24):
         spec, snapshot = random_mesh(shape, seed)
-        answer = plan(spec, snapshot, NOW)
+        effort = Effort(easy=1) if seed % 3 else EFFORT  # which makes it price what binds at once
+        answer = plan(spec, snapshot, NOW, None, 3, effort)
         if not isinstance(answer, Infeasible) and seed % 2:
             bound = int(answer[0].delay_us * random.Random(seed).uniform(0.4, 1))
             spec = (
@@ -102,7 +103,7 @@ def test_the_best_mesh_is_the_optimum_and_the_others_follow_in_order(shape: str)
                 if seed % 4 == 1
                 else replace(spec, max_delay_us=bound)
             )
-            answer = plan(spec, snapshot, NOW)
+            answer = plan(spec, snapshot, NOW, None, 3, effort)
         expected = Oracle(spec, snapshot).best()
         if isinstance(answer, Infeasible):
             assert expected is None, seed
