@@ -6,7 +6,8 @@ Rules kept here
 - Labels: a class of interconnects tied by segments that do not swap has a label in common. Where a class reaches an end
   of the way, the labels of the whole class are what may be used at that end (`near`, `far`; None: any).
 - A way carries a LAN where all its parts do and each class has a second label.
-- At each vertex at most WIDTH ways are followed, the cheapest, and beside them the fastest.
+- Followed is what is at least an eighth faster, or wider, than each cheaper way that is as able; at each vertex at most WIDTH
+  ways, the cheapest, and beside them the fastest. So the front is coarse, and each way on it is exact.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from broker.decompose.graph import Crossing, Graph, Way
 from capability_registry.front import Candidate, announced
 from capability_registry.note import PointKind
 
-WIDTH = 24
+WIDTH = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +118,8 @@ class Reach:
     def from_(self, source: int) -> Mapping[int, list[Known]]:
         """From a vertex (a SAP's inward one, or a place's) the ways to each outward SAP vertex and place."""
         found = self._search(source, fastest=False)
-        if any(len(labels) >= WIDTH for labels in found.values()):
-            for vertex, labels in self._search(source, fastest=True).items():
-                found[vertex] = [*found.get(vertex, ()), *labels]
+        for vertex, labels in self._search(source, fastest=True).items():
+            found[vertex] = [*found.get(vertex, ()), *labels]
         begun = (source, source + self._saps) if source < 2 * self._saps else (source,)
         return {
             vertex: [self._candidate(label) for label in labels]
@@ -148,7 +148,7 @@ class Reach:
             known.append(label)
             for longer in self._onward(label, source):
                 there = kept.get(longer.vertex)
-                if there and any(_covers(k, longer, fastest) for k in there):
+                if there and (len(there) >= width or any(_covers(k, longer, fastest) for k in there)):
                     continue
                 cost, delay, bandwidth, *_ = longer.figures
                 key = (delay, cost) if fastest else (cost, delay)
@@ -164,15 +164,16 @@ class Reach:
             return
         if vertex >= 2 * saps and vertex != source:
             return
+        cost, delay, bandwidth, mtu, lan, offered, passed = was
         for way, part in self._parts[vertex]:
             figures = _Figures(
-                was.cost + part.cost,
-                was.delay + part.delay,
-                min(was.bandwidth, part.bandwidth),
-                min(was.mtu, part.mtu),
-                was.lan and part.lan,
-                was.offered & part.offered,
-                was.passed | part.passed,
+                cost + part[0],
+                delay + part[1],
+                bandwidth if bandwidth < part[2] else part[2],
+                mtu if mtu < part[3] else part[3],
+                lan and part[4],
+                offered & part[5],
+                passed | part[6],
             )
             straight = saps <= way.target < 2 * saps and vertex < saps and not way.point.swaps_labels
             labels = label.labels if straight else None
@@ -288,13 +289,14 @@ def _covers(x: Label, y: Label, fastest: bool) -> bool:
         return False
     if fastest:
         return True
-    f, g = x.figures, y.figures
+    cost, delay, bandwidth, mtu, lan, offered, passed = x.figures
+    f = y.figures
     return (
-        f.delay <= g.delay
-        and f.bandwidth >= g.bandwidth
-        and f.mtu >= g.mtu
-        and f.lan >= g.lan
-        and not g.offered & ~f.offered
-        and not f.passed & ~g.passed
-        and f.cost <= g.cost
+        8 * delay <= 9 * f[1]
+        and 9 * bandwidth >= 8 * f[2]
+        and mtu >= f[3]
+        and lan >= f[4]
+        and not f[5] & ~offered
+        and not passed & ~f[6]
+        and cost <= f[0]
     )
