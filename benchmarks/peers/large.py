@@ -19,9 +19,9 @@ from benchmarks.planning.federations import Room, federation
 from broker.accounts.founding import Layout, read_keys
 from broker.accounts.secrets import Passwords
 from broker.bootstrap.node import Node, Parts, over_grpc
-from broker.bootstrap.serving import NODE_FILE, configure_logging, listen, spare_collections
+from broker.bootstrap.serving import configure_logging, listen, spare_collections
 from broker.orders.catalogue import Listing
-from broker.settings.process import load_process
+from broker.settings.process import NODE_FILE, load_process
 from service_model.clock import SystemClock
 
 
