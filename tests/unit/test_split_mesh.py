@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import ip_network
 from itertools import combinations
 
@@ -12,7 +13,8 @@ import pytest
 
 from address_planner.prefixes import overlap
 from broker.decompose.mesh import Mesh, read_mesh
-from broker.decompose.plan import Plan
+from broker.decompose.plan import Infeasible, Plan
+from broker.decompose.search import plan
 from broker.orders.addressing import block_bits
 from broker.orders.split import HandedDown, Split, split
 from service_model.check import check
@@ -20,6 +22,7 @@ from service_model.flows import PATHS, Flow, FlowProtocol
 from service_model.spec import LinkKind, ServiceFunctionPath, ServiceSpec
 from service_model.words import Prefix
 from tests.support.meshes import ANYWHERE, random_plan, random_service, service
+from tests.support.planning import NOW, mesh_spec, random_snapshot
 
 BLOCK = ip_network("10.64.0.0/22")
 WEB = Flow(protocol=FlowProtocol.TCP, port=80)
@@ -29,8 +32,8 @@ def divided(seed: int, spec: ServiceSpec | None = None) -> tuple[Mesh, Plan, Spl
     rng = random.Random(seed)
     mesh = read_mesh(spec or random_service(rng))
     assert isinstance(mesh, Mesh)
-    plan = random_plan(rng, mesh)
-    return mesh, plan, split(mesh, plan, ANYWHERE.snapshot(), (BLOCK,), "k")
+    planned = random_plan(rng, mesh)
+    return mesh, planned, split(mesh, planned, ANYWHERE.snapshot(), (BLOCK,), "k")
 
 
 def leads(part: HandedDown, own: ServiceFunctionPath, end: str, whole: ServiceFunctionPath, beyond: str) -> bool:
@@ -116,6 +119,29 @@ def lans_are_trees(mesh: Mesh, parts: Split) -> None:
         assert ports == sorted(mesh.spec.link(lan.id).points)
         assert set(ends.values()) <= {2}
         assert len(ends) == len(bridges) - 1
+
+
+@pytest.mark.parametrize("paths", [("a f b", "a f c"), ("a f g b", "c g d"), ("a f g h b", "a f h b")])
+def test_what_the_planner_makes_of_a_mesh_is_whole_again(paths: tuple[str, ...]) -> None:
+    made = 0
+    for seed in range(12):
+        known = random_snapshot(seed, 3, labels=4, joints=1)
+        ends = {end: f"s{n % 3}.uni" for n, end in enumerate(sorted({e for p in paths for e in (p[0], p[-1])}))}
+        functions = sorted({f for p in paths for f in p.split()[1:-1]})
+        spec = mesh_spec(ends, {f: "xy"[n % 2] for n, f in enumerate(functions)}, *paths, term_hours=1)
+        if check(spec):  # its paths part and meet again
+            first, *others = spec.paths
+            spec = replace(spec, paths=(replace(first, flows=(WEB,)), *others))
+        found, mesh = plan(spec, known, NOW), read_mesh(spec)
+        assert isinstance(mesh, Mesh)
+        for planned in () if isinstance(found, Infeasible) else found:
+            parts = split(mesh, planned, known, (BLOCK,), "k")
+            assert not any(check(part.spec) for part in parts.segments)
+            assert all(walked(parts, path) == list(path.hops) for path in mesh.spec.paths)
+            joints_meet(parts)
+            labels_are_whole(parts, planned)
+            made += 1
+    assert made > 3
 
 
 def test_random_meshes_are_of_every_kind() -> None:
