@@ -44,11 +44,16 @@ from capability_registry.note import (
     SharedLimit,
 )
 from capability_registry.packing import total
+from service_model.constraints import PLACEMENT
+from service_model.flows import PATHS
 from service_model.money import Price
+from service_model.qos import QOS
 
 COMPARED_HOURS = 720
 """The term over which prices are compared where the buyer's is not known: a month, a spec's default."""
 HOLD_GUARD_S = 10
+HANDED_DOWN = frozenset({PATHS, PLACEMENT, QOS})
+"""Features that whoever delivers a part must have, too."""
 RANGES = 128
 
 
@@ -94,7 +99,9 @@ def derive(
         audience=audience,
         not_before=now,
         expires=min([now + validity] + [v.note.expires for v in views]),
-        api_features=api_features,
+        api_features=tuple(
+            f for f in api_features if f not in HANDED_DOWN or all(f in v.note.api_features for v in views)
+        ),
         currency=currency,
         places=_places(views, shown),
         functions=tuple(

@@ -14,6 +14,8 @@ from broker.decompose.derive import HOLD_GUARD_S, derive
 from broker.decompose.plan import Infeasible, Snapshot, SupplierView
 from broker.decompose.search import fits, plan
 from capability_registry.note import NOTE, Bin, CapabilityNote, PlaceCapacity, PointKind
+from service_model.constraints import PLACEMENT
+from service_model.flows import PATHS
 from service_model.money import Price
 from service_model.spec import FunctionRequest
 from tests.support.planning import (
@@ -116,6 +118,16 @@ def test_functions_are_repriced_and_the_frame_is_that_of_the_suppliers() -> None
     assert note.origin_tokens == ("mine", "theirs")
     assert note.expires == NOW + timedelta(minutes=30)
     assert note_of(two_suppliers(), validity=timedelta(days=1)).expires == NOW + timedelta(hours=1)
+
+
+def test_a_feature_that_one_supplier_lacks_is_not_announced() -> None:
+    snap = two_suppliers()
+    features = ("chains", PATHS, PLACEMENT)
+    assert note_of(snap, api_features=features).api_features == features
+    first, *others = snap.suppliers
+    older = replace(first, note=replace(first.note, api_features=(PLACEMENT,)))
+    snap = replace(snap, number=2, suppliers=(older, *others))
+    assert note_of(snap, api_features=features).api_features == ("chains", PLACEMENT)
 
 
 def test_only_uni_and_dangling_saps_are_exported_and_the_peer_stays() -> None:
