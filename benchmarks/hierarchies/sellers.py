@@ -10,6 +10,7 @@ Rules kept here
 from __future__ import annotations
 
 import uuid
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,6 +18,7 @@ from decimal import Decimal
 from ipaddress import ip_network
 from typing import Protocol
 
+import broker.orders.comparing  # noqa: F401  its task registers itself
 from broker.decompose.derive import derive
 from broker.decompose.lexicon import lexicon
 from broker.decompose.plan import Infeasible, Plan, Snapshot
@@ -146,6 +148,8 @@ class Middle:
         self._note: CapabilityNote | None = None
         self._editions = 0
         self._orders: dict[str, Order] = {}
+        self.crankbacks: Counter[str] = Counter()
+        """By ref, how often its order was planned again."""
         self._epoch = str(uuid.uuid5(uuid.NAMESPACE_OID, sp_id))
         self.refresh()
 
@@ -228,6 +232,7 @@ class Middle:
                     seller.release(segment.ref)
                 order = fold(order, call, result, NOW, NOW)
         self._orders[order.ref] = pause.order
+        self.crankbacks[order.ref] = pause.order.crankbacks
         return pause.order
 
 
