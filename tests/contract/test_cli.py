@@ -307,7 +307,7 @@ async def test_an_unknown_outcome_says_how_to_ask_again_and_that_works(ann: CliB
     ann.supplier.failures["reserve"] = [RuntimeError("a bug")]
     ran = await ann.run("order", "-f", NSD, *NSD_SAPS, "--ref", "web 1")
     assert ran.code == 1
-    hint = f"spbroker order -f {NSD} --ref 'web 1' --from site-a --to site-b"
+    hint = f"spbroker order -f {NSD} --from site-a --to site-b --ref 'web 1'"
     assert ran.err.endswith(f"ask again: {hint}\n")
     assert (await ann.run("order", "-f", NSD, *NSD_SAPS, "--ref", "web 1")).code == 0
 
