@@ -39,10 +39,12 @@ from benchmarks.hierarchies.requests import in_words, plain, request  # noqa: E4
 from benchmarks.hierarchies.sellers import NOW, Middle  # noqa: E402
 from broker.decompose.search import alone, best  # noqa: E402
 from capability_registry import payload  # noqa: E402
+from capability_registry.abstraction import Abstraction, Disclosure  # noqa: E402
 from service_model.outcomes import Reserved  # noqa: E402
 from service_model.spec import ServiceSpec  # noqa: E402
 
 DEPTHS = (1, 2, 3, 4)
+LEVELS = tuple(Abstraction)
 LOADS = (0.5, 0.8, 0.95)
 REQUESTS = 8
 """Of each hierarchy."""
@@ -101,14 +103,16 @@ def sells(broker: Middle, ref: str, spec: ServiceSpec) -> bool:
     return held
 
 
-def soundness(count: int) -> dict[int, dict[str, Any]]:
-    """Over `count` hierarchies: every depth in turn, one in four with a domain that two brokers sell, half with margins."""
+def soundness(count: int, level: Abstraction) -> dict[int, dict[str, Any]]:
+    """Over `count` hierarchies whose brokers all show `level`: every depth in turn, one in four with a domain that two
+    brokers sell, half with margins."""
     found = {depth: Judged() for depth in DEPTHS}
     for seed in range(count):
         depth = DEPTHS[seed % len(DEPTHS)]
         shared, margins = seed // len(DEPTHS) % 4 == 3, seed // len(DEPTHS) % 2 == 1
-        drawn = hierarchy(seed, depth, shared=shared, margins=margins)
-        where = f"hierarchy({seed}, {depth}, shared={shared}, margins={margins})"
+        disclosure = Disclosure(abstraction=level)
+        drawn = hierarchy(seed, depth, shared=shared, margins=margins, disclosure=disclosure)
+        where = f"hierarchy({seed}, {depth}, shared={shared}, margins={margins}), {level.short}"
         judge(drawn, random.Random(f"requests/{seed}"), found[depth], where)
     return {depth: judged.figures() for depth, judged in found.items()}
 
@@ -229,9 +233,11 @@ def notes(count: int) -> dict[str, float]:
 
 
 def measure(hierarchies: int, streams: int) -> dict[str, Any]:
-    single = soundness(hierarchies)
-    for depth, figures in single.items():
-        print(f"depth {depth}: {figures}", flush=True)
+    single = {level.short: soundness(hierarchies // len(LEVELS), level) for level in LEVELS}
+    judged = [figures for level in single.values() for figures in level.values()]
+    for level, found in single.items():
+        for depth, figures in found.items():
+            print(f"{level}, depth {depth}: {figures}", flush=True)
     sold = volumes(streams)
     for name, volume_sold in sold.items():
         print(f"{name}: {volume_sold}", flush=True)
@@ -239,10 +245,12 @@ def measure(hierarchies: int, streams: int) -> dict[str, Any]:
     return {
         "benchmark": "abstraction",
         "figures": {"single": single, "volume": sold, "notes": notes(10)},
-        "baseline": {"sold by all-seeing": sum(f["sold by all-seeing"] for f in single.values())},
+        "baseline": {"sold by all-seeing": sum(f["sold by all-seeing"] for f in judged)},
         "ratio": {
-            "false_accepts": sum(f["false accepts"] for f in single.values()),
-            "refused_percent": {depth: f["refused_percent"] for depth, f in single.items()},
+            "false_accepts": sum(f["false accepts"] for f in judged),
+            "refused_percent": {
+                level: {depth: f["refused_percent"] for depth, f in found.items()} for level, found in single.items()
+            },
             "volume_percent": sold[last]["volume_percent"],
         },
         "machine": {

@@ -20,7 +20,8 @@ from decimal import Decimal
 from itertools import count, pairwise
 
 from address_planner.labels import LabelSet
-from benchmarks.hierarchies.sellers import Derive, Leaf, Middle, Seller, announced
+from benchmarks.hierarchies.sellers import Leaf, Middle, Seller
+from capability_registry.abstraction import OPEN, Disclosure
 from capability_registry.note import (
     CapabilityNote,
     Encapsulation,
@@ -115,7 +116,7 @@ def hierarchy(
     shared: bool = False,
     roomy: bool = False,
     margins: bool = False,
-    derive: Derive = announced,
+    disclosure: Disclosure = OPEN,
 ) -> Hierarchy:
     """`roomy`: there is room for many orders at a time; else what is drawn is often too little for one."""
     draw = _Drawing(random.Random(f"{seed}/{depth}/{shared}/{roomy}"), FLOW * (40 if roomy else 1), roomy)
@@ -127,10 +128,10 @@ def hierarchy(
     leaves = {plot.sp_id: Leaf(draw.domain(plot)) for plot in root.plots()}
     names: dict[str, str] = {}
     priced = random.Random(f"margins/{seed}") if margins else None
-    top = _sold(root, leaves, (), names, priced, derive)
+    top = _sold(root, leaves, (), names, priced, disclosure)
     assert isinstance(top, Middle)
     flat = {id: Neighbour(leaf, draw.far.get(id, {})) for id, leaf in leaves.items()}
-    return Hierarchy(top, Middle("flat", flat, derive=derive), tuple(leaves.values()), names, margins)
+    return Hierarchy(top, Middle("flat", flat), tuple(leaves.values()), names, margins)
 
 
 def _sold(
@@ -139,14 +140,14 @@ def _sold(
     path: tuple[str, ...],
     names: dict[str, str],
     priced: random.Random | None,
-    derive: Derive,
+    disclosure: Disclosure,
 ) -> Seller:
     if node.plot is not None:
         for sap in node.plot.saps:
             names[".".join((*path, sap.id))] = f"{node.sp_id}.{sap.id}"
         return leaves[node.sp_id]
-    below = {c.sp_id: _sold(c, leaves, (*path, c.sp_id), names, priced, derive) for c in node.children}
-    return Middle(node.sp_id, below, Decimal(priced.choice(MARGINS)) if priced else Decimal(1), derive)
+    below = {c.sp_id: _sold(c, leaves, (*path, c.sp_id), names, priced, disclosure) for c in node.children}
+    return Middle(node.sp_id, below, Decimal(priced.choice(MARGINS)) if priced else Decimal(1), disclosure)
 
 
 class _Drawing:

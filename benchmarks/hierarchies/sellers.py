@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -20,7 +20,7 @@ from typing import Protocol
 
 import broker.orders.comparing  # noqa: F401  its task registers itself
 from broker.decompose.derive import derive
-from broker.decompose.lexicon import lexicon
+from broker.decompose.lexicon import Lexicon, lexicon
 from broker.decompose.plan import Infeasible, Plan, Snapshot
 from broker.decompose.search import best
 from broker.orders.accounting import answer
@@ -29,6 +29,7 @@ from broker.orders.delivering import fold
 from broker.orders.records import Order, Terms
 from broker.orders.states import Event
 from broker.orders.tasks import CallKind, Env, Question, abandon, advance
+from capability_registry.abstraction import OPEN, Disclosure, abstracted
 from capability_registry.note import CapabilityNote
 from lower_sp_clients.versions import Verdict, judge
 from lower_sp_clients.vim import accounting
@@ -45,6 +46,7 @@ from service_model.words import Prefix
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
+_ABOVE = "above"
 SECRET = bytes(32)
 
 
@@ -120,23 +122,18 @@ class Leaf:
             self._changes += 1
 
 
-Derive = Callable[[Snapshot, str, int, Decimal], CapabilityNote]
-"""From what a broker has, its id, an edition and its margin: what it announces."""
-
-
-def announced(snapshot: Snapshot, sp_id: str, edition: int, margin: Decimal) -> CapabilityNote:
-    """The note of a broker to a customer that may see all that it can be told."""
-    return derive(snapshot, sp_id, edition, "above", NOW, HOUR, margin, "EUR", f"of-{sp_id}", 300, (PLACEMENT, QOS))
-
-
 class Middle:
-    """A provider that buys from `suppliers` (by alias) and has nothing itself."""
+    """A provider that buys from `suppliers` (by alias) and has nothing itself. It lets its customers see `disclosure`."""
 
     def __init__(
-        self, sp_id: str, suppliers: Mapping[str, Seller], margin: Decimal = Decimal(1), derive: Derive = announced
+        self,
+        sp_id: str,
+        suppliers: Mapping[str, Seller],
+        margin: Decimal = Decimal(1),
+        disclosure: Disclosure = OPEN,
     ) -> None:
-        self.sp_id, self.suppliers, self.margin = sp_id, dict(suppliers), margin
-        self._derive = derive
+        self.sp_id, self.suppliers = sp_id, dict(suppliers)
+        self.terms = Terms(margin=margin, disclosure=disclosure)
         self._catalogue = Catalogue(sp_id)
         self._catalogue.list(
             tuple(
@@ -168,8 +165,15 @@ class Middle:
     def note(self) -> CapabilityNote:
         if self._note is None:
             self._editions += 1
-            self._note = self._derive(self.snapshot, self.sp_id, self._editions, self.margin)
+            made = derive(
+                self.snapshot, self.sp_id, self._editions, _ABOVE, NOW, HOUR, self.terms.margin, "EUR",
+                f"of-{self.sp_id}", 300, (PLACEMENT, QOS),
+            )  # fmt: skip
+            self._note = abstracted(made, self.terms.disclosure, self._lexicon().words or {})
         return self._note
+
+    def _lexicon(self) -> Lexicon:
+        return lexicon(self.snapshot, SECRET, _ABOVE, self.terms.disclosure)
 
     def reserve(self, ref: str, version: int, spec: ServiceSpec) -> Reserved | Refused:
         known = self._orders.get(ref)
@@ -183,7 +187,7 @@ class Middle:
     def _begun(self, known: Order | None, ref: str, version: int, spec: ServiceSpec) -> Order:
         fresh = Order(
             id=f"{self.sp_id}/{ref}",
-            account="above",
+            account=_ABOVE,
             ref=ref,
             version=version,
             state=ServiceState.RESERVING,
@@ -192,7 +196,7 @@ class Middle:
             epoch=self._epoch,
             digest=spec.digest(),
             spec=spec,
-            terms=Terms(margin=self.margin),
+            terms=self.terms,
             deadline=NOW + HOUR,
         )
         if known is None:
@@ -214,7 +218,7 @@ class Middle:
             del self._orders[ref]
 
     def _run(self, order: Order) -> Order:
-        words = lexicon(self.snapshot, SECRET, order.account, order.terms.disclosure)
+        words = self._lexicon()
         env = Env(now=NOW, snapshot=self.snapshot, allocate=_block, lexicon=lambda account, terms: words)
         while (pause := advance(order, env)).calls or pause.asks:
             order = pause.order

@@ -1,0 +1,29 @@
+"""Whatever the note of a hierarchy's top promises is delivered, at every level of abstraction."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from benchmarks.hierarchies.drawn import hierarchy
+from benchmarks.hierarchies.requests import request
+from benchmarks.hierarchies.sellers import NOW
+from broker.decompose.search import alone, best
+from capability_registry.abstraction import Abstraction, Disclosure
+from service_model.outcomes import Reserved
+
+
+@pytest.mark.parametrize("level", Abstraction, ids=lambda level: level.short)
+def test_what_a_note_of_notes_promises_is_delivered_when_nothing_else_is_ordered(level: Abstraction) -> None:
+    promised = 0
+    for seed in range(6):
+        drawn = hierarchy(seed, 1 + seed % 2, margins=seed % 2 == 1, disclosure=Disclosure(abstraction=level))
+        rng, note = random.Random(f"requests/{seed}"), alone(drawn.top.note())
+        for number in range(4):
+            spec = request(drawn, rng)
+            if best(spec, note, NOW) is not None:
+                promised += 1
+                assert isinstance(drawn.top.reserve(f"r{number}", 1, spec), Reserved), (seed, number)
+                drawn.top.release(f"r{number}")
+    assert promised > 4
