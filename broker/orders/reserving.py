@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from functools import reduce
 from operator import or_
 
-from address_planner.classes import LabelClass, LabelsExhausted, disagreement, without
+from address_planner.classes import LabelsExhausted, disagreement, without
 from address_planner.labels import LabelSet
 from broker.decompose.availability import keeps
 from broker.decompose.mesh import Mesh, read_mesh
@@ -25,13 +25,14 @@ from broker.orders import learning
 from broker.orders.addressing import CannotAddress, block_bits
 from broker.orders.cut import Cut
 from broker.orders.gather import gather
-from broker.orders.reasons import PHRASES, told, words_of, wrapped
+from broker.orders.reasons import told, words_of, wrapped
 from broker.orders.records import Answer, Order, Segment, child_ref
+from broker.orders.relabelling import beside, chosen_labels, class_refused, label_from_above, relabel, with_labels
 from broker.orders.split import NO_COMMON_LABEL, HandedDown, Split, split
 from broker.orders.states import Event, SegmentState
 from broker.orders.tasks import GUARD, Call, CallKind, Env, Pause, Question, abandon, task
 from service_model.money import FREE, CurrencyMismatch
-from service_model.outcomes import Nogood, Reason, ReasonCode, ServiceState
+from service_model.outcomes import Reason, ReasonCode, ServiceState
 from service_model.qos import bound
 from service_model.spec import ServiceSpec
 
@@ -39,7 +40,6 @@ RESTORING = timedelta(seconds=30)
 """How long it may take to hold again what a refused version was to replace."""
 MAX_CRANKBACKS = 8
 MAX_ROUNDS = 8
-_LABEL_REASONS = frozenset({ReasonCode.LABEL_TAKEN, ReasonCode.LABEL_CONTENDED, ReasonCode.LABELS_EXHAUSTED})
 
 
 def refuse(order: Order, now: datetime, *reasons: Reason) -> Order:
@@ -220,8 +220,8 @@ def crank_back(order: Order, env: Env) -> Order | Pause:
         return _unquoted(order, lost)
     segment = refused[0]
     reasons = tuple(wrapped(s, ReasonCode.SEGMENT_REFUSED, words_of(order.spec)) for s in refused)
-    label_class = _class_refused(order, segment)
-    if label_class is None and (above := _label_from_above(order, segment, reasons)) is not None:
+    label_class = class_refused(order, segment)
+    if label_class is None and (above := label_from_above(order, segment, reasons)) is not None:
         return refuse(order, env.now, above)
     if label_class is not None:
         if order.rounds >= MAX_ROUNDS:
@@ -229,7 +229,7 @@ def crank_back(order: Order, env: Env) -> Order | Pause:
         nogood = segment.reasons[0].nogood
         acceptable = nogood.acceptable_labels if nogood else None
         try:
-            smaller = without(label_class, label_class.suggested, acceptable, order.id, _beside(order, label_class))
+            smaller = without(label_class, label_class.suggested, acceptable, order.id, beside(order, label_class))
         except LabelsExhausted:
             exhausted = Reason(
                 code=ReasonCode.LABELS_EXHAUSTED, message=NO_COMMON_LABEL, causes=reasons, retryable=True
@@ -237,7 +237,7 @@ def crank_back(order: Order, env: Env) -> Order | Pause:
             if order.crankbacks >= MAX_CRANKBACKS:
                 return refuse(order, env.now, exhausted)
             return again(order, Avoid(interconnects=frozenset(label_class.interconnects)), exhausted)
-        return _relabel(replace(order, rounds=order.rounds + 1), smaller)
+        return relabel(replace(order, rounds=order.rounds + 1), smaller)
     if order.crankbacks >= MAX_CRANKBACKS:
         return refuse(order, env.now, *reasons)
     learnt = reduce(or_, (learning.refused(s.alias, s.spec, s.reasons) for s in refused))
@@ -251,60 +251,6 @@ def _unquoted(order: Order, lost: list[Segment]) -> Order:
     parts = {key: part for key, part in order.quoted.parts.items() if key not in keys}
     segments = tuple(replace(s, quote="") if s.key in keys else s for s in order.segments)
     return replace(order, quoted=replace(order.quoted, parts=parts), segments=segments)
-
-
-def _beside(order: Order, label_class: LabelClass) -> LabelSet:
-    """What other classes use on the same interconnects."""
-    shared = set(label_class.interconnects)
-    others = (c for c in order.classes if c.id != label_class.id and shared & set(c.interconnects))
-    return LabelSet.of(c.suggested for c in others if c.suggested is not None)
-
-
-def _refused_end(segment: Segment) -> str:
-    """The end at which a label was refused; "" when that is not why."""
-    reason = segment.reasons[0]
-    if reason.code not in _LABEL_REASONS:
-        return ""
-    return (reason.nogood.end if reason.nogood else "") or reason.subject
-
-
-def _label_from_above(order: Order, segment: Segment, reasons: tuple[Reason, ...]) -> Reason | None:
-    """A label refused at an end of the service itself: only whoever set the constraint can choose another. What is
-    acceptable there goes up, since the end is the caller's own word."""
-    end, first = _refused_end(segment), segment.reasons[0]
-    if order.spec is None or end not in {e.id for e in order.spec.ends}:
-        return None
-    acceptable = first.nogood.acceptable_labels if first.nogood else None
-    return Reason(
-        code=first.code,
-        message=f"end {end!r}: {PHRASES[first.code]}",
-        subject=end,
-        retryable=first.retryable,
-        nogood=Nogood(end=end, acceptable_labels=acceptable),
-        causes=reasons,
-    )
-
-
-def _class_refused(order: Order, segment: Segment) -> LabelClass | None:
-    end = _refused_end(segment)
-    if not end:
-        return None
-    return next((c for c in order.classes if any((m.segment, m.end) == (segment.key, end) for m in c.members)), None)
-
-
-def _relabel(order: Order, label_class: LabelClass) -> Order:
-    """The class with its new labels, in the order and in the specs of its members."""
-    classes = tuple(label_class if c.id == label_class.id else c for c in order.classes)
-    for member in label_class.members:
-        order = _with_labels(order, member.segment, member.end, label_class.labels, label_class.suggested)
-    return replace(order, classes=classes)
-
-
-def _with_labels(order: Order, key: str, end: str, labels: LabelSet, suggested: int | None) -> Order:
-    segment = order.segment(key)
-    assert segment is not None, "a class names segments of the plan"
-    ends = tuple(replace(e, labels=labels, suggested_label=suggested) if e.id == end else e for e in segment.spec.ends)
-    return order.with_segment(replace(segment, spec=replace(segment.spec, ends=ends)))
 
 
 @task
@@ -361,13 +307,6 @@ def hold(order: Order, env: Env) -> Order | Pause:
     return order
 
 
-def chosen_labels(order: Order) -> dict[tuple[str, str], int]:
-    """(segment, end) to the label chosen there."""
-    return {
-        (s.key, end): label for s in order.segments if s.wanted and s.choice for end, label in s.choice.labels.items()
-    }
-
-
 @task
 def agree(order: Order, env: Env) -> Order | Pause:
     """Where the two sides of an interconnect chose differently, pin the other side to the authority's value."""
@@ -379,7 +318,7 @@ def agree(order: Order, env: Env) -> Order | Pause:
             continue
         value, others = differs
         for member in others:
-            pinned = _with_labels(pinned, member.segment, member.end, LabelSet.of([value]), value)
+            pinned = with_labels(pinned, member.segment, member.end, LabelSet.of([value]), value)
         classes = tuple(replace(c, suggested=value) if c.id == label_class.id else c for c in pinned.classes)
         pinned = replace(pinned, classes=classes)
     if pinned is order:
