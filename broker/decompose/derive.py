@@ -8,12 +8,12 @@ Rules kept here (sound: whatever the note promises alone can be delivered)
 - Between two exported points the ways that `capability_registry.front` chooses. Each has the figures of one route: prices
   and delays add, bandwidth and MTU are minima, availability multiplies, countries are those of all its parts.
 - What several entries draw on together becomes a shared limit: interconnects, suppliers' entries, their own limits.
+  So do the labels of an inner interconnect where they are few: a class of tied interconnects uses one of each, and what any
+  class that passes there can use is all that is counted on.
 - Of free labels at most RANGES ranges are announced, the longest: single allocations fragment a set without end. Where ways
   are tied to an exported SAP, its labels are narrowed to those that the ways can use (`end_labels`).
 - Prices are times `margin`, rounded up: what is charged for several parts together is never more than their sum.
 - The note lives no longer than the notes that it is made from.
-- So do the labels of an inner interconnect where they are few: a class of tied interconnects uses one of each, and what any
-  class that passes there can use is all that is counted on.
 """
 
 from __future__ import annotations
