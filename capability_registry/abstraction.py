@@ -122,7 +122,8 @@ def _entry(entry: BorderEntry, called: Callable[[str], str], disclosure: Disclos
 def _limit(limit: SharedLimit, seen: Callable[[str], bool], called: Callable[[str], str]) -> SharedLimit:
     kept = {}
     for key, coefficient in limit.coefficients.items():
-        a, _, b = key.partition("|")
+        entry, *number = key.split("#")
+        a, _, b = entry.partition("|")
         if seen(a) and seen(b):
-            kept[f"{called(a)}|{called(b)}"] = coefficient
+            kept["#".join((f"{called(a)}|{called(b)}", *number))] = coefficient
     return replace(limit, coefficients=kept)

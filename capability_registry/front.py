@@ -7,8 +7,8 @@ Rules kept here
 - Announced are the cheapest and the fastest. Then, one after the other until there are MOST, the way that gains most: the
   area of price times delay that is open with it and not without, to a flow that needs all that it offers.
 - Each way is attainable as a whole: nothing is combined of two.
-- A resource that ways of several entries draw on is a shared limit where the entries together could overdraw it; the labels
-  of an interconnect are one where they are less than MANY.
+- A resource that several ways draw on is a shared limit where they together could overdraw it; the labels of an
+  interconnect are one where they are less than MANY.
 """
 
 from __future__ import annotations
@@ -58,8 +58,9 @@ class Candidate(Generic[W]):
 
 
 def announced(candidates: Iterable[Candidate[W]], most: int = MOST) -> list[tuple[PointKind, W]]:
-    """The ways to announce, the cheapest first, then the fastest (it may be the same), then what gains most."""
-    found = unbeaten(candidates)
+    """The ways to announce, the cheapest first, then the fastest (it may be the same), then what gains most; none of those
+    that nothing is free on."""
+    found = unbeaten(c for c in candidates if c.bandwidth_bps > 0)
     if not found:
         return []
     cheapest = min(found, key=lambda c: (c.cost, c.delay_us))
@@ -98,18 +99,17 @@ def _gain(c: Candidate[W], kept: Sequence[Candidate[W]], dearest: float, slowest
 
 @dataclass(slots=True)
 class Draws:
-    """What entries (by their key `a|b`) draw on, resource by resource: for one flow over any one of an entry's ways the most
-    that it may be, and what all its ways together carry."""
+    """What ways (by their key `a|b#n`) draw on, resource by resource: how often a flow passes it, and what each way carries."""
 
     by_resource: dict[str, dict[str, float]] = field(default_factory=dict)
     ceilings: dict[str, int] = field(default_factory=dict)
 
-    def add(self, key: str, bandwidth_bps: int, drawn: Mapping[str, float]) -> None:
-        """One way of the entry."""
-        self.ceilings[key] = self.ceilings.get(key, 0) + bandwidth_bps
+    def add(self, a: str, b: str, number: int, bandwidth_bps: int, drawn: Mapping[str, float]) -> None:
+        """A way: the point `number` of the entry between `a` and `b`."""
+        key = f"{a}|{b}#{number}"
+        self.ceilings[key] = bandwidth_bps
         for resource, times in drawn.items():
-            entries = self.by_resource.setdefault(resource, {})
-            entries[key] = max(entries.get(key, 0.0), times)
+            self.by_resource.setdefault(resource, {})[key] = times
 
     def limits(self, has: Mapping[str, int]) -> tuple[SharedLimit, ...]:
         """What several flows could overdraw, by what each resource has (bit/s); of limits over the same the least."""

@@ -200,18 +200,23 @@ def _serves(now: BorderPoint, was: BorderPoint, share: float) -> bool:
 
 
 def _shared(before: CapabilityNote, after: CapabilityNote, share: float) -> Change:
-    """A limit that is new bounds what was bounded by its entries' own bandwidths till now."""
+    """A limit that is new bounds what was bounded by its entries' own bandwidths till now. Which of an entry's points it is
+    that a limit is on says nothing: they change places."""
     if before.shared == after.shared:
         return Change.SAME
     ceilings = {f"{e.a}|{e.b}": sum(p.bandwidth_bps for p in e.points) for e in before.matrix}
-    limits = {_over(limit.coefficients): limit.limit_bps for limit in before.shared if not limit.labels}
-    pools = {_over(limit.coefficients): limit.labels for limit in before.shared if limit.labels}
+    limits: dict[frozenset[tuple[str, float]], int] = {}
+    pools: dict[frozenset[tuple[str, float]], int] = {}
+    for limit in before.shared:
+        known, amount = (pools, limit.labels) if limit.labels else (limits, limit.limit_bps)
+        over = _over(limit.coefficients)
+        known[over] = min(known.get(over, amount), amount)
     for limit in after.shared:
         if limit.labels:
             if _amount(pools.get(_over(limit.coefficients), MANY), limit.labels, share) is Change.LESS:
                 return Change.LESS
             continue
-        implied = sum(c * ceilings.get(key, 0) for key, c in limit.coefficients.items())
+        implied = sum(c * ceilings.get(entry, 0) for entry, c in _over(limit.coefficients))
         was = limits.get(_over(limit.coefficients), int(implied))
         if _amount(was, min(was, limit.limit_bps), share) is Change.LESS:
             return Change.LESS
@@ -219,4 +224,9 @@ def _shared(before: CapabilityNote, after: CapabilityNote, share: float) -> Chan
 
 
 def _over(coefficients: Mapping[str, float]) -> frozenset[tuple[str, float]]:
-    return frozenset(coefficients.items())
+    """The entries of these ways, each with the most."""
+    most: dict[str, float] = {}
+    for key, coefficient in coefficients.items():
+        entry = key.partition("#")[0]
+        most[entry] = max(most.get(entry, 0.0), coefficient)
+    return frozenset(most.items())

@@ -195,9 +195,9 @@ class BorderEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedLimit:
-    """The entries' bandwidths, each times its coefficient, together stay within `limit_bps`. Keys are `a|b`. `labels`: so
-    many a service may use in all: one for each use of an entry and one for each LAN beside it, times the coefficient (0: as
-    many as it likes)."""
+    """The ways' bandwidths, each times its coefficient, together stay within `limit_bps`. A key is `a|b#n`, the point n (from
+    0) of the entry between them, or `a|b` for each of its points. `labels`: so many a service may use in all: one for each
+    use of a way and one for each LAN beside it, times the coefficient (0: as many as it likes)."""
 
     id: Name
     limit_bps: BitsPerSecond

@@ -7,7 +7,7 @@ Rules kept here (sound: whatever the note promises alone can be delivered)
   used together, and what reaches one of them does not reach the other.
 - Between two exported points the ways that `capability_registry.front` chooses. Each has the figures of one route: prices
   and delays add, bandwidth and MTU are minima, availability multiplies, countries are those of all its parts.
-- What several entries draw on together becomes a shared limit: interconnects, suppliers' entries, their own limits.
+- What several ways draw on together becomes a shared limit: interconnects, suppliers' entries, their own limits.
   So do the labels of an inner interconnect where they are few: a class of tied interconnects uses one of each, and what any
   class that passes there can use is all that is counted on.
 - Of free labels at most RANGES ranges are announced, the longest: single allocations fragment a set without end. Where ways
@@ -212,13 +212,13 @@ def _point(kind: PointKind, way: Reached, margin: Decimal, currency: str) -> Bor
 
 
 def _limits(graph: Graph, ways: _Ways) -> tuple[SharedLimit, ...]:
-    """Of each inner resource that entries could overdraw together."""
+    """Of each inner resource that ways could overdraw together."""
     draws, has = Draws(), dict[str, int]()
     pools, labels = Draws(), dict[str, int]()
     for (a, b), found in ways.items():
-        for way in {w.steps: w for _, w in found}.values():
+        for number, way in {w.steps: (n, w) for n, (_, w) in reversed([*enumerate(found)])}.values():
             drawn = _drawn(way)
-            draws.add(f"{a}|{b}", way.bandwidth_bps, {f"{kind} {n}": times for (kind, n), times in drawn.items()})
+            draws.add(a, b, number, way.bandwidth_bps, {f"{kind} {n}": times for (kind, n), times in drawn.items()})
             has.update((f"{kind} {n}", _limit(graph, (kind, n))) for kind, n in drawn if f"{kind} {n}" not in has)
             used: dict[str, float] = {}
             for joint, left in way.classes:
@@ -229,7 +229,7 @@ def _limits(graph: Graph, ways: _Ways) -> tuple[SharedLimit, ...]:
                     if left := graph.limit(index).labels:
                         used[f"limit {index}"] = used.get(f"limit {index}", 0.0) + times
                         labels[f"limit {index}"] = left
-            pools.add(f"{a}|{b}", 0, used)
+            pools.add(a, b, number, 0, used)
     return draws.limits(has) + pools.pools(labels)
 
 

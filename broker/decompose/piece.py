@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from decimal import ROUND_CEILING, Decimal
+from itertools import chain
 from operator import attrgetter
 
 import numpy as np
@@ -175,11 +176,12 @@ class Piece:
             a, b = self._number(entry.a), self._number(entry.b)
             if a is None or b is None or a == b:
                 continue
-            held = tuple(limits.get(f"{entry.a}|{entry.b}", []) + limits.get(f"{entry.b}|{entry.a}", []))
-            for point in different(entry.points):
+            keys = (f"{entry.a}|{entry.b}", f"{entry.b}|{entry.a}")
+            for number, point in different(entry.points):
                 if payable(point.price, self.note):
                     once, hour = nano(point.price.once), nano(point.price.per_hour)
-                    out.append(Between(a, b, point, once, hour, held))
+                    held = [limits.get(k, []) for key in keys for k in (key, f"{key}#{number}")]
+                    out.append(Between(a, b, point, once, hour, tuple(chain.from_iterable(held))))
         return out
 
     def _most(self, way: Between) -> float:
@@ -217,9 +219,10 @@ _FIGURES = [f.name for f in fields(BorderPoint) if f.name != "kind"]
 _figures = attrgetter(*_FIGURES)
 
 
-def different(points: tuple[BorderPoint, ...]) -> list[BorderPoint]:
-    """Each way once: the cheapest may be the fastest. One that another beats is kept: a second flow may need it."""
-    kept: dict[object, BorderPoint] = {}
-    for p in points:
-        kept.setdefault(_figures(p), p)
+def different(points: tuple[BorderPoint, ...]) -> list[tuple[int, BorderPoint]]:
+    """Each way once, with its number among the points: the cheapest may be the fastest. One that another beats is kept: a
+    second flow may need it."""
+    kept: dict[object, tuple[int, BorderPoint]] = {}
+    for number, p in enumerate(points):
+        kept.setdefault(_figures(p), (number, p))
     return list(kept.values())

@@ -187,7 +187,7 @@ def test_what_two_entries_draw_on_together_is_a_shared_limit() -> None:
     )
     (limit,) = note_of(snapshot(left, right)).shared
     assert limit.limit_bps == GBIT
-    assert limit.coefficients == {"left.u1|right.far": 1.0, "left.u2|right.far": 1.0}
+    assert limit.coefficients == {"left.u1|right.far#0": 1.0, "left.u2|right.far#0": 1.0}
 
 
 def test_a_leaf_derives_from_its_domains_alone() -> None:
@@ -254,7 +254,7 @@ def test_the_last_labels_of_an_inner_joint_are_promised_to_one_service_once() ->
 
     there_and_back = chain_spec("left.uni", "left.uni", ["x"])
     assert [(limit.labels, dict(limit.coefficients)) for limit in note("7").shared if limit.labels] == [
-        (1, {"left.uni|MUC": 1.0})
+        (1, {"left.uni|MUC#0": 1.0})
     ]
     assert not fits(note("7"), there_and_back, NOW)
     assert fits(note("7-8"), there_and_back, NOW)

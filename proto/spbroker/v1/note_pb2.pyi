@@ -598,7 +598,7 @@ class BorderEntry(message.Message):
 
 @typing.final
 class SharedLimit(message.Message):
-    """A restriction that several entries share: their bandwidths, each times its coefficient, together stay within the limit."""
+    """A restriction that several ways share: their bandwidths, each times its coefficient, together stay within the limit."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -631,12 +631,12 @@ class SharedLimit(message.Message):
     limit_bps: builtins.int
     """The limit, bit/s."""
     labels: builtins.int
-    """How many labels a service may use in all: one for each use of an entry and one for each LAN beside it, times the
+    """How many labels a service may use in all: one for each use of a way and one for each LAN beside it, times the
     coefficient; 0: as many as it likes.
     """
     @builtins.property
     def coefficients(self) -> containers.ScalarMap[builtins.str, builtins.float]:
-        """Coefficient per entry; the key is `a|b`."""
+        """Coefficient per way; the key is `a|b#n` for the point n (from 0) of the entry, `a|b` for each of its points."""
 
     def __init__(
         self,
@@ -813,7 +813,7 @@ class CapabilityNote(message.Message):
 
     @builtins.property
     def shared(self) -> containers.RepeatedCompositeFieldContainer[SharedLimit]:
-        """Restrictions that entries share."""
+        """Restrictions that ways share."""
 
     @builtins.property
     def qos_classes(self) -> containers.RepeatedCompositeFieldContainer[QosClass]:
