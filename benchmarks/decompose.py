@@ -22,7 +22,7 @@ import random
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from itertools import product
@@ -32,7 +32,17 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "proto")]
 
-from benchmarks.planning.federations import FLOW_BPS, NOW, Federation, Room, chain, federation, mesh  # noqa: E402
+from benchmarks.planning.federations import (  # noqa: E402
+    FLOW_BPS,
+    NOW,
+    REAL,
+    Federation,
+    Room,
+    chain,
+    federation,
+    mesh,
+    network,
+)
 from benchmarks.planning.milp import optimum  # noqa: E402
 from broker.decompose.graph import graph_of  # noqa: E402
 from broker.decompose.plan import Infeasible, Snapshot  # noqa: E402
@@ -128,6 +138,14 @@ def hurried(fed: Federation, free: ServiceSpec, seed: int, **more: Any) -> Servi
     found = plan(free, fed.snapshot, NOW, None, 1)
     assert not isinstance(found, Infeasible), "what is ample is planned"
     return replace(free, max_delay_us=int(found[0].delay_us * random.Random(seed).uniform(0.5, 0.95)), **more)
+
+
+def real(length: int, bound: bool, names: Sequence[str], count: int) -> Iterator[tuple[ServiceSpec, Snapshot]]:
+    """Chains over real networks, free or bound by delay."""
+    for name in names:
+        fed = network(f"sndlib/{name}", 1)
+        for seed in range(count):
+            yield (bound_by_delay if bound else chain)(fed, length, seed), fed.snapshot
 
 
 def delay_bound(size: int, count: int, length: int) -> Iterator[tuple[ServiceSpec, Snapshot]]:
@@ -232,6 +250,10 @@ def measure(quick: bool) -> dict[str, Any]:
             name = f"{shape}s, {what}, {size} suppliers"
             quality[name] = compare(drawn(shape, size, 2 if quick else count)).figures()
             print(f"{name}: {quality[name]}", flush=True)
+    for length, bound in product((3,) if quick else (3, 5, 8, 10), (False, True)):
+        name = f"real networks, {length} functions, {'bound by delay' if bound else 'free'}"
+        quality[name] = compare(real(length, bound, REAL[:2] if quick else REAL, 1 if quick else 4)).figures()
+        print(f"{name}: {quality[name]}", flush=True)
     speeds = []
     for size in (50, 200, 1000) if quick else (50, 100, 200, 500, 1000):
         speeds.append(decisions(size, 20 if quick else 100))

@@ -1,6 +1,7 @@
 """Federations to plan over: topologies of topohub, each node a supplier, prices and capacities drawn from a seed.
 
 Rules kept here
+- `REAL` are networks that were built; the others are of random nodes (Gabriel graphs), in any size.
 - A node of the topology is a supplier, an edge an interconnect. The largest topology there is has 500 nodes; a larger
   federation is several of them side by side, each joined to the next at `SEAMS` places.
 - A supplier has an NNI per edge, one or two places, and one in four has a UNI. Between two border points there is a cheap
@@ -45,6 +46,8 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TYPES = tuple(FunctionType("bench", f"f{i}", "1") for i in range(8))
 COUNTRIES = ("AT", "BE", "CH", "DE", "ES", "FR", "IT", "NL")
 SEAMS = 20
+REAL = ("abilene", "polska", "nobel-germany", "nobel-us", "geant", "france", "nobel-eu", "norway")
+"""Of the library SNDlib: 12 to 28 nodes."""
 FLOW_BPS = 1_000_000
 LARGEST = 500
 _PORTS = (FunctionPort(name="in"), FunctionPort(name="out"), FunctionPort(name="out2"), FunctionPort(name="in2"))
@@ -77,9 +80,24 @@ class Federation:
 def federation(size: int, seed: int, *, room: Room = Room.AMPLE) -> Federation:
     """About `size` suppliers, as many as the nearest topology has nodes."""
     drawn = random.Random(f"{size}/{seed}")
-    positions, edges = _topology(size, seed, drawn)
+    return _over(*_topology(size, seed, drawn), f"{size}/{seed}", drawn, room)
+
+
+def network(name: str, seed: int, *, room: Room = Room.AMPLE) -> Federation:
+    """A supplier at each node of a real network, by its name in topohub."""
+    graph = topohub.get(name)
+    number = {node["id"]: n for n, node in enumerate(graph["nodes"])}
+    positions = [(node["pos"][0], node["pos"][1]) for node in graph["nodes"]]
+    pairs = {tuple(sorted((number[e["source"]], number[e["target"]]))) for e in graph["edges"]}
+    edges = sorted((x, y) for x, y in pairs if x != y)
+    return _over(positions, edges, f"{name}/{seed}", random.Random(f"{name}/{seed}"), room)
+
+
+def _over(
+    positions: list[tuple[float, float]], edges: list[tuple[int, int]], key: str, drawn: random.Random, room: Room
+) -> Federation:
     customers = sorted(drawn.sample(range(len(positions)), max(2, len(positions) // 4)))
-    rng = random.Random(f"{size}/{seed}/{room.name}")
+    rng = random.Random(f"{key}/{room.name}")
     saps: list[list[SapOffer]] = [[] for _ in positions]
     for number, (x, y) in enumerate(edges):
         for near, far, decides in ((x, y, True), (y, x, False)):
@@ -92,10 +110,10 @@ def federation(size: int, seed: int, *, room: Room = Room.AMPLE) -> Federation:
 
 
 def chain(fed: Federation, length: int, seed: int, **more: object) -> ServiceSpec:
-    """A chain of `length` functions of different types between two customers."""
+    """A chain of `length` functions between two customers, of different types as far as there are so many."""
     rng = random.Random(f"chain/{seed}")
     a, b = rng.sample(fed.unis, 2)
-    types = rng.sample(TYPES, length)
+    types = rng.sample(TYPES, length) if length <= len(TYPES) else rng.choices(TYPES, k=length)
     hops = ["a", *(f"f{i}:{port}" for i in range(length) for port in ("in", "out")), "b"]
     pairs = list(zip(hops[::2], hops[1::2], strict=True))
     return ServiceSpec(
