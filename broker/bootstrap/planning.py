@@ -4,7 +4,8 @@ Rules kept here
 - What is a plan over few entries of notes is made in the event loop: to ask another process takes as long.
 - The process knows the suppliers as of the last question; what changed is told before the next, in parts between which the
   loop serves others.
-- Questions are answered one after another. A process that ends is begun again and told everything; a question is asked
+- Questions are answered one after another. Who asked may go away: the answer is read all the same, so that the next one is
+  not taken for it. A process that ends is begun again and told everything; a question is asked
   twice, then it fails.
 """
 
@@ -33,7 +34,7 @@ PART = 20
 
 
 class PlannerFailed(Exception):
-    """The planner's process ended twice while it was asked the same."""
+    """The planner's process ended twice while it was asked the same, or the node stops."""
 
 
 class Planning:
@@ -46,6 +47,8 @@ class Planning:
         self._told: dict[str, SupplierView] = {}
         self._as_of: Snapshot | None = None
         self._measured: tuple[Snapshot, int] | None = None
+        self._exchanges: set[asyncio.Future[Any]] = set()
+        self._closed = False
 
     async def __call__(
         self, spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid, alternatives: int = 1
@@ -65,18 +68,35 @@ class Planning:
     async def _answer(self, question: Question, snapshot: Snapshot) -> Any:
         if self._entries(snapshot) <= self._few:
             return question.answered(snapshot)
+        exchange = asyncio.ensure_future(self._exchange(question, snapshot))
+        self._exchanges.add(exchange)
+        exchange.add_done_callback(self._over)
+        return await asyncio.shield(exchange)
+
+    async def _exchange(self, question: Question, snapshot: Snapshot) -> Any:
         async with self._asking:
             for attempt in (1, 2):
+                if self._closed:
+                    break
                 try:
                     await self._tell(snapshot)
                     return await self._ask(question)
                 except (ConnectionError, asyncio.IncompleteReadError) as error:
                     log.warning("the planner's process ended", attempt=attempt, error=str(error))
                     await self._end()
-        raise PlannerFailed(f"the planner's process ended twice over {question.spec.name!r}")
+        why = "the node stops" if self._closed else "the planner's process ended twice"
+        raise PlannerFailed(f"{question.spec.name!r} is not planned: {why}")
+
+    def _over(self, exchange: asyncio.Future[Any]) -> None:
+        self._exchanges.discard(exchange)
+        if not exchange.cancelled():
+            exchange.exception()  # who asked may be gone
 
     async def close(self) -> None:
+        self._closed = True
         await self._end()
+        await asyncio.gather(*self._exchanges, return_exceptions=True)
+        await self._end()  # one that was just being begun
 
     def _entries(self, snapshot: Snapshot) -> int:
         if self._measured is None or self._measured[0] is not snapshot:

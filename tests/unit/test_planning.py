@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -53,6 +54,19 @@ async def test_a_process_that_ended_is_begun_again_and_told_everything(elsewhere
     await former.wait()
     assert await elsewhere(SPEC, snap, NOW, Avoid()) == first
     assert elsewhere.process is not former
+
+
+async def test_the_answer_to_who_went_away_is_not_taken_for_the_next(elsewhere: Planning) -> None:
+    snap, other = random_snapshot(3, 4, joints=1), chain_spec("s0.uni", "s2.uni", [])
+    expected = plan(SPEC, snap, NOW, Avoid(), 1)
+    assert plan(other, snap, NOW, Avoid(), 1) != expected
+    for steps in range(8):
+        gone = asyncio.ensure_future(elsewhere(other, snap, NOW, Avoid()))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        gone.cancel()
+        assert await elsewhere(SPEC, snap, NOW, Avoid()) == expected
+        assert gone.cancelled()
 
 
 async def test_what_is_small_needs_no_process() -> None:
