@@ -30,6 +30,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "proto")]
 from benchmarks.peers.federation import administer, log_in  # noqa: E402
 from benchmarks.peers.processes import Peers  # noqa: E402
 from benchmarks.planning.federations import FLOW_BPS, Room, chain, federation  # noqa: E402
+from broker.bootstrap.planning import FEW_WAYS  # noqa: E402
 from lower_sp_clients import wire  # noqa: E402
 from service_model.spec import ServiceSpec  # noqa: E402
 from spbroker.v1 import broker_service_pb2 as pb  # noqa: E402
@@ -37,7 +38,7 @@ from tests.support.customer import PASSWORD, Customer  # noqa: E402
 from tests.support.nodes import HOST, MovedClock, RealNode, found_at  # noqa: E402
 
 LENGTH = 5
-IN_THE_LOOP = {"in the loop": 10**9, "as nodes do": 400}
+WAYS_IN_THE_LOOP = {"in the loop": 10**9, "as nodes do": FEW_WAYS}
 DOCUMENTS: list[dict[str, Any]] = [
     {"kind": "agreement", "name": "retail", "currency": "EUR"},
     {"kind": "account", "name": "ann", "agreement": "retail"},
@@ -89,10 +90,10 @@ async def measure(folder: Path, suppliers: int, rounds: int, seconds: float) -> 
     specs = [chain(fed, LENGTH, seed, bandwidth_bps=FLOW_BPS) for seed in range(20)]
     peers = Peers()
     idle: list[float] = []
-    busy: dict[str, list[float]] = {name: [] for name in IN_THE_LOOP}
-    plans = dict.fromkeys(IN_THE_LOOP, 0)
+    busy: dict[str, list[float]] = {name: [] for name in WAYS_IN_THE_LOOP}
+    plans = dict.fromkeys(WAYS_IN_THE_LOOP, 0)
     try:
-        customers = {name: await start(folder, peers, name, suppliers, few) for name, few in IN_THE_LOOP.items()}
+        customers = {name: await start(folder, peers, name, suppliers, few) for name, few in WAYS_IN_THE_LOOP.items()}
         await peers.counts()
         for ann, _ in customers.values():  # the graph is built, and the planner's process knows every note
             request = pb.QualifyServiceRequest(spec=wire.SPEC.encode(specs[0]))

@@ -2,7 +2,7 @@
 
     python benchmarks/peers/large.py DIR SUPPLIERS FEW
 
-FEW: up to how many entries of notes plans are made in the event loop. A line on stdin fills the catalogue, and is answered
+FEW: up to how many ways of notes plans are made in the event loop. A line on stdin fills the catalogue, and is answered
 by `{}`; the end of stdin ends the node.
 """
 
@@ -43,7 +43,7 @@ async def main(directory: Path, suppliers: int, few: int) -> None:
     configure_logging(settings.log_level)
     keys, clock, passwords = read_keys(Layout(directory)), SystemClock(), Passwords()
     spare_collections()
-    parts = Parts(clock=clock, connect=over_grpc(keys, clock), passwords=passwords, few_entries=few)
+    parts = Parts(clock=clock, connect=over_grpc(keys, clock), passwords=passwords, few_ways=few)
     node = Node(settings.sp_id, settings.store, keys, parts)
     await node.open()
     server = await listen(node, settings, keys, passwords, clock)

@@ -28,7 +28,7 @@ from broker.bootstrap import mapping
 from broker.bootstrap.admin import NodeAdmin
 from broker.bootstrap.domains import domain_value, sap_ports
 from broker.bootstrap.feeds import Feeds
-from broker.bootstrap.planning import FEW_ENTRIES, Planning
+from broker.bootstrap.planning import FEW_WAYS, Planning
 from broker.bootstrap.promises import Record
 from broker.bootstrap.publication import Publication
 from broker.orders.broker import AccountView, Broker
@@ -80,8 +80,8 @@ class Parts:
     random: Callable[[int], bytes] = os.urandom
     pacing: Pacing = Pacing()
     caution: float = 0.0
-    few_entries: int = FEW_ENTRIES
-    """Up to how many entries of notes plans are made in the event loop."""
+    few_ways: int = FEW_WAYS
+    """Up to how many ways of notes plans are made in the event loop."""
 
 
 def over_grpc(keys: Keys, clock: Clock) -> Connect:
@@ -123,7 +123,7 @@ class Node:
         self.engine = await asyncio.to_thread(Engine.open, self._store, migrate=migrate)
         self._epoch = await epoch_of(self.engine, uuid.UUID(self._parts.new_id()))
         self.catalogue = Catalogue(self.sp_id, self._parts.caution)
-        self.planning = Planning(self._parts.few_entries)
+        self.planning = Planning(self._parts.few_ways)
         self.feeds = Feeds(self.catalogue, clock, SqlAcceptedEditions(self.engine))
         await self.feeds.open()
         self.promises = Record(SqlPromiseBook(self.engine), self.catalogue)

@@ -1,7 +1,7 @@
 """Where plans are made: small ones at once, large ones in a process of their own, so that nobody else waits for them.
 
 Rules kept here
-- What is a plan over few entries of notes is made in the event loop: to ask another process takes as long.
+- What is a plan over few ways is made in the event loop: to ask another process takes as long.
 - The process knows the suppliers as of the last question; what changed is told before the next, in parts between which the
   loop serves others.
 - Questions are answered one after another. Who asked may go away: the answer is read all the same, so that the next one is
@@ -17,6 +17,7 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 
 import structlog
@@ -27,8 +28,8 @@ from service_model.spec import ServiceSpec
 
 log = structlog.get_logger()
 
-FEW_ENTRIES = 400
-"""Of border matrices: to plan over as many takes some milliseconds."""
+FEW_WAYS = 800
+"""Points of border matrices: to plan over as many takes some milliseconds."""
 PART = 20
 """How many suppliers are told of at once: about a millisecond."""
 
@@ -38,15 +39,15 @@ class PlannerFailed(Exception):
 
 
 class Planning:
-    """Call it as the planner. `few`: the number of entries up to which plans are made at once."""
+    """Call it as the planner. `few`: the number of ways up to which plans are made at once."""
 
-    def __init__(self, few: int = FEW_ENTRIES) -> None:
+    def __init__(self, few: int = FEW_WAYS) -> None:
         self._few = few
         self._asking = asyncio.Lock()
         self.process: asyncio.subprocess.Process | None = None
         self._told: dict[str, SupplierView] = {}
         self._as_of: Snapshot | None = None
-        self._measured: tuple[Snapshot, int] | None = None
+        self._measured: tuple[Snapshot, bool] | None = None
         self._exchanges: set[asyncio.Future[Any]] = set()
         self._closed = False
 
@@ -66,7 +67,7 @@ class Planning:
         return found
 
     async def _answer(self, question: Question, snapshot: Snapshot) -> Any:
-        if self._entries(snapshot) <= self._few:
+        if self._small(snapshot):
             return question.answered(snapshot)
         exchange = asyncio.ensure_future(self._exchange(question, snapshot))
         self._exchanges.add(exchange)
@@ -98,9 +99,11 @@ class Planning:
         await asyncio.gather(*self._exchanges, return_exceptions=True)
         await self._end()  # one that was just being begun
 
-    def _entries(self, snapshot: Snapshot) -> int:
+    def _small(self, snapshot: Snapshot) -> bool:
+        """Counted no further than it takes to know: a large snapshot is not looked through."""
         if self._measured is None or self._measured[0] is not snapshot:
-            self._measured = snapshot, sum(len(view.note.matrix) for view in snapshot.suppliers)
+            ways = (len(entry.points) for view in snapshot.suppliers for entry in view.note.matrix)
+            self._measured = snapshot, all(total <= self._few for total in accumulate(ways))
         return self._measured[1]
 
     async def _tell(self, snapshot: Snapshot) -> None:

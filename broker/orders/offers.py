@@ -8,6 +8,7 @@ Rules kept here
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -64,6 +65,7 @@ class Offers(OrderEngine):
             dearer=dearer,
         )
         self._quotes = QuoteLedger(quotes)
+        self._quoting: Counter[str] = Counter()
         self._terms = terms
         self._new_id = new_id
 
@@ -86,8 +88,15 @@ class Offers(OrderEngine):
         terms = self._terms_for(account, spec, ctx)
         if isinstance(terms, Qualification):
             return terms
-        if self._quotes.count(account) >= terms.max_quotes:
+        if self._quotes.count(account) + self._quoting[account] >= terms.max_quotes:
             return unqualified(Reason(code=ReasonCode.QUOTA, message=f"the agreement allows {terms.max_quotes} quotes"))
+        self._quoting[account] += 1  # those being made count too: many asked for at once are as many
+        try:
+            return await self._quote(account, spec, terms, ctx)
+        finally:
+            self._quoting[account] -= 1
+
+    async def _quote(self, account: str, spec: ServiceSpec, terms: Terms, ctx: Context) -> Quote | Qualification:
         request = Request(
             id=self._new_id(), account=account, spec=spec, terms=terms, epoch=self.epoch, sent=self.clock.now()
         )

@@ -190,6 +190,14 @@ async def test_parts_are_told_and_quotes_are_counted_as_the_agreement_says(two_w
     assert (await quoted(two_ways)).id != quote.id
 
 
+async def test_quotes_that_are_asked_for_at_once_are_counted_too(two_ways: Stack) -> None:
+    node = two_ways.nodes["top"]
+    node.terms = replace(node.terms, max_quotes=2)
+    answers = await asyncio.gather(*(two_ways.customer().quote(FIREWALL, CTX) for _ in range(5)))
+    refused = [a.reasons[0].code for a in answers if isinstance(a, Qualification)]
+    assert refused == [ReasonCode.QUOTA] * 3
+
+
 async def test_levels_and_calls_are_used_up_by_questions_as_by_orders(aurora: Stack) -> None:
     for ctx in (Context(hop_budget=2), Context(call_budget=3)):
         answer = await aurora.customer().quote(AURORA_CHAIN, ctx)
