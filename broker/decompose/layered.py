@@ -105,8 +105,8 @@ class Layers(ABC):
             self.way_cost = self.way_cost * np.repeat(self.factor, np.diff(self.graph.way_first))
         self.supplier_ok, self.sap_ok, self.place_ok = self._in_service()
         self.open = bool(self.sap_ok[list(question.saps)].all())
-        self.way_ok = {need: self._ways_admitted(need) for need in set(self.need)}
-        self.entry_ok = {need: self._entries_admitted(need) for need in set(self.need)}
+        self.way_ok = {need: self.ways_admitted(need) for need in set(self.need)}
+        self.entry_ok = {need: self.entries_admitted(need) for need in set(self.need)}
         self.function_ok: dict[int, Flags] = {}
         self.function_cost: dict[int, Figures] = {}
         self.function_delay: dict[int, Figures] = {}
@@ -181,7 +181,8 @@ class Layers(ABC):
             places &= np.array([countries.admit(c) for c in graph.place_country], dtype=np.bool_)
         return suppliers, saps, places
 
-    def _ways_admitted(self, need: int) -> Flags:
+    def ways_admitted(self, need: int) -> Flags:
+        """The ways on which `need` LANs may run, each for itself."""
         graph = self.graph
         ok: Flags = np.ones(len(graph.delay), dtype=np.bool_)
         if need and self.holds(ReasonCode.LAN_NOT_OFFERED):
@@ -196,7 +197,8 @@ class Layers(ABC):
             ok &= graph.staying(self.spec.countries)
         return ok
 
-    def _entries_admitted(self, need: int) -> Flags:
+    def entries_admitted(self, need: int) -> Flags:
+        """The SAPs that may be entered over their interconnect, with `need` labels beside the first."""
         graph = self.graph
         ok: Flags = (graph.peer >= 0) & self.sap_ok & self.sap_ok[graph.peer]
         if self.holds(ReasonCode.LABELS_EXHAUSTED):

@@ -108,6 +108,7 @@ def _known(plan: Plan, snapshot: Snapshot) -> bool:
         return False
     stretches = [stretch for line in plan.lines.values() for stretch in line]
     met = {(plan.segments[s.segment].alias, sap) for s in stretches for sap in (s.entry, s.exit) if sap is not None}
+    met |= {(plan.segments[site.segment].alias, site.sap) for site in plan.lan_sites}
     return all(notes[alias].sap(sap) is not None for alias, sap in met)
 
 
@@ -385,7 +386,7 @@ def _delay(order: Order, answered: dict[str, int]) -> int:
     sums: Counter[str] = Counter()
     for visit in cut.visits:
         sums[visit.path.id] += answered[cut.keys[visit.segment]]
-    return max(sums.values())
+    return max(sums.values(), default=0)
 
 
 def parts_of(order: Order) -> Split:
