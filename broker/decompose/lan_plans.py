@@ -161,9 +161,9 @@ def _reason(
 
 
 _LACK = {
-    ReasonCode.FEATURE_NOT_OFFERED: f"has not the feature {LAN_SITES!r}",
+    ReasonCode.FEATURE_NOT_OFFERED: f"lacks the feature {LAN_SITES!r}",
     ReasonCode.MTU: "carries no packets so large",
-    ReasonCode.BANDWIDTH: "has not the bandwidth",
+    ReasonCode.BANDWIDTH: "lacks the bandwidth",
     ReasonCode.LAN_NOT_OFFERED: "carries no LAN",
     ReasonCode.COUNTRY: "does not stay in the countries",
     ReasonCode.ISOLATION: "does not offer the isolation",
@@ -195,8 +195,8 @@ def _obstacle(code: ReasonCode, strict: Ground, route: Route, lan: str, trees: l
             alias = graph.suppliers[graph.way_supplier(way)].alias
             points = " and ".join(_point(strict, int(node)) for node in (a[way], b[way]))
             return lan, f"{where}: {alias} {_LACK.get(code, 'is not open')} between {points}"
-    what = "labels" if code is ReasonCode.LABELS_EXHAUSTED else "bandwidth"
-    return lan, f"{where}: there are not enough {what} on its way beside what the service takes else"
+    lack = "are not enough labels" if code is ReasonCode.LABELS_EXHAUSTED else "is not enough bandwidth"
+    return lan, f"{where}: there {lack} on its way beside what the service takes else"
 
 
 def _crossing(ground: Ground, hop: Hop) -> Crossing:

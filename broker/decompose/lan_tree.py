@@ -2,11 +2,12 @@
 
 Rules kept here
 - A LAN is one bridge domain, and its tree closes no ring: over segments, nor within one. It is the cheapest that joins what
-  the lines leave apart and the LAN's sites (`capability_registry.steiner`, exact up to its EXACT terminals).
+  the lines leave apart and the LAN's sites (`capability_registry.steiner`, exact up to its EXACT terminals). It is a bridge,
+  no flow: it may turn at a SAP.
 - What the lines of a segment take costs a LAN nothing there: it goes beside. It leaves a segment over an interconnect only, by
   itself or into another one that has lines. What hangs together elsewhere is a segment of its own.
-- A way is paid for once, whatever goes on from its ends. It carries LANs, and between two SAPs it swaps labels: the labels
-  of a LAN on two interconnects are never tied. An interconnect that is crossed needs one label more.
+- A way is paid for once, whatever goes on from its ends. It carries LANs and swaps labels, so that those of a LAN on two
+  interconnects are never tied. An interconnect that is crossed needs one label more.
 - Beside paths a LAN has no bandwidth of its own. In a service without paths the bandwidth is its LANs': each takes it once on
   every way, SAP and interconnect that it uses.
 - LANs are laid one after another, in what the route and those before them leave. A tree that draws too much on something is
@@ -76,7 +77,7 @@ class Ground:
     def ways(self) -> Flags:
         """Those that it may go by itself."""
         seller = np.repeat(np.arange(len(self.graph.suppliers)), np.diff(self.graph.way_first))
-        return self.beside & self.featured[seller]
+        return self.beside & self.graph.way_swaps & self.featured[seller]
 
     @cached_property
     def entries(self) -> Flags:

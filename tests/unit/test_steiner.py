@@ -34,11 +34,12 @@ def drawn(seed: int, terminals: int) -> tuple[int, list[Arc], list[tuple[int, ..
     rng = random.Random(seed)
     size = 7
     arcs = [(*rng.sample(range(size), 2), float(rng.randint(1, 9))) for _ in range(rng.randint(6, 10))]
-    return size, arcs, [tuple(rng.sample(range(size), rng.choice([1, 1, 2]))) for _ in range(terminals)]  # type: ignore[return-value,misc]
+    return size, arcs, [tuple(rng.sample(range(size), rng.choice([1, 1, 2]))) for _ in range(terminals)]  # type: ignore[return-value]
 
 
 def found(size: int, arcs: list[Arc], terminals: list[tuple[int, ...]]) -> Tree | None:
-    tree = cheapest_tree(size, *zip(*arcs, strict=True), terminals)
+    tails, heads, weights = [x for x, _, _ in arcs], [y for _, y, _ in arcs], [w for *_, w in arcs]
+    tree = cheapest_tree(size, tails, heads, weights, terminals)
     if tree is not None:
         assert joined([arcs[n] for n in tree.arcs], tree.met)
         assert tree.weight == sum(arcs[n][2] for n in tree.arcs)
