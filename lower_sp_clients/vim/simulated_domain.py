@@ -171,7 +171,8 @@ def echo(
 def hears(start: Station, port: Port) -> Iterator[tuple[Station, Port]]:
     """Who else gets a broadcast that leaves by a port, each as often as it comes there."""
     for station, other, _ in _neighbours(start.domain, start.segment, port.network):
-        if (station.segment, station.function.id, other.name) != (start.segment, start.function.id, port.name):
+        itself = station.domain is start.domain and station.segment == start.segment
+        if not itself or (station.function.id, other.name) != (start.function.id, port.name):
             yield station, other
 
 
