@@ -207,6 +207,7 @@ def _point(kind: PointKind, way: Reached, margin: Decimal, currency: str) -> Bor
         mtu=way.mtu,
         swaps_labels=way.swaps_labels,
         lan=way.lan,
+        lan_alone=way.lan_alone,
         isolation=way.isolation,
         countries=way.countries,
     )

@@ -6,8 +6,8 @@ Rules kept here
   no flow: it may turn at a SAP.
 - What the lines of a segment take costs a LAN nothing there: it goes beside. It leaves a segment over an interconnect only, by
   itself or into another one that has lines. What hangs together elsewhere is a segment of its own.
-- A way is paid for once, whatever goes on from its ends. It carries LANs and swaps labels, so that those of a LAN on two
-  interconnects are never tied. An interconnect that is crossed needs one label more.
+- A way is paid for once, whatever goes on from its ends. It carries LANs alone: those of a LAN on two interconnects are never
+  tied. An interconnect that is crossed needs one label more.
 - Beside paths a LAN has no bandwidth of its own. In a service without paths the bandwidth is its LANs': each takes it once on
   every way, SAP and interconnect that it uses.
 - LANs are laid one after another, in what the route and those before them leave. A tree that draws too much on something is
@@ -68,16 +68,23 @@ class Ground:
         """The ways along which a LAN may go where a line does."""
         a, b = self.ends
         saps = self.graph.sap_count
-        ok = self.layers.ways_admitted(1) & ((a >= saps) | (b >= saps) | self.graph.way_swaps)
+        return self._free(self.layers.ways_admitted(1) & ((a >= saps) | (b >= saps) | self.graph.way_swaps))
+
+    def _free(self, ok: Flags) -> Flags:
+        """Without those that crank-back learnt to avoid."""
+        a, b = self.ends
         for x, y in self.layers.avoided:
-            ok &= ~(((a == x) & (b == y)) | ((a == y) & (b == x)))
+            ok = ok & ~(((a == x) & (b == y)) | ((a == y) & (b == x)))
         return ok
 
     @cached_property
     def ways(self) -> Flags:
         """Those that it may go by itself."""
         seller = np.repeat(np.arange(len(self.graph.suppliers)), np.diff(self.graph.way_first))
-        return self.beside & self.graph.way_swaps & self.featured[seller]
+        ok = self._free(self.layers.ways_admitted(0) & self.featured[seller])
+        if self.layers.holds(ReasonCode.LAN_NOT_OFFERED):
+            ok &= np.array([w.point.lan_alone for piece in self.graph.pieces for w in piece.ways], dtype=np.bool_)
+        return ok
 
     @cached_property
     def entries(self) -> Flags:
