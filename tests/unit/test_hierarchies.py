@@ -7,7 +7,7 @@ import random
 import pytest
 
 from benchmarks.hierarchies.drawn import hierarchy
-from benchmarks.hierarchies.requests import request
+from benchmarks.hierarchies.requests import request, sites
 from benchmarks.hierarchies.sellers import NOW
 from broker.decompose.search import alone, best
 from capability_registry.abstraction import Abstraction, Disclosure
@@ -27,3 +27,19 @@ def test_what_a_note_of_notes_promises_is_delivered_when_nothing_else_is_ordered
                 assert isinstance(drawn.top.reserve(f"r{number}", 1, spec), Reserved), (seed, number)
                 drawn.top.release(f"r{number}")
     assert promised > 4
+
+
+@pytest.mark.parametrize("level", Abstraction, ids=lambda level: level.short)
+def test_what_a_note_promises_of_lans_to_sites_is_delivered(level: Abstraction) -> None:
+    promised = alone_ = 0
+    for seed in range(14):
+        drawn = hierarchy(seed, 1 + seed % 2, margins=seed % 2 == 1, disclosure=Disclosure(abstraction=level))
+        rng, note = random.Random(f"lans/{seed}"), alone(drawn.top.note())
+        for number in range(6 if len(drawn.top.note().saps) > 1 else 0):
+            spec = sites(drawn, rng)
+            if best(spec, note, NOW) is not None:
+                promised, alone_ = promised + 1, alone_ + (not spec.paths)
+                assert isinstance(drawn.top.reserve(f"r{number}", 1, spec), Reserved), (seed, number)
+                drawn.top.release(f"r{number}")
+    assert promised > 8
+    assert alone_ > 1

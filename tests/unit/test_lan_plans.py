@@ -95,12 +95,7 @@ def edges(graph: Graph, spec: ServiceSpec) -> Iterator[tuple[int, int, int]]:
     wide = {s.index for s in graph.saps if s.offer.bandwidth_bps >= bps and s.offer.mtu >= spec.min_mtu}
     for way in chained.from_iterable(graph.ways):
         x, y = (v if v < saps else v - saps for v in (way.source, way.target))
-        if (
-            way.point.lan
-            and way.point.bandwidth_bps >= bps
-            and way.point.mtu >= spec.min_mtu
-            and way.point.swaps_labels
-        ):
+        if way.point.lan_alone and way.point.bandwidth_bps >= bps and way.point.mtu >= spec.min_mtu:
             yield x, y, way.once + way.hour * spec.term_hours
     for crossing in graph.crossing:
         if crossing is not None and crossing.labels and {crossing.source, crossing.target} <= wide:
