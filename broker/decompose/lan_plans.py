@@ -5,6 +5,8 @@ Rules kept here
   plan is the cheapest of routes with trees. It is proven where the last route alone costs as much: the search asks for more
   routes until then, ROUTES at most. So it is exact but for what those leave, and for trees that are not (`steiner`, and LANs
   laid one after another).
+- Where no route leaves room for its LANs, routes are searched that do: what the LANs of the best want and is not left (labels,
+  bandwidth) is kept for them, ROUNDS times at most.
 - Bounds on price and availability are of everything together.
 - Where a route is found and no LAN can be laid over any, the constraint that binds is found over the best route as
   `explain` does: one class of rules is switched off at a time, and the first thing on the tree that breaks it is named.
@@ -24,11 +26,13 @@ from broker.decompose.layered import Question
 from broker.decompose.mesh import MeshLan
 from broker.decompose.meshed import MeshLayers
 from broker.decompose.plan import Plan, Rejected
+from broker.decompose.resources import Resource, within
 from broker.decompose.segments import Grown, Hop, along, to_plan
 from service_model.outcomes import Reason, ReasonCode
 from service_model.spec import LAN_SITES
 
 ROUTES = 12
+ROUNDS = 8
 
 _CLASSES = (
     ReasonCode.FEATURE_NOT_OFFERED,
@@ -66,6 +70,7 @@ def spread(question: Question, alternatives: int, effort: Effort) -> Spread:
         if not routes:
             return Spread(routed=False, complete=complete)
         plans = sorted((p for route in routes if (p := spread_over(route, ground))), key=lambda p: (p.cost, p.delay_us))
+    plans = plans or [p for p in [_with_room(question, ground, routes[0], effort)] if p is not None]
     if plans:
         return Spread(plans=tuple(plans[:alternatives]))
     bindings = list(_bindings(question, routes[0]))
@@ -77,6 +82,34 @@ def spread_over(route: Route, ground: Ground) -> Plan | None:
     """The plan of a route with its LANs; None where they cannot all be laid, within its bounds."""
     trees = _laid(route, ground)
     return to_plan(route, trees) if isinstance(trees, list) and not _over(route, ground, trees) else None
+
+
+def _with_room(question: Question, ground: Ground, route: Route, effort: Effort) -> Plan | None:
+    """A plan over a route that leaves what LANs want."""
+    kept: dict[Resource, float] = {}
+    for _ in range(ROUNDS):
+        wanted = _wanted(question, ground, route)
+        if all(kept.get(resource, 0) >= amount for resource, amount in wanted.items()):
+            return None
+        kept |= {resource: max(amount, kept.get(resource, 0)) for resource, amount in wanted.items()}
+        routes, _ = _routes(replace(question, kept=kept), 1, effort)
+        if not routes:
+            return None
+        (route,) = routes
+        if (plan := spread_over(route, ground)) is not None:
+            return plan
+    return None
+
+
+def _wanted(question: Question, ground: Ground, route: Route) -> dict[Resource, float]:
+    """What LANs would draw over this route where that is more than it leaves."""
+    short = frozenset({ReasonCode.LABELS_EXHAUSTED, ReasonCode.BANDWIDTH})
+    laying = Laying(Ground(replace(question, ignore=question.ignore | short)), route)
+    before = laying.spent.copy()
+    if any(laying.lay(lan) is None for lan in question.mesh.lans if not lan.whole):
+        return {}
+    drawn = {r: amount - before[r] for r, amount in laying.spent.items() if amount > before[r]}
+    return {r: amount for r, amount in drawn.items() if not within(ground.layers, r, before[r] + amount)}
 
 
 def _settled(routes: tuple[Route, ...], plans: list[Plan], asked: int, alternatives: int) -> bool:

@@ -18,7 +18,7 @@ Rules kept here
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -42,7 +42,7 @@ from service_model.qos import QOS
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """One search. `saps`: where the ends of the mesh are (indices). `fastest`: order by the delay of this path (its number)
-    instead of by price."""
+    instead of by price. `kept`: of a resource (`resources`), what is left to others."""
 
     mesh: Mesh
     graph: Graph
@@ -53,6 +53,7 @@ class Question:
     fastest: int | None = None
     bandwidth_bps: int = 0
     min_mtu: int = 0
+    kept: Mapping[tuple[str, int | str], float] = field(default_factory=dict)
 
 
 class Move(NamedTuple):

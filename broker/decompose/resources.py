@@ -70,7 +70,7 @@ def within(layers: Layers, resource: Resource, amount: float) -> bool:
     if not layers.holds(CLASS_OF[kind]):
         return True
     if kind != "place":
-        return amount <= most(layers, resource)
+        return amount + layers.q.kept.get(resource, 0) <= most(layers, resource)
     index = int(key)
     here = {layer: request.id for layer, request in layers.requests.items() if int(amount) >> layer & 1}
     units = {id: layers.chosen(layer, index)[1].units for layer, id in here.items()}
