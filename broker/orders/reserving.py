@@ -25,6 +25,7 @@ from broker.orders import learning
 from broker.orders.addressing import CannotAddress, block_bits
 from broker.orders.cut import Cut
 from broker.orders.gather import gather
+from broker.orders.narrowing import widened
 from broker.orders.reasons import told, words_of, wrapped
 from broker.orders.records import Answer, Order, Segment, child_ref
 from broker.orders.relabelling import beside, chosen_labels, class_refused, label_from_above, relabel, with_labels
@@ -133,6 +134,9 @@ def address(order: Order, env: Env) -> Order | Pause:
         if error.reason.code is ReasonCode.LABELS_EXHAUSTED and order.crankbacks < MAX_CRANKBACKS:
             return again(order, Avoid(interconnects=frozenset(plan.interconnects)), error.reason)
         return refuse(order, env.now, error.reason)
+    wider = next(filter(None, (widened(asked, part) for part in parts.segments)), None)
+    if wider is not None:
+        return refuse(order, env.now, wider)
     known = {s.key: s for s in order.segments}
     segments = tuple(
         _segment(order, known, part, planned) for part, planned in zip(parts.segments, plan.segments, strict=True)
