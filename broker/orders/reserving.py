@@ -156,6 +156,8 @@ def _segment(order: Order, known: dict[str, Segment], part: HandedDown, planned:
     old = known.get(part.key) or Segment(
         key=part.key, alias=part.alias, ref=child_ref(order.epoch, order.id, part.key), spec=part.spec
     )
+    if old.state in (SegmentState.REFUSED, SegmentState.RELEASED):
+        old = replace(old, reasons=())  # what was refused before, to another version or plan, is asked anew
     spec, quote = part.spec, _quote(order, part)
     if old.state is SegmentState.HELD and _fits(old, spec) and old.quote == quote:
         spec = old.spec  # what is held and still fits is not asked again
@@ -288,6 +290,9 @@ def hold(order: Order, env: Env) -> Order | Pause:
                 waits.append(segment.retry_at)
                 continue
             order = order.with_segment(replace(segment, retry_at=None))
+        elif segment.not_before is not None and segment.not_before > env.now:
+            waits.append(segment.not_before)
+            continue
         else:
             version += 1
             order = order.with_segment(
@@ -298,6 +303,7 @@ def hold(order: Order, env: Env) -> Order | Pause:
                     asked=digest,
                     attempts=0,
                     retry_at=None,
+                    not_before=None,
                     reasons=(),
                     lingers=segment.lingers or segment.state in (SegmentState.HELD, SegmentState.RESERVING),
                 )
