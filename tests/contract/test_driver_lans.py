@@ -45,6 +45,8 @@ async def three_and_a_stranger(bench: Bench) -> tuple[list[str], str]:
     await bench.left.apply(sites("one", LABEL, "uni", "uni2"))
     await bench.right.apply(sites("one", LABEL, "uni"))
     await bench.right.apply(sites("other", ANOTHER, "uni2"))
+    for n, far in enumerate(hosts[1:], 2):  # a kernel may take a moment until it forwards to a new port
+        assert await bench.asks(hosts[0], far, IPv4Address(f"172.20.0.{n}"), None)
     return hosts, stranger
 
 
