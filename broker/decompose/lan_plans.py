@@ -195,8 +195,6 @@ def _reason(
 
 _LACK = {
     ReasonCode.FEATURE_NOT_OFFERED: f"lacks the feature {LAN_SITES!r}",
-    ReasonCode.MTU: "carries no packets so large",
-    ReasonCode.BANDWIDTH: "lacks the bandwidth",
     ReasonCode.LAN_NOT_OFFERED: "carries no LAN",
     ReasonCode.COUNTRY: "does not stay in the countries",
     ReasonCode.ISOLATION: "does not offer the isolation",
@@ -204,8 +202,13 @@ _LACK = {
 
 
 def _obstacle(code: ReasonCode, strict: Ground, route: Route, lan: str, trees: list[Grown]) -> tuple[str, str]:
-    """The first thing on the tree of the LAN without the rules that these do not admit."""
+    """The first thing on the tree of the LAN without the rules that these do not admit. (Of packets and bandwidth customers
+    are told as it is said here, so nothing of suppliers.)"""
     graph, where = strict.graph, f"LAN {lan!r}"
+    if code is ReasonCode.MTU:
+        return lan, f"{where}: no ways that join it carry {strict.layers.q.min_mtu} bytes"
+    if code is ReasonCode.BANDWIDTH:
+        return lan, f"{where}: no ways that join it have {strict.layers.q.bandwidth_bps} bit/s free"
     tree = next(tree for tree in trees if tree.lan == lan)
     used = Laying(strict, route).spent
     used.update(("labels", _crossing(strict, hop).id) for other in trees if other.lan != lan for hop in other.hops)
@@ -228,8 +231,7 @@ def _obstacle(code: ReasonCode, strict: Ground, route: Route, lan: str, trees: l
             alias = graph.suppliers[graph.way_supplier(way)].alias
             points = " and ".join(_point(strict, int(node)) for node in (a[way], b[way]))
             return lan, f"{where}: {alias} {_LACK.get(code, 'is not open')} between {points}"
-    lack = "are not enough labels" if code is ReasonCode.LABELS_EXHAUSTED else "is not enough bandwidth"
-    return lan, f"{where}: there {lack} on its way beside what the service takes else"
+    return lan, f"{where}: there are not enough labels on its way beside what the service takes else"
 
 
 def _crossing(ground: Ground, hop: Hop) -> Crossing:

@@ -237,7 +237,6 @@ def test_two_lans_have_labels_of_their_own_on_each_interconnect() -> None:
 REFUSALS: dict[ReasonCode, tuple[dict[str, object], dict[str, object], str]] = {
     ReasonCode.LAN_NOT_OFFERED: ({"way": point(1, 1, lan=False)}, {}, "carries no LAN"),
     ReasonCode.FEATURE_NOT_OFFERED: ({"api_features": (PATHS,)}, {}, "lacks the feature 'lan-sites'"),
-    ReasonCode.MTU: ({"way": point(1, 1, mtu=1300)}, {"min_mtu": 1400}, "carries no packets so large"),
     ReasonCode.COUNTRY: (
         {"way": point(1, 1, countries=("FR",))},
         {"countries": Countries(allowed=("DE",))},
@@ -255,6 +254,12 @@ def test_what_no_lan_can_be_laid_over_is_named(code: ReasonCode) -> None:
     assert (answer.reasons[0].code, answer.reasons[0].message) == (code, f"LAN 'm': s2 {lack} {where}")
     assert answer.nearest[0].code is code
     assert answer.nearest[0].plan.interconnects == ("ix0", "ix1", "ix2")
+
+
+def test_of_packets_that_are_too_large_customers_are_told_nothing_of_suppliers() -> None:
+    why = refused(managed(min_mtu=1400), line(s2={"way": point(1, 1, mtu=1300)}))
+    assert (why.code, why.subject) == (ReasonCode.MTU, "m")
+    assert why.message == "LAN 'm': no ways that join it carry 1400 bytes"
 
 
 def test_a_site_that_nothing_leads_to_is_no_path() -> None:
@@ -327,7 +332,7 @@ def test_what_two_ways_draw_on_together_is_not_overdrawn() -> None:
     short = snapshot(supplier(0), both, supplier(2), supplier(3))
     why = refused(replace(spec, bandwidth_bps=10), short)
     assert (why.code, why.subject) == (ReasonCode.BANDWIDTH, "m")
-    assert why.message == "LAN 'm': there is not enough bandwidth on its way beside what the service takes else"
+    assert why.message == "LAN 'm': no ways that join it have 10 bit/s free"
 
 
 def test_better_plans_that_are_rejected_have_their_lans() -> None:
