@@ -117,8 +117,8 @@ class Laying:
         self.suppliers = [part[0].supplier for part in self.parts]
         self.spent: Counter[Resource] = Counter()
         for move in route.moves:
-            self.spent.update(dict_of(draws(route.layers, move)))
-        self.spent.update(dict_of(at_ends(route.layers)))
+            self.spent.update(summed(draws(route.layers, move)))
+        self.spent.update(summed(at_ends(route.layers)))
         self.home = {
             route.layers.requests[m.layer].id: (n, self.graph.sap_count + m.place)
             for n, part in enumerate(self.parts)
@@ -299,7 +299,7 @@ class Laying:
     def _drawn(self, arcs: _Arcs, tree: Tree, sites: Mapping[int, int]) -> Counter[Resource]:
         out: Counter[Resource] = Counter()
         for n in tree.arcs:
-            out.update(dict_of(self._draws(arcs, n)))
+            out.update(summed(self._draws(arcs, n)))
         for sap in sites:
             out["sap", sap] += self.layers.q.bandwidth_bps
         return out
@@ -336,7 +336,7 @@ class Laying:
         return [n for n in tree.arcs if arcs.way[n] < 0]
 
 
-def dict_of(drawn: Iterable[tuple[Resource, float]]) -> Counter[Resource]:
+def summed(drawn: Iterable[tuple[Resource, float]]) -> Counter[Resource]:
     """Amounts of what adds up: places are no matter of LANs."""
     out: Counter[Resource] = Counter()
     for resource, amount in drawn:
