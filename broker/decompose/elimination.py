@@ -10,7 +10,7 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -54,6 +54,17 @@ def eliminated(factors: Sequence[Factor], sizes: Sequence[int]) -> list[Message]
             least = np.broadcast_to(total, [sizes[v] for v in scope]).min(axis=-1)
             messages.append(Message(variable, Factor(scope[:-1], least)))
     return messages
+
+
+def widest(scopes: Iterable[tuple[int, ...]], sizes: Sequence[int]) -> int:
+    """How many entries the largest table has that elimination makes of factors over these (in ascending order)."""
+    left, most = set(scopes), 1
+    for variable in range(len(sizes) - 1, -1, -1):
+        bucket = {scope for scope in left if scope and scope[-1] == variable}
+        joined = tuple(sorted({v for scope in bucket for v in scope}))
+        most = max(most, prod(sizes[v] for v in joined))
+        left = (left - bucket) | {joined[:-1]}
+    return most
 
 
 def _parted(bucket: list[Factor], sizes: Sequence[int]) -> list[list[Factor]]:

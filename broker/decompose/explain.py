@@ -17,9 +17,10 @@ from dataclasses import dataclass, replace
 
 from broker.decompose.availability import loss
 from broker.decompose.graph import Crossing, Graph, PlaceVertex, default_flavour
-from broker.decompose.labelling import Route, find, walked
+from broker.decompose.labelling import Route, walked
 from broker.decompose.layered import Layers, Question
 from broker.decompose.plan import Avoid
+from broker.decompose.routes import find
 from broker.decompose.rules import broken, rules_of
 from broker.decompose.vocabulary import listed
 from capability_registry.packing import packs

@@ -10,13 +10,13 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from broker.decompose.layered import Layers, Move, Question
-from broker.decompose.piece import Figures
+from broker.decompose.piece import Figures, Flags, Numbers
 
 
 class State(NamedTuple):
@@ -50,6 +50,7 @@ class MeshLayers(Layers):
         self.places_on = [line.head if k in self.requests else None for k, line in enumerate(lines)]
         """Per line the function that it places; None where its head is an end or placed already."""
         self.tolls = self.untolled(dict.fromkeys(range(len(self.mesh.paths)), 1.0))
+        self._settle_candidates()
         self.target = 0
         self.states = [State(len(lines), -1, ())]
         self._numbers = {self.states[0]: self.target}
@@ -57,6 +58,26 @@ class MeshLayers(Layers):
 
     def node(self, state: int) -> int:
         return self.states[state].node
+
+    def keep_to(self, kept: Sequence[Flags]) -> None:
+        """From now on functions are only where these say, each of its candidates."""
+        for function, (layer, ok) in enumerate(zip(self.layer_of, kept, strict=True)):
+            self.function_ok[layer][self.candidates[function][~ok]] = False
+        self._settle_candidates()
+
+    def units(self, function: int) -> Figures:
+        """What a function takes at each place where it is offered."""
+        request = self.mesh.functions[function]
+        offering = self.graph.offering(request.type, request.flavour)
+        out = np.zeros(self.graph.place_count)
+        if offering is not None:
+            out[offering.at] = offering.units
+        return out
+
+    def _settle_candidates(self) -> None:
+        self.candidates: list[Numbers] = [np.flatnonzero(self.function_ok[layer]) for layer in self.layer_of]
+        """Per function the places where it may be."""
+        self.candidate_number = [{place: n for n, place in enumerate(places.tolist())} for places in self.candidates]
 
     def untolled(self, prices: Mapping[int, float]) -> Tolls:
         """What a microsecond of each path counts; flows count nothing."""

@@ -1,0 +1,318 @@
+"""Label-setting search of a mesh that begins only once: labels are compared in no more than what was found to matter.
+
+Rules kept here
+- Every label keeps every rule and draws on nothing too much. So what comes to the target is feasible, and the first is best.
+- A label *stands for* another of the same state when it is no worse in cost, in the labels that may still be used, and in
+  what it was found to lack. At first that is nothing.
+- Where a move from a label is refused (a resource is short, a rule breaks), the label and all that lead to it lack that from
+  then on. What they stood for, and is better off in it, is looked at again. So nothing is lost: decremental state space
+  relaxation (Righini and Salani, 2008; Boland, Dethridge, Dumitrescu, 2006), repaired where it failed instead of begun again.
+- Only what could run short with all lines on it is counted at all.
+"""
+
+from __future__ import annotations
+
+import heapq
+from itertools import count
+from typing import Any
+
+from address_planner.labels import LabelSet
+from broker.decompose.guide import Guide
+from broker.decompose.labelling import EFFORT, MAX_WIDTH, Effort, Found, Route, route_of
+from broker.decompose.layered import Move, Question
+from broker.decompose.mesh_guide import MeshGuiding
+from broker.decompose.meshed import MeshLayers
+from broker.decompose.resources import Resource, at_ends, draws, most, within
+from broker.decompose.rules import Rule, rules_of
+from service_model.outcomes import ReasonCode
+
+
+class _Label:
+    __slots__ = (
+        "cost", "delay", "labels", "lacks", "memory", "move", "parent", "route", "shadow", "state", "use", "waiting",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        state: int,
+        cost: float,
+        delay: float,
+        use: dict[int, float],
+        memory: list[Any],
+        labels: LabelSet | None,
+        move: Move | None,
+        parent: _Label | None,
+    ) -> None:
+        self.state, self.cost, self.delay, self.use, self.labels = state, cost, delay, use, labels
+        self.memory, self.move, self.parent = memory, move, parent
+        self.route: int = hash((parent.route if parent else 0, state))
+        self.lacks: list[int] = []
+        self.shadow: list[_Label] = []
+        self.waiting = False
+
+
+def find_mesh(question: Question, alternatives: int = 1, effort: Effort = EFFORT) -> Found:
+    layers = MeshLayers(question)
+    rules = rules_of(layers)
+    guiding = MeshGuiding(layers, rules)
+    rules += guiding.rules()
+    width, work = alternatives, effort.easy
+    guided = guiding.guide(False, ())
+    while guided is not None:
+        if work == effort.most:
+            guided = guided.settling(effort.settle)
+        search = _Search(layers, guided, rules, alternatives, width, work)
+        routes = search.run()
+        if search.unfinished and work < effort.most:
+            work = effort.exact if work < effort.exact else effort.most
+        elif 0 < len(routes) < alternatives and search.dropped and width < MAX_WIDTH:
+            width *= 4
+        else:
+            return Found(routes=tuple(routes), complete=not search.unfinished)
+        guided = guiding.guide(work > effort.easy, search.broken)
+    return Found()
+
+
+class _Search:
+    def __init__(
+        self, layers: MeshLayers, guided: Guide, rules: tuple[Rule, ...], alternatives: int, width: int, most: int
+    ) -> None:
+        self.layers, self.guide, self.rules = layers, guided, rules
+        self.alternatives, self.width, self.most = alternatives, width, most
+        self.unfinished = self.dropped = False
+        self.fastest = layers.q.fastest is not None
+        self.priced = layers.cost_limit is not None
+        self.check_labels = layers.holds(ReasonCode.LABELS_EXHAUSTED)
+        self.first = [
+            *(self._free(sap, line.a) for sap, line in zip(layers.tails, layers.mesh.lines, strict=True)),
+            None,
+        ]
+        self.slots: dict[Resource, int] = {}
+        self.resources: list[Resource] = []
+        self.at_once: dict[tuple[int, int, int, int], tuple[tuple[int, float], ...]] = {}
+        self.found_short: set[int] = set()
+        self.kept: dict[int, list[_Label]] = {}
+        self.heap: list[tuple[float, float, int, _Label, int]] = []
+        self.tick = count()
+        self.within: dict[tuple[int, float], bool] = {}
+
+    @property
+    def broken(self) -> tuple[Rule, ...]:
+        return tuple(rule for n, rule in enumerate(self.rules) if -1 - n in self.found_short)
+
+    @property
+    def short(self) -> tuple[Resource, ...]:
+        return tuple(self.resources[n] for n in sorted(self.found_short) if n >= 0)
+
+    def run(self) -> list[Route]:
+        layers = self.layers
+        use: dict[int, float] = {}
+        for resource, amount in at_ends(layers):
+            slot = self._slot(resource)
+            use[slot] = use.get(slot, 0) + amount
+        if not all(self._within(slot, amount) for slot, amount in use.items()):
+            return []
+        origin = _Label(layers.origin, 0, 0, use, [r.start for r in self.rules], self.first[0], None, None)
+        self._push(origin)
+        found: list[Route] = []
+        taken: set[int] = set()
+        work = 0
+        while self.heap and len(found) < self.alternatives:
+            if work >= self.most:
+                self.unfinished = True
+                break
+            _, _, _, label, number = heapq.heappop(self.heap)
+            if number >= 0:
+                self._extend(label, self.guide.ranked(label.state)[number][2])
+                self._queue(label, number + 1)
+                continue
+            label.waiting = False
+            if self._dominated(label):
+                continue
+            work += 1
+            self.kept.setdefault(label.state, []).append(label)
+            if label.state != layers.target:
+                self._queue(label, 0)
+            elif label.route not in taken:
+                taken.add(label.route)
+                found.append(route_of(layers, _moves_of(label)))
+        return found
+
+    def _queue(self, label: _Label, number: int) -> None:
+        """The nth best move of a label is made when nothing better is left to do."""
+        ranked = self.guide.ranked(label.state)
+        if number < len(ranked):
+            key, second, _ = ranked[number]
+            more, later = self.guide.rank(label.cost, label.delay)
+            heapq.heappush(self.heap, (key + more, second + later, next(self.tick), label, number))
+
+    def _extend(self, label: _Label, move: Move) -> None:
+        layers = self.layers
+        labels: LabelSet | None
+        if move.entry >= 0:
+            if _entered(label, move, layers.tails[move.layer]):
+                return
+            labels = self._continued(label, move)
+            if labels is None:
+                return
+        elif self._fits_end(label, move):
+            labels = self.first[move.layer + 1]
+        else:
+            return
+        use = label.use
+        drawn = self._draws(move)
+        if drawn:
+            use = use.copy()
+            for slot, amount in drawn:
+                total = use[slot] = use.get(slot, 0) + amount
+                if not self._within(slot, total):
+                    self._learn(label, slot)
+                    return
+        memory = []
+        for n, rule in enumerate(self.rules):
+            after = rule.after(label.memory[n], move)
+            if after is None:
+                self._learn(label, -1 - n)
+                return
+            memory.append(after)
+        self._push(
+            _Label(move.target, label.cost + move.cost, label.delay + move.delay, use, memory, labels, move, label)
+        )
+
+    def _learn(self, label: _Label | None, lack: int) -> None:
+        self.found_short.add(lack)
+        at = label
+        while at is not None and lack not in at.lacks:
+            at.lacks.append(lack)
+            shadow, at.shadow = at.shadow, []
+            for other in shadow:
+                if self._no_worse_in(lack, at, other):
+                    at.shadow.append(other)
+                    self._learn(other.parent, lack)
+                elif not other.waiting:
+                    self._push(other)
+            at = at.parent
+
+    def _push(self, label: _Label) -> None:
+        key = self.guide.key(label.state, label.cost, label.delay)
+        if key is None or self._dominated(label):
+            return
+        label.waiting = True
+        heapq.heappush(self.heap, (*key, next(self.tick), label, -1))
+
+    def _dominated(self, label: _Label) -> bool:
+        kept = self.kept.get(label.state)
+        if kept is None:
+            return False
+        routes: set[int] = set()
+        by: list[_Label] = []
+        for other in kept:
+            if not self._no_worse(other, label):
+                continue
+            if other.route == label.route:
+                by = [other]
+            else:
+                by.append(other)
+                routes.add(other.route)
+                if len(routes) < self.width:
+                    continue
+                self.dropped = True
+            for one in by:
+                one.shadow.append(label)
+                for lack in one.lacks:
+                    self._learn(label.parent, lack)
+            return True
+        return False
+
+    def _no_worse(self, x: _Label, y: _Label) -> bool:
+        if self.fastest:
+            if x.delay > y.delay or (x.cost > y.cost and (self.priced or x.delay == y.delay)):
+                return False
+        elif x.cost > y.cost or (x.delay > y.delay and x.cost == y.cost):
+            return False
+        for lack in x.lacks:
+            if not self._no_worse_in(lack, x, y):
+                return False
+        if x.labels is y.labels or x.labels is None:
+            return True
+        return y.labels is not None and y.labels <= x.labels
+
+    def _no_worse_in(self, lack: int, x: _Label, y: _Label) -> bool:
+        if lack < 0:
+            return self.rules[-1 - lack].covers(x.memory[-1 - lack], y.memory[-1 - lack])
+        a, b = x.use.get(lack, 0), y.use.get(lack, 0)
+        return not int(a) & ~int(b) if self.resources[lack][0] == "place" else a <= b
+
+    def _slot(self, resource: Resource) -> int:
+        slot = self.slots.get(resource)
+        if slot is None:
+            slot = self.slots[resource] = len(self.resources)
+            self.resources.append(resource)
+        return slot
+
+    def _draws(self, move: Move) -> tuple[tuple[int, float], ...]:
+        key = move[3:]
+        known = self.at_once.get(key)
+        if known is None:
+            known = self.at_once[key] = tuple(
+                (self._slot(resource), amount)
+                for resource, amount in draws(self.layers, move)
+                if self._scarce(resource, amount)
+            )
+        return known
+
+    def _scarce(self, resource: Resource, amount: float) -> bool:
+        if resource[0] == "place":
+            return True
+        return amount > 0 and most(self.layers, resource) < amount * (2 * len(self.layers.mesh.lines) + 2)
+
+    def _within(self, slot: int, amount: float) -> bool:
+        key = (slot, amount)
+        known = self.within.get(key)
+        if known is None:
+            known = self.within[key] = within(self.layers, self.resources[slot], amount)
+        return known
+
+    def _continued(self, label: _Label, move: Move) -> LabelSet | None:
+        """The labels that may be used on the interconnect that is crossed; None where there are too few."""
+        graph = self.layers.graph
+        crossing = graph.crossing[move.entry]
+        assert crossing is not None
+        if label.labels is None or graph.way_swaps[move.way]:
+            return crossing.labels
+        labels = crossing.labels & label.labels
+        return labels if len(labels) >= 1 + self.layers.need[move.layer] or not self.check_labels else None
+
+    def _fits_end(self, label: _Label, move: Move) -> bool:
+        """Whether the labels suit the end that the line comes to, where the last segment does not swap."""
+        sap, swaps = self.layers.heads[move.layer], self.layers.graph.way_swaps
+        if sap < 0 or label.labels is None or swaps[move.way] or not self.check_labels:
+            return True
+        free = self._free(sap, self.layers.mesh.lines[move.layer].b)
+        return free is None or len(label.labels & free) >= 1 + self.layers.need[move.layer]
+
+    def _free(self, sap: int, id: str) -> LabelSet | None:
+        """The labels that may be used at an end; None where a line begins or ends at a function (`sap` -1)."""
+        if sap < 0:
+            return None
+        free, asked = self.layers.graph.sap_offer(sap).labels, self.layers.spec.end(id).labels
+        return free if asked is None else free & asked
+
+
+def _entered(label: _Label, move: Move, tail: int) -> bool:
+    """Whether the line, which began at SAP `tail`, has entered the SAP that the move enters."""
+    at = label
+    while at.move is not None and at.parent is not None and at.move.layer == move.layer:
+        if at.move.entry == move.entry:
+            return True
+        at = at.parent
+    return tail == move.entry
+
+
+def _moves_of(label: _Label) -> tuple[Move, ...]:
+    moves: list[Move] = []
+    at: _Label | None = label
+    while at is not None and at.move is not None:
+        moves.append(at.move)
+        at = at.parent
+    return tuple(reversed(moves))
