@@ -19,7 +19,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
 from broker.decompose.bounds import Ground, Weighting, into_end
-from broker.decompose.elimination import Factor, eliminated
+from broker.decompose.elimination import Factor, eliminated, margins
 from broker.decompose.layered import Move
 from broker.decompose.meshed import MeshLayers, Tolls
 from broker.decompose.piece import Figures, Numbers
@@ -28,46 +28,57 @@ NOTHING: Weighting = (0.0, 0.0)
 
 
 class Steps:
-    """The arcs backwards, as compressed rows: from each place and each end where a line may lead (rows `saps + places` and
-    on), and from each SAP, to the nodes before it. The same for all weights."""
+    """The arcs backwards, as compressed rows: from each place where a function may be and each end, where a line may lead,
+    and from each SAP, to the nodes before it. The same for all weights. Columns are SAPs, then those places; rows are those
+    again, then the places and ends where lines lead."""
 
     def __init__(self, layers: MeshLayers) -> None:
         self.layers = layers
         arcs, graph = layers.graph.arcs, layers.graph
-        self.nodes, saps, places = layers.nodes, graph.sap_count, graph.place_count
+        saps = graph.sap_count
+        self.places: Numbers = np.unique(np.concatenate([np.zeros(0, np.int64), *layers.candidates]))
         self.ends = sorted({sap for sap in layers.heads if sap >= 0})
-        self.size = self.nodes + places + len(self.ends)
+        count = len(self.places)
+        self.nodes = np.concatenate((np.arange(saps), saps + self.places))
+        """The node of each column."""
+        number = np.full(layers.nodes, -1)
+        number[self.nodes] = np.arange(len(self.nodes))
+        self.size = saps + 2 * count + len(self.ends)
         self.before = [
             np.unique(arcs.target[int(arcs.first[sap]) : int(arcs.first[sap + 1])]).astype(np.int64)
             for sap in self.ends
         ]
         """Per end the nodes from which it is one way."""
-        rows = [arcs.passing.ends, arcs.arriving.ends + places]
-        rows.append(np.where(arcs.leaving.ends < saps, arcs.leaving.ends, arcs.leaving.ends + places))
-        rows += [np.full(len(before), self.nodes + places + n) for n, before in enumerate(self.before)]
-        columns = np.concatenate([arcs.passing.tails, arcs.arriving.tails, arcs.leaving.tails, *self.before])
+        self.before = [before[number[before] >= 0] for before in self.before]
+        self.arriving = np.flatnonzero(number[arcs.arriving.ends] >= 0)
+        self.leaving = np.flatnonzero((number[arcs.leaving.tails] >= 0) & (number[arcs.leaving.ends] >= 0))
+        tails, ends = number[arcs.leaving.tails[self.leaving]], number[arcs.leaving.ends[self.leaving]]
+        rows = [arcs.passing.ends, number[arcs.arriving.ends[self.arriving]] + count]
+        rows.append(np.where(ends < saps, ends, ends + count))
+        rows += [np.full(len(before), saps + 2 * count + n) for n, before in enumerate(self.before)]
+        columns = [arcs.passing.tails, arcs.arriving.tails[self.arriving], tails]
+        column = np.concatenate([*columns, *(number[before] for before in self.before)])
         row = np.concatenate(rows)
-        self.order = np.lexsort((columns, row))
-        self.columns = columns[self.order].astype(np.int32)
+        self.order = np.lexsort((column, row))
+        self.columns = column[self.order].astype(np.int32)
         self.firsts = np.searchsorted(row[self.order], np.arange(self.size + 1)).astype(np.int32)
 
     def at_place(self, places: Numbers) -> Numbers:
         """The rows of places."""
-        return self.nodes + places
+        return len(self.nodes) + np.searchsorted(self.places, places)
 
     def at_end(self, sap: int) -> int:
         """The row of an end."""
-        return self.nodes + self.layers.graph.place_count + self.ends.index(sap)
+        return len(self.nodes) + len(self.places) + self.ends.index(sap)
 
     def weighed(self, need: int, ways: Figures, entries: Figures | None = None) -> csr_array:
         """With the weight of each way, and of each SAP that is entered, where `need` LANs run along."""
         layers, arcs, saps = self.layers, self.layers.graph.arcs, self.layers.graph.sap_count
         ground = Ground(layers, ways[None], need)
         entered = np.where(ground.entry_ok, 0.0 if entries is None else entries, np.inf)
-        leaving = ground.leaving[0].copy()
-        outward = arcs.leaving.ends < saps
-        leaving[outward] += entered[arcs.leaving.ends[outward]]
-        values = [ground.passing[0] + entered[arcs.passing.ends], ground.arriving[0], leaving]
+        ends = arcs.leaving.ends[self.leaving]
+        leaving = ground.leaving[0, self.leaving] + np.where(ends < saps, entered[np.minimum(ends, saps - 1)], 0.0)
+        values = [ground.passing[0] + entered[arcs.passing.ends], ground.arriving[0, self.arriving], leaving]
         for sap, before in zip(self.ends, self.before, strict=True):
             values.append(np.concatenate(into_end(layers, sap, ways[None], ground.ok), axis=1)[0, before])
         data = np.concatenate(values)[self.order]
@@ -117,9 +128,13 @@ class Distances:
         return _Measured(rows, self._staying(rows, sums), after, ways)
 
     def _staying(self, rows: Numbers, sums: Figures) -> Figures:
-        at_place = np.flatnonzero(rows < self.steps.nodes + self.layers.graph.place_count)
-        sums[at_place, rows[at_place] - self.layers.graph.place_count] = 0.0
-        return sums[:, : self.layers.nodes]
+        """By node; nothing where a line stays at the place."""
+        steps, count = self.steps, len(self.steps.places)
+        out = np.full((len(rows), self.layers.nodes), np.inf)
+        out[:, steps.nodes] = sums[:, : len(steps.nodes)]
+        at_place = np.flatnonzero(rows < len(steps.nodes) + count)
+        out[at_place, steps.nodes[rows[at_place] - count]] = 0.0
+        return out
 
     def walk(self, line: int, weighting: Weighting, node: int, place: int) -> Iterator[Move]:
         """The shortest way of a line from a node to its head, which is at `place` (-1: an end). Moves to no state."""
@@ -130,9 +145,10 @@ class Distances:
             return
         row = int(self.steps.at_place(np.array(place))) if place >= 0 else self.steps.at_end(goal)
         after = known.after[int(np.searchsorted(known.rows, row))]
-        way_ok = layers.way_ok[layers.need[line]]
-        while node != row:
-            beyond = int(after[node])
+        way_ok, saps = layers.way_ok[layers.need[line]], layers.graph.sap_count
+        at = node if node < saps else saps + int(np.searchsorted(self.steps.places, node - saps))
+        while at != row:
+            beyond = int(after[at])
             ways = [
                 (float(known.ways[arc[0]]), arc[0])
                 for arc in layers.graph.leading_from(node)
@@ -142,7 +158,7 @@ class Distances:
             ]
             last = beyond == row
             yield Move(-1, 0.0, 0.0, min(ways)[1], -1 if last else beyond, place if last else -1, line)
-            node = beyond
+            at = node = beyond
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -193,6 +209,11 @@ class Ahead:
         """Of the whole mesh."""
         alone = [f for f in (*self.lines, *(m.factor for m in self.messages)) if not f.scope]
         return float(sum(float(f.table) for f in alone))
+
+    def margins(self) -> list[Figures]:
+        """Per function, of the whole mesh with the function at each of its candidates."""
+        own = [Factor((f,), own) for f, own in enumerate(self.own)]
+        return margins([*self.lines, *self.apart, *own], [len(places) for places in self.index])
 
     def best(self) -> tuple[Move, ...]:
         """The moves of a mesh that is the least: to no states, and without figures."""

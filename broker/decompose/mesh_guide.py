@@ -8,7 +8,6 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
@@ -23,7 +22,7 @@ from broker.decompose.meshed import MeshLayers
 from broker.decompose.piece import Figures, Flags
 from broker.decompose.rules import Rule
 
-ROUNDS = 40
+ROUNDS = 12
 _TIME = (0.0, 1.0)
 
 
@@ -94,11 +93,8 @@ class MeshGuiding:
     def _prices(self) -> Prices:
         return Prices(self.layers, self._steps, self._apart, self.limits, self._cost.least)
 
-    def guide(self, thorough: bool, broken: Sequence[Rule]) -> Guide | None:
-        """None where there is no way at all, or none that keeps the bounds on delay. `broken`: the rules that bind.
-
-        `thorough` looks for better bounds, which takes as long again.
-        """
+    def guide(self) -> Guide | None:
+        """None where there is no way at all, or none that keeps the bounds on delay."""
         layers = self.layers
         if not self._possible:
             return None
@@ -106,10 +102,18 @@ class MeshGuiding:
         if fastest is not None:
             layers.charge(layers.untolled({fastest: 1.0}))
             return Guide(layers, self._cost, self._ahead_of(fastest))
-        if not thorough:
-            layers.charge(layers.untolled(dict.fromkeys(range(len(layers.mesh.paths)), 1.0)))
-            return Guide(layers, self._cost)
-        self._prices.bind([rule.path for rule in broken if isinstance(rule, InTime)])
-        _, tolls, relaxed, worth = self._prices.better(ROUNDS)
-        layers.charge(tolls)
-        return Guide(layers, self._cost, None, (1.0, relaxed, worth))
+        layers.charge(layers.untolled(dict.fromkeys(range(len(layers.mesh.paths)), 1.0)))
+        return Guide(layers, self._cost)
+
+    def priced(self, rounds: int) -> Guide:
+        """By bounds that count what binds, after so many rounds more."""
+        _, tolls, relaxed, worth = self._prices.better(rounds)
+        self.layers.charge(tolls)
+        return Guide(self.layers, self._cost, None, (1.0, relaxed, worth))
+
+    def keep_below(self, cost: float) -> None:
+        """A function is nowhere from where any mesh costs more."""
+        layers, best = self.layers, self._prices.best
+        assert best is not None
+        layers.keep_to([through - best.worth <= cost for through in best.ahead.margins()])
+        self._prices.begin_with(Steps(layers), apart(layers, self._judged))

@@ -24,7 +24,7 @@ from broker.decompose.whereabouts import UNCERTAIN
 from service_model.constraints import GroupScope
 from service_model.outcomes import ReasonCode
 
-LARGEST = 200_000
+LARGEST = 20_000
 
 
 def apart(layers: MeshLayers, rules: Iterable[Rule]) -> list[Factor]:

@@ -15,11 +15,18 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from broker.decompose.elimination import Factor
-from broker.decompose.guide import asked_per_microsecond
 from broker.decompose.layered import Move
 from broker.decompose.mesh_bounds import Ahead, Distances, Steps, weighed
 from broker.decompose.meshed import MeshLayers, Tolls
 from broker.decompose.resources import Resource, at_ends, most, uses
+
+
+PACE, SLOWER = 0.15, 0.9
+"""How far above the best bound a round aims, in parts of it; and by how much less after a round that did not better it."""
+MOMENTUM = 0.5
+"""How much of the direction of the round before counts (Camerini, Fratta, Maffioli, On improving relaxation methods, 1975)."""
+FLOW = 1 / 16
+"""How much the square of a flow counts beside that of the whole bound of a path."""
 
 
 class Priced(NamedTuple):
@@ -39,23 +46,16 @@ class Prices:
     ) -> None:
         self.layers, self.steps, self.apart, self.limits, self.floor = layers, steps, apart, limits, floor
         self.prices: dict[Resource, float] = {}
+        self.pace = PACE
         self.room: dict[Resource, float] = {}
         self.best: Priced | None = None
         self.ends = dict[Resource, float]()
         for resource, amount in at_ends(layers):
             self.ends[resource] = self.ends.get(resource, 0.0) + amount
 
-    def bind(self, paths: Sequence[int]) -> None:
-        """The delays of these paths have a price from now on: at first what the notes ask for."""
-        first = asked_per_microsecond(self.layers) if paths and not self.prices else 0.0
-        for path in paths:
-            name = ("path", path)
-            if name not in self.prices:
-                self.room[name] = float(max(self.limits[path], 1))
-                self.prices[name] = first * self.room[name]
-
     def better(self, rounds: int) -> Priced:
-        pace, prices = 0.3, dict(self.prices)
+        """The best bound, after so many rounds more."""
+        prices, before = dict(self.prices), dict[Resource, float]()
         for _ in range(rounds):
             tolls, worth = self._tolls(prices)
             ahead = Ahead(Distances(self.steps, tolls), weighed(1.0, tolls), self.apart)
@@ -63,16 +63,21 @@ class Prices:
             if self.best is None or bound > self.best.bound:
                 self.best, self.prices = Priced(bound, tolls, ahead, worth), dict(prices)
             else:
-                pace *= 0.9
+                self.pace *= SLOWER
             over = self._over(ahead.best(), prices)
-            square = sum(amount * amount for amount in over.values())
+            before = {n: over.get(n, 0.0) + MOMENTUM * before.get(n, 0.0) for n in {*over, *before}}
+            square = sum(amount * amount * _measure(name) for name, amount in before.items())
             if not square:
                 break
-            step = (max(self.best.bound, self.floor) * (1 + pace) - bound) / square
-            for name, amount in over.items():
-                prices[name] = max(0.0, prices.get(name, 0.0) + step * amount)
+            step = (max(self.best.bound, self.floor) * (1 + self.pace) - bound) / square
+            for name, amount in before.items():
+                prices[name] = max(0.0, prices.get(name, 0.0) + step * amount * _measure(name))
         assert self.best is not None
         return self.best
+
+    def begin_with(self, steps: Steps, apart: Sequence[Factor]) -> None:
+        """Fewer places, by the same prices."""
+        self.steps, self.apart = steps, apart
 
     def _tolls(self, prices: Mapping[Resource, float]) -> tuple[Tolls, float]:
         """The price of a path is for all of its bound."""
@@ -113,3 +118,7 @@ class Prices:
             free = most(self.layers, name) - self.ends.get(name, 0.0)
             known = self.room[name] = free // bps if bps else float("inf")
         return known
+
+
+def _measure(name: Resource) -> float:
+    return 1.0 if name[0] == "path" else FLOW

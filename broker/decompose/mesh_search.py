@@ -16,6 +16,8 @@ import heapq
 from itertools import count
 from typing import Any
 
+import numpy as np
+
 from address_planner.labels import LabelSet
 from broker.decompose.guide import Guide
 from broker.decompose.labelling import EFFORT, MAX_WIDTH, Effort, Found, Route, route_of
@@ -51,34 +53,48 @@ class _Label:
         self.waiting = False
 
 
+FEW, ROUNDS, HURRIED, HURRY, MORE = 250, 7, 150, 1.2, 10
+
+
 def find_mesh(question: Question, alternatives: int = 1, effort: Effort = EFFORT) -> Found:
     layers = MeshLayers(question)
     rules = rules_of(layers)
     guiding = MeshGuiding(layers, rules)
     rules += guiding.rules()
-    width, work = alternatives, effort.easy
-    guided = guiding.guide(False, ())
+    width, work, above, = alternatives, min(effort.easy, FEW), np.inf
+    guided = guiding.guide()
     while guided is not None:
         if work == effort.most:
             guided = guided.settling(effort.settle)
-        search = _Search(layers, guided, rules, alternatives, width, work)
+        search = _Search(layers, guided, rules, alternatives, width, work, above)
         routes = search.run()
         if search.unfinished and work < effort.most:
-            work = effort.exact if work < effort.exact else effort.most
+            if work < effort.exact:
+                work = effort.exact
+                if question.fastest is None:
+                    guided = guiding.priced(ROUNDS)
+                    hurried = _Search(layers, guided.settling(HURRY), rules, alternatives, width, min(HURRIED, effort.exact), np.inf)
+                    hurried.run()
+                    if len(hurried.costs) == alternatives:
+                        above = max(hurried.costs)
+                        guiding.keep_below(above)
+                        guided = guiding.priced(MORE)
+            else:
+                work = effort.most
         elif 0 < len(routes) < alternatives and search.dropped and width < MAX_WIDTH:
             width *= 4
         else:
             return Found(routes=tuple(routes), complete=not search.unfinished)
-        guided = guiding.guide(work > effort.easy, search.broken)
     return Found()
 
 
 class _Search:
     def __init__(
-        self, layers: MeshLayers, guided: Guide, rules: tuple[Rule, ...], alternatives: int, width: int, most: int
+        self, layers: MeshLayers, guided: Guide, rules: tuple[Rule, ...], alternatives: int, width: int, most: int, above: float
     ) -> None:
         self.layers, self.guide, self.rules = layers, guided, rules
-        self.alternatives, self.width, self.most = alternatives, width, most
+        self.alternatives, self.width, self.most, self.above = alternatives, width, most, above
+        self.costs: list[float] = []
         self.unfinished = self.dropped = False
         self.fastest = layers.q.fastest is not None
         self.priced = layers.cost_limit is not None
@@ -90,19 +106,10 @@ class _Search:
         self.slots: dict[Resource, int] = {}
         self.resources: list[Resource] = []
         self.at_once: dict[tuple[int, int, int, int], tuple[tuple[int, float], ...]] = {}
-        self.found_short: set[int] = set()
         self.kept: dict[int, list[_Label]] = {}
         self.heap: list[tuple[float, float, int, _Label, int]] = []
         self.tick = count()
         self.within: dict[tuple[int, float], bool] = {}
-
-    @property
-    def broken(self) -> tuple[Rule, ...]:
-        return tuple(rule for n, rule in enumerate(self.rules) if -1 - n in self.found_short)
-
-    @property
-    def short(self) -> tuple[Resource, ...]:
-        return tuple(self.resources[n] for n in sorted(self.found_short) if n >= 0)
 
     def run(self) -> list[Route]:
         layers = self.layers
@@ -135,6 +142,7 @@ class _Search:
                 self._queue(label, 0)
             elif label.route not in taken:
                 taken.add(label.route)
+                self.costs.append(label.cost)
                 found.append(route_of(layers, _moves_of(label)))
         return found
 
@@ -180,7 +188,6 @@ class _Search:
         )
 
     def _learn(self, label: _Label | None, lack: int) -> None:
-        self.found_short.add(lack)
         at = label
         while at is not None and lack not in at.lacks:
             at.lacks.append(lack)
@@ -195,7 +202,7 @@ class _Search:
 
     def _push(self, label: _Label) -> None:
         key = self.guide.key(label.state, label.cost, label.delay)
-        if key is None or self._dominated(label):
+        if key is None or key[0] > self.above or self._dominated(label):
             return
         label.waiting = True
         heapq.heappush(self.heap, (*key, next(self.tick), label, -1))
