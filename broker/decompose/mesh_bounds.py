@@ -12,7 +12,7 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -59,9 +59,14 @@ class Steps:
         columns = [arcs.passing.tails, arcs.arriving.tails[self.arriving], tails]
         column = np.concatenate([*columns, *(number[before] for before in self.before)])
         row = np.concatenate(rows)
+        self._of_head: list[Numbers | None] = [None] * len(layers.heads)
         self.order = np.lexsort((column, row))
         self.columns = column[self.order].astype(np.int32)
         self.firsts = np.searchsorted(row[self.order], np.arange(self.size + 1)).astype(np.int32)
+
+    def narrowed(self) -> None:
+        """There are fewer candidates now."""
+        self._of_head = [None] * len(self.layers.heads)
 
     def at_place(self, places: Numbers) -> Numbers:
         """The rows of places."""
@@ -71,18 +76,39 @@ class Steps:
         """The row of an end."""
         return len(self.nodes) + len(self.places) + self.ends.index(sap)
 
-    def weighed(self, need: int, ways: Figures, entries: Figures | None = None) -> csr_array:
-        """With the weight of each way, and of each SAP that is entered, where `need` LANs run along."""
+    def of_head(self, line: int) -> Numbers:
+        """The rows where a line may lead."""
+        known = self._of_head[line]
+        if known is None:
+            head = self.layers.mesh.lines[line].head
+            end = self.layers.heads[line]
+            rows = np.array([self.at_end(end)]) if head is None else self.at_place(self.layers.candidates[head])
+            known = self._of_head[line] = rows
+        return known
+
+    def weighed(self, need: int, ways: Figures, entries: Figures | None = None) -> Figures:
+        """The arcs' weights (rows of them) by those of the ways, and of each SAP that is entered, where `need` LANs run
+        along."""
         layers, arcs, saps = self.layers, self.layers.graph.arcs, self.layers.graph.sap_count
-        ground = Ground(layers, ways[None], need)
+        ground = Ground(layers, ways, need)
         entered = np.where(ground.entry_ok, 0.0 if entries is None else entries, np.inf)
         ends = arcs.leaving.ends[self.leaving]
-        leaving = ground.leaving[0, self.leaving] + np.where(ends < saps, entered[np.minimum(ends, saps - 1)], 0.0)
-        values = [ground.passing[0] + entered[arcs.passing.ends], ground.arriving[0, self.arriving], leaving]
+        leaving = ground.leaving[:, self.leaving] + np.where(ends < saps, entered[np.minimum(ends, saps - 1)], 0.0)
+        values = [ground.passing + entered[arcs.passing.ends], ground.arriving[:, self.arriving], leaving]
         for sap, before in zip(self.ends, self.before, strict=True):
-            values.append(np.concatenate(into_end(layers, sap, ways[None], ground.ok), axis=1)[0, before])
-        data = np.concatenate(values)[self.order]
-        return csr_array((data, self.columns, self.firsts), shape=(self.size, self.size))
+            values.append(np.concatenate(into_end(layers, sap, ways, ground.ok), axis=1)[:, before])
+        out: Figures = np.concatenate(values, axis=1)[:, self.order]
+        return out
+
+    def searched(self, weights: Figures, rows: Numbers) -> tuple[Figures, Numbers]:
+        """By node, the least sums to these rows, and the column after each; nothing where a line stays at the place."""
+        back = csr_array((weights, self.columns, self.firsts), shape=(self.size, self.size))
+        sums, after = dijkstra(back, indices=rows, return_predecessors=True)
+        out = np.full((len(rows), self.layers.nodes), np.inf)
+        out[:, self.nodes] = sums[:, : len(self.nodes)]
+        at_place = np.flatnonzero(rows < len(self.nodes) + len(self.places))
+        out[at_place, self.nodes[rows[at_place] - len(self.places)]] = 0.0
+        return out, after
 
 
 class Distances:
@@ -95,45 +121,29 @@ class Distances:
 
     def measure(self, lines: Sequence[Weighting]) -> None:
         """Whatever a bound with these weightings of lines asks for, no more."""
-        for n, weighting in enumerate(lines):
-            key = (self.layers.need[n], weighting)
-            if weighting != NOTHING and key not in self._known:
-                like = [k for k, other in enumerate(lines) if (self.layers.need[k], other) == key]
-                self._known[key] = self._measured(*key, np.unique(np.concatenate([self._rows(k) for k in like])))
+        like: dict[int, dict[Weighting, list[int]]] = {}
+        for n, (need, weighting) in enumerate(zip(self.layers.need, lines, strict=True)):
+            if weighting != NOTHING and (need, weighting) not in self._known:
+                like.setdefault(need, {}).setdefault(weighting, []).append(n)
+        for need, weightings in like.items():
+            price, time = np.array(list(weightings)).T[:, :, None]
+            ways = price * self.layers.way_cost + time * self.layers.graph.delay
+            if self.tolls is not None:
+                ways += self.tolls.ways
+            weights = self.steps.weighed(need, ways, None if self.tolls is None else self.tolls.entries)
+            for n, (weighting, on) in enumerate(weightings.items()):
+                rows = _union([self.steps.of_head(k) for k in on])
+                self._known[need, weighting] = _Measured(rows, *self.steps.searched(weights[n], rows), ways[n])
 
     def to_head(self, line: int, weighting: Weighting) -> Figures:
         """From every node (columns) to each place of the line's head, or to the end (rows)."""
-        rows = self._rows(line)
+        rows = self.steps.of_head(line)
         if weighting == NOTHING:
             return np.broadcast_to(0.0, (len(rows), self.layers.nodes))
         known = self._known[self.layers.need[line], weighting]
+        if len(rows) == len(known.rows):
+            return known.sums
         out: Figures = known.sums[np.searchsorted(known.rows, rows)]
-        return out
-
-    def _rows(self, line: int) -> Numbers:
-        head = self.layers.mesh.lines[line].head
-        if head is None:
-            return np.array([self.steps.at_end(self.layers.heads[line])])
-        return self.steps.at_place(self.layers.candidates[head])
-
-    def _measured(self, need: int, weighting: Weighting, rows: Numbers) -> _Measured:
-        layers, tolls = self.layers, self.tolls
-        ways = weighting[0] * layers.way_cost + weighting[1] * layers.graph.delay
-        if tolls is None:
-            sums = dijkstra(self.steps.weighed(need, ways), indices=rows)
-            return _Measured(rows, self._staying(rows, sums))
-        ways = ways + tolls.ways
-        back = self.steps.weighed(need, ways, tolls.entries)
-        sums, after = dijkstra(back, indices=rows, return_predecessors=True)
-        return _Measured(rows, self._staying(rows, sums), after, ways)
-
-    def _staying(self, rows: Numbers, sums: Figures) -> Figures:
-        """By node; nothing where a line stays at the place."""
-        steps, count = self.steps, len(self.steps.places)
-        out = np.full((len(rows), self.layers.nodes), np.inf)
-        out[:, steps.nodes] = sums[:, : len(steps.nodes)]
-        at_place = np.flatnonzero(rows < len(steps.nodes) + count)
-        out[at_place, steps.nodes[rows[at_place] - count]] = 0.0
         return out
 
     def walk(self, line: int, weighting: Weighting, node: int, place: int) -> Iterator[Move]:
@@ -167,8 +177,12 @@ class _Measured:
 
     rows: Numbers
     sums: Figures
-    after: Numbers = field(default_factory=lambda: np.zeros(0, np.int64))
-    ways: Figures = field(default_factory=lambda: np.zeros(0))
+    after: Numbers
+    ways: Figures
+
+
+def _union(parts: list[Numbers]) -> Numbers:
+    return np.unique(np.concatenate(parts)) if len(parts) > 1 else parts[0]
 
 
 @dataclass(frozen=True, slots=True)

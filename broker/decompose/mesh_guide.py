@@ -45,6 +45,7 @@ class MeshGuiding:
         if self.limits:
             self._distances.measure([_TIME] * len(layers.mesh.lines))
             layers.keep_to(self._timely())
+            self._steps.narrowed()
         self._possible = all(len(places) for places in layers.candidates)
         if not self._possible:
             return

@@ -24,8 +24,8 @@ from broker.decompose.labelling import EFFORT, MAX_WIDTH, Effort, Found, Route, 
 from broker.decompose.layered import Move, Question
 from broker.decompose.mesh_guide import MeshGuiding
 from broker.decompose.meshed import MeshLayers
-from broker.decompose.resources import Resource, at_ends, draws, most, within
 from broker.decompose.rules import Rule, rules_of
+from broker.decompose.stock import Stock
 from service_model.outcomes import ReasonCode
 
 
@@ -40,7 +40,7 @@ class _Label:
         cost: float,
         delay: float,
         use: dict[int, float],
-        memory: list[Any],
+        memory: tuple[Any, ...],
         labels: LabelSet | None,
         move: Move | None,
         parent: _Label | None,
@@ -48,12 +48,17 @@ class _Label:
         self.state, self.cost, self.delay, self.use, self.labels = state, cost, delay, use, labels
         self.memory, self.move, self.parent = memory, move, parent
         self.route: int = hash((parent.route if parent else 0, state))
-        self.lacks: list[int] = []
-        self.shadow: list[_Label] = []
+        self.lacks: tuple[int, ...] = ()
+        self.shadow: list[_Label] | None = None
         self.waiting = False
 
+    def stand_for(self, other: _Label) -> None:
+        if self.shadow is None:
+            self.shadow = []
+        self.shadow.append(other)
 
-FEW, ROUNDS, HURRIED, HURRY, MORE = 250, 7, 150, 1.2, 10
+
+FEW, FIRST, HURRIED, HURRY, MORE, LAST = 150, 5, 120, 1.2, 6, 6
 
 
 def find_mesh(question: Question, alternatives: int = 1, effort: Effort = EFFORT) -> Found:
@@ -61,24 +66,29 @@ def find_mesh(question: Question, alternatives: int = 1, effort: Effort = EFFORT
     rules = rules_of(layers)
     guiding = MeshGuiding(layers, rules)
     rules += guiding.rules()
-    width, work, above, = alternatives, min(effort.easy, FEW), np.inf
-    guided = guiding.guide()
+    width, work, above = alternatives, min(effort.easy, FEW), np.inf
+    guided, stock = guiding.guide(), Stock(layers)
     while guided is not None:
         if work == effort.most:
             guided = guided.settling(effort.settle)
-        search = _Search(layers, guided, rules, alternatives, width, work, above)
+        search = _Search(stock, guided, rules, alternatives, width, work, above)
         routes = search.run()
         if search.unfinished and work < effort.most:
             if work < effort.exact:
                 work = effort.exact
                 if question.fastest is None:
-                    guided = guiding.priced(ROUNDS)
-                    hurried = _Search(layers, guided.settling(HURRY), rules, alternatives, width, min(HURRIED, effort.exact), np.inf)
-                    hurried.run()
-                    if len(hurried.costs) == alternatives:
-                        above = max(hurried.costs)
-                        guiding.keep_below(above)
-                        guided = guiding.priced(MORE)
+                    guided = guiding.priced(FIRST)
+                    for rounds in (MORE, LAST):
+                        hurried = _Search(
+                            stock, guided.settling(HURRY), rules, alternatives, width, min(HURRIED, effort.exact), above
+                        )
+                        hurried.run()
+                        if len(hurried.costs) == alternatives:
+                            above = max(hurried.costs)
+                            guiding.keep_below(above)
+                            guided = guiding.priced(rounds+LAST)
+                            break
+                        guided = guiding.priced(rounds)
             else:
                 work = effort.most
         elif 0 < len(routes) < alternatives and search.dropped and width < MAX_WIDTH:
@@ -90,9 +100,17 @@ def find_mesh(question: Question, alternatives: int = 1, effort: Effort = EFFORT
 
 class _Search:
     def __init__(
-        self, layers: MeshLayers, guided: Guide, rules: tuple[Rule, ...], alternatives: int, width: int, most: int, above: float
+        self,
+        stock: Stock,
+        guided: Guide,
+        rules: tuple[Rule, ...],
+        alternatives: int,
+        width: int,
+        most: int,
+        above: float,
     ) -> None:
-        self.layers, self.guide, self.rules = layers, guided, rules
+        self.layers = layers = stock.layers
+        self.stock, self.bits, self.guide, self.rules = stock, stock.bits, guided, rules
         self.alternatives, self.width, self.most, self.above = alternatives, width, most, above
         self.costs: list[float] = []
         self.unfinished = self.dropped = False
@@ -103,23 +121,16 @@ class _Search:
             *(self._free(sap, line.a) for sap, line in zip(layers.tails, layers.mesh.lines, strict=True)),
             None,
         ]
-        self.slots: dict[Resource, int] = {}
-        self.resources: list[Resource] = []
-        self.at_once: dict[tuple[int, int, int, int], tuple[tuple[int, float], ...]] = {}
         self.kept: dict[int, list[_Label]] = {}
         self.heap: list[tuple[float, float, int, _Label, int]] = []
         self.tick = count()
-        self.within: dict[tuple[int, float], bool] = {}
 
     def run(self) -> list[Route]:
         layers = self.layers
-        use: dict[int, float] = {}
-        for resource, amount in at_ends(layers):
-            slot = self._slot(resource)
-            use[slot] = use.get(slot, 0) + amount
-        if not all(self._within(slot, amount) for slot, amount in use.items()):
+        use = self.stock.begin()
+        if use is None:
             return []
-        origin = _Label(layers.origin, 0, 0, use, [r.start for r in self.rules], self.first[0], None, None)
+        origin = _Label(layers.origin, 0, 0, use, tuple(r.start for r in self.rules), self.first[0], None, None)
         self._push(origin)
         found: list[Route] = []
         taken: set[int] = set()
@@ -168,21 +179,20 @@ class _Search:
         else:
             return
         use = label.use
-        drawn = self._draws(move)
+        drawn = self.stock.drawn(move)
         if drawn:
-            use = use.copy()
-            for slot, amount in drawn:
-                total = use[slot] = use.get(slot, 0) + amount
-                if not self._within(slot, total):
-                    self._learn(label, slot)
+            use, within = use.copy(), self.stock.within
+            for number, amount in drawn:
+                total = use[number] = use.get(number, 0) + amount
+                if not within(number, total):
+                    self._learn(label, number)
                     return
-        memory = []
-        for n, rule in enumerate(self.rules):
-            after = rule.after(label.memory[n], move)
-            if after is None:
-                self._learn(label, -1 - n)
+        memory = label.memory
+        if self.rules:
+            memory = tuple(rule.after(m, move) for rule, m in zip(self.rules, memory, strict=True))
+            if None in memory:
+                self._learn(label, -1 - memory.index(None))
                 return
-            memory.append(after)
         self._push(
             _Label(move.target, label.cost + move.cost, label.delay + move.delay, use, memory, labels, move, label)
         )
@@ -190,11 +200,11 @@ class _Search:
     def _learn(self, label: _Label | None, lack: int) -> None:
         at = label
         while at is not None and lack not in at.lacks:
-            at.lacks.append(lack)
-            shadow, at.shadow = at.shadow, []
-            for other in shadow:
+            at.lacks += (lack,)
+            shadow, at.shadow = at.shadow, None
+            for other in shadow or ():
                 if self._no_worse_in(lack, at, other):
-                    at.shadow.append(other)
+                    at.stand_for(other)
                     self._learn(other.parent, lack)
                 elif not other.waiting:
                     self._push(other)
@@ -225,7 +235,7 @@ class _Search:
                     continue
                 self.dropped = True
             for one in by:
-                one.shadow.append(label)
+                one.stand_for(label)
                 for lack in one.lacks:
                     self._learn(label.parent, lack)
             return True
@@ -247,38 +257,11 @@ class _Search:
     def _no_worse_in(self, lack: int, x: _Label, y: _Label) -> bool:
         if lack < 0:
             return self.rules[-1 - lack].covers(x.memory[-1 - lack], y.memory[-1 - lack])
-        a, b = x.use.get(lack, 0), y.use.get(lack, 0)
-        return not int(a) & ~int(b) if self.resources[lack][0] == "place" else a <= b
-
-    def _slot(self, resource: Resource) -> int:
-        slot = self.slots.get(resource)
-        if slot is None:
-            slot = self.slots[resource] = len(self.resources)
-            self.resources.append(resource)
-        return slot
-
-    def _draws(self, move: Move) -> tuple[tuple[int, float], ...]:
-        key = move[3:]
-        known = self.at_once.get(key)
-        if known is None:
-            known = self.at_once[key] = tuple(
-                (self._slot(resource), amount)
-                for resource, amount in draws(self.layers, move)
-                if self._scarce(resource, amount)
-            )
-        return known
-
-    def _scarce(self, resource: Resource, amount: float) -> bool:
-        if resource[0] == "place":
+        a = x.use.get(lack)
+        if not a:
             return True
-        return amount > 0 and most(self.layers, resource) < amount * (2 * len(self.layers.mesh.lines) + 2)
-
-    def _within(self, slot: int, amount: float) -> bool:
-        key = (slot, amount)
-        known = self.within.get(key)
-        if known is None:
-            known = self.within[key] = within(self.layers, self.resources[slot], amount)
-        return known
+        b = y.use.get(lack, 0)
+        return not int(a) & ~int(b) if self.bits[lack] else a <= b
 
     def _continued(self, label: _Label, move: Move) -> LabelSet | None:
         """The labels that may be used on the interconnect that is crossed; None where there are too few."""
