@@ -20,7 +20,6 @@ from broker.decompose.mesh_bounds import Ahead, Distances, Steps, weighed
 from broker.decompose.meshed import MeshLayers, Tolls
 from broker.decompose.resources import Resource, at_ends, most, uses
 
-
 PACE, SLOWER = 0.15, 0.9
 """How far above the best bound a round aims, in parts of it; and by how much less after a round that did not better it."""
 MOMENTUM = 0.5

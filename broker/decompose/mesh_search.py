@@ -86,7 +86,7 @@ def find_mesh(question: Question, alternatives: int = 1, effort: Effort = EFFORT
                         if len(hurried.costs) == alternatives:
                             above = max(hurried.costs)
                             guiding.keep_below(above)
-                            guided = guiding.priced(rounds+LAST)
+                            guided = guiding.priced(rounds + LAST)
                             break
                         guided = guiding.priced(rounds)
             else:

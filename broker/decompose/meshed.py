@@ -10,7 +10,7 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -58,6 +58,11 @@ class MeshLayers(Layers):
 
     def node(self, state: int) -> int:
         return self.states[state].node
+
+    def adopted(self, moves: Iterable[Move], other: MeshLayers) -> tuple[Move, ...]:
+        """Moves between the states of `other`, which asks the same of the same graph, as moves between the same states here:
+        their numbers are those in which each came to them."""
+        return tuple(move._replace(target=self._number(other.states[move.target])) for move in moves)
 
     def keep_to(self, kept: Sequence[Flags]) -> None:
         """From now on functions are only where these say, each of its candidates."""
