@@ -242,7 +242,8 @@ class Ahead:
         return margins([*self.lines, *self.apart, *own], [len(places) for places in self.index])
 
     def best(self) -> tuple[Move, ...]:
-        """The moves of a mesh that is the least: to no states, and without figures."""
+        """The moves of a mesh that is the least: to no states, and without figures. None where elimination was in parts, and
+        what they agree on is no mesh."""
         at: dict[int, int] = {}
         for f, own in enumerate(self.own):
             known = {*at, f}
@@ -250,6 +251,8 @@ class Ahead:
             at[f] = int(sum((t.at(at, f) for t in tables if f in t.scope and known.issuperset(t.scope)), own).argmin())
         saps, layers = self.layers.graph.sap_count, self.layers
         moves: list[Move] = []
+        if any(line.at(at) == np.inf for line in self.lines):
+            return ()
         for k, line in enumerate(layers.mesh.lines):
             tail, head = line.tail, line.head
             node = layers.tails[k] if tail is None else saps + int(layers.candidates[tail][at[tail]])

@@ -90,6 +90,12 @@ class MeshGuiding:
             InTime(names[path], path, float(self.limits[path]), self.layers, late) for path, late in self._late.items()
         )
 
+    @property
+    def late(self) -> bool:
+        """Whether the cheapest mesh is, whatever else binds."""
+        delays = self.layers.delays(self._cost.best()) if self.limits else []
+        return any(delays[path] > limit for path, limit in self.limits.items())
+
     @cached_property
     def _prices(self) -> Prices:
         return Prices(self.layers, self._steps, self._apart, self.limits, self._cost.least)

@@ -63,7 +63,8 @@ class Prices:
                 self.best, self.prices = Priced(bound, tolls, ahead, worth), dict(prices)
             else:
                 self.pace *= SLOWER
-            over = self._over(ahead.best(), prices)
+            moves = ahead.best()
+            over = self._over(moves, prices) if moves else {}
             before = {n: over.get(n, 0.0) + MOMENTUM * before.get(n, 0.0) for n in {*over, *before}}
             square = sum(amount * amount * _measure(name) for name, amount in before.items())
             if not square:

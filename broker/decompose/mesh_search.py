@@ -13,10 +13,10 @@ Rules kept here
 from __future__ import annotations
 
 import heapq
+import math
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
-
-import numpy as np
 
 from address_planner.labels import LabelSet
 from broker.decompose.guide import Guide
@@ -58,44 +58,81 @@ class _Label:
         self.shadow.append(other)
 
 
-FEW, FIRST, HURRIED, HURRY, MORE, LAST = 150, 5, 120, 1.2, 6, 6
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How the work on a mesh goes on. Labels: `few` by the least prices alone, or `fewer` where the cheapest mesh is late;
+    then `several`; then `hurried` for a mesh whose cost may be `hurry` times the bound. Rounds of prices: `rounds` before
+    each of these, `more` when places are ruled out."""
+
+    few: int = 150
+    fewer: int = 40
+    several: int = 120
+    hurried: int = 120
+    hurry: float = 1.2
+    rounds: int = 3
+    more: int = 12
+
+
+PACE = Pace()
 
 
 def find_mesh(question: Question, alternatives: int = 1, effort: Effort = EFFORT) -> Found:
-    layers = MeshLayers(question)
-    rules = rules_of(layers)
-    guiding = MeshGuiding(layers, rules)
-    rules += guiding.rules()
-    width, work, above = alternatives, min(effort.easy, FEW), np.inf
-    guided, stock = guiding.guide(), Stock(layers)
-    while guided is not None:
-        if work == effort.most:
-            guided = guided.settling(effort.settle)
-        search = _Search(stock, guided, rules, alternatives, width, work, above)
-        routes = search.run()
-        if search.unfinished and work < effort.most:
-            if work < effort.exact:
-                work = effort.exact
-                if question.fastest is None:
-                    guided = guiding.priced(FIRST)
-                    for rounds in (MORE, LAST):
-                        hurried = _Search(
-                            stock, guided.settling(HURRY), rules, alternatives, width, min(HURRIED, effort.exact), above
-                        )
-                        hurried.run()
-                        if len(hurried.costs) == alternatives:
-                            above = max(hurried.costs)
-                            guiding.keep_below(above)
-                            guided = guiding.priced(rounds + LAST)
-                            break
-                        guided = guiding.priced(rounds)
-            else:
-                work = effort.most
-        elif 0 < len(routes) < alternatives and search.dropped and width < MAX_WIDTH:
-            width *= 4
-        else:
-            return Found(routes=tuple(routes), complete=not search.unfinished)
-    return Found()
+    """At most `alternatives` routes, best first."""
+    return _Finding(question, alternatives, effort).found()
+
+
+class _Finding:
+    """`above`: what costs more is not among those that are asked for."""
+
+    def __init__(self, question: Question, alternatives: int, effort: Effort) -> None:
+        self.layers = MeshLayers(question)
+        rules = rules_of(self.layers)
+        self.guiding = MeshGuiding(self.layers, rules)
+        self.rules = (*rules, *self.guiding.rules())
+        self.stock = Stock(self.layers)
+        self.alternatives, self.effort, self.width = alternatives, effort, alternatives
+        self.above = math.inf
+        self.known: tuple[Route, ...] = ()
+
+    def found(self) -> Found:
+        guide, effort = self.guiding.guide(), self.effort
+        if guide is None:
+            return Found()
+        cheapest = self.layers.q.fastest is None
+        late = cheapest and self.guiding.late
+        search = self._searched(guide, min(effort.easy, PACE.fewer if late else PACE.few))
+        if search.unfinished and late:
+            guide = self.guiding.priced(PACE.rounds)
+            search = self._searched(guide, min(effort.exact, PACE.several))
+        if search.unfinished and cheapest:
+            guide = self._narrowed()
+        if search.unfinished:
+            search = self._searched(guide, effort.exact)
+        if search.unfinished:
+            search = self._searched(guide.settling(effort.settle), effort.most)
+        if search.unfinished and len(search.routes) < len(self.known):
+            return Found(routes=self.known, complete=False)
+        return Found(routes=tuple(search.routes), complete=not search.unfinished)
+
+    def _narrowed(self) -> Guide:
+        """The guide of the search that is to end. As many meshes as are asked for, found in a hurry, rule out places."""
+        guide = self.guiding.priced(PACE.rounds)
+        hurried = self._searched(guide.settling(PACE.hurry), min(self.effort.exact, PACE.hurried))
+        if len(hurried.routes) < self.alternatives:
+            return self.guiding.priced(PACE.more // 2)
+        self.known, self.above = tuple(hurried.routes), max(hurried.costs)
+        self.guiding.keep_below(self.above)
+        return self.guiding.priced(PACE.more)
+
+    def _searched(self, guide: Guide, most: int) -> _Search:
+        """Others than the best can be lost when labels that led nowhere crowded them out: then more are kept."""
+        while True:
+            search = _Search(self.stock, guide, self.rules, self.alternatives, self.width, most, self.above)
+            search.run()
+            enough = not 0 < len(search.routes) < self.alternatives or not search.dropped
+            if search.unfinished or enough or self.width >= MAX_WIDTH:
+                return search
+            self.width *= 4
 
 
 class _Search:
@@ -112,6 +149,7 @@ class _Search:
         self.layers = layers = stock.layers
         self.stock, self.bits, self.guide, self.rules = stock, stock.bits, guided, rules
         self.alternatives, self.width, self.most, self.above = alternatives, width, most, above
+        self.routes: list[Route] = []
         self.costs: list[float] = []
         self.unfinished = self.dropped = False
         self.fastest = layers.q.fastest is not None
@@ -125,17 +163,16 @@ class _Search:
         self.heap: list[tuple[float, float, int, _Label, int]] = []
         self.tick = count()
 
-    def run(self) -> list[Route]:
+    def run(self) -> None:
         layers = self.layers
         use = self.stock.begin()
         if use is None:
-            return []
+            return
         origin = _Label(layers.origin, 0, 0, use, tuple(r.start for r in self.rules), self.first[0], None, None)
         self._push(origin)
-        found: list[Route] = []
         taken: set[int] = set()
         work = 0
-        while self.heap and len(found) < self.alternatives:
+        while self.heap and len(self.routes) < self.alternatives:
             if work >= self.most:
                 self.unfinished = True
                 break
@@ -154,8 +191,7 @@ class _Search:
             elif label.route not in taken:
                 taken.add(label.route)
                 self.costs.append(label.cost)
-                found.append(route_of(layers, _moves_of(label)))
-        return found
+                self.routes.append(route_of(layers, _moves_of(label)))
 
     def _queue(self, label: _Label, number: int) -> None:
         """The nth best move of a label is made when nothing better is left to do."""
