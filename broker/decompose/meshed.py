@@ -54,6 +54,8 @@ class MeshLayers(Layers):
         self.target = 0
         self.states = [State(len(lines), -1, ())]
         self._numbers = {self.states[0]: self.target}
+        self._along: dict[tuple[int, tuple[tuple[int, int], ...]], dict[int, int]] = {}
+        """The numbers of the states on a line, with the open functions where they are, by node."""
         self.origin = self._beginning(0, {})
 
     def node(self, state: int) -> int:
@@ -120,6 +122,7 @@ class MeshLayers(Layers):
         slow, factor, dearer = self.tolls.lines[line], self.counted(node), self.extra.ways
         ways, entries = self.tolls.ways, self.tolls.entries
         new, head, goal = self.places_on[line], self.mesh.lines[line].head, self.heads[line]
+        along = self._along.setdefault((line, placed), {})
         at = dict(placed)
         there = saps + at[head] if head is not None and new is None else -1
         if new is not None and node >= saps and self.function_ok[line][node - saps]:
@@ -133,7 +136,9 @@ class MeshLayers(Layers):
             toll = delay * slow + float(ways[way])
             if entry >= 0:
                 if entry_ok[entry]:
-                    across = self._number(State(line, entry, placed))
+                    across = along.get(entry, -1)
+                    if across < 0:
+                        across = along[entry] = self._number(State(line, entry, placed))
                     yield Move(across, cost, toll + float(entries[entry]), way, entry, -1, line)
             elif target in (goal, there):
                 yield Move(self._beginning(line + 1, at), cost, toll, way, -1, -1, line)

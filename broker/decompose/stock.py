@@ -47,6 +47,8 @@ class Stock:
     def within(self, number: int, amount: float) -> bool:
         key = (number, amount)
         known = self._within.get(key)
+        if known is None and self.bits[number] and not int(amount) & int(amount) - 1:
+            known = True  # one function alone: it was admitted
         if known is None:
             known = self._within[key] = within(self.layers, self._resources[number], amount)
         return known
