@@ -148,7 +148,8 @@ class _Search:
     ) -> None:
         self.layers = layers = stock.layers
         self.stock, self.bits, self.guide, self.rules = stock, stock.bits, guided, rules
-        self.alternatives, self.width, self.most, self.above = alternatives, width, most, above
+        self.alternatives, self.width, self.most = alternatives, width, most
+        self.above = above * guided.settle
         self.routes: list[Route] = []
         self.costs: list[float] = []
         self.unfinished = self.dropped = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 
 import pytest
 
@@ -185,6 +185,31 @@ def test_a_search_that_gives_up_says_so() -> None:
     found = plan(TREE, federation(), NOW, None, 1, Effort(easy=1, exact=1, most=1))
     assert isinstance(found, Infeasible)
     assert [r.message for r in found.reasons] == ["no plan was found in 1 steps of the search; there may be one"]
+
+
+def test_a_search_that_gives_up_answers_with_what_it_found_in_a_hurry() -> None:
+    spec, snapshot = random_mesh("diamond", 20)
+    (made,) = planned(spec, snapshot, 1, Effort(easy=1, exact=20, most=20))
+    judge(spec, snapshot, made)
+    assert isinstance(plan(spec, snapshot, NOW, None, 1, Effort(easy=1, exact=10, most=10)), Infeasible)
+
+
+@pytest.mark.parametrize("most", [6, 14, 30])
+def test_where_there_is_a_plan_no_search_says_that_there_is_none(most: int) -> None:
+    given_up = 0
+    for shape, seed in product(("tree", "diamond"), range(30)):
+        spec, snapshot = random_mesh(shape, seed)
+        best = plan(spec, snapshot, NOW, None, 1)
+        if isinstance(best, Infeasible):
+            continue
+        answer = plan(spec, snapshot, NOW, None, 1, Effort(easy=1, exact=most, most=most))
+        if isinstance(answer, Infeasible):
+            assert answer.reasons[0].message == f"no plan was found in {most} steps of the search; there may be one"
+            given_up += 1
+        else:
+            assert answer[0].cost >= best[0].cost
+            judge(spec, snapshot, answer[0])
+    assert given_up or most > 14
 
 
 # --- a federation to look at: mid between west and east; branching is at mid ------------------------------------------
