@@ -2,6 +2,11 @@
 
 A *node* is an inward SAP s (number s) or a place p (number saps + p). An arc leads to a place, to an outward SAP, or on
 over the interconnect of that SAP to the inward SAP at its other side.
+
+Rules kept here
+- Arcs depend on where ways begin and end and on which SAPs are joined, and on no other figure.
+- Whatever is put in order is sorted as one whole number that ends in its position: equal ones stay in their order, and
+  numpy sorts whole numbers several times as fast as it finds their order.
 """
 
 from __future__ import annotations
@@ -20,19 +25,21 @@ class Arcs:
     def __init__(self, saps: int, places: int, a: Numbers, b: Numbers, peer: Numbers) -> None:
         self.saps, self.nodes = saps, saps + places
         source, target = np.concatenate((a, b)), np.concatenate((b, a))
-        order = np.argsort(source, kind="stable")
+        order = _order(source)
         self.source, self.target = source[order], target[order]
-        self.way = np.concatenate((np.arange(len(a)), np.arange(len(b))))[order]
+        self.way = np.where(order < len(a), order, order - len(a))
         self.first = np.searchsorted(self.source, np.arange(self.nodes + 1))
         to_place = self.target >= saps
         self.onto = np.where(to_place, -1, peer[np.minimum(self.target, saps - 1)]) if saps else self.target
         """Per arc the SAP that it leads to over an interconnect, -1 where it leads to none."""
         from_place = self.source >= saps
-        self.arriving = Fan(self, np.flatnonzero(to_place & ~from_place))
-        self.leaving = Fan(self, np.flatnonzero(from_place & (to_place | (self.onto >= 0))))
-        self.passing = Fan(self, np.flatnonzero(~from_place & ~to_place & (self.onto >= 0)))
+        ends = np.where(to_place, self.target, self.onto)
+        leads = ends >= 0
+        self.arriving = Fan(self, ends, np.flatnonzero(to_place & ~from_place))
+        self.leaving = Fan(self, ends, np.flatnonzero(from_place & leads))
+        self.passing = Fan(self, ends, np.flatnonzero(~from_place & ~to_place & leads))
         heads, tails = self.passing.ends, self.passing.tails
-        self.back = np.lexsort((tails, heads))
+        self.back = np.argsort(heads * self.nodes + tails)
         """The passing arcs in the order of where they lead to; `back_rows` and `back_columns` are them backwards, as
         compressed rows, with a last row that leads to every SAP: where a search begins."""
         rows = np.searchsorted(heads[self.back], np.arange(saps + 1))
@@ -47,16 +54,17 @@ class Fan:
     `begins[i]` on.
     """
 
-    def __init__(self, arcs: Arcs, chosen: Numbers) -> None:
-        ends = np.where(arcs.target[chosen] >= arcs.saps, arcs.target[chosen], arcs.onto[chosen])
-        order = np.lexsort((ends, arcs.source[chosen]))
-        chosen, ends = chosen[order], ends[order]
-        tails = arcs.source[chosen]
+    def __init__(self, arcs: Arcs, ends: Numbers, chosen: Numbers) -> None:
+        """`ends`: per arc of all, where it leads to."""
+        order = _order(arcs.source[chosen] * arcs.nodes + ends[chosen])
+        chosen = chosen[order]
         self.way = arcs.way[chosen]
-        self.joins = np.flatnonzero(_begins(tails, ends))
+        tails, ends = arcs.source[chosen], ends[chosen]
+        self.joins = np.flatnonzero(_differ(tails) | _differ(ends))
         self.ends = ends[self.joins]
         self.tails = tails[self.joins]
-        self.sources, self.begins = np.unique(self.tails, return_index=True)
+        self.begins = np.flatnonzero(_differ(self.tails))
+        self.sources = self.tails[self.begins]
 
     def joined(self, weights: Figures) -> Figures:
         """Of the ways' weights (rows of them), the least between each two nodes."""
@@ -71,8 +79,19 @@ class Fan:
         return out
 
 
-def _begins(x: Numbers, y: Numbers) -> Flags:
-    """Where another pair begins in two arrays that are in order."""
-    begins: Flags = np.ones(len(x), dtype=np.bool_)
-    begins[1:] = (x[1:] != x[:-1]) | (y[1:] != y[:-1])
-    return begins
+def _order(keys: Numbers) -> Numbers:
+    """The positions of keys (not below 0) in ascending order; equal ones in the order that they have."""
+    bits = len(keys).bit_length()
+    if len(keys) and int(keys.max()) >> (62 - bits):  # no room for a position behind the key
+        return np.argsort(keys, kind="stable")
+    both = (keys << bits) | np.arange(len(keys))
+    both.sort()
+    out: Numbers = both & ((1 << bits) - 1)
+    return out
+
+
+def _differ(values: Numbers) -> Flags:
+    """Where another value than the one before begins."""
+    differ: Flags = np.ones(len(values), dtype=np.bool_)
+    differ[1:] = values[1:] != values[:-1]
+    return differ
