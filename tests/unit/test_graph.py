@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from address_planner.labels import LabelSet
 from broker.decompose.difference import NEW, difference
 from broker.decompose.graph import Graph, graph_of
+from broker.decompose.ordered import Ordered
 from broker.decompose.plan import Snapshot, SupplierView
 from capability_registry.note import Encapsulation, Lifecycle, Place, SharedLimit
 from tests.support.planning import entry, kind, offer, point, sap, snapshot, view
@@ -215,6 +216,20 @@ def test_the_graph_of_a_snapshot_is_made_after_the_nearest_one() -> None:
     pieces = graph_of(snapshot(*near)).pieces
     graph_of(far)
     assert graph_of(snapshot(*near[:3])).pieces == pieces[:3]
+
+
+def test_suppliers_that_come_and_go_stay_in_the_order_of_their_aliases() -> None:
+    known = Ordered(view(alias, [], []) for alias in "db")
+    known.put(view("c", [], []))
+    former = known.all()
+    known.remove("d")
+    known.remove("d")
+    known.put(view("a", [], []))
+    known.put(other := view("c", [], []))
+    assert [v.alias for v in former] == ["b", "c", "d"]
+    assert [v.alias for v in known.all()] == ["a", "b", "c"]
+    assert known["c"] is other
+    assert known.get("d") is None
 
 
 @given(st.lists(st.integers(0, 9)), st.lists(st.integers(0, 9)))
