@@ -17,27 +17,26 @@ from broker.decompose.piece import Figures, Flags, Numbers
 
 
 class Arcs:
-    """`way`, `source`, `target`: per arc; a target below `saps` is that SAP outward. Arcs are in the order of their source,
+    """`way`, `target`: per arc; a target below `saps` is that SAP outward. Arcs are in the order of where they begin,
     those of node n are `first[n]:first[n + 1]`. `passing` lead from SAP to SAP, `arriving` from a SAP to a place, `leaving`
     from a place.
     """
 
     def __init__(self, saps: int, places: int, a: Numbers, b: Numbers, peer: Numbers) -> None:
         self.saps, self.nodes = saps, saps + places
-        source, target = np.concatenate((a, b)), np.concatenate((b, a))
-        order = _order(source)
-        self.source, self.target = source[order], target[order]
-        self.way = np.where(order < len(a), order, order - len(a))
-        self.first = np.searchsorted(self.source, np.arange(self.nodes + 1))
+        source, order = _order(np.concatenate((a, b)))
+        self.target = np.concatenate((b, a))[order]
+        self.way = np.concatenate((np.arange(len(a)), np.arange(len(b))))[order]
+        self.first = np.searchsorted(source, np.arange(self.nodes + 1))
         to_place = self.target >= saps
         self.onto = np.where(to_place, -1, peer[np.minimum(self.target, saps - 1)]) if saps else self.target
         """Per arc the SAP that it leads to over an interconnect, -1 where it leads to none."""
-        from_place = self.source >= saps
+        from_place = source >= saps
         ends = np.where(to_place, self.target, self.onto)
         leads = ends >= 0
-        self.arriving = Fan(self, ends, np.flatnonzero(to_place & ~from_place))
-        self.leaving = Fan(self, ends, np.flatnonzero(from_place & leads))
-        self.passing = Fan(self, ends, np.flatnonzero(~from_place & ~to_place & leads))
+        self.arriving = Fan(self, source, ends, to_place & ~from_place)
+        self.leaving = Fan(self, source, ends, from_place & leads)
+        self.passing = Fan(self, source, ends, ~from_place & ~to_place & leads)
         heads, tails = self.passing.ends, self.passing.tails
         self.back = np.argsort(heads * self.nodes + tails)
         """The passing arcs in the order of where they lead to; `back_rows` and `back_columns` are them backwards, as
@@ -54,15 +53,14 @@ class Fan:
     `begins[i]` on.
     """
 
-    def __init__(self, arcs: Arcs, ends: Numbers, chosen: Numbers) -> None:
-        """`ends`: per arc of all, where it leads to."""
-        order = _order(arcs.source[chosen] * arcs.nodes + ends[chosen])
-        chosen = chosen[order]
-        self.way = arcs.way[chosen]
-        tails, ends = arcs.source[chosen], ends[chosen]
-        self.joins = np.flatnonzero(_differ(tails) | _differ(ends))
-        self.ends = ends[self.joins]
-        self.tails = tails[self.joins]
+    def __init__(self, arcs: Arcs, source: Numbers, ends: Numbers, chosen: Flags) -> None:
+        """`source`, `ends`: per arc of all, where it begins and where it leads to."""
+        at, bits = np.flatnonzero(chosen), arcs.nodes.bit_length()
+        pairs, order = _order((source[at] << bits) | ends[at])
+        self.way = arcs.way[at[order]]
+        self.joins = np.flatnonzero(_differ(pairs))
+        joined = pairs[self.joins]
+        self.tails, self.ends = joined >> bits, joined & ((1 << bits) - 1)
         self.begins = np.flatnonzero(_differ(self.tails))
         self.sources = self.tails[self.begins]
 
@@ -79,15 +77,16 @@ class Fan:
         return out
 
 
-def _order(keys: Numbers) -> Numbers:
-    """The positions of keys (not below 0) in ascending order; equal ones in the order that they have."""
+def _order(keys: Numbers) -> tuple[Numbers, Numbers]:
+    """Keys (not below 0) in ascending order, and the positions that they had; equal ones in the order that they have."""
     bits = len(keys).bit_length()
     if len(keys) and int(keys.max()) >> (62 - bits):  # no room for a position behind the key
-        return np.argsort(keys, kind="stable")
-    both = (keys << bits) | np.arange(len(keys))
+        order = np.argsort(keys, kind="stable")
+        return keys[order], order
+    both = keys << bits
+    both |= np.arange(len(keys))
     both.sort()
-    out: Numbers = both & ((1 << bits) - 1)
-    return out
+    return both >> bits, both & ((1 << bits) - 1)
 
 
 def _differ(values: Numbers) -> Flags:

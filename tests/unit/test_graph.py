@@ -29,7 +29,7 @@ FIGURES = [
     *("once", "hour", "delay", "way_most_bps", "way_mtu", "way_lan", "way_swaps", "way_a", "way_b"),
     *("sap_mtu", "sap_bps", "sap_country", "largest_bin", "place_lan", "place_country"),
 ]
-ARCS = ["source", "target", "way", "first", "onto", "back", "back_rows", "back_columns"]
+ARCS = ["target", "way", "first", "onto", "back", "back_rows", "back_columns"]
 FAN = ["way", "joins", "ends", "tails", "sources", "begins"]
 
 
