@@ -88,11 +88,10 @@ def _alike(x: Iterable[object], y: Iterable[object], most: int) -> int:
 
 
 def _steps(head: int, pairs: list[tuple[int, int]], tail: tuple[int, int, int]) -> list[Step]:
-    out = [Step(0, 0, head)] if head else []
+    runs = [[0, 0, head]] if head else []
     for now, before in pairs:
-        last = out[-1] if out else None
-        if last is not None and NEW not in (before, last.before) and before == last.before + last.length:
-            out[-1] = Step(last.now, last.before, last.length + 1)
+        if runs and before != NEW and runs[-1][1] != NEW and before == runs[-1][1] + runs[-1][2]:
+            runs[-1][2] += 1
         else:
-            out.append(Step(now, before, 1))
-    return [*out, Step(*tail)] if tail[2] else out
+            runs.append([now, before, 1])
+    return [Step(*run) for run in (*runs, tail) if run[2]]

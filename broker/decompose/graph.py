@@ -19,8 +19,9 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
-from itertools import chain
+from functools import cached_property
+from itertools import chain, compress, count
+from operator import attrgetter
 from typing import Any
 from weakref import proxy
 
@@ -31,7 +32,7 @@ from address_planner.labels import LabelSet
 from broker.decompose.arcs import Arcs
 from broker.decompose.arrays import ENDS, Arrays
 from broker.decompose.difference import NEW, Difference, difference
-from broker.decompose.interconnects import Interconnects, Unjoined, planned_with
+from broker.decompose.interconnects import Interconnects, Unjoined
 from broker.decompose.numbering import NO_COUNTS, Numbering, Renumbering
 from broker.decompose.piece import (
     Figures,
@@ -63,6 +64,7 @@ __all__ = [
 
 Leading = tuple[int, int, int, float, float, float]
 
+_ALIAS = attrgetter("alias")
 _OFFERINGS = 64
 """How many of the types and flavours that were asked for last are taken over from one graph to the next."""
 
@@ -117,8 +119,11 @@ class Former:
 class Graph(Arrays):
     def __init__(self, snapshot: Snapshot, before: Graph | None = None) -> None:
         self.snapshot = snapshot
-        self.suppliers: tuple[SupplierView, ...] = tuple(view for view in snapshot.suppliers if planned_with(view))
         former = Former() if before is None else before.left()
+        self._interconnects = Interconnects(snapshot, former.interconnects)
+        self.labels_of = self._interconnects.labels_of
+        planned = compress(snapshot.suppliers, self._interconnects.planned.tolist())
+        self.suppliers: tuple[SupplierView, ...] = tuple(planned)
         views = difference(former.suppliers, self.suppliers)
         pieces = _pieces(self.suppliers, former, views)
         was = former.numbering
@@ -127,8 +132,6 @@ class Graph(Arrays):
         super().__init__(pieces, changed.array(was.counts, every, lambda i: pieces[i].counts))
         moved = Renumbering(was, self, changed)
         self._name(former, views)
-        self._interconnects = Interconnects(snapshot, former.interconnects)
-        self.labels_of = self._interconnects.labels_of
         self.peer, self.label_count = self._joined(former, moved)
         """Per SAP the one at the other side of its interconnect, -1 where there is none; and how many labels are free."""
         self.crossing = Crossings(self)
@@ -170,8 +173,9 @@ class Graph(Arrays):
             [(self.suppliers[i].alias, self.pieces[i].place_number) for i in views.fresh],
         )
         same = views.in_place and all(was[i].alias == self.suppliers[i].alias for i in views.fresh)
-        number = {} if same else {view.alias: i for i, view in enumerate(self.suppliers)}
-        self.supplier_number: Mapping[str, int] = former.supplier_number if same else number
+        self.supplier_number: Mapping[str, int] = (
+            former.supplier_number if same else dict(zip(map(_ALIAS, self.suppliers), count(), strict=False))
+        )
 
     def _joined(self, former: Former, moved: Renumbering) -> tuple[Numbers, Figures]:
         peer = moved.nodes_at(former.peer, "sap", lambda i: np.full(len(self.pieces[i].saps), NEW)).copy()
@@ -330,7 +334,7 @@ def graph_of(snapshot: Snapshot) -> Graph:
             _graphs.move_to_end(id(snapshot))
             return graph
         cached = [*reversed(_graphs.values())]
-    graph = Graph(snapshot, min(cached, key=partial(_distance, snapshot), default=None))
+    graph = Graph(snapshot, _nearest(snapshot, cached))
     with _lock:
         _graphs[id(snapshot)] = graph
         while len(_graphs) > _CACHED:
@@ -338,6 +342,17 @@ def graph_of(snapshot: Snapshot) -> Graph:
     return graph
 
 
-def _distance(snapshot: Snapshot, graph: Graph) -> int:
-    """How many suppliers are others."""
-    return len(difference(graph.snapshot.suppliers, snapshot.suppliers).fresh)
+_NEAR = 64
+"""One in so many suppliers is another, and no nearer graph is looked for."""
+
+
+def _nearest(snapshot: Snapshot, graphs: list[Graph]) -> Graph | None:
+    """The first that is near, or the one in which the fewest suppliers are others."""
+    found: tuple[int, Graph] | None = None
+    for graph in graphs:
+        distance = len(difference(graph.snapshot.suppliers, snapshot.suppliers).fresh)
+        if found is None or distance < found[0]:
+            found = distance, graph
+        if distance * _NEAR <= len(snapshot.suppliers):
+            break
+    return found[1] if found is not None else None

@@ -10,12 +10,15 @@ Rules kept here
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from address_planner.labels import LabelSet
 from broker.decompose.difference import difference
-from broker.decompose.piece import first_named
+from broker.decompose.piece import Flags, first_named
 from broker.decompose.plan import Snapshot, SupplierView
 from capability_registry.note import Lifecycle, SapOffer, SapRole
 
@@ -36,7 +39,8 @@ def planned_with(view: SupplierView) -> bool:
 
 class Interconnects:
     """`named`: by id the SAPs that name it, in the order of their suppliers' aliases. `labels_of`: by id of those that join
-    two SAPs, which these are and the labels free at both (perhaps none). `touched`: ids of what is not as it was before."""
+    two SAPs, which these are and the labels free at both (perhaps none). `touched`: ids of what is not as it was before.
+    `planned`: per supplier of the snapshot whether it is planned with."""
 
     def __init__(self, snapshot: Snapshot, before: Interconnects | None = None) -> None:
         self.snapshot = snapshot
@@ -46,10 +50,13 @@ class Interconnects:
         self.touched: frozenset[str] = frozenset()
         changed = difference(was, snapshot.suppliers)
         gone, fresh = [was[i] for i in changed.gone], [snapshot.suppliers[i] for i in changed.fresh]
-        if before is not None and sorted(v.sp_id for v in gone) == sorted(v.sp_id for v in fresh):
-            self.sp_ids: frozenset[str] = before.sp_ids
-        else:
-            self.sp_ids = frozenset(view.sp_id for view in snapshot.suppliers)
+        flags = before.planned if before is not None else np.zeros(0, np.bool_)
+        self.planned: Flags = changed.array(
+            flags, np.arange(len(was) + 1), lambda i: np.array([planned_with(snapshot.suppliers[i])])
+        )
+        self._sp_ids: Counter[str] = Counter() if before is None else before._sp_ids.copy()
+        self._sp_ids.subtract(view.sp_id for view in gone)
+        self._sp_ids.update(view.sp_id for view in fresh)
         if gone or fresh:
             self._name(gone, fresh)
 
@@ -74,7 +81,7 @@ class Interconnects:
         """Of a SAP of a supplier that is planned with."""
         if sap.role is not SapRole.NNI or len(self.named.get(sap.interconnect, ())) != 1:
             return False
-        return bool(sap.peer) and sap.peer not in self.sp_ids and sap.peer != self.snapshot.own_sp_id
+        return bool(sap.peer) and not self._sp_ids[sap.peer] and sap.peer != self.snapshot.own_sp_id
 
     @property
     def unjoined(self) -> list[Unjoined]:
