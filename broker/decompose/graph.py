@@ -181,12 +181,12 @@ class Graph(Arrays):
         peer = moved.nodes_at(former.peer, "sap", lambda i: np.full(len(self.pieces[i].saps), NEW)).copy()
         free = moved.array(former.label_count, "sap", lambda i: np.zeros(len(self.pieces[i].saps))).copy()
         for id_ in self._interconnects.touched:
-            numbers = [self._number(*side) for side in self._interconnects.named.get(id_, ())]
-            joined = self.labels_of.get(id_)
-            for sap, other in zip(numbers, reversed(numbers), strict=True):
-                if sap is not None:
-                    peer[sap] = NEW if joined is None or other is None else other
-                    free[sap] = 0 if joined is None else len(joined[2])
+            for side in self._interconnects.named.get(id_, ()):
+                if (sap := self._number(*side)) is not None:
+                    peer[sap], free[sap] = NEW, 0
+            if ends := self.joined_by(id_):
+                peer[[*ends]] = ends[::-1]
+                free[[*ends]] = len(self.labels_of[id_][2])
         for array in (peer, free):
             array.setflags(write=False)
         return former.peer if moved.none and np.array_equal(peer, former.peer) else peer, free
@@ -277,12 +277,15 @@ class Graph(Arrays):
                     names[name] = found
         return names
 
-    def joined(self, interconnect: str) -> tuple[int, ...]:
+    def joined_by(self, interconnect: str) -> tuple[int, ...]:
         """The two SAPs that an interconnect joins; none where it joins nothing."""
-        if interconnect not in self.labels_of:
-            return ()
-        ends = (self._number(*side) for side in self._interconnects.named[interconnect])
+        ends = (self._number(*side) for side in self._interconnects.pair(interconnect) or ())
         return tuple(sap for sap in ends if sap is not None)
+
+    @cached_property
+    def joined(self) -> dict[str, tuple[int, ...]]:
+        """All of them by interconnect, in the order of ids: to go through."""
+        return {interconnect: self.joined_by(interconnect) for interconnect in sorted(self.labels_of)}
 
     @property
     def unjoined(self) -> list[Unjoined]:

@@ -72,10 +72,14 @@ class Interconnects:
             known = self.labels_of.pop(id_, None)
             if sides:
                 self.named[id_] = tuple(sorted(sides, key=_alias))
-            if joins(sides):
-                p, q = (sap for _, sap in self.named[id_])
+            if (two := pair(self.named.get(id_, ()))) is not None:
+                (_, p), (_, q) = two
                 same = known is not None and known[0] is p and known[1] is q
                 self.labels_of[id_] = known if known is not None and same else (p, q, p.labels & q.labels)
+
+    def pair(self, id: str) -> tuple[Side, Side] | None:
+        """The two sides that an interconnect joins."""
+        return pair(self.named[id]) if id in self.labels_of else None
 
     def dangles(self, sap: SapOffer) -> bool:
         """Of a SAP of a supplier that is planned with."""
@@ -105,11 +109,15 @@ def _sides(views: Iterable[SupplierView]) -> Iterator[Side]:
                 yield view, sap
 
 
-def joins(sides: list[Side]) -> bool:
-    return len(sides) == 2 and all(planned_with(view) for view, _ in sides) and not mismatch(sides)
+def pair(sides: tuple[Side, ...]) -> tuple[Side, Side] | None:
+    """The two of those that name an interconnect that it joins; None where it joins none."""
+    if mismatch(sides) or not all(planned_with(view) for view, _ in sides):
+        return None
+    x, y = sides
+    return x, y
 
 
-def mismatch(sides: list[Side] | tuple[Side, ...]) -> str:
+def mismatch(sides: tuple[Side, ...]) -> str:
     """Why what is named by several SAPs joins no two of them; empty where it does."""
     if len(sides) != 2:
         return f"{len(sides)} SAPs name it"

@@ -202,7 +202,7 @@ class Layers(ABC):
         if self.holds(ReasonCode.LABELS_EXHAUSTED):
             ok &= graph.label_count >= 1 + need
         for id in self.q.avoid.interconnects:
-            ok[list(graph.joined(id))] = False
+            ok[list(graph.joined_by(id))] = False
         return ok
 
     def _admit(self, function: int, layer: int) -> None:

@@ -158,7 +158,7 @@ def told(graph: Graph) -> dict[str, Any]:
         "beside": [a.tolist() for a in graph.beside],
         "crossings": [c and (c.id, c.source, c.target, c.labels) for c in crossings],
         "free": graph.labels_of,
-        "joined": {id: graph.joined(id) for id in JOINTS},
+        "joined": (graph.joined, {id: graph.joined_by(id) for id in JOINTS}),
         "unjoined": graph.unjoined,
         "announced": list(graph.announced.items()),
         "named": {name: graph.sap_named(name) for a in ALIASES for n in range(3) for name in (f"n{n}", f"{a}.n{n}")},
