@@ -28,10 +28,8 @@ from itertools import count
 from typing import Any
 
 from address_planner.labels import LabelSet
-from broker.decompose.guide import ChainGuiding, Guide, Guiding
+from broker.decompose.guide import ChainGuiding, Guide
 from broker.decompose.layered import ChainLayers, Layers, Move, Question, figures
-from broker.decompose.mesh_guide import MeshGuiding
-from broker.decompose.meshed import MeshLayers
 from broker.decompose.resources import Resource, at_ends, draws, overdrawn, within
 from broker.decompose.rules import Rule, broken, rules_of
 from service_model.outcomes import ReasonCode
@@ -96,9 +94,9 @@ class _Label:
         self.route: int = hash((parent.route if parent else 0, state))
 
 
-def find(question: Question, alternatives: int = 1, effort: Effort = EFFORT) -> Found:
+def find_chain(question: Question, alternatives: int = 1, effort: Effort = EFFORT) -> Found:
     """At most `alternatives` routes."""
-    guiding = _guiding(question)
+    guiding = ChainGuiding(ChainLayers(question))
     layers, guided = guiding.layers, guiding.guide(False, (), ())
     every = (*rules_of(layers), *guiding.rules())
     tracked: tuple[Resource, ...] = ()
@@ -120,12 +118,6 @@ def find(question: Question, alternatives: int = 1, effort: Effort = EFFORT) -> 
             return Found(routes=tuple(routes), complete=not search.unfinished)
         guided = guiding.guide(work > effort.easy, rules, tracked)
     return Found()
-
-
-def _guiding(question: Question) -> Guiding:
-    if len(question.mesh.paths) == 1:
-        return ChainGuiding(ChainLayers(question))
-    return MeshGuiding(MeshLayers(question))
 
 
 class _Search:
@@ -201,7 +193,7 @@ class _Search:
             if self.overdrawn or self.broken:
                 return []
             taken.add(label.route)
-            found.append(_route(layers, moves))
+            found.append(route_of(layers, moves))
         return found
 
     def _queue(self, label: _Label, number: int) -> None:
@@ -320,7 +312,7 @@ class _Search:
         return free if asked is None else free & asked
 
 
-def _route(layers: Layers, moves: tuple[Move, ...]) -> Route:
+def route_of(layers: Layers, moves: tuple[Move, ...]) -> Route:
     """With the figures as whole numbers, however large."""
     cost = 0
     for move in moves:

@@ -20,13 +20,14 @@ from dataclasses import dataclass, replace
 
 from broker.decompose.availability import available, loss
 from broker.decompose.graph import Crossing
-from broker.decompose.labelling import Effort, Route, find
+from broker.decompose.labelling import Effort, Route
 from broker.decompose.lan_tree import Ground, Laying
 from broker.decompose.layered import Question
 from broker.decompose.mesh import MeshLan
 from broker.decompose.meshed import MeshLayers
 from broker.decompose.plan import Plan, Rejected
 from broker.decompose.resources import Resource, within
+from broker.decompose.routes import find
 from broker.decompose.segments import Grown, Hop, along, to_plan
 from service_model.outcomes import Reason, ReasonCode
 from service_model.spec import LAN_SITES

@@ -35,7 +35,7 @@ from broker.decompose.resources import Resource, at_ends, draws, within
 from broker.decompose.segments import Grown, Hop, Run, by_segment, runs_of
 from capability_registry.steiner import Tree, cheapest_tree
 from service_model.outcomes import ReasonCode
-from service_model.spec import LAN_SITES
+from service_model.spec import LAN_SITES, End
 
 TRIES = 64
 
@@ -58,10 +58,7 @@ class Ground:
     @cached_property
     def ends(self) -> tuple[Numbers, Numbers]:
         """Of each way, the nodes that it joins."""
-        arcs = self.graph.arcs
-        a, b = (np.zeros(len(self.graph.delay), np.int64) for _ in range(2))
-        a[arcs.way], b[arcs.way] = arcs.source, arcs.target
-        return a, b
+        return self.graph.figures("way_a"), self.graph.figures("way_b")
 
     @cached_property
     def beside(self) -> Flags:
@@ -131,7 +128,7 @@ class Laying:
         """What joins it; None where nothing does. What it takes is not there for the next."""
         arcs, weights = self._arcs()
         core, pairs = self._core(lan)
-        sites = dict.fromkeys(self.graph.announced[end.sap] for end in lan.sites)
+        sites = dict.fromkeys(self._sap(end) for end in lan.sites)
         if not all(self.ground.open(sap) for sap in sites):
             return None
         meeting = [self._vertices(sap) for sap in sites]
@@ -180,6 +177,11 @@ class Laying:
     def _vertex(self, segment: int, node: int) -> int:
         """`segment` -1: of no segment of the route."""
         return (1 + segment) * self.nodes + node
+
+    def _sap(self, end: End) -> int:
+        sap = self.graph.sap_named(end.sap)
+        assert sap is not None, "its name is known"
+        return sap
 
     def _vertices(self, sap: int) -> list[int]:
         return [self._vertex(n, sap) for n in self._at(int(self.graph.sap_supplier[sap]))]
@@ -292,7 +294,7 @@ class Laying:
             lan=lan.id,
             ways=tuple((segment(x), int(arcs.way[n])) for x, _, n in ends if arcs.paid[n]),
             hops=tuple(hops),
-            sites={end.id: (segment(sites[sap]), sap) for end in lan.sites for sap in (self.graph.announced[end.sap],)},
+            sites={end.id: (segment(sites[sap]), sap) for end in lan.sites for sap in (self._sap(end),)},
             new=tuple(suppliers),
         )
 

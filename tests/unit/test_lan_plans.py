@@ -97,7 +97,7 @@ def edges(graph: Graph, spec: ServiceSpec) -> Iterator[tuple[int, int, int]]:
         x, y = (v if v < saps else v - saps for v in (way.source, way.target))
         if way.point.lan_alone and way.point.bandwidth_bps >= bps and way.point.mtu >= spec.min_mtu:
             yield x, y, way.once + way.hour * spec.term_hours
-    for crossing in graph.crossing:
+    for crossing in map(graph.crossing.__getitem__, range(saps)):
         if crossing is not None and crossing.labels and {crossing.source, crossing.target} <= wide:
             yield crossing.source, crossing.target, 0
 
@@ -250,7 +250,7 @@ def test_what_no_lan_can_be_laid_over_is_named(code: ReasonCode) -> None:
     s2, figures, lack = REFUSALS[code]
     answer = plan(managed(**figures), line(s2=s2), NOW)
     assert isinstance(answer, Infeasible)
-    where = "between interconnect 'ix2' and interconnect 'ix1'"
+    where = "between interconnect 'ix1' and interconnect 'ix2'"
     assert (answer.reasons[0].code, answer.reasons[0].message) == (code, f"LAN 'm': s2 {lack} {where}")
     assert answer.nearest[0].code is code
     assert answer.nearest[0].plan.interconnects == ("ix0", "ix1", "ix2")
