@@ -6,8 +6,11 @@ over the interconnect of that SAP to the inward SAP at its other side.
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
+from broker.decompose.backwards import Backwards
 from broker.decompose.piece import Figures, Flags, Numbers
 
 
@@ -31,13 +34,12 @@ class Arcs:
         self.arriving = Fan(self, np.flatnonzero(to_place & ~from_place))
         self.leaving = Fan(self, np.flatnonzero(from_place & (to_place | (self.onto >= 0))))
         self.passing = Fan(self, np.flatnonzero(~from_place & ~to_place & (self.onto >= 0)))
-        heads, tails = self.passing.ends, self.passing.tails
-        self.back = np.lexsort((tails, heads))
-        """The passing arcs in the order of where they lead to; `back_rows` and `back_columns` are them backwards, as
-        compressed rows, with a last row that leads to every SAP: where a search begins."""
-        rows = np.searchsorted(heads[self.back], np.arange(saps + 1))
-        self.back_rows = np.concatenate((rows, [rows[-1] + saps])).astype(np.int32)
-        self.back_columns = np.concatenate((tails[self.back], np.arange(saps))).astype(np.int32)
+
+    @cached_property
+    def backwards(self) -> Backwards:
+        fans = (self.passing, self.arriving, self.leaving)
+        tails, heads = (np.concatenate(parts) for parts in zip(*((fan.tails, fan.ends) for fan in fans), strict=True))
+        return Backwards(self.saps, self.nodes, tails, heads)
 
 
 class Fan:

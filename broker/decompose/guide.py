@@ -12,20 +12,28 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from copy import copy
+from functools import cached_property
 from heapq import heappop, heappush
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from broker.decompose.bounds import Weighting, backward
+from broker.decompose.bounds import Bounds, States, Weighting
 from broker.decompose.layered import ChainLayers, Layers, Move
 from broker.decompose.resources import Resource
 from broker.decompose.rules import Rule
 
 _PRICE: Weighting = (1.0, 0.0)
 _TIME: Weighting = (0.0, 1.0)
-_FACTORS = (0.5, 1.0, 2.0)
-"""Of the multiplier between the cheapest and the fastest route: those that are compared. Any is a bound."""
+ROUNDS = 4
+"""How many multipliers are tried where bounds are worth it. Any is a bound."""
+
+
+class _Least(NamedTuple):
+    """A route's price and delay, by what is counted."""
+
+    cost: float
+    delay: float
 
 
 Ranked = tuple[float, float, Move]
@@ -129,37 +137,86 @@ class Guiding(ABC):
 class ChainGuiding(Guiding):
     def __init__(self, layers: ChainLayers) -> None:
         self.layers: ChainLayers = layers
+        self._bounds = Bounds(layers)
+        self._exact: dict[Weighting, States] = {}
         self._known: dict[bool, Guide | None] = {}
 
     def guide(self, thorough: bool, rules: tuple[Rule, ...], tracked: tuple[Resource, ...]) -> Guide | None:
         if thorough not in self._known:
-            self._known[thorough] = _chain_guide(self.layers, thorough)
+            self._known[thorough] = self._guide(thorough)
         return self._known[thorough]
 
+    def _guide(self, thorough: bool) -> Guide | None:
+        layers, origin = self.layers, self.layers.origin
+        if not layers.open:
+            return None
+        limit, cost = layers.delay_limit(0), self._least(_PRICE)
+        if cost[origin] == np.inf:
+            return None
+        if layers.q.fastest is not None:
+            return Guide(layers, cost, self._least(_TIME), None, limit) if self._timely(limit) else None
+        if limit is None:
+            return Guide(layers, cost)
+        cheapest = self._follow(_PRICE)
+        if cheapest.delay <= limit:
+            return Guide(layers, cost, self._quick, None, limit)
+        asked = asked_per_microsecond(layers)
+        found = self._follow((1.0, asked))
+        if found.delay <= limit and not thorough:
+            return Guide(layers, cost, self._quick, self._relaxed(asked, limit), limit)
+        if not self._timely(limit):
+            return None
+        best = self._best(asked, limit, cheapest, found) if thorough else asked
+        return Guide(layers, cost, self._least(_TIME), self._relaxed(best, limit), limit)
 
-def _chain_guide(layers: ChainLayers, thorough: bool) -> Guide | None:
-    """The multiplier is what the notes ask for a microsecond; `thorough` compares it with others."""
-    if not layers.open:
-        return None
-    limit, fastest = layers.delay_limit(0), layers.q.fastest is not None
-    if limit is None or fastest:
-        cost, *more = backward(layers, (_PRICE, _TIME) if fastest else (_PRICE,))
-        delay = more[0] if more else None
-        timely = delay is None or limit is None or delay[layers.origin] <= limit
-        return Guide(layers, cost, delay, None, limit) if cost[layers.origin] != np.inf and timely else None
-    asked = asked_per_microsecond(layers)
-    cost, delay, relaxed = backward(layers, (_PRICE, _TIME, (1.0, asked)))
-    if delay[layers.origin] > limit:
-        return None
-    tried = [(asked, relaxed)]
-    if thorough:
-        slow, fast = _follow(layers, cost, _PRICE), _follow(layers, delay, _TIME)
-    if thorough and slow[1] > fast[1] and fast[0] > slow[0]:
-        between = (fast[0] - slow[0]) / (slow[1] - fast[1])
-        others = [between * factor // 1 for factor in _FACTORS]
-        tried += zip(others, backward(layers, [(1.0, other) for other in others]), strict=True)
-    best = max(tried, key=lambda found: found[1][layers.origin] - found[0] * limit)
-    return Guide(layers, cost, delay, (*best, best[0] * limit), limit)
+    def _best(self, multiplier: float, limit: int, late: _Least, found: _Least) -> float:
+        """The multiplier with the best bound, between the routes `late` and the fastest (Handler and Zang)."""
+        timely = self._follow(_TIME)
+        tried = {multiplier}
+        for _ in range(ROUNDS):
+            late, timely = (found, timely) if found.delay > limit else (late, found)
+            if late.delay <= timely.delay or timely.cost <= late.cost:
+                break
+            multiplier = (timely.cost - late.cost) / (late.delay - timely.delay) // 1
+            if multiplier in tried:
+                break
+            tried.add(multiplier)
+            found = self._follow((1.0, multiplier))
+        return max(tried, key=lambda m: self._least((1.0, m))[self.layers.origin] - m * limit)
+
+    def _timely(self, limit: int | None) -> bool:
+        return limit is None or self._least(_TIME)[self.layers.origin] <= limit
+
+    def _relaxed(self, multiplier: float, limit: int) -> tuple[float, States, float]:
+        return multiplier, self._least((1.0, multiplier)), multiplier * limit
+
+    @cached_property
+    def _quick(self) -> States:
+        """A bound on delay that is enough where a route keeps the limit."""
+        return self._bounds.quick(_TIME)
+
+    def _least(self, weighting: Weighting) -> States:
+        if weighting not in self._exact:
+            self._exact[weighting] = self._bounds.exact(weighting)
+        return self._exact[weighting]
+
+    def _follow(self, weighting: Weighting) -> _Least:
+        """A route that is the least by this weighting."""
+        layers, to_go, (price, time) = self.layers, self._least(weighting), weighting
+        heap: list[tuple[float, float, float, int]] = [(to_go[layers.origin], 0.0, 0.0, layers.origin)]
+        seen: set[int] = set()
+        while True:
+            _, delay, cost, state = heappop(heap)
+            if state == layers.target:
+                return _Least(cost, delay)
+            if state in seen:
+                continue
+            seen.add(state)
+            for move in layers.moves(state):
+                ahead = to_go[move.target]
+                if ahead != np.inf and move.target not in seen:
+                    further, later = cost + move.cost, delay + move.delay
+                    heappush(heap, (price * further + time * later + ahead, later, further, move.target))
 
 
 def asked_per_microsecond(layers: Layers) -> float:
@@ -170,22 +227,3 @@ def asked_per_microsecond(layers: Layers) -> float:
     asked = (layers.way_cost[faster] - layers.way_cost[slower])[saved > 0] / saved[saved > 0]
     asked = asked[asked > 0]
     return float(np.median(asked)) // 2 if len(asked) else 0.0
-
-
-def _follow(layers: Layers, to_go: list[float], weighting: Weighting) -> tuple[float, float]:
-    """Cost and delay of a route that is the least by this weighting, whose bounds are `to_go`."""
-    price, time = weighting
-    heap: list[tuple[float, float, float, int]] = [(to_go[layers.origin], 0.0, 0.0, layers.origin)]
-    seen: set[int] = set()
-    while True:
-        _, delay, cost, state = heappop(heap)
-        if state == layers.target:
-            return cost, delay
-        if state in seen:
-            continue
-        seen.add(state)
-        for move in layers.moves(state):
-            ahead = to_go[move.target]
-            if ahead != np.inf and move.target not in seen:
-                further, later = cost + move.cost, delay + move.delay
-                heappush(heap, (price * further + time * later + ahead, later, further, move.target))
