@@ -122,6 +122,8 @@ class Guiding(ABC):
     """Gives the search of one question its guide, and the rules that only a guide can judge."""
 
     layers: Layers
+    lasting = False
+    """Whether moves count the same by all its guides: what was found by one goes on by another."""
 
     def rules(self) -> tuple[Rule, ...]:
         return ()
@@ -135,6 +137,8 @@ class Guiding(ABC):
 
 
 class ChainGuiding(Guiding):
+    lasting = True
+
     def __init__(self, layers: ChainLayers) -> None:
         self.layers: ChainLayers = layers
         self._bounds = Bounds(layers)
