@@ -50,12 +50,6 @@ class Backwards:
         rows[size - 1 :] = count * arcs, len(columns)
         return csr_array((np.empty(len(columns)), columns, rows), shape=(size, size))
 
-    def ground(self, into: Numbers) -> csr_array:
-        """One storey, where places are passed like SAPs, and an end behind."""
-        columns = np.concatenate((self.tails, into)).astype(np.int32)
-        rows = np.append(self.first, np.int32(len(columns)))
-        return csr_array((np.empty(len(columns)), columns, rows), shape=(self.nodes + 1, self.nodes + 1))
-
 
 def least(back: csr_array) -> Figures:
     """From every vertex to the last."""

@@ -5,8 +5,6 @@ Rules kept here
   shortest-path search backwards over it from the goal (in C).
 - A bound counts what a question admits step by step. What steps draw on together, labels that must continue, and SAPs
   entered twice are not counted: it is never above the truth, and where nothing is shared it is the truth.
-- A *quick* bound does not tell layers apart: the way to the goal, and of each function that is still to be placed the least
-  that it takes anywhere.
 - Sums are exact up to 2**53 (1e-9 currency units); above, they are right to one part in 10**15.
 """
 
@@ -25,8 +23,8 @@ Weighting = tuple[float, float]
 """What counts: so much per 1e-9 currency unit, so much per microsecond."""
 
 States = memoryview
-"""By state, the least sum on the way to the goal; infinite where there is no way. (A view gives single figures faster than
-an array does.)"""
+"""By state, the least sum on the way to the goal; infinite where there is no way. A view gives single figures as Python's
+own, and faster than an array does."""
 
 
 class Bounds:
@@ -60,23 +58,7 @@ class Bounds:
         out = np.full(len(found), np.inf)
         states = out[:-1].reshape(self.storeys, -1)
         states[:, :saps], states[1:, saps:], out[-1] = vertices[:, :saps], vertices[:-1, saps:], 0.0
-        return memoryview(out)
-
-    def quick(self, weighting: Weighting) -> States:
-        layers, back = self.layers, self.back
-        ways = _weighed(layers, weighting)
-        plain = back.ground(self.into)
-        grounds = [self._ground(ways, need) for need in set(layers.need)]
-        plain.data[: len(back.heads)] = np.minimum.reduce(grounds)
-        plain.data[len(back.heads) :] = self._into_goal(ways)
-        found = least(plain)[:-1]
-        out = np.zeros(layers.target + 1)
-        states, rest = out[:-1].reshape(self.storeys, -1), 0.0
-        states[layers.length] = found
-        for layer in range(layers.length - 1, -1, -1):
-            rest += _functions(layers, layer, weighting).min(initial=np.inf)
-            states[layer] = found + rest
-        return memoryview(out)
+        return memoryview(out.data)
 
     @cached_property
     def _stacked(self) -> csr_array:

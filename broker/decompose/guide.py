@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from copy import copy
-from functools import cached_property
 from heapq import heappop, heappush
 from typing import NamedTuple, Protocol
 
@@ -162,12 +161,12 @@ class ChainGuiding(Guiding):
         if limit is None:
             return Guide(layers, cost)
         cheapest = self._follow(_PRICE)
-        if cheapest.delay <= limit:
-            return Guide(layers, cost, self._quick, None, limit)
+        if cheapest.delay <= limit and not thorough:
+            return Guide(layers, cost, None, None, limit)
         asked = asked_per_microsecond(layers)
         found = self._follow((1.0, asked))
         if found.delay <= limit and not thorough:
-            return Guide(layers, cost, self._quick, self._relaxed(asked, limit), limit)
+            return Guide(layers, cost, None, self._relaxed(asked, limit), limit)
         if not self._timely(limit):
             return None
         best = self._best(asked, limit, cheapest, found) if thorough else asked
@@ -193,11 +192,6 @@ class ChainGuiding(Guiding):
 
     def _relaxed(self, multiplier: float, limit: int) -> tuple[float, States, float]:
         return multiplier, self._least((1.0, multiplier)), multiplier * limit
-
-    @cached_property
-    def _quick(self) -> States:
-        """A bound on delay that is enough where a route keeps the limit."""
-        return self._bounds.quick(_TIME)
 
     def _least(self, weighting: Weighting) -> States:
         if weighting not in self._exact:
