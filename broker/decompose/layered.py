@@ -18,7 +18,7 @@ Rules kept here
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -114,13 +114,14 @@ class Layers(ABC):
             self._admit(function, layer)
         self._admitted = {n: (self.way_ok[n].tobytes(), self.entry_ok[n].tobytes()) for n in set(self.need)}
         self._moves: dict[int, list[Move]] = {}
+        self.known_figures: dict[Move, tuple[int, int, int]] = {}
 
     @abstractmethod
     def node(self, state: int) -> int:
         """Where a state is."""
 
     @abstractmethod
-    def _made(self, state: int) -> Iterator[Move]:
+    def _made(self, state: int) -> Iterable[Move]:
         """Its moves, in the order of the notes."""
 
     def holds(self, code: ReasonCode) -> bool:
@@ -325,32 +326,43 @@ class ChainLayers(Layers):
     def node(self, state: int) -> int:
         return state % self.nodes
 
-    def _made(self, state: int) -> Iterator[Move]:
+    def _made(self, state: int) -> list[Move]:
         layer, node = divmod(state, self.nodes)
         saps, base, hours, goal = self.graph.sap_count, layer * self.nodes, self.hours, self.goal
         way_ok, entry_ok = self._admitted[self.need[layer]]
         placing = self.function_ok[layer] if layer < self.length else None
+        out: list[Move] = []
         if placing is not None and node >= saps and placing[node - saps]:
             cost, delay = self._placed(layer, node - saps)
-            yield Move(base + self.nodes + node, cost, delay, -1, -1, node - saps, layer)
-        factor, dearer = self.counted(node), self.extra.ways
+            out.append(Move(base + self.nodes + node, cost, delay, -1, -1, node - saps, layer))
+        factor, dearer, avoided = self.counted(node), self.extra.ways, self.avoided
         for way, target, entry, once, hour, delay in self.graph.leading_from(node):
-            if not way_ok[way] or (node, target) in self.avoided:
+            if entry >= 0 and not entry_ok[entry]:
+                continue
+            if not way_ok[way] or (avoided and (node, target) in avoided):
                 continue
             cost = (once + hour * hours) * factor if way not in dearer else float(self.way_cost[way])
             if entry >= 0:
-                if entry_ok[entry]:
-                    yield Move(base + entry, cost, delay, way, entry, -1, layer)
+                out.append(_move(Move, (base + entry, cost, delay, way, entry, -1, layer)))
             elif target < saps:
                 if target == goal and layer == self.length:
-                    yield Move(self.target, cost, delay, way, -1, -1, layer)
+                    out.append(Move(self.target, cost, delay, way, -1, -1, layer))
             elif placing is not None and placing[target - saps]:
                 more, later = self._placed(layer, target - saps)
-                yield Move(base + self.nodes + target, cost + more, delay + later, way, -1, target - saps, layer)
+                to = base + self.nodes + target
+                out.append(_move(Move, (to, cost + more, delay + later, way, -1, target - saps, layer)))
+        return out
+
+
+_move = tuple.__new__
+"""Makes a move several times as fast as its own constructor does."""
 
 
 def figures(layers: Layers, move: Move) -> tuple[int, int, int]:
     """What a move costs once and per hour (1e-9 currency units), and its delay (microseconds)."""
+    known = layers.known_figures.get(move)
+    if known is not None:
+        return known
     once = hour = delay = 0
     if move.way >= 0:
         way = layers.graph.between(move.way)
@@ -360,7 +372,8 @@ def figures(layers: Layers, move: Move) -> tuple[int, int, int]:
         once, hour = once + nano(flavour.price.once), hour + nano(flavour.price.per_hour)
         delay += offer.delay_us
     more_once, more_hour = layers.surcharge(move)
-    return once + more_once, hour + more_hour, delay
+    known = layers.known_figures[move] = once + more_once, hour + more_hour, delay
+    return known
 
 
 def ports_fit(mesh: Mesh, function: int, ports: tuple[FunctionPort, ...]) -> bool:
