@@ -4,6 +4,7 @@ Rules kept here
 - The key is never above what any route through the label costs, and never falls along a route: the first at the goal is
   the best. Equal ones are taken by delay (by price where the fastest is asked for).
 - What cannot keep the bound on delay or price any more gets no key.
+- Where delay does not bind, price alone is bounded: a bound on delay tells nothing then, and is not computed.
 - The relaxed key counts, for each microsecond that a route is below its bound, what that microsecond could be sold for:
   price + m * (delay - bound). Any multiplier m gives a bound; a whole number keeps sums exact.
 """
@@ -11,6 +12,7 @@ Rules kept here
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from copy import copy
 from heapq import heappop, heappush
 from typing import NamedTuple, Protocol
@@ -25,7 +27,8 @@ from broker.decompose.rules import Rule
 _PRICE: Weighting = (1.0, 0.0)
 _TIME: Weighting = (0.0, 1.0)
 ROUNDS = 4
-"""How many multipliers are tried where bounds are worth it. Any is a bound."""
+"""How many more multipliers are tried where better bounds are worth it. All of them count: the best for delay alone is not
+the best where more than delay binds."""
 
 
 class _Least(NamedTuple):
@@ -48,17 +51,22 @@ class Bound(Protocol):
     def __getitem__(self, state: int, /) -> float: ...
 
 
+Relaxed = tuple[float, Bound, float]
+"""A multiplier, bounds of price + multiplier * delay, and what the bounds on delay are worth by it."""
+
+
 class Guide:
-    """`limit`: of the sum of the moves' delays. `relaxed`: multiplier, bounds of price + multiplier * delay, and what the
-    bounds on delay are worth by it; None where delay does not bind."""
+    """`limit`: of the sum of the moves' delays. `relaxed`: None where delay does not bind. `besides`: others, which count for
+    the key where they are higher."""
 
     def __init__(
         self,
         layers: Layers,
         cost: Bound,
         delay: Bound | None = None,
-        relaxed: tuple[float, Bound, float] | None = None,
+        relaxed: Relaxed | None = None,
         limit: float | None = None,
+        besides: Iterable[Relaxed] = (),
     ) -> None:
         self.layers = layers
         self.cost, self.delay = cost, delay
@@ -73,6 +81,7 @@ class Guide:
         elif self.relaxed is not None:
             self.ahead, self.time_weight = self.relaxed, self.multiplier
         self.offset = relaxed[2] if relaxed else 0.0
+        self.besides = tuple(besides)
         self.settle = 1.0
         self._ranked: dict[int, list[Ranked]] = {}
 
@@ -114,6 +123,8 @@ class Guide:
             return time, cost
         if self.relaxed is not None:
             price = max(price, cost + self.multiplier * delay - self.offset + self.relaxed[state])
+            for multiplier, ahead, offset in self.besides:
+                price = max(price, cost + multiplier * delay - offset + ahead[state])
         return cost + self.settle * (price - cost), delay
 
 
@@ -169,28 +180,28 @@ class ChainGuiding(Guiding):
             return Guide(layers, cost, None, self._relaxed(asked, limit), limit)
         if not self._timely(limit):
             return None
-        best = self._best(asked, limit, cheapest, found) if thorough else asked
-        return Guide(layers, cost, self._least(_TIME), self._relaxed(best, limit), limit)
+        tried = self._tried(asked, limit, cheapest, found) if thorough else [asked]
+        best, *others = sorted((self._relaxed(m, limit) for m in tried), key=lambda r: r[2] - r[1][origin])
+        return Guide(layers, cost, self._least(_TIME), best, limit, others)
 
-    def _best(self, multiplier: float, limit: int, late: _Least, found: _Least) -> float:
-        """The multiplier with the best bound, between the routes `late` and the fastest (Handler and Zang)."""
-        timely = self._follow(_TIME)
-        tried = {multiplier}
-        for _ in range(ROUNDS):
+    def _tried(self, multiplier: float, limit: int, late: _Least, found: _Least) -> list[float]:
+        """Multipliers on the way to the one with the best bound: between the routes `late` and the fastest."""
+        timely, tried = self._follow(_TIME), [multiplier]
+        while len(tried) <= ROUNDS:
             late, timely = (found, timely) if found.delay > limit else (late, found)
             if late.delay <= timely.delay or timely.cost <= late.cost:
                 break
             multiplier = (timely.cost - late.cost) / (late.delay - timely.delay) // 1
             if multiplier in tried:
                 break
-            tried.add(multiplier)
+            tried.append(multiplier)
             found = self._follow((1.0, multiplier))
-        return max(tried, key=lambda m: self._least((1.0, m))[self.layers.origin] - m * limit)
+        return tried
 
     def _timely(self, limit: int | None) -> bool:
         return limit is None or self._least(_TIME)[self.layers.origin] <= limit
 
-    def _relaxed(self, multiplier: float, limit: int) -> tuple[float, States, float]:
+    def _relaxed(self, multiplier: float, limit: int) -> Relaxed:
         return multiplier, self._least((1.0, multiplier)), multiplier * limit
 
     def _least(self, weighting: Weighting) -> States:

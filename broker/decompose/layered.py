@@ -86,6 +86,8 @@ class Layers(ABC):
         self.mesh = mesh = question.mesh
         self.spec = mesh.spec
         self.hours = self.spec.term_hours
+        self.limited = bool(self.graph.shared_first[-1])
+        """Whether any note has shared limits."""
         self.need = [len(mesh.lans_beside(k)) for k in range(len(mesh.lines))]
         self.begin = max(self.spec.start_time or question.now, question.now)
         self.nodes = self.graph.sap_count + self.graph.place_count

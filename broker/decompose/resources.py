@@ -59,7 +59,7 @@ def limited(layers: Layers, move: Move) -> Iterator[tuple[Resource, float]]:
 
 def draws(layers: Layers, move: Move, shared: bool = True) -> Iterable[tuple[Resource, float]]:
     """All that a move draws on, without shared limits where they are not asked for."""
-    return (*uses(layers, move), *limited(layers, move)) if shared else uses(layers, move)
+    return (*uses(layers, move), *limited(layers, move)) if shared and layers.limited else uses(layers, move)
 
 
 def at_ends(layers: Layers) -> tuple[tuple[Resource, float], ...]:
