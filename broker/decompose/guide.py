@@ -26,7 +26,7 @@ from broker.decompose.rules import Rule
 
 _PRICE: Weighting = (1.0, 0.0)
 _TIME: Weighting = (0.0, 1.0)
-ROUNDS = 4
+ROUNDS = 2
 """How many more multipliers are tried where better bounds are worth it. All of them count: the best for delay alone is not
 the best where more than delay binds."""
 
