@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from broker.decompose.graph import Graph
+from broker.decompose.lapses import lapses
 from broker.decompose.mesh import Mesh
 from broker.decompose.piece import Figures, Flags, nano
 from broker.decompose.plan import Avoid
@@ -158,22 +159,19 @@ class Layers(ABC):
     def _in_service(self) -> tuple[Flags, Flags, Flags]:
         """Suppliers in the validity of their notes, that keep what is handed down; SAPs and places of those, without a
         planned outage."""
-        graph, now = self.graph, self.q.now
-        notes = [view.note for view in graph.suppliers]
-        suppliers = np.array([note.not_before <= now < note.expires for note in notes], dtype=np.bool_)
-        if self.spec.needs_placement() and self.holds(ReasonCode.FEATURE_NOT_OFFERED):
-            suppliers &= np.array([PLACEMENT in note.api_features for note in notes], dtype=np.bool_)
-        if self.spec.needs_classes() and self.holds(ReasonCode.FEATURE_NOT_OFFERED):
-            suppliers &= np.array([QOS in note.api_features for note in notes], dtype=np.bool_)
+        graph, known = self.graph, lapses(self.graph)
+        suppliers = known.valid(self.q.now)
+        needed = {PLACEMENT: self.spec.needs_placement(), QOS: self.spec.needs_classes()}
+        for feature in (f for f, need in needed.items() if need and self.holds(ReasonCode.FEATURE_NOT_OFFERED)):
+            suppliers &= np.array([feature in view.note.api_features for view in graph.suppliers], dtype=np.bool_)
         saps, places = suppliers[graph.sap_supplier], suppliers[graph.place_supplier]
-        for i, note in enumerate(notes):
-            for outage in note.outages:
-                if outage.start <= self.begin < outage.end:
-                    piece = graph.pieces[i]
-                    if (sap := piece.sap_number.get(outage.subject)) is not None:
-                        saps[graph.sap_first[i] + sap] = False
-                    if (place := piece.place_number.get(outage.subject)) is not None:
-                        places[graph.place_first[i] + place] = False
+        for i, outage in known.outages:
+            if outage.start <= self.begin < outage.end:
+                piece = graph.pieces[i]
+                if (sap := piece.sap_number.get(outage.subject)) is not None:
+                    saps[graph.sap_first[i] + sap] = False
+                if (place := piece.place_number.get(outage.subject)) is not None:
+                    places[graph.place_first[i] + place] = False
         if self.holds(ReasonCode.MTU):
             saps &= graph.sap_mtu >= self.q.min_mtu
         if self.holds(ReasonCode.BANDWIDTH):
@@ -258,14 +256,10 @@ class Layers(ABC):
 
     def _fitting(self, function: int, ports: tuple[tuple[FunctionPort, ...], ...]) -> Flags:
         """Where the offer has the ports that the function needs. Offers of a type mostly share their ports."""
-        judged: dict[int, bool] = {}
-        out = []
-        for these in ports:
-            known = judged.get(id(these))
-            if known is None:
-                known = judged[id(these)] = ports_fit(self.mesh, function, these)
-            out.append(known)
-        return np.array(out, dtype=np.bool_)
+        judged = {number: ports_fit(self.mesh, function, these) for number, these in {id(p): p for p in ports}.items()}
+        if len(set(judged.values())) == 1:
+            return np.full(len(ports), next(iter(judged.values())))
+        return np.array([judged[id(these)] for these in ports], dtype=np.bool_)
 
     def chosen(self, layer: int, place: int) -> tuple[FunctionOffer, Flavour]:
         """What the function of a layer would be at this place, where it is admitted."""
