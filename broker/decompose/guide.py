@@ -11,7 +11,6 @@ Rules kept here
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from copy import copy
 from heapq import heappop, heappush
@@ -21,8 +20,6 @@ import numpy as np
 
 from broker.decompose.bounds import Bounds, States, Weighting
 from broker.decompose.layered import ChainLayers, Layers, Move
-from broker.decompose.resources import Resource
-from broker.decompose.rules import Rule
 
 _PRICE: Weighting = (1.0, 0.0)
 _TIME: Weighting = (0.0, 1.0)
@@ -128,34 +125,18 @@ class Guide:
         return cost + self.settle * (price - cost), delay
 
 
-class Guiding(ABC):
-    """Gives the search of one question its guide, and the rules that only a guide can judge."""
-
-    layers: Layers
-    lasting = False
-    """Whether moves count the same by all its guides: what was found by one goes on by another."""
-
-    def rules(self) -> tuple[Rule, ...]:
-        return ()
-
-    @abstractmethod
-    def guide(self, thorough: bool, rules: tuple[Rule, ...], tracked: tuple[Resource, ...]) -> Guide | None:
-        """None where there is no way at all, or none that keeps the bound on delay. `rules` and `tracked` are those that bind.
-
-        `thorough` looks for better bounds, which takes as long again.
-        """
-
-
-class ChainGuiding(Guiding):
-    lasting = True
+class ChainGuiding:
+    """Gives the search of one question its guide."""
 
     def __init__(self, layers: ChainLayers) -> None:
-        self.layers: ChainLayers = layers
+        self.layers = layers
         self._bounds = Bounds(layers)
         self._exact: dict[Weighting, States] = {}
         self._known: dict[bool, Guide | None] = {}
 
-    def guide(self, thorough: bool, rules: tuple[Rule, ...], tracked: tuple[Resource, ...]) -> Guide | None:
+    def guide(self, thorough: bool) -> Guide | None:
+        """None where there is no way at all, or none that keeps the bound on delay. `thorough` looks for better bounds, which
+        takes several times as long."""
         if thorough not in self._known:
             self._known[thorough] = self._guide(thorough)
         return self._known[thorough]

@@ -29,10 +29,8 @@ from itertools import count
 from typing import Any
 
 from address_planner.labels import LabelSet
-from broker.decompose.guide import ChainGuiding, Guide, Guiding, Ranked
+from broker.decompose.guide import ChainGuiding, Guide, Ranked
 from broker.decompose.layered import ChainLayers, Layers, Move, Question, figures
-from broker.decompose.mesh_guide import MeshGuiding
-from broker.decompose.meshed import MeshLayers
 from broker.decompose.resources import Resource, at_ends, draws, overdrawn, within
 from broker.decompose.rules import Rule, broken, rules_of
 from service_model.outcomes import ReasonCode
@@ -94,13 +92,14 @@ class _Label:
         self.more = self.later = 0.0
 
 
-def find(question: Question, alternatives: int = 1, effort: Effort = EFFORT) -> Found:
+def find_chain(question: Question, alternatives: int = 1, effort: Effort = EFFORT) -> Found:
     """At most `alternatives` routes."""
-    guiding = _guiding(question)
-    layers, guided = guiding.layers, guiding.guide(False, (), ())
+    layers = ChainLayers(question)
+    guiding = ChainGuiding(layers)
+    guided = guiding.guide(thorough=False)
     if guided is None:
         return Found()
-    search = _Search(layers, guided, (*rules_of(layers), *guiding.rules()), alternatives)
+    search = _Search(layers, guided, rules_of(layers), alternatives)
     work = effort.easy
     while True:
         search.run(work)
@@ -112,21 +111,10 @@ def find(question: Question, alternatives: int = 1, effort: Effort = EFFORT) -> 
             search.widen()
         else:
             return Found(routes=search.routes(), complete=not search.unfinished)
-        better = guiding.guide(work > effort.easy, search.rules, search.tracked)
-        if better is None:
+        guided = guiding.guide(thorough=work > effort.easy)
+        if guided is None:
             return Found()
-        changed, guided = better is not guided, better
-        go_by = guided.settling(effort.settle) if work == effort.most else guided
-        if changed and not guiding.lasting:
-            search.begin(go_by)
-        else:
-            search.go_by(go_by)
-
-
-def _guiding(question: Question) -> Guiding:
-    if len(question.mesh.paths) == 1:
-        return ChainGuiding(ChainLayers(question))
-    return MeshGuiding(MeshLayers(question))
+        search.go_by(guided.settling(effort.settle) if work == effort.most else guided)
 
 
 _Entry = tuple[float, float, int, _Label, int, Sequence[Ranked]]
@@ -154,10 +142,6 @@ class _Search:
         ]
         self.tick = count()
         self._prepare()
-        self.begin(guided)
-
-    def begin(self, guided: Guide) -> None:
-        """With nothing but what is tracked."""
         self.guide = guided
         self.found: list[tuple[float, float, Route]] = []
         self.taken: set[int] = set()
@@ -168,7 +152,7 @@ class _Search:
         self.heap: list[_Entry] = []
         self.kept: dict[int, list[_Label]] = {}
         self.dropped: list[_Label] = []
-        start = _Label(self.layers.origin, 0.0, 0.0, self.first[0], None, None)
+        start = _Label(layers.origin, 0.0, 0.0, self.first[0], None, None)
         self.made = [start]
         """All labels, parents first."""
         if self._draws(start):
@@ -279,7 +263,7 @@ class _Search:
             return False
         self.taken.add(label.route)
         first, second = (label.delay, label.cost) if self.fastest else (label.cost, label.delay)
-        self.found.append((first, second, _route(self.layers, moves)))
+        self.found.append((first, second, route_of(self.layers, moves)))
         return True
 
     def _open(self, label: _Label, moves: Sequence[Ranked]) -> None:
@@ -420,7 +404,7 @@ class _Search:
         return free if asked is None else free & asked
 
 
-def _route(layers: Layers, moves: tuple[Move, ...]) -> Route:
+def route_of(layers: Layers, moves: tuple[Move, ...]) -> Route:
     """With the figures as whole numbers, however large."""
     cost = 0
     for move in moves:

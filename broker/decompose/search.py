@@ -14,10 +14,11 @@ from datetime import datetime
 
 from broker.decompose.explain import better, explain
 from broker.decompose.graph import Graph, graph_of
-from broker.decompose.labelling import EFFORT, Effort, find
+from broker.decompose.labelling import EFFORT, Effort
 from broker.decompose.layered import Question
 from broker.decompose.mesh import Mesh, read_mesh
 from broker.decompose.plan import Avoid, Infeasible, Plan, Rejected, Snapshot, SupplierView
+from broker.decompose.routes import find
 from broker.decompose.segments import to_plan
 from broker.decompose.vocabulary import ends_without_label, vocabulary
 from capability_registry.note import CapabilityNote
