@@ -94,7 +94,7 @@ def ask(mesh: Mesh, graph: Graph, now: datetime, avoid: Avoid) -> Question:
     return Question(
         mesh=mesh,
         graph=graph,
-        saps=tuple(graph.announced[end.sap] for end in mesh.ends),
+        saps=tuple(sap for end in mesh.ends if (sap := graph.sap_named(end.sap)) is not None),
         now=now,
         avoid=avoid,
         bandwidth_bps=mesh.spec.bandwidth_bps,
