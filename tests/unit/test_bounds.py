@@ -21,8 +21,9 @@ def question(seed: int) -> Question | None:
     types = [rng.choice("xy") for _ in range(rng.randint(0, 3))]
     joined = [lan("m", "f0:mgmt", "f1:mgmt")] if len(types) > 1 and rng.random() < 0.5 else []
     spec = chain_spec("s0.uni", rng.choice(["s1.uni", "s2.uni"]), types, joined, bandwidth_bps=rng.choice([0, 1, 2]))
-    ways = tuple((v.alias, *rng.sample([s.id for s in v.note.saps], 2)) for v in snap.suppliers if rng.random() < 0.5)
-    asked = _asked(spec, snap, NOW, Avoid(ways=ways))
+    some = [v for v in snap.suppliers if rng.random() < 0.5]
+    ways = {(v.alias, x.id, y.id) for v in some for x, y in [rng.sample(v.note.saps, 2)]}
+    asked = _asked(spec, snap, NOW, Avoid(ways=frozenset(ways)))
     return asked if isinstance(asked, Question) else None
 
 
