@@ -43,3 +43,12 @@ def test_what_a_note_promises_of_lans_to_sites_is_delivered(level: Abstraction) 
                 drawn.top.release(f"r{number}")
     assert promised > 8
     assert alone_ > 1
+
+
+def test_a_path_leaves_a_lan_the_label_that_it_wants() -> None:
+    """Drawn: the cheapest ways of the path all take both labels of an interconnect that the LAN has to cross."""
+    grey = Disclosure(abstraction=Abstraction.GREY)
+    drawn, rng = hierarchy(79, 3, margins=True, disclosure=grey), random.Random("lans/79")
+    spec = [sites(drawn, rng) for _ in range(7)][-1]
+    assert best(spec, alone(drawn.top.note()), NOW) is not None
+    assert isinstance(drawn.top.reserve("r", 1, spec), Reserved)
