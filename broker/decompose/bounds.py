@@ -66,8 +66,7 @@ def into_end(layers: Layers, goal: int, ways: Figures, ok: Figures) -> tuple[Fig
     last = np.full((len(ways), layers.nodes), np.inf)
     here = slice(int(arcs.first[goal]), int(arcs.first[goal + 1]))  # ways lead in both directions alike
     for way, source in zip(arcs.way[here].tolist(), arcs.target[here].tolist(), strict=True):
-        if (source, goal) not in layers.avoided:
-            last[:, source] = np.minimum(last[:, source], ways[:, way] + ok[way])
+        last[:, source] = np.minimum(last[:, source], ways[:, way] + ok[way])
     return last[:, :saps], last[:, saps:]
 
 
@@ -83,8 +82,6 @@ class Ground:
         self.leaving = arcs.leaving.joined(weights)
         passing = arcs.passing.joined(weights)
         passing[:, ~self.entry_ok[arcs.passing.ends]] = np.inf
-        for x, y in layers.avoided:
-            passing[:, (arcs.passing.tails == x) & (arcs.passing.ends == layers.graph.peer[y])] = np.inf
         self.arcs, self.passing = arcs, passing
 
     @cached_property
