@@ -15,10 +15,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from ipaddress import ip_network
 from typing import Protocol
 
-import broker.orders.comparing  # noqa: F401  its task registers itself
+import broker.orders.comparing
+import broker.orders.reserving  # noqa: F401  the tasks register themselves
 from broker.decompose.derive import derive
 from broker.decompose.lexicon import Lexicon, lexicon
 from broker.decompose.plan import Infeasible, Plan, Snapshot
@@ -48,6 +50,10 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 _ABOVE = "above"
 SECRET = bytes(32)
+HOPES = 0
+"""How often an order is planned over what was announced before, where nothing else is said."""
+CALLS = 1000
+"""What an order may spend, at each level."""
 
 
 class Seller(Protocol):
@@ -131,10 +137,11 @@ class Middle:
         suppliers: Mapping[str, Seller],
         margin: Decimal = Decimal(1),
         disclosure: Disclosure = OPEN,
+        hopes: int = HOPES,
     ) -> None:
-        self.sp_id, self.suppliers = sp_id, dict(suppliers)
+        self.sp_id, self.suppliers, self.hopes = sp_id, dict(suppliers), hopes
         self.terms = Terms(margin=margin, disclosure=disclosure)
-        self._catalogue = Catalogue(sp_id)
+        self._catalogue = Catalogue(sp_id, remembers=hopes > 0)
         self._catalogue.list(
             tuple(
                 Listing(alias=alias, sp_id=seller.sp_id, local=not isinstance(seller, Middle))
@@ -146,7 +153,8 @@ class Middle:
         self._editions = 0
         self._orders: dict[str, Order] = {}
         self.crankbacks: Counter[str] = Counter()
-        """By ref, how often its order was planned again."""
+        self.hoped: Counter[str] = Counter()
+        """By ref, how often its order was planned again, and over what was announced before."""
         self._epoch = str(uuid.uuid5(uuid.NAMESPACE_OID, sp_id))
         self.refresh()
 
@@ -198,6 +206,7 @@ class Middle:
             spec=spec,
             terms=self.terms,
             deadline=NOW + HOUR,
+            call_budget=CALLS,
         )
         if known is None:
             return fresh
@@ -219,11 +228,14 @@ class Middle:
 
     def _run(self, order: Order) -> Order:
         words = self._lexicon()
-        env = Env(now=NOW, snapshot=self.snapshot, allocate=_block, lexicon=lambda account, terms: words)
+        env = Env(
+            now=NOW, snapshot=self.snapshot, allocate=_block, lexicon=lambda account, terms: words,
+            hoped=partial(self._catalogue.hoped, self.snapshot), hopes=self.hopes,
+        )  # fmt: skip
         while (pause := advance(order, env)).calls or pause.asks:
             order = pause.order
             if pause.asks is not None:
-                env = replace(env, planned=(pause.asks, _plan(pause.asks, self.snapshot)))
+                env = replace(env, planned=(*env.planned, (pause.asks, _plan(pause.asks, env.over(pause.asks)))))
             for call in pause.calls:
                 segment = order.segment(call.segment)
                 assert segment is not None
@@ -236,7 +248,7 @@ class Middle:
                     seller.release(segment.ref)
                 order = fold(order, call, result, NOW, NOW)
         self._orders[order.ref] = pause.order
-        self.crankbacks[order.ref] = pause.order.crankbacks
+        self.crankbacks[order.ref], self.hoped[order.ref] = pause.order.crankbacks, pause.order.hopes
         return pause.order
 
 

@@ -32,9 +32,10 @@ def plan(
     avoid: Avoid | None = None,
     alternatives: int = 3,
     effort: Effort = EFFORT,
+    why: bool = True,
 ) -> tuple[Plan, ...] | Infeasible:
-    """At most `alternatives` (≥ 1) plans, best first, distinct in their segments; or why there is none. A search that gave
-    up says so."""
+    """At most `alternatives` (≥ 1) plans, best first, distinct in their segments; or why there is none: in full only where
+    that is asked. A search that gave up says so."""
     asked = _asked(spec, snapshot, now, avoid)
     if not isinstance(asked, Question):
         return asked
@@ -42,6 +43,8 @@ def plan(
     if not found.routes and not found.complete:  # what binds is not known either
         message = f"no plan was found in {effort.most} steps of the search; there may be one"
         return Infeasible(reasons=(Reason(code=ReasonCode.NO_PATH, message=message, subject=spec.name),))
+    if not found.routes and not why:
+        return Infeasible(reasons=(Reason(code=ReasonCode.NO_PATH, message="no plan"),))
     if not found.routes:
         bindings = explain(asked)
         nearest = tuple(
