@@ -534,13 +534,15 @@ _lock = threading.Lock()
 
 
 def graph_of(snapshot: Snapshot) -> Graph:
-    """The graph of this very snapshot object, from a small cache; a new one takes the pieces of the one used last."""
+    """The graph of this very snapshot object, from a small cache; a new one takes the pieces of the one used last,
+    of what is announced or of what is hoped for as it is itself."""
     with _lock:
         graph = _graphs.get(id(snapshot))
         if graph is not None and graph.snapshot is snapshot:
             _graphs.move_to_end(id(snapshot))
             return graph
-        before = next(reversed(_graphs.values()), None)
+        like = (graph for graph in reversed(_graphs.values()) if graph.snapshot.hoped is snapshot.hoped)
+        before = next(like, None) or next(reversed(_graphs.values()), None)
     graph = Graph(snapshot, before)
     with _lock:
         _graphs[id(snapshot)] = graph

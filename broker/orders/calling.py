@@ -10,7 +10,7 @@ from datetime import timedelta
 import structlog
 
 from broker.orders.delivering import Result, extension_s
-from broker.orders.hoping import PART, calls_below
+from broker.orders.hoping import calls_below
 from broker.orders.records import Order
 from broker.orders.tasks import Call, CallKind
 from lower_sp_clients.supplier import Context, OutcomeUnknown, ServiceNotFound, Supplier
@@ -40,9 +40,7 @@ class Caller:
         return Context(
             deadline=order.deadline if reserving else self._clock.now() + PATIENCE,
             hop_budget=order.hop_budget - 1,
-            call_budget=calls_below(
-                order.call_budget // PART if reserving and order.hoping else order.call_budget, parts
-            ),
+            call_budget=calls_below((reserving and order.hoping) or order.call_budget, parts),
             trace=order.trace,
         )
 

@@ -7,9 +7,9 @@ Rules kept here
 - Only where no plan over the notes as they are is left, and at most `Env.hopes` times for an order.
 - What is hoped for was announced: never what no note of the supplier told.
 - What is learnt from a refusal is learnt as ever, so no two hopes are the same.
-- A wave of hope may spend a part of the order's calls, PART of them, and is not begun where that leaves none below. So at any
-  depth, hopes cost less than the order may.
-- Nothing was promised: a refusal of what was hoped for breaks no promise (`unsure`).
+- All waves of hope together may spend half of the order's calls, each as much as any other; one is not begun where that leaves
+  none below. As each supplier hopes within what it is given, so it is at any depth.
+- Where a supplier announces less than it is asked for, nothing was promised, and its refusal breaks no promise (`promised`).
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from broker.decompose.plan import Infeasible, Plan, Snapshot
+from broker.decompose.search import fits
 from broker.orders.records import Order
+from broker.orders.split import HandedDown
 from broker.orders.tasks import Env, Question
 from service_model.outcomes import Reason
 
-PART = 8
-"""Which part of an order's calls one wave of hope may spend: an eighth."""
 MOST = 4
-"""How many waves of hope a node may be set to, so that they spend half of the calls in all."""
+"""How many waves of hope a node may be set to."""
 
 
 def plan(order: Order, env: Env, question: Question) -> Plan | Question | None:
@@ -35,14 +35,25 @@ def plan(order: Order, env: Env, question: Question) -> Plan | Question | None:
     found = env.answer(asked)
     if found is None:
         return asked
-    if isinstance(found, Infeasible) or calls_below(order.call_budget // PART, len(found[0].segments)) <= 0:
-        return None
-    return found[0]
+    return None if isinstance(found, Infeasible) or _needed(found[0], env) > _share(order, env) else found[0]
 
 
-def begun(order: Order, why: tuple[Reason, ...]) -> Order:
+def begun(order: Order, env: Env, why: tuple[Reason, ...]) -> Order:
     """The order as it hopes once more. `why` nothing announced will do is kept from the first time."""
-    return replace(order, hoping=True, hopes=order.hopes + 1, unannounced=order.unannounced or why, reasons=())
+    unannounced = order.unannounced or why
+    return replace(order, hoping=_share(order, env), hopes=order.hopes + 1, unannounced=unannounced, reasons=())
+
+
+def _share(order: Order, env: Env) -> int:
+    """How many calls one wave may spend."""
+    return order.call_budget // (2 * env.hopes)
+
+
+def _needed(plan: Plan, env: Env) -> int:
+    """At least so many calls: to each supplier, and of each that is no domain of our own."""
+    local = {view.alias for view in env.snapshot.suppliers if view.local}
+    below = any(segment.alias not in local for segment in plan.segments)
+    return len(plan.segments) * (2 if below else 1)
 
 
 def over(order: Order, env: Env) -> Snapshot:
@@ -50,12 +61,12 @@ def over(order: Order, env: Env) -> Snapshot:
     return env.hoped() if order.hoping and env.hoped is not None else env.snapshot
 
 
-def unsure(order: Order, env: Env) -> frozenset[str]:
-    """The suppliers of whom the plan may ask more than they announce."""
+def promised(order: Order, env: Env, part: HandedDown, isolation: tuple[str, ...]) -> bool:
+    """Whether the supplier of a segment announces all that it is asked for. `isolation` in our words, as its note is read."""
     if not order.hoping:
-        return frozenset()
-    pairs = zip(over(order, env).suppliers, env.snapshot.suppliers, strict=True)
-    return frozenset(hoped.alias for hoped, announced in pairs if hoped is not announced)
+        return True
+    note = next(view.note for view in env.snapshot.suppliers if view.alias == part.alias)
+    return fits(note, replace(part.spec, isolation=isolation, qos=None), env.now)
 
 
 def calls_below(calls: int, parts: int) -> int:

@@ -53,9 +53,9 @@ def place(order: Order, env: Env) -> Order | Pause:
                 return Pause(order, asks=hope)
             if hope is None:
                 return refuse(order, env.now, *why)
-            plan, order = hope, hoping.begun(order, why)
+            plan, order = hope, hoping.begun(order, env, why)
         else:
-            plan, order = found[0], replace(order, hoping=False, unannounced=())
+            plan, order = found[0], replace(order, hoping=0, unannounced=())
     planned = [place for segment in plan.segments for place in segment.places.values()]
     words = {**order.words, **lexicon.of(planned, spec)}
     return replace(order, plan=plan, words=words, addressed=False)
@@ -105,10 +105,9 @@ def address(order: Order, env: Env) -> Order | Pause:
         if error.interconnects and not exhausted(order):
             return again(order, Avoid(interconnects=frozenset(error.interconnects)), error.reason)
         return refuse(order, env.now, error.reason)
-    unsure = hoping.unsure(order, env)
     known = {s.key: s for s in order.segments}
     segments = tuple(
-        replace(_segment(order, known, part, planned), hoped=part.alias in unsure)
+        replace(_segment(order, known, part, planned), hoped=not hoping.promised(order, env, part, asked.isolation))
         for part, planned in zip(parts.segments, plan.segments, strict=True)
     )
     kept = {s.key for s in segments}

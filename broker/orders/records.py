@@ -181,8 +181,8 @@ class Order:
     crankbacks: int = 0
     hopes: int = 0
     """How often it was planned over what is not announced any more."""
-    hoping: bool = False
-    """Whether its present plan is one of these."""
+    hoping: int = 0
+    """How many calls its present plan may spend, where that is one of these; 0: it is announced."""
     unannounced: tuple[Reason, ...] = ()
     """Why nothing that is announced would do, as its owner would have been told without hope."""
     rounds: int = 0
