@@ -2,7 +2,7 @@
 
 Rules kept here
 - A refusal teaches of what it names and no more: a function at its place, an end's SAP, the ways that a LINE would take. One
-  that names nothing teaches of all functions that the segment has, or of its way.
+  that names nothing teaches of all functions that the segment has, at their places, or of its way.
 - A price teaches where the segment as a whole is dearer than it was planned with: by as much its first function, or its
   way, is dearer there from now on. What is within ROUNDING is what margins are rounded to at each level.
 """
@@ -15,7 +15,7 @@ from decimal import Decimal
 from broker.decompose.plan import Avoid, Dearer
 from service_model.money import Price
 from service_model.outcomes import Reason
-from service_model.spec import LinkKind, ServiceSpec, split_point
+from service_model.spec import FunctionRequest, LinkKind, ServiceSpec, split_point
 
 ROUNDING = Decimal("1.01")
 
@@ -23,22 +23,30 @@ ROUNDING = Decimal("1.01")
 def refused(alias: str, spec: ServiceSpec, reasons: Iterable[Reason]) -> Avoid:
     """What not to plan again after this supplier refused this segment."""
     subjects = {reason.subject for reason in reasons}
-    named = [f for f in spec.functions if f.id in subjects]
     at = {end.id: end.sap for end in spec.ends} | {f.id: f.places[0] for f in spec.functions if len(f.places) == 1}
     lines = [link.points for link in spec.links if link.id in subjects and link.kind is LinkKind.LINE]
     points = [tuple(at.get(split_point(point)[0]) for point in line) for line in lines]
     learnt = Avoid(
-        functions=frozenset((alias, f.id) for f in named if f.id not in at),
-        placings=frozenset((alias, f.id, at[f.id]) for f in named if f.id in at),
         saps=frozenset((alias, end.sap) for end in spec.ends if end.id in subjects),
         ways=frozenset((alias, a, b) for a, b in points if a is not None and b is not None and a != b),
-    )
+    ) | _not_there(alias, [f for f in spec.functions if f.id in subjects])
     if learnt != Avoid():
         return learnt
     if spec.functions:
-        return Avoid(functions=frozenset((alias, f.id) for f in spec.functions))
+        return _not_there(alias, spec.functions)
     first, *others = (end.sap for end in spec.ends)
     return Avoid(ways=frozenset((alias, first, sap) for sap in others if sap != first))
+
+
+def _not_there(alias: str, functions: Iterable[FunctionRequest]) -> Avoid:
+    """Where they were asked for; nowhere at the supplier, if that was left to it."""
+    out = Avoid()
+    for f in functions:
+        if len(f.places) == 1:
+            out |= Avoid(placings=frozenset({(alias, f.id, f.places[0])}))
+        else:
+            out |= Avoid(functions=frozenset({(alias, f.id)}))
+    return out
 
 
 def is_dearer(announced: Price, asked: Price, hours: int) -> bool:

@@ -13,7 +13,7 @@ from broker.orders.hoping import MOST
 from lower_sp_clients.supplier import Context
 from service_model.outcomes import Alternative, Nogood, Reason, ReasonCode, Refused, Reserved, ServiceState
 from service_model.spec import ServiceSpec
-from tests.support.faults import hangs, lost_after
+from tests.support.faults import hangs, lost_after, refuses, waits_for
 from tests.support.orders import CTX, active, reserved
 from tests.support.stack import POOL, Either, Site, Sp, Stack, chain
 
@@ -72,6 +72,24 @@ async def test_what_became_free_is_found_through_three_brokers_with_old_notes(tm
         await fill(stack, "first")
         await stack.customer().release("first", 1, CTX)
         assert isinstance(await ask(stack), Reserved)
+
+
+async def test_an_order_is_not_in_its_own_way_when_it_is_planned_again_over_notes_that_count_its_hold(
+    tmp_path: Path,
+) -> None:
+    """The port at its end has one label, which the order holds itself by the time that it is planned again."""
+    middle = Either((metro(1), metro(2)))
+    async with Stack(Sp("a", (Site("west"), middle, Site("end")), (POOL,)), tmp_path, hopes=2) as stack:
+        gate = asyncio.Event()
+        stack.line("m1", "s1").next("reserve", waits_for(gate))
+        stack.line("m1", "s1").always["reserve"] = refuses(ReasonCode.CAPACITY, subject="f0")
+        stack.vim("s1").reconfigure(replace(stack.vim("s1").domain, hosts={"S1": ()}))
+        asking = asyncio.ensure_future(ask(stack))
+        await stack.until(lambda: stack.line("m1", "s1").count("reserve") == 1 and bool(stack.vim("west").holds()))
+        stack.announce_all()
+        gate.set()
+        await stack.until(asking.done)
+        assert isinstance(asking.result(), Reserved)
 
 
 async def test_without_hope_the_same_order_is_refused_and_nobody_is_asked(tmp_path: Path) -> None:
