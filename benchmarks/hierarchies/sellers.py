@@ -20,6 +20,7 @@ from ipaddress import ip_network
 from typing import Protocol
 
 import broker.orders.comparing
+import broker.orders.contending
 import broker.orders.reserving  # noqa: F401  the tasks register themselves
 from broker.decompose.derive import derive
 from broker.decompose.lexicon import Lexicon, lexicon
@@ -232,8 +233,10 @@ class Middle:
             now=NOW, snapshot=self.snapshot, allocate=_block, lexicon=lambda account, terms: words,
             hoped=partial(self._catalogue.hoped, self.snapshot), hopes=self.hopes,
         )  # fmt: skip
-        while (pause := advance(order, env)).calls or pause.asks:
+        while (pause := advance(order, env)).calls or pause.asks or pause.wake:
             order = pause.order
+            if pause.wake is not None:  # it waits for a label: nobody else moves meanwhile
+                env = replace(env, now=pause.wake)
             if pause.asks is not None:
                 env = replace(env, planned=(*env.planned, (pause.asks, _plan(pause.asks, env.over(pause.asks)))))
             for call in pause.calls:

@@ -19,6 +19,7 @@ from functools import partial
 import structlog
 
 # the tasks register themselves
+import broker.orders.contending
 import broker.orders.delivering
 import broker.orders.placing
 import broker.orders.reserving  # noqa: F401
@@ -136,6 +137,10 @@ class OrderEngine:
     def check_pools(self, pools: tuple[Pool, ...]) -> None:
         """Raises PoolInUse where `use_pools` would."""
         self._pools.changed(pools)
+
+    @property
+    def pools(self) -> Pools:
+        return self._pools
 
     def use_pools(self, pools: tuple[Pool, ...]) -> None:
         """Raises PoolInUse where a live allocation would lose its place."""

@@ -15,6 +15,7 @@ from broker.decompose.mesh import Mesh, read_mesh
 from broker.decompose.plan import Avoid, Infeasible, Plan, PlannedSegment, Snapshot
 from broker.orders import hoping
 from broker.orders.addressing import CannotAddress, block_bits
+from broker.orders.narrowing import widened
 from broker.orders.reasons import told
 from broker.orders.records import Order, Segment, child_ref
 from broker.orders.retrying import again, exhausted, handed, refuse
@@ -105,6 +106,9 @@ def address(order: Order, env: Env) -> Order | Pause:
         if error.interconnects and not exhausted(order):
             return again(order, Avoid(interconnects=frozenset(error.interconnects)), error.reason)
         return refuse(order, env.now, error.reason)
+    wider = next(filter(None, (widened(asked, part) for part in parts.segments)), None)
+    if wider is not None:
+        return refuse(order, env.now, wider)
     known = {s.key: s for s in order.segments}
     segments = tuple(
         replace(_segment(order, known, part, planned), hoped=not hoping.promised(order, env, part, asked.isolation))
@@ -125,6 +129,8 @@ def _segment(order: Order, known: dict[str, Segment], part: HandedDown, planned:
     old = known.get(part.key) or Segment(
         key=part.key, alias=part.alias, ref=child_ref(order.epoch, order.id, part.key), spec=part.spec
     )
+    if old.state in (SegmentState.REFUSED, SegmentState.RELEASED):
+        old = replace(old, reasons=())  # what was refused before, to another version or plan, is asked anew
     spec, quote = part.spec, _quote(order, part)
     if old.state is SegmentState.HELD and _fits(old, spec) and old.quote == quote:
         spec = old.spec  # what is held and still fits is not asked again

@@ -111,6 +111,9 @@ def hold(order: Order, env: Env) -> Order | Pause:
                 waits.append(segment.retry_at)
                 continue
             order = order.with_segment(replace(segment, retry_at=None))
+        elif segment.not_before is not None and segment.not_before > env.now:
+            waits.append(segment.not_before)
+            continue
         else:
             version += 1
             order = order.with_segment(
@@ -121,6 +124,7 @@ def hold(order: Order, env: Env) -> Order | Pause:
                     asked=digest,
                     attempts=0,
                     retry_at=None,
+                    not_before=None,
                     reasons=(),
                     lingers=segment.lingers or segment.state in (SegmentState.HELD, SegmentState.RESERVING),
                 )

@@ -223,6 +223,7 @@ WORKFLOWS: dict[ServiceState, tuple[str, ...]] = {
     ServiceState.RESERVING: (
         "place",
         "address",
+        "contend",
         "crank_back",
         "hold",
         "reconsider",
