@@ -3,6 +3,7 @@
 Rules kept here
 - A refusal teaches of what it names and no more: a function at its place, an end's SAP, the ways that a LINE would take. One
   that names nothing teaches of all functions that the segment has, at their places, or of its way.
+- Who broke a constraint lacks nothing: none of the segment's functions is planned there again.
 - A price teaches where the segment as a whole is dearer than it was planned with: by as much its first function, or its
   way, is dearer there from now on. What is within ROUNDING is what margins are rounded to at each level.
 """
@@ -14,7 +15,7 @@ from decimal import Decimal
 
 from broker.decompose.plan import Avoid, Dearer
 from service_model.money import Price
-from service_model.outcomes import Reason
+from service_model.outcomes import Reason, ReasonCode
 from service_model.spec import FunctionRequest, LinkKind, ServiceSpec, split_point
 
 ROUNDING = Decimal("1.01")
@@ -22,7 +23,10 @@ ROUNDING = Decimal("1.01")
 
 def refused(alias: str, spec: ServiceSpec, reasons: Iterable[Reason]) -> Avoid:
     """What not to plan again after this supplier refused this segment."""
-    subjects = {reason.subject for reason in reasons}
+    heard = tuple(reasons)
+    if spec.functions and any(reason.code is ReasonCode.CONSTRAINT_VIOLATED for reason in heard):
+        return Avoid(functions=frozenset((alias, f.id) for f in spec.functions))
+    subjects = {reason.subject for reason in heard}
     at = {end.id: end.sap for end in spec.ends} | {f.id: f.places[0] for f in spec.functions if len(f.places) == 1}
     lines = [link.points for link in spec.links if link.id in subjects and link.kind is LinkKind.LINE]
     points = [tuple(at.get(split_point(point)[0]) for point in line) for line in lines]

@@ -65,3 +65,8 @@ def test_what_names_nothing_teaches_of_all_that_the_segment_has() -> None:
     assert taught("", transit) == Avoid(ways=frozenset({("m", "u", "w")}))
     inside = replace(SEGMENT, ends=tuple(replace(e, sap="u") for e in SEGMENT.ends))
     assert taught("a", inside).saps == {("m", "u")}
+
+
+def test_who_broke_a_constraint_is_left_for_all_that_the_segment_has() -> None:
+    broken = [Reason(code=ReasonCode.CONSTRAINT_VIOLATED, message="no", subject="a")]
+    assert learning.refused("m", SEGMENT, broken) == Avoid(functions=frozenset({("m", "f0")}))
