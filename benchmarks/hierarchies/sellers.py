@@ -31,7 +31,7 @@ from broker.orders.catalogue import Catalogue, Listing
 from broker.orders.delivering import fold
 from broker.orders.records import Order, Terms
 from broker.orders.states import Event
-from broker.orders.tasks import CallKind, Env, Question, abandon, advance
+from broker.orders.tasks import CallKind, Env, Pause, Question, abandon, advance
 from capability_registry.abstraction import OPEN, Disclosure, abstracted
 from capability_registry.note import CapabilityNote
 from lower_sp_clients.versions import Verdict, judge
@@ -233,7 +233,7 @@ class Middle:
             now=NOW, snapshot=self.snapshot, allocate=_block, lexicon=lambda account, terms: words,
             hoped=partial(self._catalogue.hoped, self.snapshot), hopes=self.hopes,
         )  # fmt: skip
-        while (pause := advance(order, env)).calls or pause.asks or pause.wake:
+        while (pause := advance(order, env)).calls or pause.asks or _waits(pause):
             order = pause.order
             if pause.wake is not None:  # it waits for a label: nobody else moves meanwhile
                 env = replace(env, now=pause.wake)
@@ -253,6 +253,11 @@ class Middle:
         self._orders[order.ref] = pause.order
         self.crankbacks[order.ref], self.hoped[order.ref] = pause.order.crankbacks, pause.order.hopes
         return pause.order
+
+
+def _waits(pause: Pause) -> bool:
+    """Whether it waits for a label; a hold that waits for its end is left as it is."""
+    return pause.wake is not None and pause.order.state is ServiceState.RESERVING
 
 
 def _plan(question: Question, snapshot: Snapshot) -> tuple[Plan, ...] | Infeasible:
