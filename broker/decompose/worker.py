@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
+from broker.decompose.ordered import Ordered
 from broker.decompose.plan import Avoid, Infeasible, Plan, Rejected, Snapshot, SupplierView
 from broker.decompose.search import plan, rejected
 from capability_registry import payload
@@ -82,26 +83,23 @@ class Worker:
     """What the process knows: suppliers as they are, and as is hoped. Only a `Question` is answered."""
 
     def __init__(self) -> None:
-        self._known: dict[bool, dict[str, SupplierView]] = {False: {}, True: {}}
+        self._known = {False: Ordered(), True: Ordered()}
         self._snapshots: dict[bool, Snapshot] = {}
 
     def take(self, message: Told | Question) -> Answer | Exception | None:
         if isinstance(message, Told):
             views = self._known[message.hoped]
             for heard in message.heard:
-                alias = heard.view.alias
-                note = views[alias].note if heard.note is None else NOTE.validate_json(heard.note)
-                views[alias] = replace(heard.view, note=note)
+                known = views[heard.view.alias].note if heard.note is None else NOTE.validate_json(heard.note)
+                views.put(replace(heard.view, note=known))
             for alias in message.gone:
-                del views[alias]
+                views.remove(alias)
             self._snapshots.pop(message.hoped, None)
             return None
         hoped = message.head.hoped
         snapshot = self._snapshots.get(hoped)
         if snapshot is None or snapshot.number != message.head.number:
-            views = self._known[hoped]
-            snapshot = replace(message.head, suppliers=tuple(v for _, v in sorted(views.items())))
-            self._snapshots[hoped] = snapshot
+            snapshot = self._snapshots[hoped] = replace(message.head, suppliers=self._known[hoped].all())
         try:
             return message.answered(snapshot)
         except Exception as error:  # a fault of the planner is told to who asked, who logs it

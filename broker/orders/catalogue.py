@@ -2,8 +2,9 @@
 
 A supplier is in here by its local alias, with its administrative state and its last good note; the snapshot is made anew
 only when somebody asks after something changed, so that everything computed from it can be cached by its identity, and
-ten thousand notes that come at once cost one. A note is put into our words once, when it comes. Beside it is kept what
-the supplier announced lately (`capability_registry.remembered`), where the node hopes for that.
+ten thousand notes that come at once cost one. A note is put into our words once, when it comes. Views are kept in the order
+of aliases, so that a snapshot after a few notes costs no sorting. Beside a note is kept what the supplier announced lately
+(`capability_registry.remembered`), where the node hopes for that.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from broker.decompose.ordered import Ordered
 from broker.decompose.plan import Snapshot, SupplierView
 from capability_registry.glossary import SAME_WORDS, Glossary
 from capability_registry.note import CapabilityNote, Lifecycle
@@ -38,7 +40,7 @@ class Catalogue:
         self._notes: dict[str, CapabilityNote] = {}
         self._read: dict[str, tuple[CapabilityNote, Glossary, CapabilityNote]] = {}
         """By alias: a note as it came, by which glossary it was read, and what it says in our words."""
-        self._views: dict[str, SupplierView] = {}
+        self._views = Ordered()
         self._remembers = remembers
         self._memories: dict[str, Memory] = {}
         self._hoped: tuple[Snapshot, Snapshot] | None = None
@@ -52,8 +54,7 @@ class Catalogue:
     def snapshot(self) -> Snapshot:
         """Everything as it is now; its number grows with every change."""
         if self._snapshot.number != self._number:
-            views = tuple(view for _, view in sorted(self._views.items()))
-            self._snapshot = replace(self._snapshot, number=self._number, suppliers=views)
+            self._snapshot = replace(self._snapshot, number=self._number, suppliers=self._views.all())
         return self._snapshot
 
     def hoped(self, snapshot: Snapshot) -> Snapshot:
@@ -81,7 +82,7 @@ class Catalogue:
         self._notes = {alias: note for alias, note in self._notes.items() if alias in self._listings}
         self._read = {alias: read for alias, read in self._read.items() if alias in self._listings}
         self._memories = {alias: memory for alias, memory in self._memories.items() if alias in self._listings}
-        self._views = {alias: self._view(alias, note) for alias, note in self._notes.items()}
+        self._views = Ordered(self._view(alias, note) for alias, note in self._notes.items())
         self._number += 1
 
     def put(self, alias: str, note: CapabilityNote | None) -> None:
@@ -90,18 +91,18 @@ class Catalogue:
             return
         if note is None:
             self._notes.pop(alias, None)
-            self._views.pop(alias, None)
+            self._views.remove(alias)
             self._memories.pop(alias, None)
         else:
             self._notes[alias] = note
-            self._views[alias] = self._view(alias, note)
+            self._views.put(self._view(alias, note))
         self._number += 1
 
     def keeps(self, alias: str, rate: float) -> None:
         """Which part of what the supplier announced it made good, from 0 to 1."""
         self._kept[alias] = rate
         if (note := self._notes.get(alias)) is not None:
-            self._views[alias] = self._view(alias, note)
+            self._views.put(self._view(alias, note))
             self._number += 1
 
     def note(self, alias: str) -> CapabilityNote | None:
