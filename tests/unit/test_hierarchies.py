@@ -7,7 +7,7 @@ import random
 import pytest
 
 from benchmarks.hierarchies.drawn import hierarchy
-from benchmarks.hierarchies.requests import request
+from benchmarks.hierarchies.requests import plain, request
 from benchmarks.hierarchies.sellers import NOW
 from broker.decompose.search import alone, best
 from capability_registry.abstraction import Abstraction, Disclosure
@@ -27,3 +27,14 @@ def test_what_a_note_of_notes_promises_is_delivered_when_nothing_else_is_ordered
                 assert isinstance(drawn.top.reserve(f"r{number}", 1, spec), Reserved), (seed, number)
                 drawn.top.release(f"r{number}")
     assert promised > 4
+
+
+def test_what_is_sold_stays_held_until_it_is_released() -> None:
+    drawn = hierarchy(3, 2, roomy=True)
+    rng = random.Random("held")
+    held = [n for n in range(12) if isinstance(drawn.top.reserve(f"r{n}", 1, plain(drawn, rng)), Reserved)]
+    assert held
+    assert any(labels for leaf in drawn.leaves for labels in leaf.usage.labels.values())
+    for number in held:
+        drawn.top.release(f"r{number}")
+    assert not any(labels for leaf in drawn.leaves for labels in leaf.usage.labels.values())
