@@ -60,8 +60,8 @@ class Spread:
     complete: bool = True
 
 
-def spread(question: Question, alternatives: int, effort: Effort) -> Spread:
-    """At most `alternatives` plans of a mesh that spreads."""
+def spread(question: Question, alternatives: int, effort: Effort, why: bool = True) -> Spread:
+    """At most `alternatives` plans of a mesh that spreads; why there is none, in full only where that is asked."""
     routes: tuple[Route, ...] = ()
     asked, complete, ground = 0, True, Ground(question)
     plans: list[Plan] = []
@@ -74,6 +74,9 @@ def spread(question: Question, alternatives: int, effort: Effort) -> Spread:
     plans = plans or [p for p in [_with_room(question, ground, routes[0], effort)] if p is not None]
     if plans:
         return Spread(plans=tuple(plans[:alternatives]))
+    if not why:
+        subject = question.mesh.spec.name
+        return Spread(reasons=(Reason(code=ReasonCode.NO_PATH, message="no plan", subject=subject),))
     bindings = list(_bindings(question, routes[0]))
     nearest = tuple(Rejected(code=reason.code, plan=plan) for reason, plan in bindings if plan is not None)
     return Spread(reasons=tuple(reason for reason, _ in bindings), nearest=nearest)

@@ -65,20 +65,14 @@ class Ground:
         """The ways along which a LAN may go where a line does."""
         a, b = self.ends
         saps = self.graph.sap_count
-        return self._free(self.layers.ways_admitted(1) & ((a >= saps) | (b >= saps) | self.graph.way_swaps))
-
-    def _free(self, ok: Flags) -> Flags:
-        """Without those that crank-back learnt to avoid."""
-        a, b = self.ends
-        for x, y in self.layers.avoided:
-            ok = ok & ~(((a == x) & (b == y)) | ((a == y) & (b == x)))
+        ok: Flags = self.layers.ways_admitted(1) & ((a >= saps) | (b >= saps) | self.graph.way_swaps)
         return ok
 
     @cached_property
     def ways(self) -> Flags:
         """Those that it may go by itself."""
         seller = np.repeat(np.arange(len(self.graph.suppliers)), np.diff(self.graph.way_first))
-        ok = self._free(self.layers.ways_admitted(0) & self.featured[seller])
+        ok: Flags = self.layers.ways_admitted(0) & self.featured[seller]
         if self.layers.holds(ReasonCode.LAN_NOT_OFFERED):
             ok &= np.array([w.point.lan_alone for piece in self.graph.pieces for w in piece.ways], dtype=np.bool_)
         return ok

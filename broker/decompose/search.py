@@ -36,14 +36,15 @@ def plan(
     avoid: Avoid | None = None,
     alternatives: int = 3,
     effort: Effort = EFFORT,
+    why: bool = True,
 ) -> tuple[Plan, ...] | Infeasible:
-    """At most `alternatives` (≥ 1) plans, best first, distinct in their segments; or why there is none. A search that gave
-    up says so."""
-    asked = _asked(spec, snapshot, now, avoid)
+    """At most `alternatives` (≥ 1) plans, best first, distinct in their segments; or why there is none: in full only where
+    that is asked. A search that gave up says so."""
+    asked = _asked(spec, graph_of(snapshot), now, avoid)
     if not isinstance(asked, Question):
         return asked
     if asked.mesh.spreads:
-        planned = spread(asked, alternatives, effort)
+        planned = spread(asked, alternatives, effort, why)
         if planned.plans:
             return planned.plans
         if planned.routed:
@@ -52,6 +53,8 @@ def plan(
     if not found.routes and not found.complete:  # what binds is not known either
         message = f"no plan was found in {effort.most} steps of the search; there may be one"
         return Infeasible(reasons=(Reason(code=ReasonCode.NO_PATH, message=message, subject=spec.name),))
+    if not found.routes and not why:
+        return Infeasible(reasons=(Reason(code=ReasonCode.NO_PATH, message="no plan"),))
     if not found.routes:
         bindings = explain(asked)
         nearest = tuple(
@@ -63,10 +66,14 @@ def plan(
 
 def best(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid | None = None) -> Plan | None:
     """The best plan; None where there is none, whatever the reason."""
-    asked = _asked(spec, snapshot, now, avoid)
-    if isinstance(asked, Question) and asked.mesh.spreads:
-        return next(iter(spread(asked, 1, EFFORT).plans), None)
-    routes = find(asked).routes if isinstance(asked, Question) else ()
+    asked = _asked(spec, graph_of(snapshot), now, avoid)
+    return _best(asked) if isinstance(asked, Question) else None
+
+
+def _best(asked: Question) -> Plan | None:
+    if asked.mesh.spreads:
+        return next(iter(spread(asked, 1, EFFORT, why=False).plans), None)
+    routes = find(asked).routes
     return to_plan(routes[0]) if routes else None
 
 
@@ -79,12 +86,13 @@ def alone(note: CapabilityNote) -> Snapshot:
 
 def fits(note: CapabilityNote, spec: ServiceSpec, now: datetime) -> bool:
     """Whether what one note announces is enough for the spec, which names SAPs and places as the note does."""
-    return best(spec, alone(note), now) is not None
+    asked = _asked(spec, Graph(alone(note)), now, None)  # not from the cache: nobody asks for it again
+    return isinstance(asked, Question) and _best(asked) is not None
 
 
 def rejected(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid | None = None) -> tuple[Rejected, ...]:
     """Plans better than the best one of `plan`, each with the class of constraints that it breaks."""
-    asked = _asked(spec, snapshot, now, avoid)
+    asked = _asked(spec, graph_of(snapshot), now, avoid)
     if isinstance(asked, Question) and asked.mesh.spreads:
         return _rejected_spread(asked)
     best = find(asked).routes if isinstance(asked, Question) else ()
@@ -95,7 +103,7 @@ def rejected(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid 
 
 def _rejected_spread(asked: Question) -> tuple[Rejected, ...]:
     """Of what breaks a rule of the paths: with their LANs laid, what costs less. None is shown that breaks one of the LANs."""
-    least, ground = next(iter(spread(asked, 1, EFFORT).plans), None), Ground(asked)
+    least, ground = _best(asked), Ground(asked)
     routes = find(asked).routes if asked.mesh.lines and least is not None else ()
     if not routes or least is None:
         return ()
@@ -103,11 +111,10 @@ def _rejected_spread(asked: Question) -> tuple[Rejected, ...]:
     return tuple(Rejected(code=code, plan=made) for code, made in found if made is not None and made.cost < least.cost)
 
 
-def _asked(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid | None) -> Question | Infeasible:
+def _asked(spec: ServiceSpec, graph: Graph, now: datetime, avoid: Avoid | None) -> Question | Infeasible:
     mesh = read_mesh(spec)
     if isinstance(mesh, Reason):
         return Infeasible(reasons=(mesh,))
-    graph = graph_of(snapshot)
     wrong = vocabulary(mesh, graph) or ends_without_label(mesh, graph)
     return Infeasible(reasons=wrong) if wrong else ask(mesh, graph, now, avoid or Avoid())
 

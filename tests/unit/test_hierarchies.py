@@ -7,7 +7,7 @@ import random
 import pytest
 
 from benchmarks.hierarchies.drawn import hierarchy
-from benchmarks.hierarchies.requests import request, sites
+from benchmarks.hierarchies.requests import plain, request, sites
 from benchmarks.hierarchies.sellers import NOW
 from broker.decompose.search import alone, best
 from capability_registry.abstraction import Abstraction, Disclosure
@@ -52,3 +52,14 @@ def test_a_path_leaves_a_lan_the_label_that_it_wants() -> None:
     spec = [sites(drawn, rng) for _ in range(7)][-1]
     assert best(spec, alone(drawn.top.note()), NOW) is not None
     assert isinstance(drawn.top.reserve("r", 1, spec), Reserved)
+
+
+def test_what_is_sold_stays_held_until_it_is_released() -> None:
+    drawn = hierarchy(3, 2, roomy=True)
+    rng = random.Random("held")
+    held = [n for n in range(12) if isinstance(drawn.top.reserve(f"r{n}", 1, plain(drawn, rng)), Reserved)]
+    assert held
+    assert any(labels for leaf in drawn.leaves for labels in leaf.usage.labels.values())
+    for number in held:
+        drawn.top.release(f"r{number}")
+    assert not any(labels for leaf in drawn.leaves for labels in leaf.usage.labels.values())
