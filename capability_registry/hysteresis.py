@@ -194,6 +194,7 @@ def _serves(now: BorderPoint, was: BorderPoint, share: float) -> bool:
         and now.mtu >= was.mtu
         and now.swaps_labels >= was.swaps_labels
         and now.lan >= was.lan
+        and now.lan_alone >= was.lan_alone
         and set(now.isolation) >= set(was.isolation)
         and (not was.countries or (bool(now.countries) and set(now.countries) <= set(was.countries)))
     )

@@ -168,7 +168,8 @@ class SapOffer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BorderPoint:
-    """One attainable way between two points of the supplier, as a whole. `countries`: of all that it passes, its two points
+    """One attainable way between two points of the supplier, as a whole. `lan`: LANs may go along it beside a path;
+    `lan_alone`: by themselves too, for nothing on it ties their labels. `countries`: of all that it passes, its two points
     included; none given: not told."""
 
     kind: PointKind
@@ -181,6 +182,7 @@ class BorderPoint:
     lan: bool = False
     isolation: tuple[str, ...] = ()
     countries: tuple[str, ...] = ()
+    lan_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

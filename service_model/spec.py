@@ -3,7 +3,8 @@
 Shape
 - *ends*: where the service meets a customer or a peer, each at one SAP of the supplier asked.
 - *functions*: network functions by type, each with named ports (`function:port` is a connection point).
-- *links*: LINE joins two connection points, LAN any number; an end is a connection point by its id.
+- *links*: LINE joins two connection points, LAN any number; an end is a connection point by its id. A service may be LANs
+  alone: its bandwidth is then that of each of them, on every way that it uses. Beside paths a LAN has none of its own.
 - *paths*: a flow's connection points in order, from an end, in and out of functions, to an end; replies take it in reverse
   (RFC 7665 service function path, bidirectional). Several may share links and functions; `flows` tell those apart that
   part and meet again.
@@ -76,6 +77,10 @@ class LinkKind(Word):
     UNSPECIFIED = "LINK_KIND_UNSPECIFIED"
     LINE = "LINK_KIND_LINE"
     LAN = "LINK_KIND_LAN"
+
+
+LAN_SITES = "lan-sites"
+"""The feature of who lays a LAN also where no path is: to ends at SAPs of their own, and in a service without paths."""
 
 
 class AddressRole(Word):
@@ -228,6 +233,13 @@ class ServiceSpec:
     def needs_paths(self) -> bool:
         """Whether it is more than one path with one bound: only suppliers with the feature `paths` deliver that."""
         return len(self.paths) > 1 or any(p.flows or p.max_delay_us is not None for p in self.paths)
+
+    def needs_sites(self) -> bool:
+        """Whether a LAN has an end at a SAP where no path has one: only suppliers with the feature `lan-sites` deliver that."""
+        ends = {end.id: end.sap for end in self.ends}
+        on_paths = {ends[hop] for path in self.paths for hop in path.hops if hop in ends}
+        on_lans = {ends[p] for link in self.links if link.kind is LinkKind.LAN for p in link.points if p in ends}
+        return not on_lans <= on_paths
 
     def delay_limit(self, path: ServiceFunctionPath) -> int | None:
         """The lower of the bounds on one of its paths, microseconds one way."""

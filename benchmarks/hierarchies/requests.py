@@ -40,6 +40,29 @@ def request(hierarchy: Hierarchy, rng: random.Random) -> ServiceSpec:
     return spec
 
 
+def sites(hierarchy: Hierarchy, rng: random.Random) -> ServiceSpec:
+    """A LAN of two to four sites, by itself or beside a request whose functions it manages, over ways as they are asked for."""
+    saps = sorted(s.id for s in hierarchy.top.note().saps)
+    chosen = rng.sample(saps, min(len(saps), rng.choice((2, 3, 3, 4))))
+    spec = request(hierarchy, rng) if rng.random() < 0.5 else None
+    if spec is None:
+        ends = tuple(End(id=f"e{n}", sap=sap) for n, sap in enumerate(chosen))
+        lan = VirtualLink(id="lan", kind=LinkKind.LAN, points=tuple(e.id for e in ends))
+        bps = FLOW * rng.choice((0, 1, 1, 2, 3))
+        spec = ServiceSpec(
+            name="bench", ends=ends, links=(lan,), bandwidth_bps=bps, term_hours=rng.choice((1, 24, 720))
+        )
+        return _constrained(spec, rng)
+    ends = tuple(End(id=f"e{n}", sap=sap) for n, sap in enumerate(chosen[: rng.choice((1, 2))]))
+    managed = tuple(f"{f.id}:mgmt" for f in spec.functions if rng.random() < 0.7)
+    points = (*managed, *(e.id for e in ends))
+    if len(points) < 2:
+        return spec
+    lines = tuple(link for link in spec.links if link.kind is LinkKind.LINE)
+    lan = VirtualLink(id="lan", kind=LinkKind.LAN, points=points)
+    return replace(spec, ends=(*spec.ends, *ends), links=(*lines, lan))
+
+
 def plain(hierarchy: Hierarchy, rng: random.Random) -> ServiceSpec:
     """Functions and bandwidth alone: one order of many."""
     return _free(hierarchy, rng, (1, 2))

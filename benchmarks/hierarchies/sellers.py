@@ -44,7 +44,7 @@ from lower_sp_clients.vim.placing import Impossible, flavour_of
 from service_model.constraints import PLACEMENT
 from service_model.outcomes import Reason, ReasonCode, Refused, Reserved, ServiceState
 from service_model.qos import QOS
-from service_model.spec import ServiceSpec
+from service_model.spec import LAN_SITES, ServiceSpec
 from service_model.words import Prefix
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -176,7 +176,7 @@ class Middle:
             self._editions += 1
             made = derive(
                 self.snapshot, self.sp_id, self._editions, _ABOVE, NOW, HOUR, self.terms.margin, "EUR",
-                f"of-{self.sp_id}", 300, (PLACEMENT, QOS),
+                f"of-{self.sp_id}", 300, (LAN_SITES, PLACEMENT, QOS),
             )  # fmt: skip
             self._note = abstracted(made, self.terms.disclosure, self._lexicon().words or {})
         return self._note

@@ -61,9 +61,10 @@ def _planned(found: Plan, snapshot: Snapshot, terms: Terms) -> PlannedService:
 
 
 def _part(found: Plan, number: int, segment: PlannedSegment, sp_id: str) -> PlannedPart:
-    """A segment with the SAPs that its lines come in and leave at."""
+    """A segment with the SAPs that its lines, and LANs by themselves, come in and leave at."""
     mine = (stretch for line in found.lines.values() for stretch in line if stretch.segment == number)
-    saps = dict.fromkeys(sap for stretch in mine for sap in (stretch.entry, stretch.exit) if sap is not None)
+    lined = [sap for stretch in mine for sap in (stretch.entry, stretch.exit) if sap is not None]
+    saps = dict.fromkeys([*lined, *(site.sap for site in found.lan_sites if site.segment == number)])
     return PlannedPart(
         alias=segment.alias,
         supplier=sp_id,

@@ -49,11 +49,12 @@ from service_model.constraints import PLACEMENT
 from service_model.flows import PATHS
 from service_model.money import Price
 from service_model.qos import QOS
+from service_model.spec import LAN_SITES
 
 COMPARED_HOURS = 720
 """The term over which prices are compared where the buyer's is not known: a month, a spec's default."""
 HOLD_GUARD_S = 10
-HANDED_DOWN = frozenset({PATHS, PLACEMENT, QOS})
+HANDED_DOWN = frozenset({LAN_SITES, PATHS, PLACEMENT, QOS})
 """Features that whoever delivers a part must have, too."""
 RANGES = 128
 
@@ -207,6 +208,7 @@ def _point(kind: PointKind, way: Reached, margin: Decimal, currency: str) -> Bor
         mtu=way.mtu,
         swaps_labels=way.swaps_labels,
         lan=way.lan,
+        lan_alone=way.lan_alone,
         isolation=way.isolation,
         countries=way.countries,
     )

@@ -18,7 +18,7 @@ Rules kept here
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -42,7 +42,7 @@ from service_model.qos import QOS
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Question:
     """One search. `saps`: where the ends of the mesh are (indices). `fastest`: order by the delay of this path (its number)
-    instead of by price."""
+    instead of by price. `kept`: of a resource (`resources`), what is left to others."""
 
     mesh: Mesh
     graph: Graph
@@ -53,6 +53,7 @@ class Question:
     fastest: int | None = None
     bandwidth_bps: int = 0
     min_mtu: int = 0
+    kept: Mapping[tuple[str, int | str], float] = field(default_factory=dict)
 
 
 class Move(NamedTuple):
@@ -107,8 +108,8 @@ class Layers(ABC):
             self.way_cost = self.way_cost * np.repeat(self.factor, np.diff(self.graph.way_first))
         self.supplier_ok, self.sap_ok, self.place_ok = self._in_service()
         self.open = bool(self.sap_ok[list(question.saps)].all())
-        self.way_ok = {need: self._ways_admitted(need) for need in set(self.need)}
-        self.entry_ok = {need: self._entries_admitted(need) for need in set(self.need)}
+        self.way_ok = {need: self.ways_admitted(need) for need in set(self.need)}
+        self.entry_ok = {need: self.entries_admitted(need) for need in set(self.need)}
         self.function_ok: dict[int, Flags] = {}
         self.function_cost: dict[int, Figures] = {}
         self.function_delay: dict[int, Figures] = {}
@@ -184,7 +185,8 @@ class Layers(ABC):
             places &= np.array([countries.admit(c) for c in graph.place_country], dtype=np.bool_)
         return suppliers, saps, places
 
-    def _ways_admitted(self, need: int) -> Flags:
+    def ways_admitted(self, need: int) -> Flags:
+        """The ways on which `need` LANs may run, each for itself."""
         graph = self.graph
         ok: Flags = np.ones(len(graph.delay), dtype=np.bool_)
         if need and self.holds(ReasonCode.LAN_NOT_OFFERED):
@@ -200,7 +202,8 @@ class Layers(ABC):
         ok[self._avoided()] = False
         return ok
 
-    def _entries_admitted(self, need: int) -> Flags:
+    def entries_admitted(self, need: int) -> Flags:
+        """The SAPs that may be entered over their interconnect, with `need` labels beside the first."""
         graph = self.graph
         ok: Flags = (graph.peer >= 0) & self.sap_ok & self.sap_ok[graph.peer]
         if self.holds(ReasonCode.LABELS_EXHAUSTED):

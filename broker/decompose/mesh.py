@@ -1,4 +1,5 @@
-"""Reading a ServiceSpec as a mesh: lines that its paths walk, joined by functions. A chain is a mesh with one path.
+"""Reading a ServiceSpec as a mesh: lines that its paths walk, joined by functions. A chain is a mesh with one path; where
+there are LANs, there may be none.
 
 Rules kept here
 - A path leads from an end through functions, each once, to another end. A function may be on several paths, and so have
@@ -8,9 +9,11 @@ Rules kept here
 - Lines, functions and ends are in the order in which the paths, one after another, come to them. So a line begins at an
   end or at a function that an earlier line came to.
 - What no path joins is planned side by side: it shares resources only.
-- LAN links join ports that are on no path, and ends that stand at the SAP of a path's end, at most one there: there the
-  LAN enters or leaves, under its own label. (`<id of the path's end>.…` tells which is meant; else the first is.) It runs
+- LAN links join ports that are on no path, and ends. One that stands at the SAP of a path's end enters or leaves there
+  beside its line, under a label of its own. (`<id of the path's end>.…` tells which is meant; else the first is.) It runs
   beside the lines that join its members: of those first come to that close no ring, as few as do.
+- Any other end of a LAN is a *site*. What no lines join of a LAN, and its sites, are joined by a tree (`lan_tree`).
+- A bound on delay is one of paths: without a path there is none.
 - Anything else is SHAPE_NOT_OFFERED, and the reason names the culprit.
 """
 
@@ -63,12 +66,15 @@ class LanEnd:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeshLan:
-    """`members`: (index into `Mesh.functions`, port). `outer`: where it enters or leaves. `lines`: beside which it runs."""
+    """`members`: (index into `Mesh.functions`, port). `outer`: where it enters or leaves beside a line. `lines`: beside which
+    it runs. `sites`: its other ends. `whole`: the lines join all of it."""
 
     id: str
     members: tuple[tuple[int, str], ...]
     outer: tuple[LanEnd, ...]
     lines: tuple[int, ...]
+    sites: tuple[End, ...] = ()
+    whole: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +115,11 @@ class Mesh:
         """The bound on the delay of a path, in microseconds."""
         return self.spec.delay_limit(self.paths[path].path)
 
+    @property
+    def spreads(self) -> bool:
+        """Whether some LAN is joined by more than its lines."""
+        return not all(lan.whole for lan in self.lans)
+
     def lans_beside(self, line: int) -> tuple[MeshLan, ...]:
         return tuple(lan for lan in self.lans if line in lan.lines)
 
@@ -131,8 +142,10 @@ def _read(spec: ServiceSpec) -> Mesh:
     _unique("end or function", [e.id for e in spec.ends] + [f.id for f in spec.functions])
     _unique("link", [link.id for link in spec.links])
     _unique("path", [path.id for path in spec.paths])
-    if not spec.paths:
-        raise _Odd("a service has at least one path", spec.name)
+    if not spec.paths and not any(link.kind is LinkKind.LAN for link in spec.links):
+        raise _Odd("a service has at least one path, or a LAN", spec.name)
+    if not spec.paths and spec.max_delay_us is not None:
+        raise _Odd("a bound on delay is one of paths, and the service has none", spec.name)
     walk = _Walk(spec)
     for path in spec.paths:
         walk.along(path)
@@ -146,7 +159,7 @@ def _read(spec: ServiceSpec) -> Mesh:
     ends = tuple(spec.end(id) for id in walk.ends)
     lans = tuple(_lan(link, walk, spec, ends, lines) for link in spec.links if link.kind is LinkKind.LAN)
     _no_point_twice(spec)
-    used = {e.id for e in ends} | {outer.end.id for lan in lans for outer in lan.outer}
+    used = {e.id for e in ends} | {end.id for lan in lans for end in (*lan.sites, *(o.end for o in lan.outer))}
     for end in spec.ends:
         if end.id not in used:
             raise _Odd(f"end {end.id!r} is neither on a path nor on a LAN", end.id)
@@ -238,25 +251,26 @@ def _lan(link: VirtualLink, walk: _Walk, spec: ServiceSpec, ends: tuple[End, ...
             members[walk.functions[owner]] = port
         else:
             raise _Odd(f"point {point!r} of LAN {link.id!r} is neither an end nor a function's port", point)
-    stands = _standing(link, outer, ends)
-    joined: list[_Joint] = [*members, *(s.beside.id for s in stands)]
-    if not members and len(joined) < 2:
+    stands = _standing(outer, ends)
+    beside = {s.end.id for s in stands}
+    sites = tuple(end for end in outer if end.id not in beside)
+    if not members and len(outer) < 2:
         raise _Odd(f"LAN {link.id!r} joins nothing", link.id)
-    beside = _joining(link, joined, lines)
-    return MeshLan(id=link.id, members=tuple(sorted(members.items())), outer=stands, lines=beside)
+    along, parts = _joining([*members, *(s.beside.id for s in stands)], lines)
+    return MeshLan(
+        id=link.id, members=tuple(sorted(members.items())), outer=stands, lines=along, sites=sites,
+        whole=not sites and parts < 2,
+    )  # fmt: skip
 
 
-def _standing(link: VirtualLink, outer: list[End], ends: tuple[End, ...]) -> tuple[LanEnd, ...]:
-    """Each outer end with a path's end of its own; those whose names tell which first."""
+def _standing(outer: list[End], ends: tuple[End, ...]) -> tuple[LanEnd, ...]:
+    """Each outer end that can have a path's end of its own, with it; those whose names tell which first."""
     taken: dict[str, LanEnd] = {}
     for end in sorted(outer, key=lambda o: not any(o.id.startswith(f"{e.id}.") for e in ends)):
-        here = [e for e in ends if e.sap == end.sap]
-        free = [e for e in here if e.id not in taken]
-        if not free:
-            what = "where the LAN has an end already" if here else "where no path begins or ends"
-            raise _Odd(f"end {end.id!r} of LAN {link.id!r} stands at {end.sap!r}, {what}", end.id)
-        beside = next((e for e in free if end.id.startswith(f"{e.id}.")), free[0])
-        taken[beside.id] = LanEnd(end=end, beside=beside)
+        free = [e for e in ends if e.sap == end.sap and e.id not in taken]
+        if free:
+            beside = next((e for e in free if end.id.startswith(f"{e.id}.")), free[0])
+            taken[beside.id] = LanEnd(end=end, beside=beside)
     return tuple(taken[e.id] for e in ends if e.id in taken)
 
 
@@ -264,8 +278,9 @@ _Joint = int | str
 """A function's number, or an end's id: what lines join."""
 
 
-def _joining(link: VirtualLink, joined: Iterable[_Joint], lines: tuple[Line, ...]) -> tuple[int, ...]:
-    """The lines that join what a LAN joins: the first ones that close no ring, without those that lead to nothing of it."""
+def _joining(joined: Iterable[_Joint], lines: tuple[Line, ...]) -> tuple[tuple[int, ...], int]:
+    """The lines that join what a LAN joins: the first ones that close no ring, without those that lead to nothing of it. And
+    how many parts there are that no lines join."""
     pairs = [(line.a if line.tail is None else line.tail, line.b if line.head is None else line.head) for line in lines]
     part: dict[_Joint, _Joint] = {joint: joint for pair in pairs for joint in pair}
     tree: dict[int, tuple[_Joint, _Joint]] = {}
@@ -274,12 +289,10 @@ def _joining(link: VirtualLink, joined: Iterable[_Joint], lines: tuple[Line, ...
             part = {joint: part[x] if known == part[y] else known for joint, known in part.items()}
             tree[number] = (x, y)
     wanted = set(joined)
-    if len({part[joint] for joint in wanted}) > 1:
-        raise _Odd(f"no lines join what the LAN {link.id!r} joins", link.id)
     while bare := _bare(tree, wanted):
         for number in bare:
             del tree[number]
-    return tuple(tree)
+    return tuple(tree), len({part[joint] for joint in wanted})
 
 
 def _bare(tree: dict[int, tuple[_Joint, _Joint]], wanted: set[_Joint]) -> list[int]:

@@ -109,8 +109,33 @@ class Joint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where an end of a LAN is that stands beside no path's end: the segment and the supplier's own SAP id."""
+
+    segment: int
+    sap: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LanJoint:
+    """Where a LAN goes over an interconnect by itself: between the supplier's SAPs of two segments."""
+
+    interconnect: str
+    a: Site
+    b: Site
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LanTree:
+    """What joins a LAN beyond the lines that it goes beside. `sites`: by the ids of its ends."""
+
+    joints: tuple[LanJoint, ...] = ()
+    sites: Mapping[str, Site] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedSegment:
-    """What one supplier is to deliver: functions and stretches of LINEs that hang together.
+    """What one supplier is to deliver: functions and stretches of LINEs that hang together, or a part of a LAN by itself.
 
     `functions` in the order of the service, `places` by function. `budgets`: of each path that runs through it, by id, the
     delay handed down (plan plus a share of the slack) for each of its visits in order, microseconds. `price`: what the note
@@ -132,19 +157,31 @@ class PlannedSegment:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """`lines`: of each LINE of the service, by id, its stretches in order. `lans`: of each LAN, by id, the joints that it
-    goes beside. `delay_us` is that of the slowest path."""
+    goes beside; `trees`: of each LAN that these do not join, what does. `delay_us` is that of the slowest path, 0 where there
+    is none."""
 
     segments: tuple[PlannedSegment, ...]
     lines: Mapping[str, tuple[Stretch, ...]]
     lans: Mapping[str, tuple[Joint, ...]] = field(default_factory=dict)
+    trees: Mapping[str, LanTree] = field(default_factory=dict)
     price: Price
     cost: Decimal
     delay_us: int
 
     @property
+    def lan_sites(self) -> tuple[Site, ...]:
+        """Where LANs end beside no line, at interconnects too."""
+        return tuple(
+            site
+            for tree in self.trees.values()
+            for site in (*tree.sites.values(), *(s for joint in tree.joints for s in (joint.a, joint.b)))
+        )
+
+    @property
     def interconnects(self) -> tuple[str, ...]:
-        """The interconnects that LINEs cross, LINE by LINE in order."""
-        return tuple(s.interconnect for line in self.lines.values() for s in line if s.interconnect is not None)
+        """The interconnects that LINEs cross, LINE by LINE in order, and then those that LANs cross by themselves."""
+        crossed = [s.interconnect for line in self.lines.values() for s in line if s.interconnect is not None]
+        return (*crossed, *(joint.interconnect for tree in self.trees.values() for joint in tree.joints))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

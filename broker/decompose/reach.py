@@ -5,7 +5,7 @@ Rules kept here
   note tells (`capability_registry.front`): Martins, On a multicriteria shortest path problem, 1984.
 - Labels: a class of interconnects tied by segments that do not swap has a label in common. Where a class reaches an end
   of the way, the labels of the whole class are what may be used at that end (`near`, `far`; None: any).
-- A way carries a LAN where all its parts do and each class has a second label.
+- A way carries a LAN where all its parts do and each class has a second label; a LAN alone, where all its parts do.
 - Followed is what is at least an eighth faster, or wider, than each cheaper way that is as able; at each vertex at most WIDTH
   ways, the cheapest, and beside them the fastest. So the front is coarse, and each way on it is exact.
 """
@@ -42,6 +42,7 @@ class Reached:
     swaps_labels: bool
     isolation: tuple[str, ...]
     countries: tuple[str, ...]
+    lan_alone: bool
     near: LabelSet | None
     far: LabelSet | None
     classes: tuple[tuple[str, int], ...]
@@ -248,6 +249,7 @@ class Reach:
             swaps_labels=not label.tied,
             isolation=tuple(sorted(m for m, bit in self._mechanisms.items() if f.offered & bit)),
             countries=self._names(f.passed) if f.passed != self._untold else (),
+            lan_alone=all(w.point.lan_alone for w in ways),
             near=label.near,
             far=label.far,
             classes=self._classes(steps),

@@ -82,7 +82,11 @@ def within(layers: Layers, resource: Resource, amount: float) -> bool:
 
 
 def most(layers: Layers, resource: Resource) -> float:
-    """How much there is of what adds up: anything but a place."""
+    """How much there is of what adds up, anything but a place, without what is kept for others."""
+    return _stock(layers, resource) - layers.q.kept.get(resource, 0)
+
+
+def _stock(layers: Layers, resource: Resource) -> float:
     kind, key = resource
     graph = layers.graph
     if kind == "labels":
@@ -110,6 +114,7 @@ def overdrawn(layers: Layers, moves: Iterable[Move]) -> set[Resource]:
                 sums[resource] += amount
             else:
                 sums[resource] = amount
+    again |= layers.q.kept.keys()  # of which less may be left than a move alone was admitted for
     return {
         r for r, amount in sums.items() if (r in again or r[0] not in _ADMITTED_ALONE) and not within(layers, r, amount)
     }

@@ -4,6 +4,7 @@ Rules kept here
 - Pure: the same arguments give the same answer; the clock is an argument.
 - Whatever is planned can be handed down; a shape that is no mesh is refused (`mesh`).
 - The order of judgement: shape, words, labels at the ends, then the search; what is refused is explained.
+- LANs that need more than their lines are laid over the routes that are found (`lan_plans`).
 - Suppliers that are not usable, not in the validity of their note, or withdrawing are not planned with. A planned
   outage counts where it covers the start of the service.
 """
@@ -15,6 +16,8 @@ from datetime import datetime
 from broker.decompose.explain import better, explain
 from broker.decompose.graph import Graph, graph_of
 from broker.decompose.labelling import EFFORT, Effort
+from broker.decompose.lan_plans import spread, spread_over
+from broker.decompose.lan_tree import Ground
 from broker.decompose.layered import Question
 from broker.decompose.mesh import Mesh, read_mesh
 from broker.decompose.plan import Avoid, Infeasible, Plan, Rejected, Snapshot, SupplierView
@@ -40,6 +43,12 @@ def plan(
     asked = _asked(spec, graph_of(snapshot), now, avoid)
     if not isinstance(asked, Question):
         return asked
+    if asked.mesh.spreads:
+        planned = spread(asked, alternatives, effort, why)
+        if planned.plans:
+            return planned.plans
+        if planned.routed:
+            return Infeasible(reasons=planned.reasons, nearest=planned.nearest)
     found = find(asked, alternatives, effort)
     if not found.routes and not found.complete:  # what binds is not known either
         message = f"no plan was found in {effort.most} steps of the search; there may be one"
@@ -58,7 +67,13 @@ def plan(
 def best(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid | None = None) -> Plan | None:
     """The best plan; None where there is none, whatever the reason."""
     asked = _asked(spec, graph_of(snapshot), now, avoid)
-    routes = find(asked).routes if isinstance(asked, Question) else ()
+    return _best(asked) if isinstance(asked, Question) else None
+
+
+def _best(asked: Question) -> Plan | None:
+    if asked.mesh.spreads:
+        return next(iter(spread(asked, 1, EFFORT, why=False).plans), None)
+    routes = find(asked).routes
     return to_plan(routes[0]) if routes else None
 
 
@@ -72,16 +87,28 @@ def alone(note: CapabilityNote) -> Snapshot:
 def fits(note: CapabilityNote, spec: ServiceSpec, now: datetime) -> bool:
     """Whether what one note announces is enough for the spec, which names SAPs and places as the note does."""
     asked = _asked(spec, Graph(alone(note)), now, None)  # not from the cache: nobody asks for it again
-    return isinstance(asked, Question) and bool(find(asked).routes)
+    return isinstance(asked, Question) and _best(asked) is not None
 
 
 def rejected(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid | None = None) -> tuple[Rejected, ...]:
     """Plans better than the best one of `plan`, each with the class of constraints that it breaks."""
     asked = _asked(spec, graph_of(snapshot), now, avoid)
+    if isinstance(asked, Question) and asked.mesh.spreads:
+        return _rejected_spread(asked)
     best = find(asked).routes if isinstance(asked, Question) else ()
     if not isinstance(asked, Question) or not best:
         return ()
     return tuple(Rejected(code=code, plan=to_plan(route)) for code, route in better(asked, best[0]))
+
+
+def _rejected_spread(asked: Question) -> tuple[Rejected, ...]:
+    """Of what breaks a rule of the paths: with their LANs laid, what costs less. None is shown that breaks one of the LANs."""
+    least, ground = _best(asked), Ground(asked)
+    routes = find(asked).routes if asked.mesh.lines and least is not None else ()
+    if not routes or least is None:
+        return ()
+    found = [(code, spread_over(route, ground)) for code, route in better(asked, routes[0])]
+    return tuple(Rejected(code=code, plan=made) for code, made in found if made is not None and made.cost < least.cost)
 
 
 def _asked(spec: ServiceSpec, graph: Graph, now: datetime, avoid: Avoid | None) -> Question | Infeasible:

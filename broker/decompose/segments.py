@@ -7,11 +7,13 @@ Rules kept here
   rounded down. Without a bound, a visit's budget is its planned delay: nothing more was asked.
 - So are the bound on availability (`availability`), and that of a distance by delay over the segments between its points.
 - A segment with a function swaps labels (a function forwards at layer 3); a transit swaps where its way does.
-- A LAN goes beside the lines that the mesh says.
+- A LAN goes beside the lines that the mesh says. What it needs beyond (`lan_tree`) is part of the segments that have lines,
+  or makes segments of its own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -21,12 +23,12 @@ from broker.decompose.layered import Layers, Move, figures
 from broker.decompose.mesh import MeshPath
 from broker.decompose.mesh_rules import SoonOn
 from broker.decompose.piece import price_of
-from broker.decompose.plan import Joint, Plan, PlannedSegment, Stretch
+from broker.decompose.plan import Joint, LanJoint, LanTree, Plan, PlannedSegment, Site, Stretch
 from broker.decompose.rules import Soon, rules_of
 
 
 @dataclass(slots=True)
-class _Run:
+class Run:
     """A line's moves at one supplier. `entry`, `exit`: SAPs, -1 at a function; `interconnect` leads to its entry."""
 
     line: int
@@ -38,29 +40,75 @@ class _Run:
     moves: list[Move] = field(default_factory=list)
 
 
-def to_plan(route: Route) -> Plan:
-    """The plan that a route stands for."""
-    layers = route.layers
-    graph, mesh = layers.graph, layers.mesh
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hop:
+    """A LAN's own way over an interconnect: between two segments (by number) at their SAPs."""
+
+    segments: tuple[int, int]
+    saps: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grown:
+    """What joins a LAN beyond its lines. `ways`: that it pays for, with their segments. `sites`: segment and SAP by the ids of
+    its ends. `new`: the suppliers of segments of its own, numbered behind those of the route and of LANs before."""
+
+    lan: str
+    ways: tuple[tuple[int, int], ...]
+    hops: tuple[Hop, ...]
+    sites: Mapping[str, tuple[int, int]]
+    new: tuple[int, ...]
+
+
+def along(way: int) -> Move:
+    """A LAN's way as a move, for its figures."""
+    return Move(-1, 0.0, 0.0, way, -1, -1, -1)
+
+
+def runs_of(route: Route) -> list[Run]:
+    """In the order of the walk; `part` is the number of the segment."""
     runs = _runs(route)
     number = {part: n for n, part in enumerate(dict.fromkeys(run.part for run in runs))}
-    grouped: list[list[_Run]] = [[] for _ in number]
     for run in runs:
-        grouped[number[run.part]].append(run)
-    budgets: list[dict[str, tuple[int, ...]]] = [{} for _ in number]
+        run.part = number[run.part]
+    return runs
+
+
+def by_segment(runs: list[Run]) -> list[list[Run]]:
+    grouped: list[list[Run]] = [[] for _ in {run.part for run in runs}]
+    for run in runs:
+        grouped[run.part].append(run)
+    return grouped
+
+
+def to_plan(route: Route, trees: Sequence[Grown] = ()) -> Plan:
+    """The plan that a route stands for, with what joins its LANs beyond the lines."""
+    layers = route.layers
+    graph, mesh = layers.graph, layers.mesh
+    runs = runs_of(route)
+    grouped = by_segment(runs)
+    budgets: list[dict[str, tuple[int, ...]]] = [{} for _ in grouped]
     for n, path in enumerate(mesh.paths):
         for part, visits in _visits(layers, runs, path, mesh.delay_limit(n)).items():
-            budgets[number[part]][path.path.id] = tuple(visits)
+            budgets[part][path.path.id] = tuple(visits)
     near = _near(layers, grouped)
-    available = handed_down(layers, [[move for run in part for move in run.moves] for part in grouped])
     lines = {
-        line.link.id: tuple(_stretch(layers, run, number[run.part]) for run in runs if run.line == k)
-        for k, line in enumerate(mesh.lines)
+        line.link.id: tuple(_stretch(layers, run) for run in runs if run.line == k) for k, line in enumerate(mesh.lines)
     }
-    every = [figures(layers, move) for move in route.moves]
-    currency = graph.suppliers[int(graph.sap_supplier[layers.q.saps[0]])].note.currency
+    fresh = [new for tree in trees for new in tree.new]
+    suppliers = [*(part[0].supplier for part in grouped), *fresh]
+    own = [*grouped, *([] for _ in fresh)]
+    beyond = [[along(way) for tree in trees for segment, way in tree.ways if segment == n] for n in range(len(own))]
+    met = [_met(trees, n) for n in range(len(own))]
+    moves = [[*(m for run in part for m in run.moves), *more] for part, more in zip(own, beyond, strict=True)]
+    available = handed_down(layers, moves)
+    budgets, near = [*budgets, *({} for _ in fresh)], [*near, *({} for _ in fresh)]
+    every = [figures(layers, move) for part in moves for move in part]
     return Plan(
-        segments=tuple(_segment(layers, *parts) for parts in zip(grouped, budgets, near, available, strict=True)),
+        segments=tuple(
+            _segment(layers, *parts)
+            for parts in zip(suppliers, own, beyond, met, budgets, near, available, strict=True)
+        ),
         lines=lines,
         lans={
             lan.id: tuple(
@@ -70,23 +118,49 @@ def to_plan(route: Route) -> Plan:
             )
             for lan in mesh.lans
         },
-        price=price_of(currency, sum(once for once, _, _ in every), sum(hour for _, hour, _ in every)),
-        cost=Decimal(route.cost).scaleb(-9),
+        trees={tree.lan: _tree(layers, tree) for tree in trees},
+        price=price_of(
+            graph.suppliers[suppliers[0]].note.currency,
+            sum(once for once, _, _ in every),
+            sum(hour for _, hour, _ in every),
+        ),
+        cost=Decimal(sum(once + hour * layers.hours for once, hour, _ in every)).scaleb(-9),
         delay_us=route.delay,
     )
 
 
-def _runs(route: Route) -> list[_Run]:
+def _tree(layers: Layers, tree: Grown) -> LanTree:
+    graph = layers.graph
+
+    def site(segment: int, sap: int) -> Site:
+        return Site(segment=segment, sap=graph.sap_offer(sap).id)
+
+    joints = []
+    for hop in tree.hops:
+        crossing = graph.crossing[hop.saps[0]]
+        assert crossing is not None, "a hop is over an interconnect"
+        a, b = (site(*at) for at in zip(hop.segments, hop.saps, strict=True))
+        joints.append(LanJoint(interconnect=crossing.id, a=a, b=b))
+    return LanTree(joints=tuple(joints), sites={end: site(*at) for end, at in tree.sites.items()})
+
+
+def _met(trees: Sequence[Grown], segment: int) -> list[int]:
+    """The SAPs of a segment where LANs end by themselves."""
+    hops = [at for tree in trees for hop in tree.hops for at in zip(hop.segments, hop.saps, strict=True)]
+    return [sap for at, sap in (*hops, *(at for tree in trees for at in tree.sites.values())) if at == segment]
+
+
+def _runs(route: Route) -> list[Run]:
     """In the order of the walk. What hangs together has the same part."""
     layers, lines = route.layers, route.layers.mesh.lines
-    runs: list[_Run] = []
+    runs: list[Run] = []
     part_of: dict[int, int] = {}
-    run: _Run | None = None
+    run: Run | None = None
     for node, move in walked(route):
         line = lines[move.layer]
         if run is None:  # the line begins
             part = len(runs) if line.tail is None else part_of[line.tail]
-            run = _Run(move.layer, part, layers.graph.node_supplier(node), layers.tails[move.layer], None)
+            run = Run(move.layer, part, layers.graph.node_supplier(node), layers.tails[move.layer], None)
             runs.append(run)
         run.moves.append(move)
         if move.entry >= 0:
@@ -94,7 +168,7 @@ def _runs(route: Route) -> list[_Run]:
             assert crossing is not None
             run.exit = crossing.target
             supplier = layers.graph.node_supplier(move.entry)
-            run = _Run(move.layer, len(runs), supplier, move.entry, crossing.id)
+            run = Run(move.layer, len(runs), supplier, move.entry, crossing.id)
             runs.append(run)
             continue
         run.exit = layers.heads[move.layer]
@@ -107,39 +181,44 @@ def _runs(route: Route) -> list[_Run]:
     return runs
 
 
-def _stretch(layers: Layers, run: _Run, segment: int) -> Stretch:
+def _stretch(layers: Layers, run: Run) -> Stretch:
     entry, exit_ = (layers.graph.sap_offer(sap).id if sap >= 0 else None for sap in (run.entry, run.exit))
-    return Stretch(segment=segment, entry=entry, exit=exit_, interconnect=run.interconnect)
+    return Stretch(segment=run.part, entry=entry, exit=exit_, interconnect=run.interconnect)
 
 
 def _segment(
     layers: Layers,
-    runs: list[_Run],
+    supplier: int,
+    runs: list[Run],
+    beyond: list[Move],
+    met: list[int],
     budgets: dict[str, tuple[int, ...]],
     near: dict[str, int],
     available: float | None,
 ) -> PlannedSegment:
+    """`beyond`: the ways of LANs that are paid for; `met`: the SAPs where LANs end by themselves."""
     graph = layers.graph
     moves = [move for run in runs for move in run.moves]
-    once, hour, _ = (sum(figure) for figure in zip(*(figures(layers, move) for move in moves), strict=True))
+    every = [figures(layers, move) for move in (*moves, *beyond)]
     points = [graph.between(move.way).point for move in moves if move.way >= 0]
-    saps = [sap for run in runs for sap in (run.entry, run.exit) if sap >= 0]
+    wide = [*points, *(graph.between(move.way).point for move in beyond)]
+    saps = [*(sap for run in runs for sap in (run.entry, run.exit) if sap >= 0), *met]
     places = {layers.requests[m.layer].id: graph.here(m.place).place for m in moves if m.place >= 0}
-    view = graph.suppliers[runs[0].supplier]
+    view = graph.suppliers[supplier]
     return PlannedSegment(
         alias=view.alias,
         functions=tuple(places),
         places=places,
-        price=price_of(view.note.currency, once, hour),
+        price=price_of(view.note.currency, sum(once for once, _, _ in every), sum(hour for _, hour, _ in every)),
         swaps_labels=bool(places) or all(point.swaps_labels for point in points),
-        mtu=min([*(graph.sap_offer(sap).mtu for sap in saps), *(point.mtu for point in points)]),
+        mtu=min([*(graph.sap_offer(sap).mtu for sap in saps), *(point.mtu for point in wide)]),
         budgets=budgets,
         near=near,
         availability=available,
     )
 
 
-def _visits(layers: Layers, runs: list[_Run], path: MeshPath, limit: int | None) -> dict[int, list[int]]:
+def _visits(layers: Layers, runs: list[Run], path: MeshPath, limit: int | None) -> dict[int, list[int]]:
     """Per part, the budgets of a path's visits there in order. It leaves a part over an interconnect only."""
     placing = {move.layer: int(layers.late(move)[1]) for run in runs for move in run.moves if move.place >= 0}
     own = [placing[layers.layer_of[f]] for f in path.functions]
@@ -157,7 +236,7 @@ def _visits(layers: Layers, runs: list[_Run], path: MeshPath, limit: int | None)
     return out
 
 
-def _near(layers: Layers, grouped: list[list[_Run]]) -> list[dict[str, int]]:
+def _near(layers: Layers, grouped: list[list[Run]]) -> list[dict[str, int]]:
     """For each segment, its part of each distance by delay that goes through it."""
     out: list[dict[str, int]] = [{} for _ in grouped]
     for rule in rules_of(layers):

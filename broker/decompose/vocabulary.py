@@ -30,10 +30,15 @@ def listed(names: Iterable[str]) -> str:
 
 def vocabulary(mesh: Mesh, graph: Graph) -> tuple[Reason, ...]:
     """Everything in the spec that no note knows; empty when all words are known."""
-    reasons = [r for end in mesh.ends for r in _known_sap(end, graph)]
+    reasons = [r for end in _ends(mesh) for r in _known_sap(end, graph)]
     for index, request in enumerate(mesh.functions):
         reasons.extend(_known_function(mesh, index, request, graph))
     return tuple(reasons)
+
+
+def _ends(mesh: Mesh) -> list[End]:
+    """Those of paths, and those of LANs."""
+    return [*mesh.ends, *(end for lan in mesh.lans for end in (*(o.end for o in lan.outer), *lan.sites))]
 
 
 def _known_sap(end: End, graph: Graph) -> list[Reason]:
@@ -89,7 +94,7 @@ def _fits_somewhere(mesh: Mesh, index: int, request: FunctionRequest, graph: Gra
 
 def ends_without_label(mesh: Mesh, graph: Graph) -> tuple[Reason, ...]:
     """The ends that cannot all have a free label of their own at their SAPs (a maximum matching, end by end)."""
-    ends = [*mesh.ends, *(outer.end for lan in mesh.lans for outer in lan.outer)]
+    ends = _ends(mesh)
     reasons = []
     for sap in sorted({e.sap for e in ends}):
         here = [e for e in ends if e.sap == sap]

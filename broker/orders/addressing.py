@@ -57,7 +57,8 @@ class Addressing:
         """The constraint for a segment that has the link between or among `points`."""
         crossing = self.crossing.get(link.id)
         if crossing is None:
-            return link.addressing
+            parted = link.kind is LinkKind.LAN and not set(link.points) <= set(points)
+            return LinkAddressing() if parted else link.addressing  # a LAN of ends alone is addressed by their owners
         mine = [p for p in points if split_point(p)[1]]
         if not mine:
             return LinkAddressing()

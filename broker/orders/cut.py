@@ -1,8 +1,8 @@
 """Where a plan cuts a service: the parts of its links and paths in each segment, and the names of their ends. Pure.
 
 Rules kept here
-- A joint is one end id in both segments that meet there (`x1`, and `x1.<lan>` for a LAN beside it), so bindings can name
-  it. No id of the service is used again for something else.
+- A joint is one end id in both segments that meet there (`x1`; `x1.<lan>` for a LAN beside it, or by itself), so bindings can
+  name it. No id of the service is used again for something else.
 - A LINE is a link of the same id in each segment that has a stretch of it; a second stretch in one segment gets its own id.
 - A path is in a segment once for each visit: from where it comes in to where it goes on over a joint.
 - A LAN is one bridge in each segment, so its joints close no ring over segments, and lead to no segment for nothing.
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from broker.decompose.mesh import Mesh, MeshLan, MeshPath
-from broker.decompose.plan import Joint, Plan
+from broker.decompose.plan import Joint, LanJoint, LanTree, Plan
 from service_model.spec import ServiceFunctionPath, split_point
 
 
@@ -55,13 +55,17 @@ class Cut:
     def __init__(self, mesh: Mesh, plan: Plan) -> None:
         self.mesh = mesh
         self.plan = plan
-        own = {end.id for end in mesh.spec.ends}
+        own = {end.id.partition(".")[0] for end in mesh.spec.ends}
         names = (f"x{n}" for n in range(1, 10_000) if f"x{n}" not in own)
         self.joints: Mapping[Joint, str] = {
             Joint(line=line.link.id, after=n): next(names)
             for line in mesh.lines
             for n in range(len(plan.lines[line.link.id]) - 1)
         }
+        self.own_joints: Mapping[str, tuple[tuple[str, LanJoint], ...]] = {
+            lan.id: tuple((f"{next(names)}.{lan.id}", joint) for joint in self.tree(lan.id).joints) for lan in mesh.lans
+        }
+        """Of each LAN, where it goes over interconnects by itself, with the ids of its ends there."""
         self.sections: Mapping[str, tuple[Section, ...]] = self._sections()
 
     @cached_property
@@ -124,7 +128,7 @@ class Cut:
         sums: Counter[str] = Counter()
         for visit in self.visits:
             sums[visit.path.id] += delays[self.keys[visit.segment]]
-        return max(sums.values())
+        return max(sums.values(), default=0)
 
     # LANs
 
@@ -135,11 +139,16 @@ class Cut:
         for sections in self.sections.values():
             out |= {sections[0].a: sections[0].segment, sections[-1].b: sections[-1].segment}
         out |= {outer.end.id: out[outer.beside.id] for lan in self.mesh.lans for outer in lan.outer}
+        out |= {end: site.segment for tree in self.plan.trees.values() for end, site in tree.sites.items()}
         return out
+
+    def tree(self, lan: str) -> LanTree:
+        """What joins a LAN beyond its lines."""
+        return self.plan.trees.get(lan, LanTree())
 
     @cached_property
     def lan_joints(self) -> Mapping[str, tuple[Joint, ...]]:
-        """Of each LAN, the joints that it goes over."""
+        """Of each LAN, the joints that it goes over beside lines."""
         return {lan.id: self._tree(lan) for lan in self.mesh.lans}
 
     def home_of(self, point: str) -> int:
@@ -156,6 +165,7 @@ class Cut:
                 part = [x if known == y else known for known in part]
                 pairs[joint] = (before.segment, after.segment)
         wanted = {self.home_of(point) for point in self.mesh.spec.link(lan.id).points}
+        wanted |= {site.segment for joint in self.tree(lan.id).joints for site in (joint.a, joint.b)}
         while True:
             met = Counter(segment for pair in pairs.values() for segment in pair)
             bare = [j for j, pair in pairs.items() if any(met[s] == 1 and s not in wanted for s in pair)]
@@ -174,11 +184,19 @@ class Cut:
                 if joint is None and outer.beside.id == point:
                     yield lan.id, outer.end.id
 
+    def lan_ends(self, lan: str, segment: int) -> Iterator[tuple[str, str]]:
+        """The ends that a LAN has in a segment beside no line, with the supplier's SAPs."""
+        tree = self.tree(lan)
+        met = [(end, site) for end, joint in self.own_joints[lan] for site in (joint.a, joint.b)]
+        yield from ((end, site.sap) for end, site in (*tree.sites.items(), *met) if site.segment == segment)
+
     def ends_of(self, segment: int) -> Iterator[tuple[str, str]]:
-        """The ends of a segment with the supplier's SAPs: of each line, and of the LANs beside it."""
+        """The ends of a segment with the supplier's SAPs: of each line and of the LANs beside it, then of LANs by themselves."""
         for section in self.of_segment(segment):
             for point, sap in ((section.a, section.sap_a), (section.b, section.sap_b)):
                 if sap is not None:
                     yield point, sap
                     for _, end in self.lans_at(point):
                         yield end, sap
+        for lan in self.mesh.lans:
+            yield from self.lan_ends(lan.id, segment)

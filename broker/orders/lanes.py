@@ -3,6 +3,7 @@
 Rules kept here
 - One class for each lane (a LINE, or a LAN beside it) and run of joints that no swapping segment parts. An end of the
   service itself is of the class of the joint that it is tied to.
+- Where a LAN goes over an interconnect by itself, a class of its own: its ways swap.
 - A segment that does not swap is a transit: it has one LINE, entered and left once.
 """
 
@@ -14,7 +15,7 @@ from itertools import pairwise
 
 from address_planner.classes import LabelClass, Member
 from address_planner.labels import ANY_LABEL
-from broker.decompose.plan import Joint, Snapshot
+from broker.decompose.plan import Joint, LanJoint, Site, Snapshot
 from broker.orders.cut import Cut, Section
 from capability_registry.note import SapOffer
 
@@ -29,6 +30,11 @@ def label_classes(cut: Cut, snapshot: Snapshot) -> Iterator[LabelClass]:
         over = frozenset(cut.lan_joints[lan.id])
         for line in cut.mesh.lines:
             yield from lanes.along(line.link.id, lan.id, over)
+    number = len(cut.joints)
+    for lan in cut.mesh.lans:
+        for end, own in cut.own_joints[lan.id]:
+            yield lanes.over(f"{lan.id}{number}", end, own)
+            number += 1
 
 
 class _Lanes:
@@ -58,6 +64,19 @@ class _Lanes:
                 open_class = self._with_outer(open_class, after, after.b, lan)
         if open_class is not None:
             yield open_class
+
+    def over(self, id: str, end: str, joint: LanJoint) -> LabelClass:
+        """The class of a LAN's own joint."""
+        left, right = (self._offer(site) for site in (joint.a, joint.b))
+        return LabelClass(
+            id=id,
+            members=(
+                Member(segment=self.cut.keys[joint.a.segment], end=end, decides=left.decides_labels),
+                Member(segment=self.cut.keys[joint.b.segment], end=end, decides=right.decides_labels),
+            ),
+            interconnects=(joint.interconnect,),
+            labels=left.labels & right.labels,
+        )
 
     def _at(self, joint: Joint, before: Section, after: Section, lan: str | None) -> LabelClass:
         end = self._end(before.b, lan)
@@ -98,7 +117,10 @@ class _Lanes:
         return self.cut.plan.segments[section.segment].swaps_labels
 
     def _sap(self, section: Section, sap: str | None) -> SapOffer:
-        offer = self.views[self.cut.plan.segments[section.segment].alias].note.sap(sap or "")
+        return self._offer(Site(segment=section.segment, sap=sap or ""))
+
+    def _offer(self, at: Site) -> SapOffer:
+        offer = self.views[self.cut.plan.segments[at.segment].alias].note.sap(at.sap)
         assert offer is not None, "a plan names only SAPs of its snapshot"
         return offer
 

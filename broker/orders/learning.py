@@ -1,7 +1,7 @@
 """What an order learns of a supplier that did not keep what its note promised: where not to plan again. Pure.
 
 Rules kept here
-- A refusal teaches of what it names and no more: a function at its place, an end's SAP, the ways that a LINE would take. One
+- A refusal teaches of what it names and no more: a function at its place, an end's SAP, the ways that a link would take. One
   that names nothing teaches of all functions that the segment has, at their places, or of its way.
 - Who broke a constraint lacks nothing: none of the segment's functions is planned there again.
 - A price teaches where the segment as a whole is dearer than it was planned with: by as much its first function, or its
@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from decimal import Decimal
+from itertools import combinations
 
 from broker.decompose.plan import Avoid, Dearer
 from service_model.money import Price
 from service_model.outcomes import Reason, ReasonCode
-from service_model.spec import FunctionRequest, LinkKind, ServiceSpec, split_point
+from service_model.spec import FunctionRequest, ServiceSpec, split_point
 
 ROUNDING = Decimal("1.01")
 
@@ -28,8 +29,8 @@ def refused(alias: str, spec: ServiceSpec, reasons: Iterable[Reason]) -> Avoid:
         return Avoid(functions=frozenset((alias, f.id) for f in spec.functions))
     subjects = {reason.subject for reason in heard}
     at = {end.id: end.sap for end in spec.ends} | {f.id: f.places[0] for f in spec.functions if len(f.places) == 1}
-    lines = [link.points for link in spec.links if link.id in subjects and link.kind is LinkKind.LINE]
-    points = [tuple(at.get(split_point(point)[0]) for point in line) for line in lines]
+    links = [[at.get(split_point(point)[0]) for point in link.points] for link in spec.links if link.id in subjects]
+    points = [pair for link in links for pair in combinations(link, 2)]
     learnt = Avoid(
         saps=frozenset((alias, end.sap) for end in spec.ends if end.id in subjects),
         ways=frozenset((alias, a, b) for a, b in points if a is not None and b is not None and a != b),

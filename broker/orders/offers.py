@@ -32,9 +32,9 @@ from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode
 from service_model.qos import QOS, bound, class_of
 from service_model.quotes import Qualification, Quote, QuotedSegment, unqualified
-from service_model.spec import ServiceSpec
+from service_model.spec import LAN_SITES, ServiceSpec
 
-FEATURES = frozenset({"chains", "lan-management", "labels", "prefix-blocks", PATHS, PLACEMENT, QOS})
+FEATURES = frozenset({"chains", "lan-management", "labels", "prefix-blocks", LAN_SITES, PATHS, PLACEMENT, QOS})
 """What a request may name in `required_features`, and notes list as `api_features`."""
 
 

@@ -81,6 +81,7 @@ def _known(plan: Plan, snapshot: Snapshot) -> bool:
         return False
     stretches = [stretch for line in plan.lines.values() for stretch in line]
     met = {(plan.segments[s.segment].alias, sap) for s in stretches for sap in (s.entry, s.exit) if sap is not None}
+    met |= {(plan.segments[site.segment].alias, site.sap) for site in plan.lan_sites}
     return all(notes[alias].sap(sap) is not None for alias, sap in met)
 
 

@@ -216,7 +216,7 @@ def _delay(order: Order, answered: dict[str, int]) -> int:
     sums: Counter[str] = Counter()
     for visit in cut.visits:
         sums[visit.path.id] += answered[cut.keys[visit.segment]]
-    return max(sums.values())
+    return max(sums.values(), default=0)
 
 
 def parts_of(order: Order) -> Split:

@@ -5,6 +5,7 @@ Rules kept here
   to joint. Paths that are one there are one, for all their packets; flows go down only where paths part or meet.
 - What is told of paths, places and ways is as in `bounds`, of prefixes and hosts in `addressing`, of labels in `lanes`.
 - Isolation is asked for in the supplier's own words (`capability_registry.glossary`).
+- A segment that has LANs alone, of a service that has paths, has no bandwidth of its own.
 - A segment that is told what a supplier of an earlier release would not see requires the feature.
 """
 
@@ -26,7 +27,7 @@ from service_model.constraints import PLACEMENT
 from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode
 from service_model.qos import QOS, QosClass, class_of
-from service_model.spec import Blocks, End, LinkKind, ServiceSpec, VirtualLink, split_point
+from service_model.spec import LAN_SITES, Blocks, End, LinkKind, ServiceSpec, VirtualLink, split_point
 from service_model.words import Prefix
 
 NO_COMMON_LABEL = "no common label is left where two segments meet"
@@ -121,7 +122,7 @@ def _segment(cut: Cut, i: int, paths: tuple[Told, ...], addressing: Addressing, 
             allowed=aggregate(p for link in links if (p := addressing.shares.get(link.id)) is not None),
             excluded=addressing.excluded,
         ),
-        bandwidth_bps=whole.bandwidth_bps,
+        bandwidth_bps=whole.bandwidth_bps if limited or not whole.paths else 0,
         max_delay_us=limit,
         min_mtu=whole.min_mtu,
         term_hours=whole.term_hours,
@@ -137,6 +138,7 @@ def _segment(cut: Cut, i: int, paths: tuple[Told, ...], addressing: Addressing, 
     needs = (
         (PLACEMENT, segment.needs_placement()),
         (PATHS, segment.needs_paths()),
+        (LAN_SITES, segment.needs_sites()),
         (QOS, segment.needs_classes()),
     )
     needed = [feature for feature, asked in needs if asked]
@@ -168,9 +170,10 @@ def _lans(cut: Cut, i: int, addressing: Addressing) -> Iterator[VirtualLink]:
         whole = cut.mesh.spec.link(lan.id)
         ports = [p for p in whole.points if split_point(p)[1] and cut.home_of(p) == i]
         edges = [end for point in places for id, end in cut.lans_at(point) if id == lan.id]
+        edges += [end for end, _ in cut.lan_ends(lan.id, i)]
         if ports or edges:
             points = (*ports, *edges)
-            yield VirtualLink(id=lan.id, kind=LinkKind.LAN, points=points, addressing=addressing.told(whole, ports))
+            yield VirtualLink(id=lan.id, kind=LinkKind.LAN, points=points, addressing=addressing.told(whole, points))
 
 
 def _towards(paths: tuple[Told, ...]) -> dict[str, tuple[str, ...]]:

@@ -17,11 +17,14 @@ TAKES = frozenset(
 
 
 def passes(spec: ServiceSpec) -> Counter[str]:
-    """How often LINEs pass each SAP that the service has an end at: twice where it enters and leaves there."""
+    """How often what has bandwidth passes each SAP that the service has an end at: its LINEs, twice where it enters and leaves
+    there; where it has no path, its LANs, once each."""
     saps = {end.id: end.sap for end in spec.ends}
-    lines = (link.points for link in spec.links if link.kind is LinkKind.LINE)
-    through = Counter(saps[point] for points in lines for point in points if point in saps)
-    return Counter({sap: max(1, through[sap]) for sap in saps.values()})
+    if spec.paths:
+        lines = (link.points for link in spec.links if link.kind is LinkKind.LINE)
+        return Counter(saps[point] for points in lines for point in points if point in saps)
+    lans = ({saps[point] for point in link.points if point in saps} for link in spec.links)
+    return Counter(sap for met in lans for sap in met)
 
 
 def count(usage: Usage, hold: Hold | None, sign: int) -> None:

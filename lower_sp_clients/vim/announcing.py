@@ -27,6 +27,7 @@ from lower_sp_clients.vim.routing import Route, Routes
 from service_model.constraints import PLACEMENT
 from service_model.flows import PATHS
 from service_model.qos import QOS
+from service_model.spec import LAN_SITES
 
 
 def _matrix(domain: Domain, usage: Usage) -> tuple[tuple[BorderEntry, ...], tuple[SharedLimit, ...]]:
@@ -37,13 +38,14 @@ def _matrix(domain: Domain, usage: Usage) -> tuple[tuple[BorderEntry, ...], tupl
     for a, b in combinations(points, 2):
         if found := routes.announced(a, b):
             mtu = min(sap_mtu.get(a, 65535), sap_mtu.get(b, 65535))
-            entries.append(BorderEntry(a=a, b=b, points=tuple(_point(domain, k, r, mtu) for k, r in found)))
+            tied = a in sap_mtu and b in sap_mtu and not domain.swaps_labels
+            entries.append(BorderEntry(a=a, b=b, points=tuple(_point(domain, k, r, mtu, tied) for k, r in found)))
             for number, route in {r.ways: (n, r) for n, (_, r) in reversed([*enumerate(found)])}.values():
                 draws.add(a, b, number, route.bandwidth_bps, {way.id: 1.0 for way in route.ways})
     return tuple(entries), draws.limits({way.id: routes.free(way) for way in domain.ways})
 
 
-def _point(domain: Domain, kind: PointKind, route: Route, mtu: int) -> BorderPoint:
+def _point(domain: Domain, kind: PointKind, route: Route, mtu: int, tied: bool) -> BorderPoint:
     return BorderPoint(
         kind=kind,
         price=route.price,
@@ -55,6 +57,7 @@ def _point(domain: Domain, kind: PointKind, route: Route, mtu: int) -> BorderPoi
         lan=bool(domain.lan),
         isolation=tuple(sorted(route.isolation)),
         countries=tuple(sorted(route.countries or ())),
+        lan_alone=bool(domain.lan) and not tied,
     )
 
 
@@ -72,7 +75,7 @@ def note(domain: Domain, usage: Usage, edition: int, now: datetime, validity: ti
         audience=domain.sp_id,
         not_before=now,
         expires=now + validity,
-        api_features=(PATHS, PLACEMENT, QOS),
+        api_features=(LAN_SITES, PATHS, PLACEMENT, QOS),
         places=domain.places,
         functions=tuple(offers),
         capacities=tuple(

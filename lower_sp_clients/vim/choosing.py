@@ -3,7 +3,7 @@
 Rules kept here
 - The suggested label is taken if it is free, else another of the label set, picked by hash; which one is said in the answer.
 - A link's prefix is the one required, else carved from the allowed blocks; a port's address comes from the hosts given.
-- Where the functions are is decided in `placing`, which ways the LINEs take in `laying`.
+- Where the functions are is decided in `placing`, which ways the LINEs take in `laying`, and the LANs in `lan_laying`.
 - Everything wrong is named at once where it can be, each with the spec's own word for the culprit.
 """
 
@@ -17,6 +17,7 @@ from address_planner.prefixes import PrefixTooSmall, carve, host_bits, pick_host
 from capability_registry.note import PortRole, SapRole
 from lower_sp_clients.vim.accounting import passes
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Usage, Way
+from lower_sp_clients.vim.lan_laying import lay_lans
 from lower_sp_clients.vim.laying import lay
 from lower_sp_clients.vim.placing import Impossible, assign, check_ends, flavour_of, no, place
 from service_model.money import FREE, Price
@@ -27,7 +28,8 @@ from service_model.words import Address, Prefix
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
-    """All that a hold takes. `hosts`: function id to (place, host index); `ways` with repetition where used twice."""
+    """All that a hold takes. `hosts`: function id to (place, host index); `ways` that bandwidth is taken of, with repetition
+    where used twice."""
 
     addressing: AddressingChoice
     price: Price
@@ -55,8 +57,11 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
             raise no(ReasonCode.BANDWIDTH, f"end {end.id!r}: not enough bandwidth is free at its SAP", end.id)
     check_ends(domain, spec, saps)
     placed = place(domain, usage, spec, saps, offers)
-    laying = lay(domain, usage, spec, {id: sap.id for id, sap in saps.items()} | placed, offers)
-    price = sum((route.price for route in laying.routes), FREE)
+    at = {id: sap.id for id, sap in saps.items()} | placed
+    laying = lay(domain, usage, spec, at, offers)
+    lined = tuple(way for route in laying.routes for way in route.ways)
+    lans = lay_lans(domain, usage, spec, at, lined)
+    price = sum((route.price for route in laying.routes), FREE) + sum((way.price for way in lans), FREE)
     for function in spec.functions:
         price = price + flavour_of(offers[function.id], function).price
     hosts = assign(domain, usage, spec, offers, placed)
@@ -66,7 +71,7 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
         addressing=AddressingChoice(labels=labels, links=links, reach=reach),
         price=price,
         delay_us=laying.delay_us,
-        ways=tuple(way for route in laying.routes for way in route.ways),
+        ways=lined if spec.paths else lans,
         hosts=hosts,
     )
 

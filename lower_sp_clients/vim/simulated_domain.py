@@ -168,6 +168,14 @@ def echo(
     flow.send(far, Packet(source, size, reply=True, protocol=protocol, port=service), None)
 
 
+def hears(start: Station, port: Port) -> Iterator[tuple[Station, Port]]:
+    """Who else gets a broadcast that leaves by a port, each as often as it comes there."""
+    for station, other, _ in _neighbours(start.domain, start.segment, port.network):
+        itself = station.domain is start.domain and station.segment == start.segment
+        if not itself or (station.function.id, other.name) != (start.function.id, port.name):
+            yield station, other
+
+
 class _Flow:
     """One echo: remembers which firewalls accepted it (their connection tracking)."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from capability_registry.note import NOTE, CapabilityNote
 from capability_registry.signing import NoteRefused, verify
 from lower_sp_clients.wire import parse_note
 from service_model.outcomes import STATUS, Reserved, ServiceState, ServiceStatus
+from service_model.spec_yaml import load_order
 from spbroker.v1 import broker_service_pb2 as pb
 from tests.support.customer import Customer
 from tests.support.nodes import Nodes, RealNode
@@ -30,6 +32,7 @@ from tests.support.topologies import (
 )
 
 PARALLEL = 20
+OFFICES = Path(__file__).parents[2] / "config/demo/orders/offices.spec.yml"
 NOTE_MAX_BYTES = 4 << 20
 
 
@@ -65,6 +68,19 @@ async def test_an_order_is_delivered_by_three_levels_and_leaves_nothing_when_it_
     assert built["middle"] == built["leaf"] == {"network", "function", "attachment"}
     assert [h for node in nodes.by_id.values() for h in (await node.inventory()).holds] == []
     await ann.end("web")
+    assert await left(nodes) == []
+
+
+async def test_a_lan_of_sites_is_delivered_by_three_levels_and_leaves_nothing_when_it_ends(
+    nodes: Nodes, ann: Customer
+) -> None:
+    spec = load_order(OFFICES.read_text(), str(OFFICES))
+    ends = (replace(end, sap=sap) for end, sap in zip(spec.ends, (FROM, TO), strict=True))
+    status = await ann.order("office", replace(spec, ends=tuple(ends)))
+    assert parts(status) == {"wholesale.1", "metro.1", "lower.1", "field.1"}
+    built = {sp_id: {item.kind for item in (await node.inventory()).items} for sp_id, node in nodes.by_id.items()}
+    assert built == {"top": set(), "middle": {"network", "attachment"}, "leaf": {"network", "attachment"}}
+    await ann.end("office")
     assert await left(nodes) == []
 
 

@@ -10,9 +10,12 @@
 from __future__ import annotations
 
 import os
+import select
+import socket
 import threading
+from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network, ip_interface
 from typing import Any, Protocol
@@ -34,13 +37,16 @@ from lower_sp_clients.vim.linux import LinuxDriver, namespaces, packets
 from lower_sp_clients.vim.linux.lab import Lab, WireEnd
 from lower_sp_clients.vim.linux.naming import NETWORK, NamespaceName
 from lower_sp_clients.vim.simulated import SimulatedDriver
-from lower_sp_clients.vim.simulated_domain import Lost, echo
+from lower_sp_clients.vim.simulated_domain import Lost, echo, hears
 
 Prefix = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
 
 UNDERLAY_MTU = 1500
+HAIL = 4000
+QUIET_S = 1.0
+"""A broadcast that nobody gets for so long has arrived everywhere."""
 TUNNEL_MTU = 1450
 
 
@@ -58,6 +64,9 @@ class Bench(Protocol):
     async def asks(self, near: str, far: str, target: Address, port: int | None) -> bool:
         """Whether a request of one customer to another, of 1400 bytes or more, and the answer of that size arrive:
         an ICMP echo (None), or a TCP connection to a port."""
+
+    async def heard(self, near: str, broadcast: IPv4Address) -> Counter[str]:
+        """The other customers that get a broadcast of one, each as often as it comes there."""
 
     async def half_finish(self, blueprint: Blueprint) -> None:
         """Leave in the left domain what an `apply` that died half-way leaves."""
@@ -110,6 +119,11 @@ class SimulatedBench:
             return False
         return True
 
+    async def heard(self, near: str, broadcast: IPv4Address) -> Counter[str]:
+        start = self._hosts[near].station("customer", "host")
+        names = {id(host.station("customer", "host").domain): name for name, host in self._hosts.items()}
+        return Counter(names[id(station.domain)] for station, _ in hears(start, start.port("eth0")))
+
     async def half_finish(self, blueprint: Blueprint) -> None:
         self._left.fail_next("apply", DriverError("power failed"), half_done=True)
         with pytest.raises(DriverError, match="power failed"):
@@ -145,6 +159,7 @@ class LinuxBench:
         self.token = token
         self.lab = Lab(token)
         self._linux: dict[str, LinuxDriver] = {}
+        self._hosts: list[str] = []
         try:
             for side in _SIDES.values():
                 self.lab.namespace(f"{side.name}-uni")
@@ -199,12 +214,30 @@ class LinuxBench:
         if f"{self.token}-{name}" not in self.lab.namespaces:
             self.lab.namespace(name)
         border = WireEnd(f"{self.token}-{name}", "uni0")
-        return self.lab.host(f"{name}-host", border, [ip_interface(i) for i in interfaces], routes, mtu=UNDERLAY_MTU)
+        host = self.lab.host(f"{name}-host", border, [ip_interface(i) for i in interfaces], routes, mtu=UNDERLAY_MTU)
+        self._hosts.append(host)
+        return host
 
     async def asks(self, near: str, far: str, target: Address, port: int | None) -> bool:
         if port is None:
             return packets.ping(near, target, size=1400).ok
         return packets.tcp_echo(far, near, target, port=port, size=4000, wait=2.0).ok
+
+    async def heard(self, near: str, broadcast: IPv4Address) -> Counter[str]:
+        with ExitStack() as open_:
+            ears = {}
+            for host in self._hosts:
+                ears[host] = open_.enter_context(namespaces.socket_in(host, socket.AF_INET, socket.SOCK_DGRAM))
+                ears[host].setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+                ears[host].bind(("0.0.0.0", HAIL))
+            ears[near].sendto(b"who is there?", (str(broadcast), HAIL))
+            found: Counter[str] = Counter()
+            while ready := select.select([ear for host, ear in ears.items() if host != near], [], [], QUIET_S)[0]:
+                for host, ear in ears.items():
+                    if ear in ready:
+                        ear.recv(64)
+                        found[host] += 1
+            return found
 
     async def half_finish(self, blueprint: Blueprint) -> None:
         await self.left.apply(blueprint)

@@ -81,7 +81,11 @@ def random_service(rng: random.Random) -> ServiceSpec:
     lan = " ".join(rng.sample(used, min(len(used), rng.choice([0, 2, 3]))))
     spec = service(*found, flows=flows, lan=lan, max_delay_us=rng.choice([None, 1000]))
     mesh = read_mesh(spec)
-    return spec if isinstance(mesh, Mesh) else service(*found, flows=flows, max_delay_us=spec.max_delay_us)
+    return (
+        spec
+        if isinstance(mesh, Mesh) and not mesh.spreads
+        else service(*found, flows=flows, max_delay_us=spec.max_delay_us)
+    )
 
 
 @dataclass(frozen=True, slots=True)

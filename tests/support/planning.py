@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -33,6 +34,7 @@ from service_model.flows import PATHS
 from service_model.money import Price
 from service_model.qos import QOS
 from service_model.spec import (
+    LAN_SITES,
     End,
     FunctionRequest,
     FunctionType,
@@ -69,6 +71,7 @@ def sap(id: str, place: str, to: str = "", peer: str = "", **more: Any) -> SapOf
 
 def point(cost: int | str, delay: int, **more: Any) -> BorderPoint:
     figures: dict[str, Any] = {"bandwidth_bps": 10 * GBIT, "lan": True, "countries": ("DE",)} | more
+    figures.setdefault("lan_alone", figures["lan"])
     kind = figures.pop("kind", PointKind.CHEAPEST)
     return BorderPoint(kind=kind, price=Price(once=Decimal(cost)), delay_us=delay, **figures)
 
@@ -98,7 +101,7 @@ def view(
     places = dict.fromkeys([s.place for s in saps] + [f.place for f in offers])
     capacities = tuple(PlaceCapacity(place=p, bins=(Bin(size=bins, count=1),), lan=lan) for p in places)
     more.setdefault("capacities", capacities)
-    more.setdefault("api_features", (PLACEMENT, PATHS, QOS))
+    more.setdefault("api_features", (LAN_SITES, PLACEMENT, PATHS, QOS))
     note = CapabilityNote(
         sp_id=sp_id or f"sp-{alias}",
         edition=1,
@@ -227,6 +230,6 @@ def random_snapshot(seed: int, suppliers: int = 4, labels: int = 0, joints: int 
                         )
                         for _ in range(2)
                     )  # fmt: skip
-                    matrix.append(entry(a, b, *ways))
+                    matrix.append(entry(a, b, *(replace(w, lan_alone=w.lan and w.swaps_labels) for w in ways)))
         views.append(view(n, saps[n], matrix, offers, bins=rng.randint(2, 5), lan=rng.random() < 0.8))
     return snapshot(*views)

@@ -505,7 +505,6 @@ def odd_shapes() -> list[tuple[str, ServiceSpec]]:
         ("f0:out", replace(spec, links=spec.links[:1])),
         ("f9", replace(spec, functions=(*spec.functions, FunctionRequest(id="f9", type=kind("x"))))),
         ("f0:in", replace(spec, paths=(ServiceFunctionPath(id="p", hops=("a", "f0:in", "f0:in", "b")),))),
-        ("x.mgmt", chain_spec(*ACROSS, ["x"], [lan("m", "f0:mgmt", "x.mgmt")], [End(id="x.mgmt", sap="other")])),
         ("lonely", replace(spec, ends=(*spec.ends, End(id="lonely", sap="left.uni")))),
         ("f0", replace(spec, functions=spec.functions * 2)),
         ("f0:mgmt", chain_spec(*ACROSS, ["x"], [lan("m", "f0:mgmt"), lan("n", "f0:mgmt")])),

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from benchmarks.hierarchies.drawn import hierarchy
-from benchmarks.hierarchies.requests import plain, request
+from benchmarks.hierarchies.requests import plain, request, sites
 from benchmarks.hierarchies.sellers import NOW
 from broker.decompose.search import alone, best
 from capability_registry.abstraction import Abstraction, Disclosure
@@ -27,6 +27,31 @@ def test_what_a_note_of_notes_promises_is_delivered_when_nothing_else_is_ordered
                 assert isinstance(drawn.top.reserve(f"r{number}", 1, spec), Reserved), (seed, number)
                 drawn.top.release(f"r{number}")
     assert promised > 4
+
+
+@pytest.mark.parametrize("level", Abstraction, ids=lambda level: level.short)
+def test_what_a_note_promises_of_lans_to_sites_is_delivered(level: Abstraction) -> None:
+    promised = alone_ = 0
+    for seed in range(14):
+        drawn = hierarchy(seed, 1 + seed % 2, margins=seed % 2 == 1, disclosure=Disclosure(abstraction=level))
+        rng, note = random.Random(f"lans/{seed}"), alone(drawn.top.note())
+        for number in range(6 if len(drawn.top.note().saps) > 1 else 0):
+            spec = sites(drawn, rng)
+            if best(spec, note, NOW) is not None:
+                promised, alone_ = promised + 1, alone_ + (not spec.paths)
+                assert isinstance(drawn.top.reserve(f"r{number}", 1, spec), Reserved), (seed, number)
+                drawn.top.release(f"r{number}")
+    assert promised > 8
+    assert alone_ > 1
+
+
+def test_a_path_leaves_a_lan_the_label_that_it_wants() -> None:
+    """Drawn: the cheapest ways of the path all take both labels of an interconnect that the LAN has to cross."""
+    grey = Disclosure(abstraction=Abstraction.GREY)
+    drawn, rng = hierarchy(79, 3, margins=True, disclosure=grey), random.Random("lans/79")
+    spec = [sites(drawn, rng) for _ in range(7)][-1]
+    assert best(spec, alone(drawn.top.note()), NOW) is not None
+    assert isinstance(drawn.top.reserve("r", 1, spec), Reserved)
 
 
 def test_what_is_sold_stays_held_until_it_is_released() -> None:

@@ -74,10 +74,32 @@ def test_a_lan_in_a_diamond_takes_the_first_lines_and_closes_no_ring() -> None:
     assert [read.lines[n].link.id for n in read.lans[0].lines] == ["f-g", "g-j", "f-h"]
 
 
+def test_an_end_where_no_path_ends_is_a_site_of_its_lan() -> None:
+    spec = tree(("g:mgmt", "c.m", "noc", "c.more"))
+    ends = (End(id="c.m", sap="s.3"), End(id="noc", sap="s.9"), End(id="c.more", sap="s.3"))
+    (found,) = mesh(replace(spec, ends=(*spec.ends, *ends))).lans
+    assert [o.end.id for o in found.outer] == ["c.m"]
+    assert [end.id for end in found.sites] == ["noc", "c.more"], "one stands beside the path's end, not two"
+    assert not found.whole
+
+
+def test_a_lan_may_join_what_no_lines_do() -> None:
+    apart = mesh_spec({**ENDS, "d": "s.4"}, {"f": "x", "g": "y"}, "a f b", "c g d", lans=[lan("m", "f:mgmt", "g:mgmt")])
+    (found,) = mesh(apart).lans
+    assert (found.lines, found.sites, found.whole) == ((), (), False)
+
+
+def test_a_service_may_be_a_lan_alone() -> None:
+    spec = replace(tree(), functions=(), paths=(), links=(lan("m", "a", "b", "c"),))
+    read = mesh(spec)
+    assert (read.ends, read.lines, read.spreads) == ((), (), True)
+    assert [end.id for end in read.lans[0].sites] == ["a", "b", "c"]
+
+
 def no_meshes() -> list[tuple[str, ServiceSpec]]:
     spec = tree()
     one, two = spec.paths
-    apart = mesh_spec({**ENDS, "d": "s.4"}, {"f": "x", "g": "y"}, "a f b", "c g d", lans=[lan("m", "f:mgmt", "g:mgmt")])
+    lone = replace(spec, functions=(), paths=(), links=(lan("m", "a", "b", "c"),))
     backwards = replace(two, hops=tuple(reversed(two.hops)))
     return [
         ("svc", replace(spec, paths=())),
@@ -88,8 +110,9 @@ def no_meshes() -> list[tuple[str, ServiceSpec]]:
         ("d", replace(spec, ends=(*spec.ends, End(id="d", sap="s.4")))),
         ("f:in", replace(spec, paths=(one, two, replace(two, id="p2", hops=("a", "f:in", "f:in", "c"))))),
         ("f:in", mesh_spec(ENDS, {"f": "x"}, "a f b", lans=[lan("m", "f:in", "c")])),
-        ("m", apart),
-        ("x.m", replace(tree(("f:mgmt", "x.m")), ends=(*spec.ends, End(id="x.m", sap="s.9")))),
+        ("svc", replace(lone, max_delay_us=1000)),
+        ("m", replace(lone, links=(lan("m", "a"),), ends=spec.ends[:1])),
+        ("b", replace(lone, links=(lan("m", "a", "c"),))),
     ]
 
 

@@ -36,6 +36,7 @@ from service_model.yaml_lines import DocumentRefused
 
 CONFIG = Path(__file__).parents[2] / "config"
 DEMO = (CONFIG / "demo/orders/guarded-web.spec.yml").read_text()
+OFFICES = (CONFIG / "demo/orders/offices.spec.yml").read_text()
 NSD = (CONFIG / "demo/orders/guarded-web.nsd.yml").read_text()
 
 TRANSIT = """\
@@ -175,7 +176,7 @@ def test_the_committed_schema_is_the_generated_one() -> None:
     assert subprocess.run(command, capture_output=True, text=True, check=True, cwd=CONFIG.parent).stdout == committed
 
 
-@pytest.mark.parametrize("text", [DEMO, dump_spec(FULL)], ids=["demo", "full"])
+@pytest.mark.parametrize("text", [DEMO, OFFICES, dump_spec(FULL)], ids=["demo", "offices", "full"])
 def test_the_schema_accepts_what_is_loaded(text: str) -> None:
     jsonschema.Draft202012Validator.check_schema(schema())
     jsonschema.validate(yaml.safe_load(text), schema())

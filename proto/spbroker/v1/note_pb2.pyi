@@ -503,6 +503,7 @@ class BorderPoint(message.Message):
     LAN_FIELD_NUMBER: builtins.int
     ISOLATION_FIELD_NUMBER: builtins.int
     COUNTRIES_FIELD_NUMBER: builtins.int
+    LAN_ALONE_FIELD_NUMBER: builtins.int
     kind: PointKind.ValueType
     """Which way it is."""
     delay_us: builtins.int
@@ -517,6 +518,8 @@ class BorderPoint(message.Message):
     """Whether the label may differ at its two sides; not set: true."""
     lan: builtins.bool
     """Whether it may be a branch of a LAN link."""
+    lan_alone: builtins.bool
+    """Whether a LAN link may go this way by itself, where no path does: nothing on it ties its labels."""
     @builtins.property
     def price(self) -> words_pb2.Price:
         """Its price; not set: free."""
@@ -542,10 +545,11 @@ class BorderPoint(message.Message):
         lan: builtins.bool = ...,
         isolation: abc.Iterable[builtins.str] | None = ...,
         countries: abc.Iterable[builtins.str] | None = ...,
+        lan_alone: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_availability", b"_availability", "_mtu", b"_mtu", "_swaps_labels", b"_swaps_labels", "availability", b"availability", "mtu", b"mtu", "price", b"price", "swaps_labels", b"swaps_labels"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_availability", b"_availability", "_mtu", b"_mtu", "_swaps_labels", b"_swaps_labels", "availability", b"availability", "bandwidth_bps", b"bandwidth_bps", "countries", b"countries", "delay_us", b"delay_us", "isolation", b"isolation", "kind", b"kind", "lan", b"lan", "mtu", b"mtu", "price", b"price", "swaps_labels", b"swaps_labels"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_availability", b"_availability", "_mtu", b"_mtu", "_swaps_labels", b"_swaps_labels", "availability", b"availability", "bandwidth_bps", b"bandwidth_bps", "countries", b"countries", "delay_us", b"delay_us", "isolation", b"isolation", "kind", b"kind", "lan", b"lan", "lan_alone", b"lan_alone", "mtu", b"mtu", "price", b"price", "swaps_labels", b"swaps_labels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__availability: _TypeAlias = typing.Literal["availability"]  # noqa: Y015
     _WhichOneofArgType__availability: _TypeAlias = typing.Literal["_availability", b"_availability"]  # noqa: Y015

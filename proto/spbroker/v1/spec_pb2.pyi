@@ -420,7 +420,9 @@ class VirtualLink(message.Message):
     """Its kind; not set: LINE."""
     @builtins.property
     def points(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """Its connection points: ids of ends, or `function:port`. At most 128."""
+        """Its connection points: ids of ends, or `function:port`. At most 128. An end of a LAN may stand where no path does, and
+        a service may have LANs alone; beside paths a LAN has no bandwidth of its own.
+        """
 
     @builtins.property
     def addressing(self) -> LinkAddressing:
