@@ -2,13 +2,13 @@
 
 Rules kept here
 - A way *serves* wherever another would when it is as wide, carries as large packets, a LAN where that does, offers each
-  mechanism that it offers, passes no other country, and leaves labels as free. Beaten is what another serves for that is
+  mechanism that it offers, passes no other country, takes each label that it takes at either end, and leaves labels as
+  free. Beaten is what another serves for that is
   neither dearer nor slower.
 - Announced are the cheapest and the fastest. Then, one after the other until there are MOST, the way that gains most: the
   area of price times delay that is open with it and not without, to a flow that needs all that it offers.
 - Each way is attainable as a whole: nothing is combined of two.
-- A resource that several ways draw on is a shared limit where they together could overdraw it; the labels of an
-  interconnect are one where they are less than MANY.
+- A resource that several ways draw on is a shared limit where they together could overdraw it. (Of labels: `label_pools`.)
 """
 
 from __future__ import annotations
@@ -17,11 +17,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from address_planner.labels import LabelSet
 from capability_registry.note import PointKind, SharedLimit
 
 MOST = 6
-MANY = 16
-"""Labels: a service that uses so many of one interconnect is not reckoned with."""
 UNLIMITED_BPS = 100_000_000_000_000
 
 W = TypeVar("W")
@@ -30,7 +29,7 @@ W = TypeVar("W")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate(Generic[W]):
     """A way with the figures that ways are compared by; `cost` over any one term, the same for all that are compared.
-    `countries` None: not told."""
+    `countries` None: not told. `near`, `far`: the labels that it takes at its ends (None: any)."""
 
     way: W
     cost: float
@@ -41,6 +40,8 @@ class Candidate(Generic[W]):
     swaps_labels: bool = True
     isolation: frozenset[str] = field(default_factory=frozenset)
     countries: frozenset[str] | None = frozenset()
+    near: LabelSet | None = None
+    far: LabelSet | None = None
 
     def serves(self, other: Candidate[W]) -> bool:
         """Whether it offers all that the other does, price and delay aside."""
@@ -51,6 +52,8 @@ class Candidate(Generic[W]):
             and self.swaps_labels >= other.swaps_labels
             and self.isolation >= other.isolation
             and (other.countries is None or (self.countries is not None and self.countries <= other.countries))
+            and _takes(self.near, other.near)
+            and _takes(self.far, other.far)
         )
 
     def beats(self, other: Candidate[W]) -> bool:
@@ -86,6 +89,11 @@ def unbeaten(candidates: Iterable[Candidate[W]]) -> list[Candidate[W]]:
     return kept
 
 
+def _takes(x: LabelSet | None, y: LabelSet | None) -> bool:
+    """Whether x takes each label that y takes."""
+    return x is y or x is None or (y is not None and y <= x)
+
+
 def _gain(c: Candidate[W], kept: Sequence[Candidate[W]], dearest: float, slowest: float) -> float:
     """The area in which a bound on price and one on delay admit `c`, and nothing of `kept` that serves for it."""
     others = sorted((max(k.cost, c.cost), max(k.delay_us, c.delay_us)) for k in kept if k.serves(c))
@@ -104,9 +112,8 @@ class Draws:
     by_resource: dict[str, dict[str, float]] = field(default_factory=dict)
     ceilings: dict[str, int] = field(default_factory=dict)
 
-    def add(self, a: str, b: str, number: int, bandwidth_bps: int, drawn: Mapping[str, float]) -> None:
-        """A way: the point `number` of the entry between `a` and `b`."""
-        key = f"{a}|{b}#{number}"
+    def add(self, key: str, bandwidth_bps: int, drawn: Mapping[str, float]) -> None:
+        """A way by its key."""
         self.ceilings[key] = bandwidth_bps
         for resource, times in drawn.items():
             self.by_resource.setdefault(resource, {})[key] = times
@@ -121,16 +128,4 @@ class Draws:
         return tuple(
             SharedLimit(id=f"limit-{n}", limit_bps=bps, coefficients=dict(over))
             for n, (over, bps) in enumerate(sorted(least.items()), start=1)
-        )
-
-    def pools(self, has: Mapping[str, int]) -> tuple[SharedLimit, ...]:
-        """The same of labels: where so few are left that one service could use them up."""
-        least: dict[tuple[tuple[str, float], ...], int] = {}
-        for resource, entries in sorted(self.by_resource.items()):
-            if has[resource] < MANY:
-                over = tuple(sorted(entries.items()))
-                least[over] = min(least.get(over, MANY), has[resource])
-        return tuple(
-            SharedLimit(id=f"labels-{n}", limit_bps=UNLIMITED_BPS, labels=labels, coefficients=dict(over))
-            for n, (over, labels) in enumerate(sorted(least.items()), start=1)
         )

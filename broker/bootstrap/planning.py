@@ -17,7 +17,7 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 import structlog
@@ -102,7 +102,8 @@ class Planning:
     def _small(self, snapshot: Snapshot) -> bool:
         """Counted no further than it takes to know: a large snapshot is not looked through."""
         if self._measured is None or self._measured[0] is not snapshot:
-            ways = (len(entry.points) for view in snapshot.suppliers for entry in view.note.matrix)
+            notes = (view.note for view in snapshot.suppliers)
+            ways = (len(entry.points) for note in notes for entry in chain(note.matrix, note.guarded))
             self._measured = snapshot, all(total <= self._few for total in accumulate(ways))
         return self._measured[1]
 
