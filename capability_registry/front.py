@@ -6,7 +6,8 @@ Rules kept here
   free. Beaten is what another serves for that is
   neither dearer nor slower.
 - Announced are the cheapest and the fastest. Then, one after the other until there are MOST, the way that gains most: the
-  area of price times delay that is open with it and not without, to a flow that needs all that it offers.
+  area of price times delay that is open with it and not without, to a flow that needs all that it offers and takes ROOM times
+  the dearest and slowest. So what one way alone can do is not lost because it is dear.
 - Each way is attainable as a whole: nothing is combined of two.
 - A resource that several ways draw on is a shared limit where they together could overdraw it. (Of labels: `label_pools`.)
 """
@@ -21,6 +22,7 @@ from address_planner.labels import LabelSet
 from capability_registry.note import PointKind, SharedLimit
 
 MOST = 6
+ROOM = 2
 UNLIMITED_BPS = 100_000_000_000_000
 
 W = TypeVar("W")
@@ -70,7 +72,7 @@ def announced(candidates: Iterable[Candidate[W]], most: int = MOST) -> list[tupl
     fastest = min(found, key=lambda c: (c.delay_us, c.cost))
     kept = [cheapest, fastest]
     rest = [c for c in found if c is not cheapest and c is not fastest]
-    dearest, slowest = max(c.cost for c in found) + 1, max(c.delay_us for c in found) + 1
+    dearest, slowest = (ROOM * (1 + max(figures)) for figures in zip(*((c.cost, c.delay_us) for c in found), strict=True))
     while rest and len(kept) < most:
         best = max(rest, key=lambda c: _gain(c, kept, dearest, slowest))
         rest.remove(best)

@@ -593,7 +593,7 @@ def _mismatch(sides: list[tuple[SupplierView, SapOffer]]) -> str:
     return ""
 
 
-_CACHED = 4
+_cached = 4
 _graphs: OrderedDict[int, Graph] = OrderedDict()
 _lock = threading.Lock()
 
@@ -609,9 +609,15 @@ def graph_of(snapshot: Snapshot) -> Graph:
     graph = Graph(snapshot, before)
     with _lock:
         _graphs[id(snapshot)] = graph
-        while len(_graphs) > _CACHED:
+        while len(_graphs) > _cached:
             _graphs.popitem(last=False)
     return graph
+
+
+def keep_graphs(count: int) -> None:
+    """How many snapshots' graphs are kept from now on: more, where several brokers plan in one process in turn."""
+    global _cached
+    _cached = count
 
 
 def to_networkx(snapshot: Snapshot) -> networkx.MultiGraph:

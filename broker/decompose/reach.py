@@ -25,7 +25,7 @@ from broker.decompose.graph import Crossing, Graph, Way
 from capability_registry.front import MOST, Candidate, announced
 from capability_registry.note import PointKind
 
-WIDTH = 8
+WIDTH = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

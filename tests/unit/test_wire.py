@@ -17,7 +17,7 @@ from google.protobuf.descriptor import Descriptor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from address_planner.labels import LABEL_MAX, LabelSet
+from address_planner.labels import LABEL_MAX, NO_LABEL, LabelSet
 from broker.northbound.admin_servicer import APPLIED, DETAIL, INVENTORY
 from capability_registry.note import NOTE as NOTE_JSON
 from capability_registry.note import (
@@ -430,7 +430,7 @@ def test_a_default_that_is_no_zero_has_presence(kind: type[Any], descriptor: Des
         optional = get_origin(hints[field.name]) in (Union, types.UnionType) and type(None) in get_args(
             hints[field.name]
         )
-        zero = field.default in (dataclasses.MISSING, "", 0, 0.0, False, ())
+        zero = field.default in (dataclasses.MISSING, "", 0, 0.0, False, (), NO_LABEL)
         if optional or not (zero and not isinstance(field.default, Decimal)):
             assert on_the_wire.has_presence, f"{descriptor.name}.{field.name} would lose its zero"
 
