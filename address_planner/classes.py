@@ -48,7 +48,8 @@ class LabelsExhausted(Exception):
 
 
 def suggest(classes: Sequence[LabelClass], key: str) -> tuple[LabelClass, ...]:
-    """Give every class its suggested label by hash of `key` and the class, distinct on every interconnect.
+    """Give every class its suggested label, distinct on every interconnect: the one that it has from above, else one by hash
+    of `key` and the class.
 
     Those with the fewest labels choose first; where one is left without, the one before it chooses again, within bounds.
     Raises LabelsExhausted.
@@ -74,11 +75,15 @@ def suggest(classes: Sequence[LabelClass], key: str) -> tuple[LabelClass, ...]:
 
 
 def _choices(items: Sequence[LabelClass], values: Sequence[int], key: str, most: int) -> Iterator[int]:
-    """The labels that the last of `items` may have beside the others' `values`, by hash; more than `most` serve nobody."""
+    """The labels that the last of `items` may have beside the others' `values`: the one that it has, then by hash; more than
+    `most` serve nobody."""
     *others, item = items
     here = set(item.interconnects)
     beside = zip(others, values, strict=True)
     left = item.labels - LabelSet.of(v for other, v in beside if not here.isdisjoint(other.interconnects))
+    if item.suggested is not None and item.suggested in left:
+        yield item.suggested
+        left -= LabelSet.of([item.suggested])
     for _ in range(most):
         value = left.suggest(f"{key}/{item.id}")
         if value is None:

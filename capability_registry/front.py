@@ -30,8 +30,9 @@ W = TypeVar("W")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate(Generic[W]):
-    """A way with the figures that ways are compared by; `cost` over any one term, the same for all that are compared.
-    `countries` None: not told. `near`, `far`: the labels that it takes at its ends (None: any)."""
+    """A way with the figures that ways are compared by. `cost` over any one term, the same for all that are compared, and
+    `once` what of it does not grow with the term: who is cheaper by both is so over each shorter term. `countries` None: not
+    told. `near`, `far`: the labels that it takes at its ends (None: any)."""
 
     way: W
     cost: float
@@ -44,6 +45,7 @@ class Candidate(Generic[W]):
     countries: frozenset[str] | None = frozenset()
     near: LabelSet | None = None
     far: LabelSet | None = None
+    once: float = 0.0
 
     def serves(self, other: Candidate[W]) -> bool:
         """Whether it offers all that the other does, price and delay aside."""
@@ -59,7 +61,12 @@ class Candidate(Generic[W]):
         )
 
     def beats(self, other: Candidate[W]) -> bool:
-        return self.cost <= other.cost and self.delay_us <= other.delay_us and self.serves(other)
+        return (
+            self.cost <= other.cost
+            and self.delay_us <= other.delay_us
+            and self.once <= other.once
+            and self.serves(other)
+        )
 
 
 def announced(candidates: Iterable[Candidate[W]], most: int = MOST) -> list[tuple[PointKind, W]]:
@@ -72,9 +79,9 @@ def announced(candidates: Iterable[Candidate[W]], most: int = MOST) -> list[tupl
     fastest = min(found, key=lambda c: (c.delay_us, c.cost))
     kept = [cheapest, fastest]
     rest = [c for c in found if c is not cheapest and c is not fastest]
-    dearest, slowest = (ROOM * (1 + max(figures)) for figures in zip(*((c.cost, c.delay_us) for c in found), strict=True))
+    most_of = tuple(ROOM * (1 + max(f)) for f in zip(*((c.cost, c.once, c.delay_us) for c in found), strict=True))
     while rest and len(kept) < most:
-        best = max(rest, key=lambda c: _gain(c, kept, dearest, slowest))
+        best = max(rest, key=lambda c: _gain(c, kept, *most_of))
         rest.remove(best)
         kept.append(best)
     kinds = (PointKind.CHEAPEST, PointKind.FASTEST, *(PointKind.BETWEEN for _ in kept[2:]))
@@ -96,15 +103,22 @@ def _takes(x: LabelSet | None, y: LabelSet | None) -> bool:
     return x is y or x is None or (y is not None and y <= x)
 
 
-def _gain(c: Candidate[W], kept: Sequence[Candidate[W]], dearest: float, slowest: float) -> float:
-    """The area in which a bound on price and one on delay admit `c`, and nothing of `kept` that serves for it."""
-    others = sorted((max(k.cost, c.cost), max(k.delay_us, c.delay_us)) for k in kept if k.serves(c))
-    area, slow = 0.0, float(slowest)
-    for cost, delay in others:
-        if delay < slow:
-            area += (dearest - cost) * (slow - delay)
-            slow = delay
-    return (dearest - c.cost) * (slowest - c.delay_us) - area
+def _gain(c: Candidate[W], kept: Sequence[Candidate[W]], dearest: float, dearest_once: float, slowest: float) -> float:
+    """The area in which a bound on price and one on delay admit `c`, and nothing of `kept` that serves for it: over the long
+    term, and over the shortest."""
+    others = [k for k in kept if k.serves(c)]
+    long = _area(c.cost, c.delay_us, [(k.cost, k.delay_us) for k in others], dearest, slowest)
+    short = _area(c.once, c.delay_us, [(k.once, k.delay_us) for k in others], dearest_once, slowest)
+    return long / dearest + short / dearest_once
+
+
+def _area(cost: float, delay: int, others: Iterable[tuple[float, int]], dearest: float, slowest: float) -> float:
+    area, slow = 0.0, slowest
+    for c, d in sorted((max(c, cost), max(d, delay)) for c, d in others):
+        if d < slow:
+            area += (dearest - c) * (slow - d)
+            slow = d
+    return (dearest - cost) * (slowest - delay) - area
 
 
 @dataclass(slots=True)

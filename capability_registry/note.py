@@ -85,8 +85,8 @@ class Place:
     """A PoP or service area. `id` follows UN/LOCODE where there is one (NLAMS); coordinates in degrees (WGS 84), both 0
     where they are not told. `merged`: it stands for several places, of which what one has is announced. `site`: the place
     that it is a part of, where the note announces several parts of one, each with what it has; empty: itself. A place is
-    named by its id, all parts of a site by the site's. Of the parts of one site a service takes one: they may be the same
-    thing, sold by two."""
+    named by its id, all parts of a site by the site's. Of parts of one site that offer the same a service takes one: they may
+    be one thing that two sell."""
 
     id: Name
     country: Annotated[str, Field(pattern="^[A-Z]{2}$")]

@@ -375,13 +375,19 @@ class Graph:
         return self.sites[self.here(place).site][0]
 
     @cached_property
-    def beside_others(self) -> dict[int, tuple[int, str]]:
-        """The places whose supplier announces another part of the same site → which supplier and site."""
-        found: dict[tuple[int, str], list[int]] = {}
-        for i, (piece, first) in enumerate(zip(self.pieces, self.place_first.tolist(), strict=False)):
-            for number, here in enumerate(piece.places):
-                found.setdefault((i, here.site), []).append(first + number)
-        return {place: key for key, places in found.items() if len(places) > 1 for place in places}
+    def maybe_one(self) -> dict[int, int]:
+        """The places that may be the same as others at the site that the same note tells of: it may have them of two who sell
+        one thing. Such have the same number. What they offer would be alike in all that no seller changes."""
+        found: dict[tuple[int, frozenset[object]], list[int]] = {}
+        for places in self.sites.values():
+            for place in places if len(places) > 1 else ():
+                offers = self.here(place).offers.values()
+                alike = frozenset(
+                    (o.type, o.ports, o.delay_us, tuple((f.name, f.units, f.runtime) for f in o.flavours))
+                    for o in offers
+                )
+                found.setdefault((int(self.place_supplier[place]), alike), []).append(place)
+        return {place: places[0] for places in found.values() if len(places) > 1 for place in places}
 
     @cached_property
     def place_country(self) -> list[str | None]:

@@ -7,8 +7,9 @@ Rules kept here
   of the way, the labels of the whole class are what may be used at that end (`near`, `far`; None: any). A part that takes
   fewer labels than are free at its ends narrows the class that it ends, and the one that it begins.
 - A way carries a LAN where all its parts do and each class has a second label.
-- Followed is what is at least an eighth faster, or wider, than each cheaper way that is as able; at each vertex at most WIDTH
-  ways, the cheapest, and beside them the fastest. So the front is coarse, and each way on it is exact.
+- Followed is what is at least an eighth faster, or wider, than each cheaper way that is as able (cheaper over every term up
+  to `hours`); at each vertex at most WIDTH ways, the cheapest, and beside them the fastest. So the front is coarse, and each
+  way on it is exact.
 """
 
 from __future__ import annotations
@@ -55,8 +56,8 @@ Known = Candidate["Label"]
 
 
 class _Figures(NamedTuple):
-    """What is worse when it is more (`cost`, `delay`, `passed`: a bit per country) or less (the others; `offered`: a bit per
-    mechanism)."""
+    """What is worse when it is more (`cost`, `delay`, `passed`: a bit per country; `once`: what of the cost does not grow with
+    the term) or less (the others; `offered`: a bit per mechanism)."""
 
     cost: int
     delay: int
@@ -65,6 +66,7 @@ class _Figures(NamedTuple):
     lan: bool
     offered: int
     passed: int
+    once: int = 0
 
 
 class Label:
@@ -114,6 +116,7 @@ class Reach:
             p.lan,
             sum(self._mechanisms[m] for m in set(p.isolation)),
             sum(self._countries[c] for c in set(p.countries)) if p.countries else self._untold,
+            way.once,
         )
 
     def from_(self, source: int) -> Mapping[int, list[Known]]:
@@ -165,7 +168,7 @@ class Reach:
             return
         if vertex >= 2 * saps and vertex != source:
             return
-        cost, delay, bandwidth, mtu, lan, offered, passed = was
+        cost, delay, bandwidth, mtu, lan, offered, passed, once = was
         for way, part in self._parts[vertex]:
             figures = _Figures(
                 cost + part[0],
@@ -175,6 +178,7 @@ class Reach:
                 lan and part[4],
                 offered & part[5],
                 passed | part[6],
+                once + part[7],
             )
             straight = saps <= way.target < 2 * saps and vertex < saps and not way.point.swaps_labels
             here, there = way.labels
@@ -216,6 +220,7 @@ class Reach:
             was.lan and len(labels) > 1,
             was.offered,
             passed,
+            was.once,
         )
         tied = label.labels is not None and label.tied
         near = labels if tied else label.near
@@ -235,6 +240,7 @@ class Reach:
             countries=frozenset(self._names(f.passed)) if f.passed != self._untold else None,
             near=label.near,
             far=label.far,
+            once=f.once,
         )
 
     def _names(self, passed: int) -> tuple[str, ...]:
@@ -318,7 +324,7 @@ def _covers(x: Label, y: Label, fastest: bool) -> bool:
         return False
     if fastest:
         return True
-    cost, delay, bandwidth, mtu, lan, offered, passed = x.figures
+    cost, delay, bandwidth, mtu, lan, offered, passed, once = x.figures
     f = y.figures
     return (
         8 * delay <= 9 * f[1]
@@ -328,4 +334,5 @@ def _covers(x: Label, y: Label, fastest: bool) -> bool:
         and not f[5] & ~offered
         and not passed & ~f[6]
         and cost <= f[0]
+        and once <= f[7]
     )

@@ -9,7 +9,7 @@ Rules kept here
   turn at one place, or in a domain of our own, is certainly in one (`whole`).
 - What no note makes certain of two places (`whereabouts`) is neither together nor apart.
 - Like a resource, a rule is only followed where a route that was found breaks it (see `labelling`).
-- Two parts of one site of one note may be one thing that two sell: a service takes one of them.
+- Two parts of one site of one note that offer the same may be one thing that two sell: a service takes one of them.
 - A label may stand for another when what it remembers allows all that the other's does (`covers`).
 """
 
@@ -132,18 +132,17 @@ class ApartByHost:
 
 @dataclass(frozen=True, slots=True)
 class OnePart:
-    """Of the parts of a site that one note announces, one is used: they may be one thing that two sell. It remembers those in
-    use that have others beside them."""
+    """Of the parts of a site that may be one thing, told of twice in one note, one is used. It remembers which of such are."""
 
     subject: str
-    beside_others: Mapping[int, tuple[int, str]]
+    maybe_one: Mapping[int, int]
     start: frozenset[int] = frozenset()
 
     def after(self, memory: frozenset[int], move: Move) -> frozenset[int] | None:
-        here = self.beside_others.get(move.place)
+        here = self.maybe_one.get(move.place)
         if here is None or move.place in memory:
             return memory
-        return None if any(self.beside_others[p] == here for p in memory) else memory | {move.place}
+        return None if any(self.maybe_one[p] == here for p in memory) else memory | {move.place}
 
     def covers(self, x: frozenset[int], y: frozenset[int]) -> bool:
         return x <= y
@@ -215,8 +214,8 @@ def rules_of(layers: Layers) -> tuple[Rule, ...]:
     """Those of the spec that lie between moves. (What concerns one move alone is admission.)"""
     spec, index = layers.spec, {request.id: layer for layer, request in layers.requests.items()}
     out: list[Rule] = []
-    if layers.graph.beside_others and layers.holds(ReasonCode.CAPACITY):
-        out.append(OnePart("parts", layers.graph.beside_others))
+    if layers.graph.maybe_one and layers.holds(ReasonCode.CAPACITY):
+        out.append(OnePart("parts", layers.graph.maybe_one))
     if layers.holds(ReasonCode.AFFINITY):
         out += [_grouped(layers, group, index) for group in spec.groups]
     if layers.holds(ReasonCode.DISTANCE):

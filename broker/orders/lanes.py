@@ -1,6 +1,7 @@
 """The label classes of a service that is split: which ends must carry one label. Pure.
 
 Rules kept here
+- A class that an end of the service is in has the label that was suggested for it there.
 - One class for each lane (a LINE, or a LAN beside it) and run of joints that no swapping segment parts. An end of the
   service itself is of the class of the joint that it is tied to.
 - A segment that does not swap is a transit: it has one LINE, entered and left once.
@@ -88,6 +89,7 @@ class _Lanes:
             id=known.id,
             members=(Member(segment=self.cut.keys[section.segment], end=end.id),),
             interconnects=(),
+            suggested=end.suggested_label,
             labels=_narrowed(offer.free & allowed, stretch.entry_labels if point == section.a else stretch.exit_labels),
         )
         return _together(known, outer)
@@ -120,4 +122,5 @@ def _together(x: LabelClass, y: LabelClass) -> LabelClass:
         members=(*x.members, *y.members),
         interconnects=(*x.interconnects, *y.interconnects),
         labels=x.labels & y.labels,
+        suggested=y.suggested if x.suggested is None else x.suggested,
     )

@@ -207,24 +207,26 @@ def test_parts_of_a_part_are_parts_of_the_same_site() -> None:
     }  # fmt: skip
 
 
-def test_a_service_takes_one_part_of_a_site_of_one_note_for_they_may_be_one_thing_that_two_sell() -> None:
+def test_of_two_parts_that_offer_the_same_a_service_takes_one_for_they_may_be_one_thing_that_two_sell() -> None:
     joined = {"labels": LabelSet.parse("1-9")}
 
     def half(alias: str, peer: str, type: str, decides: bool) -> SupplierView:
+        capacity = (PlaceCapacity(place="HUB", bins=(Bin(size=1, count=1),)),)
         return view(
             alias,
             [sap("uni", "HUB"), sap("n", "HUB", to="j", peer=f"sp-{peer}", decides_labels=decides, **joined)],
             [entry("uni", "HUB", point(1, 1)), entry("n", "HUB", point(1, 1)), entry("uni", "n", point(1, 1))],
             [offer(type, "HUB")],
-        )
+            capacities=capacity,
+        )  # fmt: skip
 
-    snap = snapshot(half("left", "right", "x", True), half("right", "left", "y", False))
-    note = note_of(snap)
-    for types in (["x"], ["y"]):
-        assert fits(note, chain_spec("left.uni", "right.uni", types), NOW)
-    both = chain_spec("left.uni", "right.uni", ["x", "y"])
-    assert not fits(note, both, NOW)
-    assert not isinstance(plan(both, snap, NOW), Infeasible), "who sees two suppliers takes them for two"
+    def fit(left: str, right: str, *types: str) -> bool:
+        snap = snapshot(half("left", "right", left, True), half("right", "left", right, False))
+        return fits(note_of(snap), chain_spec("left.uni", "right.uni", types), NOW)
+
+    assert fit("x", "x", "x")
+    assert not fit("x", "x", "x", "x")
+    assert fit("x", "y", "x", "y"), "what offers something else is another thing"
 
 
 def test_what_two_entries_draw_on_together_is_a_shared_limit() -> None:

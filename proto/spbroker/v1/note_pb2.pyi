@@ -232,7 +232,8 @@ class Place(message.Message):
     """Whether it stands for several places of its country: what one of them has is announced, a function may be at any."""
     site: builtins.str
     """The place that it is a part of, where the note announces several parts of one, each with what it has; empty: itself. Of
-    the parts of one site a service takes one. The site's id names all of them.
+    parts that offer the same (types, ports, delays, flavours with units and runtime) a service takes one: they may be one
+    thing that two sell. The site's id names all of them.
     """
     @builtins.property
     def tags(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
