@@ -9,7 +9,7 @@ Rules kept here
   labels, and the encapsulations are equal; it carries what both sides have free labels for. Named by one note only, and
   with a peer that is no supplier of ours, it is *dangling*. Suppliers of different currencies are not joined.
 - What two suppliers both sell stands in the notes of both. Of more than two that name an interconnect the two count that
-  name each other. Where one side names us as the peer, the interconnect is between it and us: the other side dangles.
+  name each other. Where none does, each dangles as if it were alone, and the other side of what one says is with us.
 - A piece is built once per note. A snapshot in which one note changed costs that piece and the joining of arrays.
 - What is for reading (`saps`, `places`, `ways`) is made when it is looked at; the search needs the arrays alone.
 """
@@ -516,11 +516,11 @@ class Graph:
                 if indices[0] is not None and sides[0][1].peer and sides[0][1].peer not in sp_ids:
                     dangling.add(indices[0])
                 continue
-            if (ours := self._ours(sides)) is not None:
-                if (index := indices[ours]) is not None:
-                    dangling.add(index)
+            mutual = _mutual(sides)
+            if not mutual and (open_ := self._open(sides, sp_ids)):
+                dangling.update(index for n in open_ if (index := indices[n]) is not None)
                 continue
-            if len(mutual := _mutual(sides)) == 2:
+            if len(mutual) == 2:
                 sides, indices = [sides[n] for n in mutual], [indices[n] for n in mutual]
             if None in indices:
                 continue
@@ -539,14 +539,18 @@ class Graph:
             self.crossing[y] = Crossing(id_, y, x, labels)
         self.dangling = frozenset(dangling)
 
-    def _ours(self, sides: list[tuple[SupplierView, SapOffer]]) -> int | None:
-        """Of the two sides of an interconnect, that of which the other says that it is with us, who sell both."""
+    def _open(self, sides: list[tuple[SupplierView, SapOffer]], sp_ids: set[str]) -> list[int]:
+        """Of sides of an interconnect that do not name each other, those that dangle: with a peer that is none of ours, or of
+        which another says that it is with us. Of several with the same peer, who sell one thing, the first."""
         own = self.snapshot.own_sp_id
-        if len(sides) == 2 and all(view.sp_id != own for view, _ in sides):
-            named = [sap.peer == own for _, sap in sides]
-            if named != [True, True] and any(named):
-                return named.index(False)
-        return None
+        if any(view.sp_id == own for view, _ in sides):
+            return []
+        with_us = any(sap.peer == own for _, sap in sides)
+        peers: dict[str, int] = {}
+        for n, (_, sap) in enumerate(sides):
+            if sap.peer and sap.peer != own and (with_us or sap.peer not in sp_ids):
+                peers.setdefault(sap.peer, n)
+        return sorted(peers.values())
 
     def _index(self, supplier: int | None, sap: SapOffer) -> int | None:
         return None if supplier is None else int(self.sap_first[supplier]) + self.pieces[supplier].sap_number[sap.id]

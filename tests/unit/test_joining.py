@@ -40,6 +40,12 @@ def test_what_one_supplier_says_is_with_us_dangles_at_the_other_that_we_sell() -
     assert joined(side("near", "sp-far", decides=True), side("far", own)) == ([], ["n-near"], [])
 
 
+def test_sides_that_do_not_name_each_other_dangle_as_if_alone_and_of_one_thing_that_two_sell_one() -> None:
+    assert joined(side("left", "sp-east"), side("right", "sp-west", decides=True))[1] == ["n-left", "n-right"]
+    assert joined(side("left", "sp-east"), side("right", "sp-east"))[1] == ["n-left"]
+    assert joined(side("left", "sp-right"), side("right", "sp-east"))[1] == ["n-right"]
+
+
 def test_two_that_both_say_it_is_with_us_are_a_mistake() -> None:
     own = snapshot().own_sp_id
     pairs, dangling, unjoined = joined(side("near", own, decides=True), side("far", own))
