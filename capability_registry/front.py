@@ -2,8 +2,8 @@
 
 Rules kept here
 - A way *serves* wherever another would when it is as wide, carries as large packets, a LAN where that does, offers each
-  mechanism that it offers, passes no other country, takes each label that it takes at either end, and leaves labels as
-  free. Beaten is what another serves for that is
+  mechanism that it offers, passes no other country, takes each label that it takes at either end (or MANY), and leaves
+  labels as free. Beaten is what another serves for that is
   neither dearer nor slower.
 - Announced are the cheapest and the fastest. Then, one after the other until there are MOST, the way that gains most: the
   area of price times delay that is open with it and not without, to a flow that needs all that it offers and takes ROOM times
@@ -21,6 +21,8 @@ from typing import Generic, TypeVar
 from address_planner.labels import LabelSet
 from capability_registry.note import PointKind, SharedLimit
 
+MANY = 16
+"""Labels: where so many are left, which they are is not reckoned with."""
 MOST = 6
 ROOM = 2
 UNLIMITED_BPS = 100_000_000_000_000
@@ -99,8 +101,8 @@ def unbeaten(candidates: Iterable[Candidate[W]]) -> list[Candidate[W]]:
 
 
 def _takes(x: LabelSet | None, y: LabelSet | None) -> bool:
-    """Whether x takes each label that y takes."""
-    return x is y or x is None or (y is not None and y <= x)
+    """Whether x takes each label that y takes, or MANY."""
+    return x is y or x is None or len(x) >= MANY or (y is not None and y <= x)
 
 
 def _gain(c: Candidate[W], kept: Sequence[Candidate[W]], dearest: float, dearest_once: float, slowest: float) -> float:

@@ -23,7 +23,7 @@ from itertools import chain
 from typing import TypeVar
 
 from address_planner.labels import NO_LABEL, LabelSet
-from capability_registry.label_pools import MANY
+from capability_registry.front import MANY
 from capability_registry.note import BorderPoint, CapabilityNote, PlaceCapacity, SapOffer
 from capability_registry.packing import total
 

@@ -14,11 +14,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from address_planner.labels import LabelSet
-from capability_registry.front import UNLIMITED_BPS
+from capability_registry.front import MANY, UNLIMITED_BPS
 from capability_registry.note import SharedLimit
 
-MANY = 16
-"""Labels: a service that uses so many of one joint is not reckoned with."""
 UNIONS = 16
 
 _Uses = dict[str, float]

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from address_planner.labels import NO_LABEL, LabelSet
 from broker.decompose.graph import Crossing, Graph, Way
-from capability_registry.front import MOST, Candidate, announced
+from capability_registry.front import MANY, MOST, Candidate, announced
 from capability_registry.note import PointKind
 
 WIDTH = 16
@@ -71,9 +71,9 @@ class _Figures(NamedTuple):
 
 class Label:
     """A way to a vertex. `labels`: of the class that is still open (None: none is), `tied` if the source is in it; `near`:
-    what may be used at the source."""
+    what may be used at the source. `many`, `near_many`: so many that which they are is not compared."""
 
-    __slots__ = ("figures", "labels", "near", "parent", "step", "tied", "vertex")
+    __slots__ = ("figures", "labels", "many", "near", "near_many", "parent", "step", "tied", "vertex")
 
     def __init__(
         self,
@@ -87,6 +87,8 @@ class Label:
     ) -> None:
         self.vertex, self.figures, self.labels, self.tied = vertex, figures, labels, tied
         self.near, self.step, self.parent = near, step, parent
+        self.many = labels is None or len(labels) >= MANY
+        self.near_many = near is None or len(near) >= MANY
 
     @property
     def far(self) -> LabelSet | None:
@@ -310,17 +312,22 @@ def _both(x: LabelSet | None, y: LabelSet | None) -> LabelSet | None:
     return y if x is None else x if y is None else x & y
 
 
+def _within(y: LabelSet | None, x: LabelSet | None) -> bool:
+    """Whether y is a part of x; None: any label."""
+    return x is None or (y is not None and y <= x)
+
+
 def _bits(words: Iterable[str]) -> dict[str, int]:
     return {word: 1 << n for n, word in enumerate(sorted(set(words)))}
 
 
 def _covers(x: Label, y: Label, fastest: bool) -> bool:
     """Whether x, found earlier, leaves nothing to gain from y. (Where only the fastest is sought: no label that y has.)"""
-    if x.labels is not y.labels and x.labels is not None and (y.labels is None or not y.labels <= x.labels):
-        return False
-    if x.near is not y.near and x.near is not None and (y.near is None or not y.near <= x.near):
-        return False
     if x.tied > y.tied:
+        return False
+    if not x.many and x.labels is not y.labels and not _within(y.labels, x.labels):
+        return False
+    if not x.near_many and x.near is not y.near and not _within(y.near, x.near):
         return False
     if fastest:
         return True
