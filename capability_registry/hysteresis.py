@@ -194,7 +194,7 @@ def _entries(before: CapabilityNote, after: CapabilityNote, share: float) -> Cha
 
     if (before.matrix, before.guarded) == (after.matrix, after.guarded):
         return Change.SAME
-    return _matched(_points(before), _points(after), Change.SLIGHT, compare)
+    return max(Change.SLIGHT, _matched(_points(before), _points(after), Change.SLIGHT, compare))
 
 
 _Pair = tuple[str, str]
@@ -227,8 +227,8 @@ def _serves(now: BorderPoint, was: BorderPoint, share: float) -> bool:
 
 
 def _shared(before: CapabilityNote, after: CapabilityNote, share: float) -> Change:
-    """A limit that is new bounds what was bounded by its entries' own bandwidths till now. Which of an entry's points it is
-    that a limit is on says nothing: they change places."""
+    """A limit that is new bounds what was bounded by its entries' own bandwidths till now, one on labels what pools over more
+    entries bounded. Which of an entry's points it is that a limit is on says nothing: they change places."""
     if before.shared == after.shared:
         return Change.SAME
     ceilings = {f"{a}|{b}": sum(p.bandwidth_bps for _, p in points) for (a, b), points in _points(before).items()}
@@ -240,7 +240,9 @@ def _shared(before: CapabilityNote, after: CapabilityNote, share: float) -> Chan
         known[over] = min(known.get(over, amount), amount)
     for limit in after.shared:
         if limit.labels:
-            if _amount(pools.get(_over(limit.coefficients), MANY), limit.labels, share) is Change.LESS:
+            over = _over(limit.coefficients)
+            was = min((labels for known, labels in pools.items() if over <= known), default=MANY)
+            if _amount(was, limit.labels, share) is Change.LESS:
                 return Change.LESS
             continue
         implied = sum(c * ceilings.get(entry, 0) for entry, c in _over(limit.coefficients))

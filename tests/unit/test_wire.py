@@ -291,7 +291,7 @@ NOTE = CapabilityNote(
     currency="CHF",
     places=(
         Place(id="DEFRA", country="DE", latitude=50.1, longitude=-8.6, tags=("eu",)),
-        Place(id="p-1", country="ZZ", naming=PlaceNaming.RELAYED, merged=True),
+        Place(id="p-1", country="ZZ", naming=PlaceNaming.RELAYED, merged=True, site="DEFRA"),
     ),
     functions=(
         FunctionOffer(
@@ -315,6 +315,7 @@ NOTE = CapabilityNote(
             interconnect="ix",
             peer="sp-a",
             decides_labels=True,
+            more_labels=LabelSet.parse("300"),
         ),
     ),
     matrix=(
@@ -333,10 +334,13 @@ NOTE = CapabilityNote(
                     swaps_labels=False,
                     lan=True,
                     isolation=("vlan",),
+                    labels_a=LabelSet.parse("100-150"),
+                    labels_b=LabelSet.parse("7"),
                 ),
             ),
         ),
     ),
+    guarded=(BorderEntry(a="nni", b="p-1", points=(BorderPoint(kind=PointKind.CHEAPEST),)),),
     shared=(SharedLimit(id="core", limit_bps=10, coefficients={"nni|DEFRA": 1.5}),),
     qos_classes=(QosClass(name="gold", max_delay_us=10, alias="ef"),),
     outages=(Outage(subject="nni", start=NOW, end=NOW),),
