@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 import structlog
 
 # the tasks register themselves
+import broker.orders.contending
 import broker.orders.delivering
 import broker.orders.reserving  # noqa: F401
 from broker.decompose.lexicon import Lexicon, lexicon
@@ -132,6 +133,10 @@ class OrderEngine:
     def check_pools(self, pools: tuple[Pool, ...]) -> None:
         """Raises PoolInUse where `use_pools` would."""
         self._pools.changed(pools)
+
+    @property
+    def pools(self) -> Pools:
+        return self._pools
 
     def use_pools(self, pools: tuple[Pool, ...]) -> None:
         """Raises PoolInUse where a live allocation would lose its place."""
