@@ -31,7 +31,7 @@ from broker.decompose.graph import Crossing, Graph, PlaceVertex, Way, graph_of, 
 from broker.decompose.origins import Origins
 from broker.decompose.plan import Snapshot, SupplierView
 from broker.decompose.reach import Known, Reach, Reached
-from capability_registry.front import Draws
+from capability_registry.front import Draws, shortened
 from capability_registry.label_pools import LabelPools
 from capability_registry.note import (
     COUNTRY_UNTOLD,
@@ -289,8 +289,9 @@ def _point(told: _Told, margin: Decimal, currency: str) -> BorderPoint:
 def _limits(graph: Graph, ways: _Ways) -> tuple[SharedLimit, ...]:
     """Of each inner resource that ways could overdraw together."""
     draws, has, pools = Draws(), dict[str, int](), LabelPools()
-    for (a, b), found in ways.items():
-        for told in {t.way.steps: t for t in reversed(found)}.values():
+    each = {pair: {t.way.steps: t for t in reversed(found)} for pair, found in ways.items()}
+    for (a, b), unlike in each.items():
+        for told in unlike.values():
             way, key = told.way, f"{a}|{b}#{told.number}"
             drawn = _drawn(way)
             draws.add(key, way.bandwidth_bps, {f"{kind} {n}": times for (kind, n), times in drawn.items()})
@@ -304,7 +305,8 @@ def _limits(graph: Graph, ways: _Ways) -> tuple[SharedLimit, ...]:
                 for index, times in step.limits if isinstance(step, Way) else ():
                     if left := graph.limit(index).labels:
                         pools.draws(key, f"limit {index}", times, left)
-    return draws.limits(has) + pools.limits()
+    entries = {f"{a}|{b}": {f"{a}|{b}#{t.number}" for t in unlike.values()} for (a, b), unlike in each.items()}
+    return shortened(draws.limits(has) + pools.limits(), entries)
 
 
 def _drawn(way: Reached) -> dict[tuple[str, int], float]:
