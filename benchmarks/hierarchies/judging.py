@@ -5,7 +5,8 @@ Rules kept here
   ordered. Each is printed with its seed; there must be none.
 - *Refused*: what the broker that sees all domains sells, and the top does not; *not announced*: what it sells, and the
   top's own note alone does not hold. *For sale*: what it sells and a broker sells too that sees all that somebody below the
-  top sells (`for_sale`). A margin makes a request with a price bound dearer, which is no loss of abstraction: such requests
+  top sells (`for_sale`); of what is refused of that, how much asks functions to be together or apart, which a level that
+  hides the names of places cannot always tell. A margin makes a request with a price bound dearer, which is no loss of abstraction: such requests
   are left out.
 - What is asked, and what the broker that sees all makes of it, does not depend on the level of abstraction.
 """
@@ -43,7 +44,7 @@ class Judged:
         told = ("requests", "accepted by note", "false accepts", "sold by all-seeing", "refused", "for sale")
         return {
             "hierarchies": self.hierarchies,
-            **{name: self.counts[name] for name in (*told, "for sale refused", "not announced")},
+            **{name: self.counts[name] for name in (*told, "for sale refused", "of these in groups", "not announced")},
             "refused_percent": self._percent("refused", "sold by all-seeing"),
             "for_sale_refused_percent": self._percent("for sale refused", "for sale"),
             "not_announced_percent": self._percent("not announced", "sold by all-seeing"),
@@ -114,6 +115,7 @@ def judge(drawn: Hierarchy, requests: list[Asked], out: Judged, where: str) -> N
             out.counts["not announced"] += not promised
             out.counts["for sale"] += asked.for_sale
             out.counts["for sale refused"] += asked.for_sale and not delivered
+            out.counts["of these in groups"] += asked.for_sale and not delivered and bool(asked.spec.groups)
 
 
 def sells(broker: Middle, ref: str, spec: ServiceSpec) -> bool:
