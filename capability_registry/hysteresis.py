@@ -227,7 +227,8 @@ def _serves(now: BorderPoint, was: BorderPoint, share: float) -> bool:
 
 
 def _shared(before: CapabilityNote, after: CapabilityNote, share: float) -> Change:
-    """A limit that is new bounds what was bounded by its entries' own bandwidths till now, and by limits over more entries. Which of an entry's points it is that a limit is on says nothing: they change places."""
+    """A limit that is new bounds what was bounded by its entries' own bandwidths till now, and by limits over more entries.
+    Which of an entry's points it is that a limit is on says nothing: they change places."""
     if before.shared == after.shared:
         return Change.SAME
     ceilings = {f"{a}|{b}": sum(p.bandwidth_bps for _, p in points) for (a, b), points in _points(before).items()}

@@ -6,8 +6,8 @@ Rules kept here
 - *Refused*: what the broker that sees all domains sells, and the top does not; *not announced*: what it sells, and the
   top's own note alone does not hold. *For sale*: what it sells and a broker sells too that sees all that somebody below the
   top sells (`for_sale`); of what is refused of that, how much asks functions to be together or apart, which a level that
-  hides the names of places cannot always tell. A margin makes a request with a price bound dearer, which is no loss of abstraction: such requests
-  are left out.
+  hides the names of places cannot always tell.
+- A margin makes a request with a price bound dearer, which is no loss of abstraction: such requests are left out.
 - What is asked, and what the broker that sees all makes of it, does not depend on the level of abstraction.
 """
 
