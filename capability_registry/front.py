@@ -83,10 +83,13 @@ def announced(candidates: Iterable[Candidate[W]], most: int = MOST) -> list[tupl
     kept = [cheapest, fastest]
     rest = [c for c in found if c is not cheapest and c is not fastest]
     most_of = tuple(ROOM * (1 + max(f)) for f in zip(*((c.cost, c.once, c.delay_us) for c in found), strict=True))
+    gains = [_gain(c, kept, *most_of) for c in rest] if most > 2 else []
     while rest and len(kept) < most:
-        best = max(rest, key=lambda c: _gain(c, kept, *most_of))
-        rest.remove(best)
+        n = max(range(len(rest)), key=gains.__getitem__)
+        best = rest.pop(n)
+        gains.pop(n)
         kept.append(best)
+        gains = [_gain(c, kept, *most_of) if best.serves(c) else gain for c, gain in zip(rest, gains, strict=True)]
     kinds = (PointKind.CHEAPEST, PointKind.FASTEST, *(PointKind.BETWEEN for _ in kept[2:]))
     return [(kind, c.way) for kind, c in zip(kinds, kept, strict=True)]
 
