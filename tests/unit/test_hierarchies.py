@@ -7,6 +7,7 @@ import random
 import pytest
 
 from benchmarks.hierarchies.drawn import hierarchy
+from benchmarks.hierarchies.judging import Drawn, asked_of, sells, told
 from benchmarks.hierarchies.requests import request
 from benchmarks.hierarchies.sellers import NOW
 from broker.decompose.search import alone, best
@@ -27,3 +28,12 @@ def test_what_a_note_of_notes_promises_is_delivered_when_nothing_else_is_ordered
                 assert isinstance(drawn.top.reserve(f"r{number}", 1, spec), Reserved), (seed, number)
                 drawn.top.release(f"r{number}")
     assert promised > 4
+
+
+@pytest.mark.parametrize("seed", [9, 13])
+def test_what_is_for_sale_at_all_is_sold_by_the_top_too(seed: int) -> None:
+    """Two suppliers at one place (9), one domain of two sellers (13)."""
+    drawn = Drawn(seed).at(Abstraction.WHITE)
+    asked = [a for a in asked_of(drawn, seed) if a.for_sale]
+    assert len(asked) > 1
+    assert [told(a.spec) for n, a in enumerate(asked) if not sells(drawn.top, f"r{n}", a.spec)] == []
