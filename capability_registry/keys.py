@@ -36,15 +36,15 @@ def base64url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
-def from_base64url(text: str) -> bytes:
+def from_base64url(text: str | bytes) -> bytes:
     """The reverse of `base64url`, strictly: exactly one text is accepted for each value. Raises `ValueError`."""
     rest = len(text) % 4
     try:
-        raw = text.encode("ascii").translate(_STANDARD)
-        data = binascii.a2b_base64(raw + b"=" * (-rest % 4), strict_mode=True)
+        written = text.encode("ascii") if isinstance(text, str) else text
+        data = binascii.a2b_base64(written.translate(_STANDARD) + b"==="[: -rest % 4], strict_mode=True)
     except (UnicodeEncodeError, binascii.Error) as error:
         raise ValueError("malformed base64url") from error
-    if rest and base64url(data[1 - rest :]) != text[-rest:]:  # bits of the last character that mean nothing
+    if rest and base64url(data[1 - rest :]).encode("ascii") != written[-rest:]:  # bits of the last that mean nothing
         raise ValueError("malformed base64url")
     return data
 

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import chain
 
-from capability_registry.note import CapabilityNote
+from capability_registry.note import BorderEntry, CapabilityNote, FunctionOffer, SapOffer
 
 
 class UnknownOrigin(ValueError):
@@ -22,7 +23,7 @@ class UnknownOrigin(ValueError):
 def without_ours(note: CapabilityNote, is_ours: Callable[[str], bool]) -> CapabilityNote:
     """The note without what is ours; the same object where nothing is. Raises UnknownOrigin."""
     tokens = len(note.origin_tokens)
-    highest = max((n for origins in rested_on(note) for n in origins), default=-1)
+    highest = max(chain.from_iterable(rested_on(note)), default=-1)
     if highest >= tokens:
         raise UnknownOrigin(f"origin {highest} of {tokens}")
     ours = {index for index, token in enumerate(note.origin_tokens) if is_ours(token)}
@@ -57,8 +58,8 @@ def without_ours(note: CapabilityNote, is_ours: Callable[[str], bool]) -> Capabi
 
 def rested_on(note: CapabilityNote) -> list[tuple[int, ...]]:
     """The origins of each part of the note: its functions, SAPs and ways, in this order."""
-    ways = (*note.matrix, *note.guarded)
-    return [*(f.origins for f in note.functions), *(s.origins for s in note.saps), *(e.origins for e in ways)]
+    parts = chain[FunctionOffer | SapOffer | BorderEntry](note.functions, note.saps, note.matrix, note.guarded)
+    return [part.origins for part in parts]
 
 
 def nothing_left(note: CapabilityNote) -> bool:

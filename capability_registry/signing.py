@@ -61,10 +61,10 @@ def verify(jws: str, keys: Mapping[str, PublicKey], max_bytes: int) -> bytes:
         raise NoteRefused(Reason.OVERSIZED, f"{len(jws)} bytes, at most {max_bytes} are read")
     if not jws.isascii():
         raise NoteRefused(Reason.MALFORMED, "not ASCII")
-    parts = jws.split(".")
-    if len(parts) != 3:
-        raise NoteRefused(Reason.MALFORMED, f"{len(parts)} parts, a compact JWS has three")
-    header_text, payload_text, signature_text = parts
+    signed, _, signature_text = jws.encode("ascii").rpartition(b".")
+    header_text, dot, payload_text = signed.partition(b".")
+    if not dot or b"." in payload_text:
+        raise NoteRefused(Reason.MALFORMED, f"{jws.count('.') + 1} parts, a compact JWS has three")
     kid = _kid(header_text)
     key = keys.get(kid)
     if key is None:
@@ -73,7 +73,7 @@ def verify(jws: str, keys: Mapping[str, PublicKey], max_bytes: int) -> bytes:
         signature = from_base64url(signature_text)
     except ValueError as error:
         raise NoteRefused(Reason.MALFORMED, "signature: malformed base64url") from error
-    if not key.verifies(signature, f"{header_text}.{payload_text}".encode("ascii")):
+    if not key.verifies(signature, signed):
         raise NoteRefused(Reason.BAD_SIGNATURE, f"not signed by key {key.kid}")
     try:
         return from_base64url(payload_text)
@@ -81,7 +81,7 @@ def verify(jws: str, keys: Mapping[str, PublicKey], max_bytes: int) -> bytes:
         raise NoteRefused(Reason.MALFORMED, "payload: malformed base64url") from error
 
 
-def _header(text: str) -> dict[str, Any]:
+def _header(text: bytes) -> dict[str, Any]:
     if len(text) > MAX_HEADER_CHARACTERS:
         raise NoteRefused(Reason.OVERSIZED, f"a header of {len(text)} characters")
     try:
@@ -101,7 +101,7 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=16_384)
-def _kid(text: str) -> str:
+def _kid(text: bytes) -> str:
     """The key that a header names, if the header is one of ours. A supplier's notes mostly have the same header."""
     header = _header(text)
     forbidden = REFUSED_MEMBERS & header.keys()

@@ -17,6 +17,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from functools import lru_cache
 from typing import Annotated, Any, ClassVar
 
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, WithJsonSchema
@@ -60,9 +61,12 @@ class FunctionType:
         return f"{self.vendor}/{self.name}/{self.version}"
 
 
+_type = lru_cache(4096)(FunctionType.parse)
+"""Many offer the same type: it is one."""
+
 FunctionTypeText = Annotated[
     FunctionType,
-    BeforeValidator(lambda v: FunctionType.parse(v) if isinstance(v, str) else v),
+    BeforeValidator(lambda v: _type(v) if isinstance(v, str) else v),
     PlainSerializer(str, return_type=str),
     WithJsonSchema({"type": "string", "pattern": "^[^/]{1,100}(/[^/]{1,100}){2}$", "examples": ["v/n/1.0"]}),
 ]

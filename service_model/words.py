@@ -106,11 +106,19 @@ def _labels_in(value: Any) -> Any:
         return LabelSet.parse(value)
     if isinstance(value, list | tuple):
         with suppress(TypeError, KeyError, AttributeError):  # what is no list of ranges
-            return LabelSet(tuple((_bound(r.get("first", 0)), _bound(r["last"])) for r in value))
+            ranges = tuple([(_bound(r.get("first", 0)), _bound(r["last"])) for r in value])
+            return _label_set(ranges) if len(ranges) <= _SHORT else LabelSet(ranges)
     raise ValueError("a label set is a text like '100-199,300'")
 
 
+_label_set = lru_cache(_REMEMBERED)(LabelSet)
+"""Many SAPs have the same labels free: equal sets of few ranges are one."""
+_SHORT = 16
+
+
 def _bound(value: Any) -> int:
+    if type(value) is int:
+        return value
     if isinstance(value, int | str):
         return int(value)
     raise TypeError("a bound is a number")

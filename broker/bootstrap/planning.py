@@ -22,6 +22,7 @@ from typing import Any
 
 import structlog
 
+from broker.decompose.difference import difference
 from broker.decompose.plan import Avoid, Infeasible, Plan, Rejected, Snapshot, SupplierView
 from broker.decompose.worker import HEAD, Heard, Question, Told, frame
 from service_model.spec import ServiceSpec
@@ -120,12 +121,17 @@ class Planning:
             self._told, self._as_of = {}, None
         if snapshot is self._as_of:
             return
-        changed = [view for view in snapshot.suppliers if self._told.get(view.alias) is not view]
+        former, self._as_of = self._as_of, None  # what is told in part is compared in full the next time
+        before = () if former is None else former.suppliers
+        other = difference(before, snapshot.suppliers)
+        fresh = {view.alias: view for view in map(snapshot.suppliers.__getitem__, other.fresh)}
+        changed = [view for view in fresh.values() if self._told.get(view.alias) is not view]
         for first in range(0, len(changed), PART):
             part = changed[first : first + PART]
             await self._send(Told(tuple(Heard.of(view, self._told.get(view.alias)) for view in part)))
             self._told |= {view.alias: view for view in part}
-        if gone := tuple(self._told.keys() - {view.alias for view in snapshot.suppliers}):
+        known = self._told.keys() if former is None else {before[i].alias for i in other.gone}
+        if gone := tuple(known - fresh.keys()):
             await self._send(Told((), gone))
             for alias in gone:
                 del self._told[alias]

@@ -2,6 +2,11 @@
 
 A *node* is an inward SAP s (number s) or a place p (number saps + p). An arc leads to a place, to an outward SAP, or on
 over the interconnect of that SAP to the inward SAP at its other side.
+
+Rules kept here
+- Arcs depend on where ways begin and end and on which SAPs are joined, and on no other figure.
+- Whatever is put in order is sorted as one whole number that ends in its position: equal ones stay in their order, and
+  numpy sorts whole numbers several times as fast as it finds their order.
 """
 
 from __future__ import annotations
@@ -12,27 +17,28 @@ from broker.decompose.piece import Figures, Flags, Numbers
 
 
 class Arcs:
-    """`way`, `source`, `target`: per arc; a target below `saps` is that SAP outward. Arcs are in the order of their source,
+    """`way`, `target`: per arc; a target below `saps` is that SAP outward. Arcs are in the order of where they begin,
     those of node n are `first[n]:first[n + 1]`. `passing` lead from SAP to SAP, `arriving` from a SAP to a place, `leaving`
     from a place.
     """
 
     def __init__(self, saps: int, places: int, a: Numbers, b: Numbers, peer: Numbers) -> None:
         self.saps, self.nodes = saps, saps + places
-        source, target = np.concatenate((a, b)), np.concatenate((b, a))
-        order = np.argsort(source, kind="stable")
-        self.source, self.target = source[order], target[order]
+        source, order = _order(np.concatenate((a, b)))
+        self.target = np.concatenate((b, a))[order]
         self.way = np.concatenate((np.arange(len(a)), np.arange(len(b))))[order]
-        self.first = np.searchsorted(self.source, np.arange(self.nodes + 1))
+        self.first = np.searchsorted(source, np.arange(self.nodes + 1))
         to_place = self.target >= saps
         self.onto = np.where(to_place, -1, peer[np.minimum(self.target, saps - 1)]) if saps else self.target
         """Per arc the SAP that it leads to over an interconnect, -1 where it leads to none."""
-        from_place = self.source >= saps
-        self.arriving = Fan(self, np.flatnonzero(to_place & ~from_place))
-        self.leaving = Fan(self, np.flatnonzero(from_place & (to_place | (self.onto >= 0))))
-        self.passing = Fan(self, np.flatnonzero(~from_place & ~to_place & (self.onto >= 0)))
+        from_place = source >= saps
+        ends = np.where(to_place, self.target, self.onto)
+        leads = ends >= 0
+        self.arriving = Fan(self, source, ends, to_place & ~from_place)
+        self.leaving = Fan(self, source, ends, from_place & leads)
+        self.passing = Fan(self, source, ends, ~from_place & ~to_place & leads)
         heads, tails = self.passing.ends, self.passing.tails
-        self.back = np.lexsort((tails, heads))
+        self.back = np.argsort(heads * self.nodes + tails)
         """The passing arcs in the order of where they lead to; `back_rows` and `back_columns` are them backwards, as
         compressed rows, with a last row that leads to every SAP: where a search begins."""
         rows = np.searchsorted(heads[self.back], np.arange(saps + 1))
@@ -47,16 +53,16 @@ class Fan:
     `begins[i]` on.
     """
 
-    def __init__(self, arcs: Arcs, chosen: Numbers) -> None:
-        ends = np.where(arcs.target[chosen] >= arcs.saps, arcs.target[chosen], arcs.onto[chosen])
-        order = np.lexsort((ends, arcs.source[chosen]))
-        chosen, ends = chosen[order], ends[order]
-        tails = arcs.source[chosen]
-        self.way = arcs.way[chosen]
-        self.joins = np.flatnonzero(_begins(tails, ends))
-        self.ends = ends[self.joins]
-        self.tails = tails[self.joins]
-        self.sources, self.begins = np.unique(self.tails, return_index=True)
+    def __init__(self, arcs: Arcs, source: Numbers, ends: Numbers, chosen: Flags) -> None:
+        """`source`, `ends`: per arc of all, where it begins and where it leads to."""
+        at, bits = np.flatnonzero(chosen), arcs.nodes.bit_length()
+        pairs, order = _order((source[at] << bits) | ends[at])
+        self.way = arcs.way[at[order]]
+        self.joins = np.flatnonzero(_differ(pairs))
+        joined = pairs[self.joins]
+        self.tails, self.ends = joined >> bits, joined & ((1 << bits) - 1)
+        self.begins = np.flatnonzero(_differ(self.tails))
+        self.sources = self.tails[self.begins]
 
     def joined(self, weights: Figures) -> Figures:
         """Of the ways' weights (rows of them), the least between each two nodes."""
@@ -71,8 +77,20 @@ class Fan:
         return out
 
 
-def _begins(x: Numbers, y: Numbers) -> Flags:
-    """Where another pair begins in two arrays that are in order."""
-    begins: Flags = np.ones(len(x), dtype=np.bool_)
-    begins[1:] = (x[1:] != x[:-1]) | (y[1:] != y[:-1])
-    return begins
+def _order(keys: Numbers) -> tuple[Numbers, Numbers]:
+    """Keys (not below 0) in ascending order, and the positions that they had; equal ones in the order that they have."""
+    bits = len(keys).bit_length()
+    if len(keys) and int(keys.max()) >> (62 - bits):  # no room for a position behind the key
+        order = np.argsort(keys, kind="stable")
+        return keys[order], order
+    both = keys << bits
+    both |= np.arange(len(keys))
+    both.sort()
+    return both >> bits, both & ((1 << bits) - 1)
+
+
+def _differ(values: Numbers) -> Flags:
+    """Where another value than the one before begins."""
+    differ: Flags = np.ones(len(values), dtype=np.bool_)
+    differ[1:] = values[1:] != values[:-1]
+    return differ

@@ -10,7 +10,7 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -54,6 +54,34 @@ def eliminated(factors: Sequence[Factor], sizes: Sequence[int]) -> list[Message]
             least = np.broadcast_to(total, [sizes[v] for v in scope]).min(axis=-1)
             messages.append(Message(variable, Factor(scope[:-1], least)))
     return messages
+
+
+def margins(factors: Sequence[Factor], sizes: Sequence[int]) -> list[Figures]:
+    """Per variable, the least sum with each of its values."""
+    out = []
+    for variable in range(len(sizes)):
+        order = [variable, *(v for v in range(len(sizes)) if v != variable)]
+        moved = [_renumbered(f, {v: n for n, v in enumerate(order)}) for f in factors]
+        messages = [m.factor for m in eliminated(moved, [sizes[v] for v in order]) if m.of]
+        out.append(sum((f.table for f in (*moved, *messages) if f.scope in ((), (0,))), np.zeros(sizes[variable])))
+    return out
+
+
+def _renumbered(factor: Factor, number: Mapping[int, int]) -> Factor:
+    order = sorted(range(len(factor.scope)), key=lambda axis: number[factor.scope[axis]])
+    scope = tuple(number[factor.scope[axis]] for axis in order)
+    return Factor(scope, factor.table.transpose(order) if len(order) > 1 else factor.table, factor.line)
+
+
+def widest(scopes: Iterable[tuple[int, ...]], sizes: Sequence[int]) -> int:
+    """How many entries the largest table has that elimination makes of factors over these (in ascending order)."""
+    left, most = set(scopes), 1
+    for variable in range(len(sizes) - 1, -1, -1):
+        bucket = {scope for scope in left if scope and scope[-1] == variable}
+        joined = tuple(sorted({v for scope in bucket for v in scope}))
+        most = max(most, prod(sizes[v] for v in joined))
+        left = (left - bucket) | {joined[:-1]}
+    return most
 
 
 def _parted(bucket: list[Factor], sizes: Sequence[int]) -> list[list[Factor]]:

@@ -17,9 +17,11 @@ from dataclasses import dataclass, replace
 
 from broker.decompose.availability import loss
 from broker.decompose.graph import Crossing, Graph, PlaceVertex, default_flavour
-from broker.decompose.labelling import Route, find, walked
+from broker.decompose.labelling import Route, walked
 from broker.decompose.layered import Layers, Question
+from broker.decompose.meshed import MeshLayers
 from broker.decompose.plan import Avoid
+from broker.decompose.routes import find
 from broker.decompose.rules import broken, rules_of
 from broker.decompose.vocabulary import listed
 from capability_registry.packing import packs
@@ -227,23 +229,26 @@ def _isolation(question: Question, relaxed: Route) -> tuple[str, str]:
 
 
 def _distance(question: Question, relaxed: Route) -> tuple[str, str]:
-    layers, spec = relaxed.layers, question.mesh.spec
-    strict = rules_of(_with(layers, ReasonCode.DISTANCE))
-    names = {rule.subject for rule in broken(strict, relaxed.moves)}
+    spec = question.mesh.spec
+    names = _broken(relaxed, ReasonCode.DISTANCE)
     culprit = next((d for d in spec.distances if d.id in names), spec.distances[0])
     bound = f"{culprit.max_km:g} km" if culprit.max_km is not None else _ms(culprit.max_delay_us or 0)
     message = f"distance {culprit.id!r}: nothing puts {culprit.function!r} within {bound} of {culprit.to!r}"
     return culprit.id, message
 
 
-def _with(layers: Layers, code: ReasonCode) -> Layers:
-    return type(layers)(replace(layers.q, ignore=layers.q.ignore - {code}))
+def _broken(route: Route, code: ReasonCode) -> set[str]:
+    """What a route breaks that was found without rules of one class."""
+    layers, moves = route.layers, route.moves
+    strict: Layers = type(layers)(replace(layers.q, ignore=layers.q.ignore - {code}))
+    if isinstance(layers, MeshLayers) and isinstance(strict, MeshLayers):
+        moves = strict.adopted(moves, layers)
+    return {rule.subject for rule in broken(rules_of(strict), moves)}
 
 
 def _affinity(question: Question, relaxed: Route) -> tuple[str, str]:
-    layers, spec = relaxed.layers, question.mesh.spec
-    strict = rules_of(_with(layers, ReasonCode.AFFINITY))
-    names = {rule.subject for rule in broken(strict, relaxed.moves)}
+    spec = question.mesh.spec
+    names = _broken(relaxed, ReasonCode.AFFINITY)
     by_host = (g for g in spec.groups if g.scope is GroupScope.HOST)  # whose hosts were the capacity's to judge
     culprit = next((g for g in spec.groups if g.id in names), None) or next(by_host, spec.groups[0])
     how = "together" if culprit.kind is GroupKind.AFFINITY else "apart"
@@ -347,7 +352,7 @@ def _capacity(question: Question, relaxed: Route) -> tuple[str, str]:
     functions, graph = question.mesh.functions, question.graph
     for request in functions:
         here = [p for p in graph.places if _units(p, request) is not None]
-        named = {p for id in request.places for p in graph.named(id)}
+        named = {p for id in request.places for p in graph.places_named(id)}
         here = [p for p in here if not request.places or p.vertex - 2 * graph.sap_count in named]
         if here and not any(packs(p.capacity.bins, (_units(p, request) or 0,)) for p in here):
             units = min(_units(p, request) or 0 for p in here)

@@ -30,10 +30,8 @@ from itertools import count
 from typing import Any
 
 from address_planner.labels import NO_LABEL, LabelSet
-from broker.decompose.guide import ChainGuiding, Guide, Guiding
+from broker.decompose.guide import ChainGuiding, Guide
 from broker.decompose.layered import ChainLayers, Layers, Move, Question, figures
-from broker.decompose.mesh_guide import MeshGuiding
-from broker.decompose.meshed import MeshLayers
 from broker.decompose.resources import Resource, at_ends, draws, overdrawn, within
 from broker.decompose.rules import Rule, broken, rules_of
 from service_model.outcomes import ReasonCode
@@ -98,9 +96,9 @@ class _Label:
         self.route: int = hash((parent.route if parent else 0, state))
 
 
-def find(question: Question, alternatives: int = 1, effort: Effort = EFFORT) -> Found:
+def find_chain(question: Question, alternatives: int = 1, effort: Effort = EFFORT) -> Found:
     """At most `alternatives` routes."""
-    guiding = _guiding(question)
+    guiding = ChainGuiding(ChainLayers(question))
     layers, guided = guiding.layers, guiding.guide(False, (), ())
     every = (*rules_of(layers), *guiding.rules())
     tracked: tuple[Resource, ...] = ()
@@ -122,12 +120,6 @@ def find(question: Question, alternatives: int = 1, effort: Effort = EFFORT) -> 
             return Found(routes=tuple(routes), complete=not search.unfinished)
         guided = guiding.guide(work > effort.easy, rules, tracked)
     return Found()
-
-
-def _guiding(question: Question) -> Guiding:
-    if len(question.mesh.paths) == 1:
-        return ChainGuiding(ChainLayers(question))
-    return MeshGuiding(MeshLayers(question))
 
 
 class _Search:
@@ -162,7 +154,7 @@ class _Search:
         self.check_labels = layers.holds(ReasonCode.LABELS_EXHAUSTED)
         self.told = layers.graph.told if self.check_labels else {}
         ends = [*(e.sap for e in layers.mesh.ends), *(o.end.sap for lan in layers.mesh.lans for o in lan.outer)]
-        self.crowded = {layers.graph.announced[sap] for sap, times in Counter(ends).items() if times > 1}
+        self.crowded = {layers.graph.sap_named(sap) for sap, times in Counter(ends).items() if times > 1}
         """SAPs that several ends are at: which of them gets which label is not followed, so a way must take all."""
         self.first = [
             *(self._free(sap, line.a) for sap, line in zip(layers.tails, layers.mesh.lines, strict=True)),
@@ -207,7 +199,7 @@ class _Search:
             if self.overdrawn or self.broken:
                 return []
             taken.add(label.route)
-            found.append(_route(layers, moves))
+            found.append(route_of(layers, moves))
         return found
 
     def _queue(self, label: _Label, number: int) -> None:
@@ -362,7 +354,7 @@ class _Search:
         return free if asked is None else free & asked
 
 
-def _route(layers: Layers, moves: tuple[Move, ...]) -> Route:
+def route_of(layers: Layers, moves: tuple[Move, ...]) -> Route:
     """With the figures as whole numbers, however large."""
     cost = 0
     for move in moves:

@@ -202,7 +202,7 @@ class Layers(ABC):
         if self.holds(ReasonCode.LABELS_EXHAUSTED):
             ok &= graph.label_count >= 1 + need
         for id in self.q.avoid.interconnects:
-            ok[list(graph.joined.get(id, ()))] = False
+            ok[list(graph.joined_by(id))] = False
         return ok
 
     def _admit(self, function: int, layer: int) -> None:
@@ -214,7 +214,7 @@ class Layers(ABC):
             return
         ok = self.place_ok[offering.at] & self._fitting(function, offering.ports)
         if request.places:
-            named = [p for id in request.places for p in graph.named(id)]
+            named = [p for id in request.places for p in graph.places_named(id)]
             ok &= np.isin(offering.at, named)
         for alias, id in self.q.avoid.functions:
             if id == request.id and (supplier := graph.supplier_number.get(alias)) is not None:
@@ -295,8 +295,8 @@ class Layers(ABC):
     @cached_property
     def avoided(self) -> frozenset[tuple[int, int]]:
         """The ways from SAP to SAP that crank-back learnt to avoid."""
-        at = self.graph.sap_at if self.q.avoid.ways else {}
-        pairs = (((at.get((alias, x))), at.get((alias, y))) for alias, x, y in self.q.avoid.ways)
+        at = self.graph.sap_at
+        pairs = ((at(alias, x), at(alias, y)) for alias, x, y in self.q.avoid.ways)
         return frozenset((x, y) for x, y in pairs if x is not None and y is not None)
 
     # --- moves ---------------------------------------------------------------------------------------------------------

@@ -3,8 +3,9 @@
 Rules kept here
 - Each path keeps its own bound on delay. A label is dropped when what is still ahead of a path does not fit any more.
 - A distance by delay holds on every path that has both of its points.
-- A segment of a mesh is what hangs together at one supplier: pieces of lines through the functions that they touch. So
-  which functions share one is known when nothing open touches it any more.
+- A segment of a mesh is what hangs together at one supplier: pieces of lines through the functions that they touch. A
+  *part* of it is what is certainly in one domain below (see `rules`): in a domain of our own all of it, elsewhere the
+  functions whose lines do not leave their place. Which functions share one is known when nothing open touches it any more.
 """
 
 from __future__ import annotations
@@ -72,20 +73,22 @@ class SoonOn:
 
 
 Placed = tuple[int, int, int]
-"""(function, its segment, its place)"""
+"""(function, its part, its place)"""
 Parts = tuple[int, tuple[Placed, ...]]
-"""The segment of the present piece, and of the functions that are open or members; numbered as they are come to."""
+"""The part of the present piece, and of the functions that are open or members; numbered as they are come to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ByHost:
-    """The functions that the layers `members` place are at one place in one segment (`together`), or any two are at places
-    that are `apart`, or at one place in one segment. (There its supplier keeps them apart.)"""
+    """The functions that the layers `members` place are at one place in one part of a segment (`together`), or any two are at
+    places that are `apart`, or at one place in one part. (There its supplier keeps them apart.) `whole`: whether a place is in
+    a domain of our own."""
 
     subject: str
     members: frozenset[int]
     together: bool
     apart: Callable[[int, int], bool]
+    whole: Callable[[int], bool]
     layers: MeshLayers
     start: Parts = field(default=(0, ()))
 
@@ -94,6 +97,9 @@ class ByHost:
         if move.entry >= 0:
             return self._judged(_fresh(placed, here), placed, move.target)
         head = self.layers.mesh.lines[move.layer].head
+        if head is not None and move.way >= 0:
+            at = move.place if move.place >= 0 else next(place for f, _, place in placed if f == head)
+            here = here if self.whole(at) else _fresh(placed, here)
         if move.place >= 0 and head is not None:
             placed = (*placed, (head, here, move.place))
         elif head is not None:

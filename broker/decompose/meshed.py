@@ -10,13 +10,13 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from broker.decompose.layered import Layers, Move, Question
-from broker.decompose.piece import Figures
+from broker.decompose.piece import Figures, Flags, Numbers
 
 
 class State(NamedTuple):
@@ -50,13 +50,41 @@ class MeshLayers(Layers):
         self.places_on = [line.head if k in self.requests else None for k, line in enumerate(lines)]
         """Per line the function that it places; None where its head is an end or placed already."""
         self.tolls = self.untolled(dict.fromkeys(range(len(self.mesh.paths)), 1.0))
+        self._settle_candidates()
         self.target = 0
         self.states = [State(len(lines), -1, ())]
         self._numbers = {self.states[0]: self.target}
+        self._along: dict[tuple[int, tuple[tuple[int, int], ...]], dict[int, int]] = {}
+        """The numbers of the states on a line, with the open functions where they are, by node."""
         self.origin = self._beginning(0, {})
 
     def node(self, state: int) -> int:
         return self.states[state].node
+
+    def adopted(self, moves: Iterable[Move], other: MeshLayers) -> tuple[Move, ...]:
+        """Moves between the states of `other`, which asks the same of the same graph, as moves between the same states here:
+        their numbers are those in which each came to them."""
+        return tuple(move._replace(target=self._number(other.states[move.target])) for move in moves)
+
+    def keep_to(self, kept: Sequence[Flags]) -> None:
+        """From now on functions are only where these say, each of its candidates."""
+        for function, (layer, ok) in enumerate(zip(self.layer_of, kept, strict=True)):
+            self.function_ok[layer][self.candidates[function][~ok]] = False
+        self._settle_candidates()
+
+    def units(self, function: int) -> Figures:
+        """What a function takes at each place where it is offered."""
+        request = self.mesh.functions[function]
+        offering = self.graph.offering(request.type, request.flavour)
+        out = np.zeros(self.graph.place_count)
+        if offering is not None:
+            out[offering.at] = offering.units
+        return out
+
+    def _settle_candidates(self) -> None:
+        self.candidates: list[Numbers] = [np.flatnonzero(self.function_ok[layer]) for layer in self.layer_of]
+        """Per function the places where it may be."""
+        self.candidate_number = [{place: n for n, place in enumerate(places.tolist())} for places in self.candidates]
 
     def untolled(self, prices: Mapping[int, float]) -> Tolls:
         """What a microsecond of each path counts; flows count nothing."""
@@ -94,6 +122,7 @@ class MeshLayers(Layers):
         slow, factor, dearer = self.tolls.lines[line], self.counted(node), self.extra.ways
         ways, entries = self.tolls.ways, self.tolls.entries
         new, head, goal = self.places_on[line], self.mesh.lines[line].head, self.heads[line]
+        along = self._along.setdefault((line, placed), {})
         at = dict(placed)
         there = saps + at[head] if head is not None and new is None else -1
         if new is not None and node >= saps and self.function_ok[line][node - saps]:
@@ -107,7 +136,9 @@ class MeshLayers(Layers):
             toll = delay * slow + float(ways[way])
             if entry >= 0:
                 if entry_ok[entry]:
-                    across = self._number(State(line, entry, placed))
+                    across = along.get(entry, -1)
+                    if across < 0:
+                        across = along[entry] = self._number(State(line, entry, placed))
                     yield Move(across, cost, toll + float(entries[entry]), way, entry, -1, line)
             elif target in (goal, there):
                 yield Move(self._beginning(line + 1, at), cost, toll, way, -1, -1, line)

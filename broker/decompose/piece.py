@@ -11,8 +11,8 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, fields, replace
 from decimal import ROUND_CEILING, Decimal
 from itertools import chain
 from operator import attrgetter
@@ -42,6 +42,7 @@ ROOM = 1 + 1e-12
 Numbers = NDArray[np.int64]
 Figures = NDArray[np.float64]
 Flags = NDArray[np.bool_]
+Countries = NDArray[np.object_]
 
 
 def nano(amount: Decimal) -> int:
@@ -86,6 +87,9 @@ class Here:
         return self.known.location if self.known else self.place
 
 
+_OFFERED = ("once", "hour", "delay", "units", "most_bps")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Offering:
     """One type and flavour as offered at the places `at` (numbers of places), in arrays of the same length."""
@@ -121,19 +125,45 @@ class Offering:
             ports=tuple(offer.ports for _, offer, _ in rows),
         )
 
+    def at_places(self, first: int) -> Offering:
+        """The same, its places counted from `first`."""
+        return replace(self, at=self.at + first)
+
+    def kept(self, at: Numbers) -> Offering:
+        """Where `at` says that its places are now: what is below 0 is no more."""
+        if (at >= 0).all():
+            return replace(self, at=at)
+        stays = np.flatnonzero(at >= 0)
+        figures = {name: getattr(self, name)[stays] for name in _OFFERED}
+        return Offering(at=at[stays], **figures, ports=tuple(self.ports[i] for i in stays.tolist()))
+
+    @classmethod
+    def joined(cls, parts: list[Offering]) -> Offering | None:
+        """Of different places, in their order; None where there are none."""
+        if len(parts) < 2:
+            return parts[0] if parts else None
+        at = np.concatenate([o.at for o in parts])
+        order = np.argsort(at)
+        figures = {name: np.concatenate([getattr(o, name) for o in parts])[order] for name in _OFFERED}
+        ports = [p for o in parts for p in o.ports]
+        return cls(at=at[order], **figures, ports=tuple(ports[i] for i in order.tolist()))
+
 
 class Piece:
     """`ways` in their order in the note; `figures[name]` is the array over them of what the name says."""
 
     def __init__(self, note: CapabilityNote) -> None:
         self.note = note
-        saps: dict[str, SapOffer] = {}
-        for sap in note.saps:
-            saps.setdefault(sap.id, sap)
+        saps = first_named(note.saps)
         self.saps = tuple(saps.values())
         self.sap_number = {id: i for i, id in enumerate(saps)}
         self.places = _places(note)
         self.place_number = {here.place: i for i, here in enumerate(self.places)}
+        self.sites: dict[str, list[int]] = {}
+        """By site the numbers of its places."""
+        for i, here in enumerate(self.places):
+            self.sites.setdefault(here.site, []).append(i)
+        self.maybe_one = _maybe_one(self.places, self.sites)
         self.ways = tuple(self._ways())
         self.sap_mtu = np.array([s.mtu for s in self.saps], dtype=np.float64)
         self.sap_bps = np.array([s.bandwidth_bps for s in self.saps], dtype=np.float64)
@@ -141,13 +171,16 @@ class Piece:
             [max((b.size for b in h.capacity.bins if b.count), default=0) for h in self.places], dtype=np.float64
         )
         self.place_lan = np.array([h.capacity.lan for h in self.places], dtype=np.bool_)
+        self.sap_country = _countries(note, (s.place for s in self.saps))
+        self.place_country = _countries(note, (h.place for h in self.places))
+        self.counts = np.array([[len(self.saps), len(self.places), len(self.ways), len(note.shared)]], dtype=np.int64)
+        """How many SAPs, places, ways and shared limits it has: one row."""
         self.way_a = np.array([w.a for w in self.ways], dtype=np.int64)
         self.way_b = np.array([w.b for w in self.ways], dtype=np.int64)
         points = [w.point for w in self.ways]
         self.once = np.array([w.once for w in self.ways], dtype=np.float64)
         self.hour = np.array([w.hour for w in self.ways], dtype=np.float64)
         self.delay = np.array([p.delay_us for p in points], dtype=np.float64)
-        self.way_bps = np.array([p.bandwidth_bps for p in points], dtype=np.float64)
         self.way_most_bps = np.array([self._most(w) for w in self.ways], dtype=np.float64)
         self.way_mtu = np.array([p.mtu for p in points], dtype=np.float64)
         self.way_lan = np.array([p.lan for p in points], dtype=np.bool_)
@@ -210,6 +243,20 @@ class Piece:
         return min([way.point.bandwidth_bps, *(shared[i].limit_bps / c * ROOM for i, c in way.limits if c > 0)])
 
 
+def first_named(saps: Iterable[SapOffer]) -> dict[str, SapOffer]:
+    """By id; of several with one id the first counts."""
+    out: dict[str, SapOffer] = {}
+    for sap in saps:
+        out.setdefault(sap.id, sap)
+    return out
+
+
+def _countries(note: CapabilityNote, places: Iterable[str]) -> Countries:
+    """Of these places, None where it is not told: where several have one id, the last counts."""
+    known = {p.id: p.told_country for p in note.places}
+    return np.array([known.get(place) for place in places], dtype=np.object_)
+
+
 def _places(note: CapabilityNote) -> tuple[Here, ...]:
     capacities = {c.place: c for c in note.capacities}
     known = {p.id: p for p in note.places}
@@ -221,6 +268,20 @@ def _places(note: CapabilityNote) -> tuple[Here, ...]:
         Here(place=p, known=known.get(p), capacity=capacities.get(p, PlaceCapacity(place=p, bins=())), offers=here)
         for p, here in offers.items()
     )
+
+
+def _maybe_one(places: tuple[Here, ...], sites: dict[str, list[int]]) -> dict[int, int]:
+    """The places that may be the same as others at their site: the note may have them of two who sell one thing. Such have the
+    same number. What they offer would be alike in all that no seller changes."""
+    found: dict[tuple[str, frozenset[object]], list[int]] = {}
+    for site, numbers in sites.items():
+        for place in numbers if len(numbers) > 1 else ():
+            offers = places[place].offers.values()
+            alike = frozenset(
+                (o.type, o.ports, o.delay_us, tuple((f.name, f.units, f.runtime) for f in o.flavours)) for o in offers
+            )
+            found.setdefault((site, alike), []).append(place)
+    return {place: same[0] for same in found.values() if len(same) > 1 for place in same}
 
 
 def payable(price: Price, note: CapabilityNote) -> bool:

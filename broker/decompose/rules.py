@@ -235,13 +235,13 @@ def _price(layers: Layers, move: Move) -> int:
 def _grouped(layers: Layers, group: Group, index: dict[str, int]) -> Rule:
     graph, members = layers.graph, frozenset(index[f] for f in group.functions)
     together = group.kind is GroupKind.AFFINITY
+
+    def whole(place: int) -> bool:
+        return place < 0 or graph.suppliers[int(graph.place_supplier[place])].local
+
     if group.scope is GroupScope.HOST and isinstance(layers, MeshLayers):
-        return ByHost(group.id, members, together, partial(apart, graph), layers)
+        return ByHost(group.id, members, together, partial(apart, graph), whole, layers)
     if group.scope is GroupScope.HOST:  # that they fit there is the capacity's
-
-        def whole(place: int) -> bool:
-            return place < 0 or graph.suppliers[int(graph.place_supplier[place])].local
-
         if together:
             return OneSegment(group.id, members, whole)
         return ApartByHost(group.id, members, partial(apart, graph), whole)

@@ -14,10 +14,11 @@ from datetime import datetime
 
 from broker.decompose.explain import better, explain
 from broker.decompose.graph import Graph, graph_of
-from broker.decompose.labelling import EFFORT, Effort, find
+from broker.decompose.labelling import EFFORT, Effort
 from broker.decompose.layered import Question
 from broker.decompose.mesh import Mesh, read_mesh
 from broker.decompose.plan import Avoid, Infeasible, Plan, Rejected, Snapshot, SupplierView
+from broker.decompose.routes import find
 from broker.decompose.segments import to_plan
 from broker.decompose.vocabulary import ends_without_label, vocabulary
 from capability_registry.note import CapabilityNote
@@ -93,7 +94,7 @@ def ask(mesh: Mesh, graph: Graph, now: datetime, avoid: Avoid) -> Question:
     return Question(
         mesh=mesh,
         graph=graph,
-        saps=tuple(graph.announced[end.sap] for end in mesh.ends),
+        saps=tuple(sap for end in mesh.ends if (sap := graph.sap_named(end.sap)) is not None),
         now=now,
         avoid=avoid,
         bandwidth_bps=mesh.spec.bandwidth_bps,

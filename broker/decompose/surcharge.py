@@ -36,7 +36,7 @@ class Surcharges:
 
 def _between(graph: Graph, one: Dearer) -> set[int]:
     """The ways of a transit."""
-    a, b = (graph.sap_at.get((one.alias, sap)) for sap in one.way)
+    a, b = (graph.sap_at(one.alias, sap) for sap in one.way)
     if a is None or b is None:
         return set()
     ends = ((a, b), (b, a))

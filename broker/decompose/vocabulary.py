@@ -37,7 +37,7 @@ def vocabulary(mesh: Mesh, graph: Graph) -> tuple[Reason, ...]:
 
 
 def _known_sap(end: End, graph: Graph) -> list[Reason]:
-    if end.sap in graph.announced:
+    if graph.sap_named(end.sap) is not None:
         return []
     message = f"unknown SAP {end.sap!r}; known: {listed(graph.announced)}"
     return [Reason(code=ReasonCode.UNKNOWN_SAP, message=message, subject=end.id)]
@@ -83,7 +83,7 @@ def _fits_somewhere(mesh: Mesh, index: int, request: FunctionRequest, graph: Gra
     offering = graph.offering(request.type, request.flavour)
     if offering is None or not any(ports_fit(mesh, index, ports) for ports in offering.kinds_of_ports):
         return False
-    named = {p for id in request.places for p in graph.named(id)}
+    named = {p for id in request.places for p in graph.places_named(id)}
     return not request.places or bool(named.intersection(offering.at.tolist()))
 
 
@@ -93,7 +93,8 @@ def ends_without_label(mesh: Mesh, graph: Graph) -> tuple[Reason, ...]:
     reasons = []
     for sap in sorted({e.sap for e in ends}):
         here = [e for e in ends if e.sap == sap]
-        free = graph.sap_offer(graph.announced[sap]).free
+        number = graph.sap_named(sap)
+        free = LabelSet() if number is None else graph.sap_offer(number).free
         sets = [free if e.labels is None else free & e.labels for e in here]
         holder: dict[int, int] = {}
         for i, end in enumerate(here):

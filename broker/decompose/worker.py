@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, BinaryIO
 
+from broker.decompose.ordered import Ordered
 from broker.decompose.plan import Avoid, Infeasible, Plan, Rejected, Snapshot, SupplierView
 from broker.decompose.search import plan, rejected
 from capability_registry import payload
@@ -79,21 +80,20 @@ class Worker:
     """What the process knows. Only a `Question` is answered."""
 
     def __init__(self) -> None:
-        self._views: dict[str, SupplierView] = {}
+        self._views = Ordered()
         self._snapshot: Snapshot | None = None
 
     def take(self, message: Told | Question) -> Answer | Exception | None:
         if isinstance(message, Told):
             for heard in message.heard:
-                alias = heard.view.alias
-                note = self._views[alias].note if heard.note is None else NOTE.validate_json(heard.note)
-                self._views[alias] = replace(heard.view, note=note)
+                note = self._views[heard.view.alias].note if heard.note is None else NOTE.validate_json(heard.note)
+                self._views.put(replace(heard.view, note=note))
             for alias in message.gone:
-                del self._views[alias]
+                self._views.remove(alias)
             self._snapshot = None
             return None
         if self._snapshot is None or self._snapshot.number != message.head.number:
-            self._snapshot = replace(message.head, suppliers=tuple(v for _, v in sorted(self._views.items())))
+            self._snapshot = replace(message.head, suppliers=self._views.all())
         try:
             return message.answered(self._snapshot)
         except Exception as error:  # a fault of the planner is told to who asked, who logs it

@@ -2,7 +2,8 @@
 
 A supplier is in here by its local alias, with its administrative state and its last good note; the snapshot is made anew
 only when somebody asks after something changed, so that everything computed from it can be cached by its identity, and
-ten thousand notes that come at once cost one. A note is put into our words once, when it comes.
+ten thousand notes that come at once cost one. A note is put into our words once, when it comes. Views are kept in the order
+of aliases, so that a snapshot after a few notes costs no sorting.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from broker.decompose.ordered import Ordered
 from broker.decompose.plan import Snapshot, SupplierView
 from capability_registry.glossary import SAME_WORDS, Glossary
 from capability_registry.note import CapabilityNote, Lifecycle
@@ -36,7 +38,7 @@ class Catalogue:
         self._notes: dict[str, CapabilityNote] = {}
         self._read: dict[str, tuple[CapabilityNote, Glossary, CapabilityNote]] = {}
         """By alias: a note as it came, by which glossary it was read, and what it says in our words."""
-        self._views: dict[str, SupplierView] = {}
+        self._views = Ordered()
         self._kept: dict[str, float] = {}
         self._snapshot = Snapshot(own_sp_id=own_sp_id, number=0, suppliers=(), caution=caution)
         self._number = 0
@@ -45,8 +47,7 @@ class Catalogue:
     def snapshot(self) -> Snapshot:
         """Everything as it is now; its number grows with every change."""
         if self._snapshot.number != self._number:
-            views = tuple(view for _, view in sorted(self._views.items()))
-            self._snapshot = replace(self._snapshot, number=self._number, suppliers=views)
+            self._snapshot = replace(self._snapshot, number=self._number, suppliers=self._views.all())
         return self._snapshot
 
     def list(self, listings: tuple[Listing, ...]) -> None:
@@ -54,7 +55,7 @@ class Catalogue:
         self._listings = {item.alias: item for item in listings}
         self._notes = {alias: note for alias, note in self._notes.items() if alias in self._listings}
         self._read = {alias: read for alias, read in self._read.items() if alias in self._listings}
-        self._views = {alias: self._view(alias, note) for alias, note in self._notes.items()}
+        self._views = Ordered(self._view(alias, note) for alias, note in self._notes.items())
         self._number += 1
 
     def put(self, alias: str, note: CapabilityNote | None) -> None:
@@ -63,17 +64,17 @@ class Catalogue:
             return
         if note is None:
             self._notes.pop(alias, None)
-            self._views.pop(alias, None)
+            self._views.remove(alias)
         else:
             self._notes[alias] = note
-            self._views[alias] = self._view(alias, note)
+            self._views.put(self._view(alias, note))
         self._number += 1
 
     def keeps(self, alias: str, rate: float) -> None:
         """Which part of what the supplier announced it made good, from 0 to 1."""
         self._kept[alias] = rate
         if (note := self._notes.get(alias)) is not None:
-            self._views[alias] = self._view(alias, note)
+            self._views.put(self._view(alias, note))
             self._number += 1
 
     def note(self, alias: str) -> CapabilityNote | None:

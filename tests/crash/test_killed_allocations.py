@@ -41,15 +41,16 @@ def killed(directory: Path, seed: str) -> None:
         [sys.executable, "-m", "tests.support.busy_orders", str(directory), seed],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
+    said = process.stdout
+    assert said is not None
     try:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "busy\n"
+        assert said.readline() == "busy\n"
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(rng.uniform(0, 0.15))
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-        process.stdout.close()
+        said.close()
 
 
 @pytest.mark.parametrize("round", range(max(1, KILLS // 4)))

@@ -7,10 +7,10 @@ costs more than the best found, is not gone on with.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from itertools import product
+from itertools import combinations, product
 
 from address_planner.labels import LabelSet
 from broker.decompose.plan import Snapshot, SupplierView
@@ -38,6 +38,15 @@ class Walk:
         return sum(p.delay_us for *_, p in self.ways)
 
 
+@dataclass(frozen=True)
+class Bound:
+    """The walks of these links, by their points, and these functions take at most so many microseconds together."""
+
+    links: frozenset[frozenset[str]]
+    functions: frozenset[str]
+    limit: int
+
+
 class Oracle:
     def __init__(self, spec: ServiceSpec, snapshot: Snapshot) -> None:
         self.spec = spec
@@ -48,9 +57,20 @@ class Oracle:
                 if s.interconnect:
                     self.sides[s.interconnect].append((v.alias, s.id))
         self.lines = [link for link in spec.links if link.kind is LinkKind.LINE]
-        self.used = [
-            {frozenset(pair) for pair in zip(path.hops[::2], path.hops[1::2], strict=True)} for path in spec.paths
-        ]
+        self.bounds = [*self._bounds()]
+
+    def _bounds(self) -> Iterator[Bound]:
+        """Of each path, and of a distance by delay on each path that has both of its points."""
+        for path in self.spec.paths:
+            pairs = [frozenset(pair) for pair in zip(path.hops[::2], path.hops[1::2], strict=True)]
+            names = [path.hops[0], *(split_point(hop)[0] for hop in path.hops[1:-1:2]), path.hops[-1]]
+            limit = self.spec.delay_limit(path)
+            if limit is not None:
+                yield Bound(frozenset(pairs), frozenset(names), limit)
+            for d in self.spec.distances:
+                if d.max_delay_us is not None and {d.function, d.to} <= set(names):
+                    i, j = sorted((names.index(d.function), names.index(d.to)))
+                    yield Bound(frozenset(pairs[i:j]), frozenset(names[i + 1 : j]), d.max_delay_us)
 
     def best(self) -> Decimal | None:
         """The least price of what is feasible."""
@@ -67,15 +87,50 @@ class Oracle:
         return found
 
     def _hosted(self, at: Mapping[str, tuple[str, FunctionOffer]]) -> bool:
-        units: Counter[tuple[str, str]] = Counter()
-        for alias, o in at.values():
-            units[alias, o.place] += o.flavours[0].units
-        rooms = {(v.alias, c.place): c.bins[0].size for v in self.views.values() for c in v.note.capacities}
         for group in self.spec.groups:
-            spots = [at[f][0] if group.scope is GroupScope.SUPPLIER else at[f][1].place for f in group.functions]
-            if len(set(spots)) != (1 if group.kind is GroupKind.AFFINITY else len(spots)):
-                return False
-        return all(n <= rooms[where] for where, n in units.items())
+            if group.scope is not GroupScope.HOST:
+                spots = [at[f][0] if group.scope is GroupScope.SUPPLIER else at[f][1].place for f in group.functions]
+                if len(set(spots)) != (1 if group.kind is GroupKind.AFFINITY else len(spots)):
+                    return False
+        placed: dict[tuple[str, str], list[str]] = defaultdict(list)
+        for f, (alias, o) in at.items():
+            placed[alias, o.place].append(f)
+        return all(self._packed(where, {f: at[f][1].flavours[0].units for f in fs}) for where, fs in placed.items())
+
+    def _packed(self, where: tuple[str, str], units: Mapping[str, int]) -> bool:
+        """Whether some choice of hosts has room for these functions and keeps the groups by host among them."""
+        note = self.views[where[0]].note
+        sizes = [b.size for c in note.capacities if c.place == where[1] for b in c.bins for _ in range(b.count)]
+        groups = [group for group in self.spec.groups if group.scope is GroupScope.HOST]
+        for hosts in product(range(len(sizes)), repeat=len(units)):
+            host = dict(zip(units, hosts, strict=True))
+            load: Counter[int] = Counter()
+            for f, number in host.items():
+                load[number] += units[f]
+            here = [([host[f] for f in group.functions if f in host], group.kind) for group in groups]
+            kept = all(
+                len(set(taken)) == (min(1, len(taken)) if kind is GroupKind.AFFINITY else len(taken))
+                for taken, kind in here
+            )
+            if kept and all(n <= sizes[number] for number, n in load.items()):
+                return True
+        return False
+
+    def _by_host(self, at: Mapping[str, tuple[str, FunctionOffer]], walks: Sequence[Walk]) -> bool:
+        """What is certainly in one domain: functions at one place whose line stays there, and what hangs together in a domain
+        of our own. Only there functions share a host for certain, or have different ones at one place."""
+        part = {f: n for n, f in enumerate(at)}
+        for link, walk in zip(self.lines, walks, strict=True):
+            x, y = (split_point(p)[0] for p in link.points)
+            if x in at and y in at and not walk.crossed and (not walk.ways or self.views[at[x][0]].local):
+                part = {f: part[y] if n == part[x] else n for f, n in part.items()}
+        for group in self.spec.groups:
+            for f, g in combinations(group.functions, 2) if group.scope is GroupScope.HOST else ():
+                one_place = (at[f][0], at[f][1].place) == (at[g][0], at[g][1].place)
+                one = one_place and part[f] == part[g]
+                if not (one if group.kind is GroupKind.AFFINITY else one or at[f][1].place != at[g][1].place):
+                    return False
+        return True
 
     def _laid(self, at: Mapping[str, tuple[str, FunctionOffer]], below: Decimal | None) -> Decimal | None:
         """The least price of the lines, if it is below what is given."""
@@ -88,10 +143,7 @@ class Oracle:
             if not walks:
                 return None
             choices.append(walks)
-        delays = [
-            sum(at[f][1].delay_us for f in {split_point(h)[0] for h in path.hops} & at.keys())
-            for path in self.spec.paths
-        ]
+        delays = [sum(at[f][1].delay_us for f in bound.functions & at.keys()) for bound in self.bounds]
         ends: Counter[tuple[str, ...]] = Counter()
         for e in self.spec.ends:
             ends["sap", *_pair(e.sap)] += self.spec.bandwidth_bps
@@ -102,12 +154,13 @@ class Oracle:
             floor.append(floor[-1] + walks[0].cost)
         best = below
 
-        def go(n: int, price: Decimal, use: Counter[tuple[str, ...]], late: list[int]) -> None:
+        def go(price: Decimal, use: Counter[tuple[str, ...]], late: list[int], laid: tuple[Walk, ...]) -> None:
             nonlocal best
+            n = len(laid)
             if n == len(choices):
-                best = price
+                best = price if self._by_host(at, laid) else best
                 return
-            on = [frozenset(self.lines[n].points) in used for used in self.used]
+            on = [frozenset(self.lines[n].points) in bound.links for bound in self.bounds]
             for walk in choices[n]:
                 total = price + walk.cost
                 if best is not None and total + floor[len(choices) - n - 1] >= best:
@@ -115,14 +168,14 @@ class Oracle:
                 more = use + self._draws(walk)
                 times = [d + walk.delay * part for d, part in zip(late, on, strict=True)]
                 if self._in_time(times) and self._within(more):
-                    go(n + 1, total, more, times)
+                    go(total, more, times, (*laid, walk))
 
-        go(0, Decimal(0), ends, delays)
+        if self._in_time(delays):
+            go(Decimal(0), ends, delays, ())
         return best if best != below else None
 
     def _in_time(self, times: list[int]) -> bool:
-        limits = [self.spec.delay_limit(path) for path in self.spec.paths]
-        return all(limit is None or late <= limit for late, limit in zip(times, limits, strict=True))
+        return all(late <= bound.limit for late, bound in zip(times, self.bounds, strict=True))
 
     def _walks(self, x: Spot, y: Spot) -> Iterator[Walk]:
         def go(at: Spot, walk: Walk, entered: frozenset[tuple[str, str]]) -> Iterator[Walk]:

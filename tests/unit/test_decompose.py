@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 
 from address_planner.labels import LabelSet
-from broker.decompose.graph import to_networkx
+from broker.decompose.drawing import to_networkx
 from broker.decompose.mesh import LanEnd, Mesh, read_mesh
 from broker.decompose.plan import Avoid, Dearer, Infeasible, Joint, Plan, Snapshot, Stretch, SupplierView
 from broker.decompose.search import plan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, product
 
 import pytest
 
@@ -38,9 +38,17 @@ SHAPES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
 }
 
 
+HOSTED = {
+    "deeper tree": SHAPES["deeper tree"],
+    "diamond": SHAPES["diamond"],
+    "wider tree": (("f", "g", "h"), ("a f g b", "a f h c")),
+    "three in a row": (("f", "g", "h"), ("a f g h b", "a f c")),
+}
+
+
 def random_mesh(shape: str, seed: int) -> tuple[ServiceSpec, Snapshot]:
     rng = random.Random(f"{shape}/{seed}")
-    functions, paths = SHAPES[shape]
+    functions, paths = (SHAPES | HOSTED)[shape]
     snapshot = random_snapshot(seed, 3, labels=rng.choice([0, 2]), joints=1)
     ends = {e: rng.choice(["s0.uni", "s1.uni", "s2.uni"]) for e in sorted({e for p in paths for e in (p[0], p[-1])})}
     groups: tuple[Group, ...] = ()
@@ -120,6 +128,51 @@ def test_the_best_mesh_is_the_optimum_and_the_others_follow_in_order(shape: str)
     assert refused >= 3
 
 
+def hosted_mesh(shape: str, seed: int) -> tuple[ServiceSpec, Snapshot]:
+    """A random mesh with a group by host, a distance by delay, or both; some suppliers are domains of our own, and places
+    have one host or two."""
+    rng = random.Random(f"hosts/{shape}/{seed}")
+    functions, paths = HOSTED[shape]
+    spec, snap = random_mesh(shape, seed)
+    views = []
+    for v in snap.suppliers:
+        rooms = tuple(replace(c, bins=(replace(c.bins[0], count=rng.choice([1, 2])),)) for c in v.note.capacities)
+        views.append(replace(v, local=rng.random() < 0.5, note=replace(v.note, capacities=rooms)))
+    groups: tuple[Group, ...] = ()
+    if rng.random() < 0.7:
+        members = tuple(rng.sample(functions, rng.randint(2, len(functions))))
+        groups = (Group(id="hosts", kind=rng.choice(list(GroupKind)[1:]), scope=GroupScope.HOST, functions=members),)
+    distances: tuple[Distance, ...] = ()
+    if not groups or rng.random() < 0.5:
+        function, to = rng.sample(paths[rng.randrange(2)].split(), 2)
+        function, to = (function, to) if function in functions else (to, function)
+        distances = (Distance(id="soon", function=function, to=to, max_delay_us=rng.randint(4, 25)),)
+    return replace(spec, groups=groups, distances=distances, bandwidth_bps=rng.choice([0, 0, 1])), replace(
+        snap, suppliers=tuple(views)
+    )
+
+
+@pytest.mark.parametrize("shape", HOSTED)
+def test_groups_by_host_and_distances_by_delay_are_kept_at_the_least_price(shape: str) -> None:
+    good = refused = bound = 0
+    for seed in range(40):
+        spec, snap = hosted_mesh(shape, seed)
+        answer = plan(spec, snap, NOW, None, 1, Effort(easy=1) if seed % 2 else EFFORT)
+        expected = Oracle(spec, snap).best()
+        if isinstance(answer, Infeasible):
+            assert expected is None, seed
+            refused += 1
+            continue
+        assert answer[0].cost == expected, seed
+        judge(spec, snap, answer[0])
+        free = plan(replace(spec, groups=(), distances=()), snap, NOW, None, 1)
+        bound += isinstance(free, tuple) and free[0].cost < answer[0].cost
+        good += 1
+    assert good >= 5
+    assert refused >= 5
+    assert bound >= 2
+
+
 @pytest.mark.parametrize("seed", [39, 50, 86, 120, 134])
 def test_a_hard_search_settles_for_what_is_nearly_the_best(seed: int) -> None:
     spec, snapshot = random_mesh("tree", seed)
@@ -132,6 +185,31 @@ def test_a_search_that_gives_up_says_so() -> None:
     found = plan(TREE, federation(), NOW, None, 1, Effort(easy=1, exact=1, most=1))
     assert isinstance(found, Infeasible)
     assert [r.message for r in found.reasons] == ["no plan was found in 1 steps of the search; there may be one"]
+
+
+def test_a_search_that_gives_up_answers_with_what_it_found_in_a_hurry() -> None:
+    spec, snapshot = random_mesh("diamond", 20)
+    (made,) = planned(spec, snapshot, 1, Effort(easy=1, exact=20, most=20))
+    judge(spec, snapshot, made)
+    assert isinstance(plan(spec, snapshot, NOW, None, 1, Effort(easy=1, exact=10, most=10)), Infeasible)
+
+
+@pytest.mark.parametrize("most", [6, 14, 30])
+def test_where_there_is_a_plan_no_search_says_that_there_is_none(most: int) -> None:
+    given_up = 0
+    for shape, seed in product(("tree", "diamond"), range(30)):
+        spec, snapshot = random_mesh(shape, seed)
+        best = plan(spec, snapshot, NOW, None, 1)
+        if isinstance(best, Infeasible):
+            continue
+        answer = plan(spec, snapshot, NOW, None, 1, Effort(easy=1, exact=most, most=most))
+        if isinstance(answer, Infeasible):
+            assert answer.reasons[0].message == f"no plan was found in {most} steps of the search; there may be one"
+            given_up += 1
+        else:
+            assert answer[0].cost >= best[0].cost
+            judge(spec, snapshot, answer[0])
+    assert given_up or most > 14
 
 
 # --- a federation to look at: mid between west and east; branching is at mid ------------------------------------------
@@ -228,6 +306,25 @@ def test_functions_of_one_host_are_in_one_segment_however_the_branches_go() -> N
     assert {f: s.alias for s in held.segments for f in s.functions} == {"f": "mid", "g": "mid", "h": "mid"}
     apart = replace(both, kind=GroupKind.ANTI_AFFINITY)
     assert planned(replace(spec, groups=(apart,)), federation())[0] == free
+
+
+def back_at_one_place(local: bool) -> tuple[Plan, ...] | Infeasible:
+    """f and j on one host at MID, the only place that has them, with a g between that is at SIDE."""
+    saps = [sap(name, "MID") for name in ("west", "east", "north")]
+    ways = [entry(x, y, point(2, 20)) for x, y in combinations(("west", "east", "north", "MID", "SIDE"), 2)]
+    offers = [offer("x", "MID"), offer("y", "MID"), offer("z", "SIDE")]
+    snap = snapshot(view("mid", saps, ways, offers, local=local))
+    pair = Group(id="pair", kind=GroupKind.AFFINITY, scope=GroupScope.HOST, functions=("f", "j"))
+    ends = {"a": "mid.west", "b": "mid.east", "c": "mid.north"}
+    types = {"f": "x", "g": "z", "j": "y"}
+    return plan(mesh_spec(ends, types, "a f g j b", "a f c", term_hours=1, groups=(pair,)), snap, NOW, None, 1)
+
+
+def test_only_a_domain_of_our_own_is_one_however_its_lines_go() -> None:
+    assert isinstance(back_at_one_place(local=True), tuple)
+    refused = back_at_one_place(local=False)  # MID may be two domains below
+    assert isinstance(refused, Infeasible)
+    assert [(r.code, r.subject) for r in refused.reasons] == [(ReasonCode.AFFINITY, "pair")]
 
 
 def test_a_lan_goes_beside_the_lines_between_its_members() -> None:
