@@ -62,6 +62,4 @@ def test_own_domains_and_suppliers_that_name_each_other_are_joined_as_ever() -> 
 def test_the_order_of_suppliers_says_nothing() -> None:
     snap = snapshot(side("a", "sp-b", decides=True), side("b", "sp-a"))
     turned = Snapshot(own_sp_id=snap.own_sp_id, number=2, suppliers=snap.suppliers[::-1])
-    assert {frozenset(graph_of(s).joined["j"]) for s in (snap, turned)} == {
-        frozenset({0, 1})
-    }
+    assert {frozenset(graph_of(s).joined["j"]) for s in (snap, turned)} == {frozenset({0, 1})}
