@@ -11,8 +11,11 @@ Rules kept here
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 
+from broker.decompose.backwards import Backwards
 from broker.decompose.piece import Figures, Flags, Numbers
 
 
@@ -37,13 +40,12 @@ class Arcs:
         self.arriving = Fan(self, source, ends, to_place & ~from_place)
         self.leaving = Fan(self, source, ends, from_place & leads)
         self.passing = Fan(self, source, ends, ~from_place & ~to_place & leads)
-        heads, tails = self.passing.ends, self.passing.tails
-        self.back = np.argsort(heads * self.nodes + tails)
-        """The passing arcs in the order of where they lead to; `back_rows` and `back_columns` are them backwards, as
-        compressed rows, with a last row that leads to every SAP: where a search begins."""
-        rows = np.searchsorted(heads[self.back], np.arange(saps + 1))
-        self.back_rows = np.concatenate((rows, [rows[-1] + saps])).astype(np.int32)
-        self.back_columns = np.concatenate((tails[self.back], np.arange(saps))).astype(np.int32)
+
+    @cached_property
+    def backwards(self) -> Backwards:
+        fans = (self.passing, self.arriving, self.leaving)
+        tails, heads = (np.concatenate(parts) for parts in zip(*((fan.tails, fan.ends) for fan in fans), strict=True))
+        return Backwards(self.saps, self.nodes, tails, heads)
 
 
 class Fan:

@@ -1,9 +1,8 @@
 """What the way from each state to the goal takes at least: the bounds that guide the search.
 
 Rules kept here
-- Between two functions only inward SAPs are passed, so each layer is one shortest-path search backwards over them (in C)
-  that begins at all of them at once, with what the next layer adds; places are read off before and after it.
-- Several *weightings* (price, delay, price and so much per microsecond) are searched in one call, side by side.
+- All layers are one graph, and what counts (a *weighting*: price, delay, price and so much per microsecond) is one
+  shortest-path search backwards over it from the goal (in C).
 - A bound counts what a question admits step by step. What steps draw on together, labels that must continue, and SAPs
   entered twice are not counted: it is never above the truth, and where nothing is shared it is the truth.
 - Sums are exact up to 2**53 (1e-9 currency units); above, they are right to one part in 10**15.
@@ -11,52 +10,101 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 
 import numpy as np
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import dijkstra
 
-from broker.decompose.arcs import Arcs
+from broker.decompose.backwards import least
 from broker.decompose.layered import ChainLayers, Layers
-from broker.decompose.piece import Figures
+from broker.decompose.piece import Figures, Flags, Numbers
 
 Weighting = tuple[float, float]
 """What counts: so much per 1e-9 currency unit, so much per microsecond."""
 
-
-def backward(layers: ChainLayers, weightings: Sequence[Weighting]) -> list[list[float]]:
-    """Per weighting, by state, the least sum on the way to the goal; infinite where there is no way."""
-    graph, arcs, saps = layers.graph, layers.graph.arcs, layers.graph.sap_count
-    price, time = np.array(weightings).T[:, :, None]
-    ways = price * layers.way_cost + time * graph.delay
-    grounds = {need: Ground(layers, ways, need) for need in set(layers.need)}
-    ahead = np.full((len(weightings), layers.nodes), np.inf)
-    placed = ahead[:, saps:]
-    entering, leaving = into_end(layers, layers.goal, ways, grounds[layers.need[-1]].ok)
-    out = np.zeros((len(weightings), layers.target + 1))
-    for layer in range(layers.length, -1, -1):
-        ground = grounds[layers.need[layer]]
-        here = out[:, layer * layers.nodes : (layer + 1) * layers.nodes]
-        if layer < layers.length:
-            beyond = out[:, (layer + 1) * layers.nodes + saps : (layer + 2) * layers.nodes]
-            placed[:] = _weighed(layers, layer, price, time) + beyond
-            entering = arcs.arriving.least(ground.arriving + ahead[:, arcs.arriving.ends], saps)
-            leaving = placed
-        here[:, :saps] = ground.spread(entering)
-        ahead[:, :saps] = np.where(ground.entry_ok, here[:, :saps], np.inf)
-        away = arcs.leaving.least(ground.leaving + ahead[:, arcs.leaving.ends], layers.nodes)
-        here[:, saps:] = np.minimum(away[:, saps:], leaving)
-    states: list[list[float]] = out.tolist()
-    return states
+States = memoryview
+"""By state, the least sum on the way to the goal; infinite where there is no way. A view gives single figures as Python's
+own, and faster than an array does."""
 
 
-def _weighed(layers: Layers, layer: int, price: Figures, time: Figures) -> Figures:
+class Bounds:
+    """Of the questions that one set of layers asks."""
+
+    def __init__(self, layers: ChainLayers) -> None:
+        self.layers = layers
+        self.arcs = layers.graph.arcs
+        self.back = self.arcs.backwards
+        self.storeys = layers.length + 1
+        self.ways, self.into = _into(layers)
+
+    def exact(self, weighting: Weighting) -> States:
+        layers, back, saps = self.layers, self.back, self.arcs.saps
+        ways = _weighed(layers, weighting)
+        ground = {need: self._ground(ways, need) for need in set(layers.need)}
+        functions = np.full((self.storeys, len(layers.place_ok)), np.inf)
+        for layer in range(layers.length):
+            functions[layer] = _functions(layers, layer, weighting)
+        every = self._stacked.data
+        storeys = every[: self.storeys * len(back.heads)].reshape(self.storeys, -1)
+        for layer, need in enumerate(layers.need):
+            storeys[layer] = ground[need]
+        storeys[:, back.to_place :] += functions[:, back.placed]
+        storeys[0, back.from_place] = np.inf
+        nowhere = np.where(functions[:-1] == np.inf, np.inf, 0.0)
+        storeys[1:, back.from_place] += nowhere[:, back.left]
+        every[storeys.size :] = self._into_goal(ways)
+        found = least(self._stacked)
+        vertices = found[:-1].reshape(self.storeys, -1)
+        out = np.full(len(found), np.inf)
+        states = out[:-1].reshape(self.storeys, -1)
+        states[:, :saps], states[1:, saps:], out[-1] = vertices[:, :saps], vertices[:-1, saps:], 0.0
+        return memoryview(out.data)
+
+    @cached_property
+    def _stacked(self) -> csr_array:
+        return self.back.storeys(self.storeys, self.into)
+
+    def _ground(self, ways: Figures, need: int) -> Figures:
+        """The weights of the arcs of one storey where `need` LANs run along, in their order backwards."""
+        layers, back, arcs = self.layers, self.back, self.arcs
+        weights = np.where(layers.way_ok[need], ways, np.inf)
+        joined = [fan.joined(weights[None])[0] for fan in (arcs.passing, arcs.arriving, arcs.leaving)]
+        passing = joined[0]
+        for x, y in layers.avoided:
+            passing[(arcs.passing.tails == x) & (arcs.passing.ends == layers.graph.peer[y])] = np.inf
+        out: Figures = np.concatenate((*joined, np.zeros(layers.nodes - arcs.saps)))[back.order]
+        out[: back.to_place][~layers.entry_ok[need][back.heads[: back.to_place]]] = np.inf
+        return out
+
+    def _into_goal(self, ways: Figures) -> Figures:
+        admitted = self.layers.way_ok[self.layers.need[-1]][self.ways]
+        out: Figures = np.where(admitted, ways[self.ways], np.inf)
+        return out
+
+
+def _into(layers: ChainLayers) -> tuple[Numbers, Numbers]:
+    """The ways of the last step to the goal, and the nodes from which they lead. (Ways lead in both directions alike.)"""
+    arcs, goal = layers.graph.arcs, layers.goal
+    here = slice(int(arcs.first[goal]), int(arcs.first[goal + 1]))
+    ways, nodes = arcs.way[here], arcs.target[here]
+    kept = np.array([(node, goal) not in layers.avoided for node in nodes.tolist()], dtype=np.bool_)
+    if not layers.length:  # nothing was placed
+        kept &= nodes < arcs.saps
+    return ways[kept], nodes[kept]
+
+
+def _weighed(layers: Layers, weighting: Weighting) -> Figures:
+    price, time = weighting
+    if not time:
+        return layers.way_cost if price == 1.0 else price * layers.way_cost
+    return price * layers.way_cost + time * layers.graph.delay
+
+
+def _functions(layers: Layers, layer: int, weighting: Weighting) -> Figures:
     """Of a layer's function, at each place."""
-    admitted = layers.function_ok[layer]
+    price, time = weighting
     out: Figures = price * layers.function_cost[layer] + time * layers.function_delay[layer]
-    out[:, ~admitted] = np.inf
+    out[~layers.function_ok[layer]] = np.inf
     return out
 
 
@@ -77,7 +125,7 @@ class Ground:
     def __init__(self, layers: Layers, ways: Figures, need: int) -> None:
         arcs = layers.graph.arcs
         self.ok = np.where(layers.way_ok[need], 0.0, np.inf)
-        self.entry_ok = layers.entry_ok[need]
+        self.entry_ok: Flags = layers.entry_ok[need]
         weights = ways + self.ok
         self.arriving = arcs.arriving.joined(weights)
         self.leaving = arcs.leaving.joined(weights)
@@ -85,27 +133,4 @@ class Ground:
         passing[:, ~self.entry_ok[arcs.passing.ends]] = np.inf
         for x, y in layers.avoided:
             passing[:, (arcs.passing.tails == x) & (arcs.passing.ends == layers.graph.peer[y])] = np.inf
-        self.arcs, self.passing = arcs, passing
-
-    @cached_property
-    def _back(self) -> csr_array:
-        return _side_by_side(self.arcs, self.passing[:, self.arcs.back])
-
-    def spread(self, entering: Figures) -> Figures:
-        """Per SAP the least of what it enters with itself and of what those have that it leads to."""
-        count, saps, back = len(entering), self.arcs.saps, self._back
-        back.data.reshape(count, -1)[:, len(self.arcs.back) :] = entering
-        rows = np.arange(count)
-        begin = rows * (saps + 1) + saps
-        out: Figures = dijkstra(back, indices=begin).reshape(count, count, saps + 1)[rows, rows, :saps]
-        return out
-
-
-def _side_by_side(arcs: Arcs, passing: Figures) -> csr_array:
-    """One graph with a part of its own for each row of weights: SAPs, and the vertex from which a search begins."""
-    count, size = len(passing), arcs.saps + 1
-    data = np.concatenate((passing, np.full((count, arcs.saps), np.inf)), axis=1)
-    steps = np.arange(count, dtype=np.int32)[:, None]
-    columns = (arcs.back_columns + steps * np.int32(size)).ravel()
-    rows = np.append((arcs.back_rows[:-1] + steps * np.int32(data.shape[1])).ravel(), np.int32(data.size))
-    return csr_array((data.ravel(), columns, rows), shape=(count * size, count * size))
+        self.passing = passing

@@ -4,28 +4,35 @@ Rules kept here
 - The key is never above what any route through the label costs, and never falls along a route: the first at the goal is
   the best. Equal ones are taken by delay (by price where the fastest is asked for).
 - What cannot keep the bound on delay or price any more gets no key.
+- Where delay does not bind, price alone is bounded: a bound on delay tells nothing then, and is not computed.
 - The relaxed key counts, for each microsecond that a route is below its bound, what that microsecond could be sold for:
   price + m * (delay - bound). Any multiplier m gives a bound; a whole number keeps sums exact.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from copy import copy
 from heapq import heappop, heappush
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from broker.decompose.bounds import Weighting, backward
+from broker.decompose.bounds import Bounds, States, Weighting
 from broker.decompose.layered import ChainLayers, Layers, Move
-from broker.decompose.resources import Resource
-from broker.decompose.rules import Rule
 
 _PRICE: Weighting = (1.0, 0.0)
 _TIME: Weighting = (0.0, 1.0)
-_FACTORS = (0.5, 1.0, 2.0)
-"""Of the multiplier between the cheapest and the fastest route: those that are compared. Any is a bound."""
+ROUNDS = 2
+"""How many more multipliers are tried where better bounds are worth it. All of them count: the best for delay alone is not
+the best where more than delay binds."""
+
+
+class _Least(NamedTuple):
+    """A route's price and delay, by what is counted."""
+
+    cost: float
+    delay: float
 
 
 Ranked = tuple[float, float, Move]
@@ -41,17 +48,22 @@ class Bound(Protocol):
     def __getitem__(self, state: int, /) -> float: ...
 
 
+Relaxed = tuple[float, Bound, float]
+"""A multiplier, bounds of price + multiplier * delay, and what the bounds on delay are worth by it."""
+
+
 class Guide:
-    """`limit`: of the sum of the moves' delays. `relaxed`: multiplier, bounds of price + multiplier * delay, and what the
-    bounds on delay are worth by it; None where delay does not bind."""
+    """`limit`: of the sum of the moves' delays. `relaxed`: None where delay does not bind. `besides`: others, which count for
+    the key where they are higher."""
 
     def __init__(
         self,
         layers: Layers,
         cost: Bound,
         delay: Bound | None = None,
-        relaxed: tuple[float, Bound, float] | None = None,
+        relaxed: Relaxed | None = None,
         limit: float | None = None,
+        besides: Iterable[Relaxed] = (),
     ) -> None:
         self.layers = layers
         self.cost, self.delay = cost, delay
@@ -66,6 +78,7 @@ class Guide:
         elif self.relaxed is not None:
             self.ahead, self.time_weight = self.relaxed, self.multiplier
         self.offset = relaxed[2] if relaxed else 0.0
+        self.besides = tuple(besides)
         self.settle = 1.0
         self._ranked: dict[int, list[Ranked]] = {}
 
@@ -107,59 +120,93 @@ class Guide:
             return time, cost
         if self.relaxed is not None:
             price = max(price, cost + self.multiplier * delay - self.offset + self.relaxed[state])
+            for multiplier, ahead, offset in self.besides:
+                price = max(price, cost + multiplier * delay - offset + ahead[state])
         return cost + self.settle * (price - cost), delay
 
 
-class Guiding(ABC):
-    """Gives the search of one question its guide, and the rules that only a guide can judge."""
+class ChainGuiding:
+    """Gives the search of one question its guide."""
 
-    layers: Layers
-
-    def rules(self) -> tuple[Rule, ...]:
-        return ()
-
-    @abstractmethod
-    def guide(self, thorough: bool, rules: tuple[Rule, ...], tracked: tuple[Resource, ...]) -> Guide | None:
-        """None where there is no way at all, or none that keeps the bound on delay. `rules` and `tracked` are those that bind.
-
-        `thorough` looks for better bounds, which takes as long again.
-        """
-
-
-class ChainGuiding(Guiding):
     def __init__(self, layers: ChainLayers) -> None:
-        self.layers: ChainLayers = layers
+        self.layers = layers
+        self._bounds = Bounds(layers)
+        self._exact: dict[Weighting, States] = {}
         self._known: dict[bool, Guide | None] = {}
 
-    def guide(self, thorough: bool, rules: tuple[Rule, ...], tracked: tuple[Resource, ...]) -> Guide | None:
+    def guide(self, thorough: bool) -> Guide | None:
+        """None where there is no way at all, or none that keeps the bound on delay. `thorough` looks for better bounds, which
+        takes several times as long."""
         if thorough not in self._known:
-            self._known[thorough] = _chain_guide(self.layers, thorough)
+            self._known[thorough] = self._guide(thorough)
         return self._known[thorough]
 
+    def _guide(self, thorough: bool) -> Guide | None:
+        layers, origin = self.layers, self.layers.origin
+        if not layers.open:
+            return None
+        limit, cost = layers.delay_limit(0), self._least(_PRICE)
+        if cost[origin] == np.inf:
+            return None
+        if layers.q.fastest is not None:
+            return Guide(layers, cost, self._least(_TIME), None, limit) if self._timely(limit) else None
+        if limit is None:
+            return Guide(layers, cost)
+        cheapest = self._follow(_PRICE)
+        if cheapest.delay <= limit and not thorough:
+            return Guide(layers, cost, None, None, limit)
+        asked = asked_per_microsecond(layers)
+        found = self._follow((1.0, asked))
+        if found.delay <= limit and not thorough:
+            return Guide(layers, cost, None, self._relaxed(asked, limit), limit)
+        if not self._timely(limit):
+            return None
+        tried = self._tried(asked, limit, cheapest, found) if thorough else [asked]
+        best, *others = sorted((self._relaxed(m, limit) for m in tried), key=lambda r: r[2] - r[1][origin])
+        return Guide(layers, cost, self._least(_TIME), best, limit, others)
 
-def _chain_guide(layers: ChainLayers, thorough: bool) -> Guide | None:
-    """The multiplier is what the notes ask for a microsecond; `thorough` compares it with others."""
-    if not layers.open:
-        return None
-    limit, fastest = layers.delay_limit(0), layers.q.fastest is not None
-    if limit is None or fastest:
-        cost, *more = backward(layers, (_PRICE, _TIME) if fastest else (_PRICE,))
-        delay = more[0] if more else None
-        timely = delay is None or limit is None or delay[layers.origin] <= limit
-        return Guide(layers, cost, delay, None, limit) if cost[layers.origin] != np.inf and timely else None
-    asked = asked_per_microsecond(layers)
-    cost, delay, relaxed = backward(layers, (_PRICE, _TIME, (1.0, asked)))
-    if delay[layers.origin] > limit:
-        return None
-    tried = [(asked, relaxed)]
-    if thorough:
-        slow, fast = _follow(layers, cost, _PRICE), _follow(layers, delay, _TIME)
-    if thorough and slow[1] > fast[1] and fast[0] > slow[0]:
-        between = (fast[0] - slow[0]) / (slow[1] - fast[1])
-        others = [between * factor // 1 for factor in _FACTORS]
-        tried += zip(others, backward(layers, [(1.0, other) for other in others]), strict=True)
-    best = max(tried, key=lambda found: found[1][layers.origin] - found[0] * limit)
-    return Guide(layers, cost, delay, (*best, best[0] * limit), limit)
+    def _tried(self, multiplier: float, limit: int, late: _Least, found: _Least) -> list[float]:
+        """Multipliers on the way to the one with the best bound: between the routes `late` and the fastest."""
+        timely, tried = self._follow(_TIME), [multiplier]
+        while len(tried) <= ROUNDS:
+            late, timely = (found, timely) if found.delay > limit else (late, found)
+            if late.delay <= timely.delay or timely.cost <= late.cost:
+                break
+            multiplier = (timely.cost - late.cost) / (late.delay - timely.delay) // 1
+            if multiplier in tried:
+                break
+            tried.append(multiplier)
+            found = self._follow((1.0, multiplier))
+        return tried
+
+    def _timely(self, limit: int | None) -> bool:
+        return limit is None or self._least(_TIME)[self.layers.origin] <= limit
+
+    def _relaxed(self, multiplier: float, limit: int) -> Relaxed:
+        return multiplier, self._least((1.0, multiplier)), multiplier * limit
+
+    def _least(self, weighting: Weighting) -> States:
+        if weighting not in self._exact:
+            self._exact[weighting] = self._bounds.exact(weighting)
+        return self._exact[weighting]
+
+    def _follow(self, weighting: Weighting) -> _Least:
+        """A route that is the least by this weighting."""
+        layers, to_go, (price, time) = self.layers, self._least(weighting), weighting
+        heap: list[tuple[float, float, float, int]] = [(to_go[layers.origin], 0.0, 0.0, layers.origin)]
+        seen: set[int] = set()
+        while True:
+            _, delay, cost, state = heappop(heap)
+            if state == layers.target:
+                return _Least(cost, delay)
+            if state in seen:
+                continue
+            seen.add(state)
+            for move in layers.moves(state):
+                ahead = to_go[move.target]
+                if ahead != np.inf and move.target not in seen:
+                    further, later = cost + move.cost, delay + move.delay
+                    heappush(heap, (price * further + time * later + ahead, later, further, move.target))
 
 
 def asked_per_microsecond(layers: Layers) -> float:
@@ -170,22 +217,3 @@ def asked_per_microsecond(layers: Layers) -> float:
     asked = (layers.way_cost[faster] - layers.way_cost[slower])[saved > 0] / saved[saved > 0]
     asked = asked[asked > 0]
     return float(np.median(asked)) // 2 if len(asked) else 0.0
-
-
-def _follow(layers: Layers, to_go: list[float], weighting: Weighting) -> tuple[float, float]:
-    """Cost and delay of a route that is the least by this weighting, whose bounds are `to_go`."""
-    price, time = weighting
-    heap: list[tuple[float, float, float, int]] = [(to_go[layers.origin], 0.0, 0.0, layers.origin)]
-    seen: set[int] = set()
-    while True:
-        _, delay, cost, state = heappop(heap)
-        if state == layers.target:
-            return cost, delay
-        if state in seen:
-            continue
-        seen.add(state)
-        for move in layers.moves(state):
-            ahead = to_go[move.target]
-            if ahead != np.inf and move.target not in seen:
-                further, later = cost + move.cost, delay + move.delay
-                heappush(heap, (price * further + time * later + ahead, later, further, move.target))

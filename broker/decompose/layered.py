@@ -18,7 +18,7 @@ Rules kept here
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -27,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from broker.decompose.graph import Graph
+from broker.decompose.lapses import lapses
 from broker.decompose.mesh import Mesh
 from broker.decompose.piece import Figures, Flags, nano
 from broker.decompose.plan import Avoid
@@ -86,6 +87,8 @@ class Layers(ABC):
         self.mesh = mesh = question.mesh
         self.spec = mesh.spec
         self.hours = self.spec.term_hours
+        self.limited = bool(self.graph.shared_first[-1])
+        """Whether any note has shared limits."""
         self.need = [len(mesh.lans_beside(k)) for k in range(len(mesh.lines))]
         self.begin = max(self.spec.start_time or question.now, question.now)
         self.nodes = self.graph.sap_count + self.graph.place_count
@@ -114,13 +117,14 @@ class Layers(ABC):
             self._admit(function, layer)
         self._admitted = {n: (self.way_ok[n].tobytes(), self.entry_ok[n].tobytes()) for n in set(self.need)}
         self._moves: dict[int, list[Move]] = {}
+        self.known_figures: dict[Move, tuple[int, int, int]] = {}
 
     @abstractmethod
     def node(self, state: int) -> int:
         """Where a state is."""
 
     @abstractmethod
-    def _made(self, state: int) -> Iterator[Move]:
+    def _made(self, state: int) -> Iterable[Move]:
         """Its moves, in the order of the notes."""
 
     def holds(self, code: ReasonCode) -> bool:
@@ -155,22 +159,19 @@ class Layers(ABC):
     def _in_service(self) -> tuple[Flags, Flags, Flags]:
         """Suppliers in the validity of their notes, that keep what is handed down; SAPs and places of those, without a
         planned outage."""
-        graph, now = self.graph, self.q.now
-        notes = [view.note for view in graph.suppliers]
-        suppliers = np.array([note.not_before <= now < note.expires for note in notes], dtype=np.bool_)
-        if self.spec.needs_placement() and self.holds(ReasonCode.FEATURE_NOT_OFFERED):
-            suppliers &= np.array([PLACEMENT in note.api_features for note in notes], dtype=np.bool_)
-        if self.spec.needs_classes() and self.holds(ReasonCode.FEATURE_NOT_OFFERED):
-            suppliers &= np.array([QOS in note.api_features for note in notes], dtype=np.bool_)
+        graph, known = self.graph, lapses(self.graph)
+        suppliers = known.valid(self.q.now)
+        needed = {PLACEMENT: self.spec.needs_placement(), QOS: self.spec.needs_classes()}
+        for feature in (f for f, need in needed.items() if need and self.holds(ReasonCode.FEATURE_NOT_OFFERED)):
+            suppliers &= np.array([feature in view.note.api_features for view in graph.suppliers], dtype=np.bool_)
         saps, places = suppliers[graph.sap_supplier], suppliers[graph.place_supplier]
-        for i, note in enumerate(notes):
-            for outage in note.outages:
-                if outage.start <= self.begin < outage.end:
-                    piece = graph.pieces[i]
-                    if (sap := piece.sap_number.get(outage.subject)) is not None:
-                        saps[graph.sap_first[i] + sap] = False
-                    if (place := piece.place_number.get(outage.subject)) is not None:
-                        places[graph.place_first[i] + place] = False
+        for i, outage in known.outages:
+            if outage.start <= self.begin < outage.end:
+                piece = graph.pieces[i]
+                if (sap := piece.sap_number.get(outage.subject)) is not None:
+                    saps[graph.sap_first[i] + sap] = False
+                if (place := piece.place_number.get(outage.subject)) is not None:
+                    places[graph.place_first[i] + place] = False
         if self.holds(ReasonCode.MTU):
             saps &= graph.sap_mtu >= self.q.min_mtu
         if self.holds(ReasonCode.BANDWIDTH):
@@ -255,14 +256,10 @@ class Layers(ABC):
 
     def _fitting(self, function: int, ports: tuple[tuple[FunctionPort, ...], ...]) -> Flags:
         """Where the offer has the ports that the function needs. Offers of a type mostly share their ports."""
-        judged: dict[int, bool] = {}
-        out = []
-        for these in ports:
-            known = judged.get(id(these))
-            if known is None:
-                known = judged[id(these)] = ports_fit(self.mesh, function, these)
-            out.append(known)
-        return np.array(out, dtype=np.bool_)
+        judged = {number: ports_fit(self.mesh, function, these) for number, these in {id(p): p for p in ports}.items()}
+        if len(set(judged.values())) == 1:
+            return np.full(len(ports), next(iter(judged.values())))
+        return np.array([judged[id(these)] for these in ports], dtype=np.bool_)
 
     def chosen(self, layer: int, place: int) -> tuple[FunctionOffer, Flavour]:
         """What the function of a layer would be at this place, where it is admitted."""
@@ -325,32 +322,43 @@ class ChainLayers(Layers):
     def node(self, state: int) -> int:
         return state % self.nodes
 
-    def _made(self, state: int) -> Iterator[Move]:
+    def _made(self, state: int) -> list[Move]:
         layer, node = divmod(state, self.nodes)
         saps, base, hours, goal = self.graph.sap_count, layer * self.nodes, self.hours, self.goal
         way_ok, entry_ok = self._admitted[self.need[layer]]
         placing = self.function_ok[layer] if layer < self.length else None
+        out: list[Move] = []
         if placing is not None and node >= saps and placing[node - saps]:
             cost, delay = self._placed(layer, node - saps)
-            yield Move(base + self.nodes + node, cost, delay, -1, -1, node - saps, layer)
-        factor, dearer = self.counted(node), self.extra.ways
+            out.append(Move(base + self.nodes + node, cost, delay, -1, -1, node - saps, layer))
+        factor, dearer, avoided = self.counted(node), self.extra.ways, self.avoided
         for way, target, entry, once, hour, delay in self.graph.leading_from(node):
-            if not way_ok[way] or (node, target) in self.avoided:
+            if entry >= 0 and not entry_ok[entry]:
+                continue
+            if not way_ok[way] or (avoided and (node, target) in avoided):
                 continue
             cost = (once + hour * hours) * factor if way not in dearer else float(self.way_cost[way])
             if entry >= 0:
-                if entry_ok[entry]:
-                    yield Move(base + entry, cost, delay, way, entry, -1, layer)
+                out.append(_move(Move, (base + entry, cost, delay, way, entry, -1, layer)))
             elif target < saps:
                 if target == goal and layer == self.length:
-                    yield Move(self.target, cost, delay, way, -1, -1, layer)
+                    out.append(Move(self.target, cost, delay, way, -1, -1, layer))
             elif placing is not None and placing[target - saps]:
                 more, later = self._placed(layer, target - saps)
-                yield Move(base + self.nodes + target, cost + more, delay + later, way, -1, target - saps, layer)
+                to = base + self.nodes + target
+                out.append(_move(Move, (to, cost + more, delay + later, way, -1, target - saps, layer)))
+        return out
+
+
+_move = tuple.__new__
+"""Makes a move several times as fast as its own constructor does."""
 
 
 def figures(layers: Layers, move: Move) -> tuple[int, int, int]:
     """What a move costs once and per hour (1e-9 currency units), and its delay (microseconds)."""
+    known = layers.known_figures.get(move)
+    if known is not None:
+        return known
     once = hour = delay = 0
     if move.way >= 0:
         way = layers.graph.between(move.way)
@@ -360,7 +368,8 @@ def figures(layers: Layers, move: Move) -> tuple[int, int, int]:
         once, hour = once + nano(flavour.price.once), hour + nano(flavour.price.per_hour)
         delay += offer.delay_us
     more_once, more_hour = layers.surcharge(move)
-    return once + more_once, hour + more_hour, delay
+    known = layers.known_figures[move] = once + more_once, hour + more_hour, delay
+    return known
 
 
 def ports_fit(mesh: Mesh, function: int, ports: tuple[FunctionPort, ...]) -> bool:

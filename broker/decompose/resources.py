@@ -28,6 +28,9 @@ CLASS_OF = {
     "place": ReasonCode.CAPACITY,
 }
 
+_ADMITTED_ALONE = {"labels", "sap", "way"}
+"""What is drawn on once has enough: else the move would not be admitted."""
+
 
 def uses(layers: Layers, move: Move) -> Iterator[tuple[Resource, int]]:
     """What a move draws on. For a place the amount is the bit of the layer that places. For a shared limit see `limited`."""
@@ -56,7 +59,7 @@ def limited(layers: Layers, move: Move) -> Iterator[tuple[Resource, float]]:
 
 def draws(layers: Layers, move: Move, shared: bool = True) -> Iterable[tuple[Resource, float]]:
     """All that a move draws on, without shared limits where they are not asked for."""
-    return (*uses(layers, move), *limited(layers, move)) if shared else uses(layers, move)
+    return (*uses(layers, move), *limited(layers, move)) if shared and layers.limited else uses(layers, move)
 
 
 def at_ends(layers: Layers) -> tuple[tuple[Resource, float], ...]:
@@ -99,9 +102,14 @@ def most(layers: Layers, resource: Resource) -> float:
 def overdrawn(layers: Layers, moves: Iterable[Move]) -> set[Resource]:
     """What the moves of one route draw too much from, together with the ends."""
     sums: dict[Resource, float] = {}
-    for resource, amount in at_ends(layers):
-        sums[resource] = sums.get(resource, 0) + amount
-    for move in moves:
-        for resource, amount in draws(layers, move):
-            sums[resource] = sums.get(resource, 0) + amount
-    return {r for r, amount in sums.items() if not within(layers, r, amount)}
+    again: set[Resource] = set()
+    for drawn in (at_ends(layers), *(draws(layers, move) for move in moves)):
+        for resource, amount in drawn:
+            if resource in sums:
+                again.add(resource)
+                sums[resource] += amount
+            else:
+                sums[resource] = amount
+    return {
+        r for r, amount in sums.items() if (r in again or r[0] not in _ADMITTED_ALONE) and not within(layers, r, amount)
+    }

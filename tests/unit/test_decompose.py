@@ -11,6 +11,7 @@ import pytest
 
 from address_planner.labels import LabelSet
 from broker.decompose.drawing import to_networkx
+from broker.decompose.labelling import Effort
 from broker.decompose.mesh import LanEnd, Mesh, read_mesh
 from broker.decompose.plan import Avoid, Dearer, Infeasible, Joint, Plan, Snapshot, Stretch, SupplierView
 from broker.decompose.search import plan
@@ -94,6 +95,19 @@ def test_the_first_plan_is_the_optimum_and_the_others_follow_in_order(block: int
                 assert sum(s.budgets["p"][0] for s in p.segments) <= spec.max_delay_us
     assert planned >= 3
     assert refused >= 3
+
+
+def test_a_search_that_gets_better_bounds_on_its_way_finds_the_same_in_the_same_order() -> None:
+    planned = 0
+    for seed in range(200, 300):
+        spec, snap, expected = random_question(seed)
+        answer = plan(spec, snap, NOW, effort=Effort(easy=1 + seed % 4))
+        if isinstance(answer, Infeasible):
+            assert not expected, (seed, answer)
+            continue
+        assert [(p.cost, p.delay_us) for p in answer] == expected[:3], seed
+        planned += 1
+    assert planned > 30
 
 
 def test_with_prices_that_were_learnt_the_plan_is_the_optimum_of_those() -> None:

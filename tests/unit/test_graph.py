@@ -29,7 +29,8 @@ FIGURES = [
     *("once", "hour", "delay", "way_most_bps", "way_mtu", "way_lan", "way_swaps", "way_a", "way_b"),
     *("sap_mtu", "sap_bps", "sap_country", "largest_bin", "place_lan", "place_country"),
 ]
-ARCS = ["target", "way", "first", "onto", "back", "back_rows", "back_columns"]
+ARCS = ["target", "way", "first", "onto"]
+BACKWARDS = ["order", "heads", "tails", "first", "placed", "from_place", "left"]
 FAN = ["way", "joins", "ends", "tails", "sources", "begins"]
 
 
@@ -137,6 +138,7 @@ def told(graph: Graph) -> dict[str, Any]:
     arcs = {f"arcs {name}": getattr(graph.arcs, name) for name in ARCS}
     for fan in ("arriving", "leaving", "passing"):
         arcs |= {f"{fan} {name}": getattr(getattr(graph.arcs, fan), name) for name in FAN}
+    arcs |= {f"backwards {name}": getattr(graph.arcs.backwards, name) for name in BACKWARDS}
     arrays = numbers | arcs | {name: graph.figures(name) for name in FIGURES}
     arrays |= {
         "peer": graph.peer,
