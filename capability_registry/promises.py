@@ -1,8 +1,8 @@
 """What suppliers announced and then made good: one count for each.
 
 Rules kept here
-- Whoever asks a supplier asks for what its note promises. Held: kept. Refused for want of what was announced, or held
-  for more than was announced: broken.
+- Who is asked for what its note promises, and holds it: kept. Refused for want of what was announced, or held for more than
+  was announced: broken. What is asked for beyond the note, in hope, counts for neither.
 - A refusal for another reason (a label that somebody was quicker to take, a budget, a quota, the request itself) counts
   for neither.
 - Counts are halved when they reach LONG: what a supplier did last weighs most. Some grace goes before: one refusal of a

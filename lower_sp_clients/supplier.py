@@ -35,7 +35,8 @@ class Context:
     """What travels beside a request and is no part of it.
 
     `deadline`: when the caller stops waiting. `hop_budget` levels and `call_budget` calls may still be spent below here.
-    `quote`: the id of the quote whose price a reservation is to have; "" for today's price.
+    `quote`: the id of the quote whose price a reservation is to have; "" for today's price. `hoped`: what is asked for may be
+    more than the supplier announces; that is for our own books and does not travel.
     """
 
     deadline: datetime | None = None
@@ -43,6 +44,7 @@ class Context:
     call_budget: int = 1000
     trace: str = ""
     quote: str = ""
+    hoped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

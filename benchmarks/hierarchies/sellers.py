@@ -15,11 +15,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from ipaddress import ip_network
 from typing import Protocol
 
 import broker.orders.comparing
-import broker.orders.contending  # noqa: F401  their tasks register themselves
+import broker.orders.contending
+import broker.orders.reserving  # noqa: F401  the tasks register themselves
 from broker.decompose.derive import derive
 from broker.decompose.lexicon import Lexicon, lexicon
 from broker.decompose.plan import Infeasible, Plan, Snapshot
@@ -29,7 +31,7 @@ from broker.orders.catalogue import Catalogue, Listing
 from broker.orders.delivering import fold
 from broker.orders.records import Order, Terms
 from broker.orders.states import Event
-from broker.orders.tasks import CallKind, Env, Question, abandon, advance
+from broker.orders.tasks import CallKind, Env, Pause, Question, abandon, advance
 from capability_registry.abstraction import OPEN, Disclosure, abstracted
 from capability_registry.note import CapabilityNote
 from lower_sp_clients.versions import Verdict, judge
@@ -49,6 +51,10 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 _ABOVE = "above"
 SECRET = bytes(32)
+HOPES = 0
+"""How often an order is planned over what was announced before, where nothing else is said."""
+CALLS = 1000
+"""What an order may spend, at each level."""
 
 
 class Seller(Protocol):
@@ -132,10 +138,11 @@ class Middle:
         suppliers: Mapping[str, Seller],
         margin: Decimal = Decimal(1),
         disclosure: Disclosure = OPEN,
+        hopes: int = HOPES,
     ) -> None:
-        self.sp_id, self.suppliers = sp_id, dict(suppliers)
+        self.sp_id, self.suppliers, self.hopes = sp_id, dict(suppliers), hopes
         self.terms = Terms(margin=margin, disclosure=disclosure)
-        self._catalogue = Catalogue(sp_id)
+        self._catalogue = Catalogue(sp_id, remembers=hopes > 0)
         self._catalogue.list(
             tuple(
                 Listing(alias=alias, sp_id=seller.sp_id, local=not isinstance(seller, Middle))
@@ -147,7 +154,8 @@ class Middle:
         self._editions = 0
         self._orders: dict[str, Order] = {}
         self.crankbacks: Counter[str] = Counter()
-        """By ref, how often its order was planned again."""
+        self.hoped: Counter[str] = Counter()
+        """By ref, how often its order was planned again, and over what was announced before."""
         self._epoch = str(uuid.uuid5(uuid.NAMESPACE_OID, sp_id))
         self.refresh()
 
@@ -199,6 +207,7 @@ class Middle:
             spec=spec,
             terms=self.terms,
             deadline=NOW + HOUR,
+            call_budget=CALLS,
         )
         if known is None:
             return fresh
@@ -220,13 +229,16 @@ class Middle:
 
     def _run(self, order: Order) -> Order:
         words = self._lexicon()
-        env = Env(now=NOW, snapshot=self.snapshot, allocate=_block, lexicon=lambda account, terms: words)
-        while (pause := advance(order, env)).calls or pause.asks or pause.wake:
+        env = Env(
+            now=NOW, snapshot=self.snapshot, allocate=_block, lexicon=lambda account, terms: words,
+            hoped=partial(self._catalogue.hoped, self.snapshot), hopes=self.hopes,
+        )  # fmt: skip
+        while (pause := advance(order, env)).calls or pause.asks or _waits(pause):
             order = pause.order
             if pause.wake is not None:  # it waits for a label: nobody else moves meanwhile
                 env = replace(env, now=pause.wake)
             if pause.asks is not None:
-                env = replace(env, planned=(pause.asks, _plan(pause.asks, self.snapshot)))
+                env = replace(env, planned=(*env.planned, (pause.asks, _plan(pause.asks, env.over(pause.asks)))))
             for call in pause.calls:
                 segment = order.segment(call.segment)
                 assert segment is not None
@@ -239,8 +251,13 @@ class Middle:
                     seller.release(segment.ref)
                 order = fold(order, call, result, NOW, NOW)
         self._orders[order.ref] = pause.order
-        self.crankbacks[order.ref] = pause.order.crankbacks
+        self.crankbacks[order.ref], self.hoped[order.ref] = pause.order.crankbacks, pause.order.hopes
         return pause.order
+
+
+def _waits(pause: Pause) -> bool:
+    """Whether it waits for a label; a hold that waits for its end is left as it is."""
+    return pause.wake is not None and pause.order.state is ServiceState.RESERVING
 
 
 def _plan(question: Question, snapshot: Snapshot) -> tuple[Plan, ...] | Infeasible:

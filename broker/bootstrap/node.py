@@ -80,6 +80,7 @@ class Parts:
     random: Callable[[int], bytes] = os.urandom
     pacing: Pacing = Pacing()
     caution: float = 0.0
+    hopes: int = 0
     few_ways: int = FEW_WAYS
     """Up to how many ways of notes plans are made in the event loop."""
 
@@ -122,7 +123,7 @@ class Node:
         clock = self._parts.clock
         self.engine = await asyncio.to_thread(Engine.open, self._store, migrate=migrate)
         self._epoch = await epoch_of(self.engine, uuid.UUID(self._parts.new_id()))
-        self.catalogue = Catalogue(self.sp_id, self._parts.caution)
+        self.catalogue = Catalogue(self.sp_id, self._parts.caution, remembers=self._parts.hopes > 0)
         self.planning = Planning(self._parts.few_ways)
         self.feeds = Feeds(self.catalogue, clock, SqlAcceptedEditions(self.engine))
         await self.feeds.open()
@@ -139,6 +140,7 @@ class Node:
             new_id=self._parts.new_id,
             secret=self._keys.origin_secret,
             dearer=self.promises.dearer,
+            hopes=self._parts.hopes,
         )
         self.publication = Publication(
             sp_id=self.sp_id,

@@ -2,8 +2,8 @@
 
 Rules kept here
 - What is a plan over few ways is made in the event loop: to ask another process takes as long.
-- The process knows the suppliers as of the last question; what changed is told before the next, in parts between which the
-  loop serves others.
+- The process knows the suppliers as of the last question, as they are and as is hoped; what changed is told before the next,
+  in parts between which the loop serves others.
 - Questions are answered one after another. Who asked may go away: the answer is read all the same, so that the next one is
   not taken for it. A process that ends is begun again and told everything; a question is asked
   twice, then it fails.
@@ -46,19 +46,25 @@ class Planning:
         self._few = few
         self._asking = asyncio.Lock()
         self.process: asyncio.subprocess.Process | None = None
-        self._told: dict[str, SupplierView] = {}
-        self._as_of: Snapshot | None = None
-        self._measured: tuple[Snapshot, bool] | None = None
+        self._told: dict[bool, dict[str, SupplierView]] = {}
+        self._as_of: dict[bool, Snapshot] = {}
+        """Both by whether it is what is hoped."""
+        self._measured: dict[bool, tuple[Snapshot, bool]] = {}
         self._exchanges: set[asyncio.Future[Any]] = set()
         self._closed = False
 
     async def __call__(
-        self, spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid, alternatives: int = 1
+        self,
+        spec: ServiceSpec,
+        snapshot: Snapshot,
+        now: datetime,
+        avoid: Avoid,
+        alternatives: int = 1,
+        why: bool = True,
     ) -> tuple[Plan, ...] | Infeasible:
         head = replace(snapshot, suppliers=())
-        found: tuple[Plan, ...] | Infeasible = await self._answer(
-            Question(spec, head, now, avoid, alternatives), snapshot
-        )
+        question = Question(spec, head, now, avoid, alternatives, why=why)
+        found: tuple[Plan, ...] | Infeasible = await self._answer(question, snapshot)
         return found
 
     async def better(self, spec: ServiceSpec, snapshot: Snapshot, now: datetime) -> tuple[Rejected, ...]:
@@ -102,11 +108,13 @@ class Planning:
 
     def _small(self, snapshot: Snapshot) -> bool:
         """Counted no further than it takes to know: a large snapshot is not looked through."""
-        if self._measured is None or self._measured[0] is not snapshot:
+        known = self._measured.get(snapshot.hoped)
+        if known is None or known[0] is not snapshot:
             notes = (view.note for view in snapshot.suppliers)
             ways = (len(entry.points) for note in notes for entry in chain(note.matrix, note.guarded))
-            self._measured = snapshot, all(total <= self._few for total in accumulate(ways))
-        return self._measured[1]
+            known = snapshot, all(total <= self._few for total in accumulate(ways))
+            self._measured[snapshot.hoped] = known
+        return known[1]
 
     async def _tell(self, snapshot: Snapshot) -> None:
         """Everything that changed since the last question."""
@@ -118,24 +126,26 @@ class Planning:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
             )
-            self._told, self._as_of = {}, None
-        if snapshot is self._as_of:
+            self._told, self._as_of = {}, {}
+        hoped = snapshot.hoped
+        if snapshot is self._as_of.get(hoped):
             return
-        former, self._as_of = self._as_of, None  # what is told in part is compared in full the next time
+        told = self._told.setdefault(hoped, {})
+        former = self._as_of.pop(hoped, None)  # what is told in part is compared in full the next time
         before = () if former is None else former.suppliers
         other = difference(before, snapshot.suppliers)
         fresh = {view.alias: view for view in map(snapshot.suppliers.__getitem__, other.fresh)}
-        changed = [view for view in fresh.values() if self._told.get(view.alias) is not view]
+        changed = [view for view in fresh.values() if told.get(view.alias) is not view]
         for first in range(0, len(changed), PART):
             part = changed[first : first + PART]
-            await self._send(Told(tuple(Heard.of(view, self._told.get(view.alias)) for view in part)))
-            self._told |= {view.alias: view for view in part}
-        known = self._told.keys() if former is None else {before[i].alias for i in other.gone}
+            await self._send(Told(tuple(Heard.of(view, told.get(view.alias)) for view in part), hoped=hoped))
+            told |= {view.alias: view for view in part}
+        known = told.keys() if former is None else {before[i].alias for i in other.gone}
         if gone := tuple(known - fresh.keys()):
-            await self._send(Told((), gone))
+            await self._send(Told((), gone, hoped))
             for alias in gone:
-                del self._told[alias]
-        self._as_of = snapshot
+                del told[alias]
+        self._as_of[hoped] = snapshot
 
     async def _send(self, message: Told | Question) -> None:
         assert self.process is not None

@@ -3,6 +3,7 @@
 Rules kept here
 - A listener changes nothing: every call and every answer passes as it is.
 - An answer that is given again counts once: only the answer to the last version of a ref is new.
+- What was asked for in hope was not announced: the answer, whatever it is, tells of no promise.
 - Counts are recorded at ticks, when they changed, and never on the way of an order; a crash loses the last few.
 """
 
@@ -104,7 +105,8 @@ class Listened:
 
     async def reserve(self, ref: str, version: int, spec: ServiceSpec, ctx: Context) -> Reserved | Refused:
         answer = await self.supplier.reserve(ref, version, spec, ctx)
-        self._heard(answer)
+        if not ctx.hoped:
+            self._heard(answer)
         return answer
 
     async def extend(self, ref: str, version: int, seconds: float, ctx: Context) -> Reserved | Refused:

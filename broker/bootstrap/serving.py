@@ -51,7 +51,12 @@ async def run(directory: Path, stopping: asyncio.Event, opened: Callable[[Node],
     passwords = Passwords()
     pacing = Pacing(rest=timedelta(seconds=settings.note_rest_s), share=settings.note_share)
     parts = Parts(
-        clock=clock, connect=over_grpc(keys, clock), passwords=passwords, pacing=pacing, caution=settings.caution
+        clock=clock,
+        connect=over_grpc(keys, clock),
+        passwords=passwords,
+        pacing=pacing,
+        caution=settings.caution,
+        hopes=settings.hopes,
     )
     node = Node(settings.sp_id, settings.store, keys, parts, KeyFile(Layout(directory).note_key).current)
     try:

@@ -69,9 +69,6 @@ class Bounds:
         layers, back, arcs = self.layers, self.back, self.arcs
         weights = np.where(layers.way_ok[need], ways, np.inf)
         joined = [fan.joined(weights[None])[0] for fan in (arcs.passing, arcs.arriving, arcs.leaving)]
-        passing = joined[0]
-        for x, y in layers.avoided:
-            passing[(arcs.passing.tails == x) & (arcs.passing.ends == layers.graph.peer[y])] = np.inf
         out: Figures = np.concatenate((*joined, np.zeros(layers.nodes - arcs.saps)))[back.order]
         out[: back.to_place][~layers.entry_ok[need][back.heads[: back.to_place]]] = np.inf
         return out
@@ -87,9 +84,9 @@ def _into(layers: ChainLayers) -> tuple[Numbers, Numbers]:
     arcs, goal = layers.graph.arcs, layers.goal
     here = slice(int(arcs.first[goal]), int(arcs.first[goal + 1]))
     ways, nodes = arcs.way[here], arcs.target[here]
-    kept = np.array([(node, goal) not in layers.avoided for node in nodes.tolist()], dtype=np.bool_)
-    if not layers.length:  # nothing was placed
-        kept &= nodes < arcs.saps
+    if layers.length:
+        return ways, nodes
+    kept = nodes < arcs.saps  # nothing was placed
     return ways[kept], nodes[kept]
 
 
@@ -114,8 +111,7 @@ def into_end(layers: Layers, goal: int, ways: Figures, ok: Figures) -> tuple[Fig
     last = np.full((len(ways), layers.nodes), np.inf)
     here = slice(int(arcs.first[goal]), int(arcs.first[goal + 1]))  # ways lead in both directions alike
     for way, source in zip(arcs.way[here].tolist(), arcs.target[here].tolist(), strict=True):
-        if (source, goal) not in layers.avoided:
-            last[:, source] = np.minimum(last[:, source], ways[:, way] + ok[way])
+        last[:, source] = np.minimum(last[:, source], ways[:, way] + ok[way])
     return last[:, :saps], last[:, saps:]
 
 
@@ -131,6 +127,4 @@ class Ground:
         self.leaving = arcs.leaving.joined(weights)
         passing = arcs.passing.joined(weights)
         passing[:, ~self.entry_ok[arcs.passing.ends]] = np.inf
-        for x, y in layers.avoided:
-            passing[:, (arcs.passing.tails == x) & (arcs.passing.ends == layers.graph.peer[y])] = np.inf
         self.passing = passing

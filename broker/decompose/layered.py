@@ -21,7 +21,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -172,6 +171,9 @@ class Layers(ABC):
                     saps[graph.sap_first[i] + sap] = False
                 if (place := piece.place_number.get(outage.subject)) is not None:
                     places[graph.place_first[i] + place] = False
+        for alias, sap_id in self.q.avoid.saps:
+            if (at := graph.sap_at(alias, sap_id)) is not None:
+                saps[at] = False
         if self.holds(ReasonCode.MTU):
             saps &= graph.sap_mtu >= self.q.min_mtu
         if self.holds(ReasonCode.BANDWIDTH):
@@ -195,6 +197,7 @@ class Layers(ABC):
             ok &= graph.isolated(self.spec.isolation)
         if self.spec.countries and self.holds(ReasonCode.COUNTRY):
             ok &= graph.staying(self.spec.countries)
+        ok[self._avoided()] = False
         return ok
 
     def _entries_admitted(self, need: int) -> Flags:
@@ -220,6 +223,9 @@ class Layers(ABC):
         for alias, id in self.q.avoid.functions:
             if id == request.id and (supplier := graph.supplier_number.get(alias)) is not None:
                 ok &= graph.place_supplier[offering.at] != supplier
+        for alias, id, place in self.q.avoid.placings:
+            if id == request.id and (node := self._point(alias, place)) is not None:
+                ok &= offering.at != node - graph.sap_count
         if any(function == member for lan in self.mesh.lans for member, _ in lan.members) and self.holds(
             ReasonCode.LAN_NOT_OFFERED
         ):
@@ -289,12 +295,22 @@ class Layers(ABC):
             out.append(sum(way * (k in path.lines) + more * (k in own) for k, way, more in parts))
         return out
 
-    @cached_property
-    def avoided(self) -> frozenset[tuple[int, int]]:
-        """The ways from SAP to SAP that crank-back learnt to avoid."""
-        at = self.graph.sap_at
-        pairs = ((at(alias, x), at(alias, y)) for alias, x, y in self.q.avoid.ways)
-        return frozenset((x, y) for x, y in pairs if x is not None and y is not None)
+    def _avoided(self) -> list[int]:
+        """The ways between points that crank-back learnt to avoid, whichever is named first."""
+        pairs = ((self._point(alias, a), self._point(alias, b)) for alias, a, b in self.q.avoid.ways)
+        known = [(a, b) for a, b in pairs if a is not None and b is not None]
+        ends = (ends for a, b in known for ends in ((a, b), (b, a)))
+        return [way for a, b in ends for way, target, *_ in self.graph.leading_from(a) if target == b]
+
+    def _point(self, alias: str, id: str) -> int | None:
+        """The node of a supplier's SAP or place."""
+        graph, supplier = self.graph, self.graph.supplier_number.get(alias)
+        if supplier is None:
+            return None
+        if (sap := graph.pieces[supplier].sap_number.get(id)) is not None:
+            return int(graph.sap_first[supplier]) + sap
+        place = graph.pieces[supplier].place_number.get(id)
+        return None if place is None else graph.sap_count + int(graph.place_first[supplier]) + place
 
     # --- moves ---------------------------------------------------------------------------------------------------------
 
@@ -331,11 +347,11 @@ class ChainLayers(Layers):
         if placing is not None and node >= saps and placing[node - saps]:
             cost, delay = self._placed(layer, node - saps)
             out.append(Move(base + self.nodes + node, cost, delay, -1, -1, node - saps, layer))
-        factor, dearer, avoided = self.counted(node), self.extra.ways, self.avoided
+        factor, dearer = self.counted(node), self.extra.ways
         for way, target, entry, once, hour, delay in self.graph.leading_from(node):
             if entry >= 0 and not entry_ok[entry]:
                 continue
-            if not way_ok[way] or (avoided and (node, target) in avoided):
+            if not way_ok[way]:
                 continue
             cost = (once + hour * hours) * factor if way not in dearer else float(self.way_cost[way])
             if entry >= 0:

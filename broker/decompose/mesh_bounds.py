@@ -173,9 +173,7 @@ class Distances:
             ways = [
                 (float(known.ways[arc[0]]), arc[0])
                 for arc in layers.graph.leading_from(node)
-                if (arc[1] == goal if beyond == row else arc[2] == beyond)
-                and way_ok[arc[0]]
-                and (node, arc[1]) not in layers.avoided
+                if (arc[1] == goal if beyond == row else arc[2] == beyond) and way_ok[arc[0]]
             ]
             last = beyond == row
             yield Move(-1, 0.0, 0.0, min(ways)[1], -1 if last else beyond, place if last else -1, line)

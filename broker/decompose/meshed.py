@@ -130,7 +130,7 @@ class MeshLayers(Layers):
         if node == there:
             yield Move(self._beginning(line + 1, at), 0.0, 0.0, -1, -1, -1, line)
         for way, target, entry, once, hour, delay in self.graph.leading_from(node):
-            if not way_ok[way] or (node, target) in self.avoided:
+            if not way_ok[way]:
                 continue
             cost = (once + hour * hours) * factor if way not in dearer else float(self.way_cost[way])
             toll = delay * slow + float(ways[way])

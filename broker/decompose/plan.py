@@ -40,12 +40,14 @@ class SupplierView:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """All notes at one moment. `own_sp_id` is the broker's; `number` grows with every change. `caution`: by which part dearer
-    a supplier counts that keeps nothing of what it announces; one that keeps all counts as it asks."""
+    a supplier counts that keeps nothing of what it announces; one that keeps all counts as it asks. `hoped`: its notes also
+    tell what was announced before, and is not now."""
 
     own_sp_id: str
     number: int
     suppliers: tuple[SupplierView, ...]
     caution: float = 0.0
+    hoped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,18 +65,23 @@ class Dearer:
 class Avoid:
     """What crank-back learnt for this order: not to be planned again, or at these prices only.
 
-    functions: (alias, function id); ways: (alias, SAP in, SAP out) of a transit; interconnects by id.
+    functions: (alias, function id), everywhere at the supplier; placings: (alias, function id, place); ways: (alias, point,
+    point) in both directions, where a point is a SAP or a place; saps: (alias, SAP); interconnects by id.
     """
 
     functions: frozenset[tuple[str, str]] = frozenset()
+    placings: frozenset[tuple[str, str, str]] = frozenset()
     ways: frozenset[tuple[str, str, str]] = frozenset()
+    saps: frozenset[tuple[str, str]] = frozenset()
     interconnects: frozenset[str] = frozenset()
     dearer: tuple[Dearer, ...] = ()
 
     def __or__(self, more: Avoid) -> Avoid:
         return Avoid(
             functions=self.functions | more.functions,
+            placings=self.placings | more.placings,
             ways=self.ways | more.ways,
+            saps=self.saps | more.saps,
             interconnects=self.interconnects | more.interconnects,
             dearer=self.dearer + more.dearer,
         )

@@ -33,16 +33,19 @@ def plan(
     avoid: Avoid | None = None,
     alternatives: int = 3,
     effort: Effort = EFFORT,
+    why: bool = True,
 ) -> tuple[Plan, ...] | Infeasible:
-    """At most `alternatives` (≥ 1) plans, best first, distinct in their segments; or why there is none. A search that gave
-    up says so."""
-    asked = _asked(spec, snapshot, now, avoid)
+    """At most `alternatives` (≥ 1) plans, best first, distinct in their segments; or why there is none: in full only where
+    that is asked. A search that gave up says so."""
+    asked = _asked(spec, graph_of(snapshot), now, avoid)
     if not isinstance(asked, Question):
         return asked
     found = find(asked, alternatives, effort)
     if not found.routes and not found.complete:  # what binds is not known either
         message = f"no plan was found in {effort.most} steps of the search; there may be one"
         return Infeasible(reasons=(Reason(code=ReasonCode.NO_PATH, message=message, subject=spec.name),))
+    if not found.routes and not why:
+        return Infeasible(reasons=(Reason(code=ReasonCode.NO_PATH, message="no plan"),))
     if not found.routes:
         bindings = explain(asked)
         nearest = tuple(
@@ -54,7 +57,7 @@ def plan(
 
 def best(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid | None = None) -> Plan | None:
     """The best plan; None where there is none, whatever the reason."""
-    asked = _asked(spec, snapshot, now, avoid)
+    asked = _asked(spec, graph_of(snapshot), now, avoid)
     routes = find(asked).routes if isinstance(asked, Question) else ()
     return to_plan(routes[0]) if routes else None
 
@@ -68,23 +71,23 @@ def alone(note: CapabilityNote) -> Snapshot:
 
 def fits(note: CapabilityNote, spec: ServiceSpec, now: datetime) -> bool:
     """Whether what one note announces is enough for the spec, which names SAPs and places as the note does."""
-    return best(spec, alone(note), now) is not None
+    asked = _asked(spec, Graph(alone(note)), now, None)  # not from the cache: nobody asks for it again
+    return isinstance(asked, Question) and bool(find(asked).routes)
 
 
 def rejected(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid | None = None) -> tuple[Rejected, ...]:
     """Plans better than the best one of `plan`, each with the class of constraints that it breaks."""
-    asked = _asked(spec, snapshot, now, avoid)
+    asked = _asked(spec, graph_of(snapshot), now, avoid)
     best = find(asked).routes if isinstance(asked, Question) else ()
     if not isinstance(asked, Question) or not best:
         return ()
     return tuple(Rejected(code=code, plan=to_plan(route)) for code, route in better(asked, best[0]))
 
 
-def _asked(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid | None) -> Question | Infeasible:
+def _asked(spec: ServiceSpec, graph: Graph, now: datetime, avoid: Avoid | None) -> Question | Infeasible:
     mesh = read_mesh(spec)
     if isinstance(mesh, Reason):
         return Infeasible(reasons=(mesh,))
-    graph = graph_of(snapshot)
     wrong = vocabulary(mesh, graph) or ends_without_label(mesh, graph)
     return Infeasible(reasons=wrong) if wrong else ask(mesh, graph, now, avoid or Avoid())
 

@@ -44,10 +44,12 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What changed: suppliers that are new or other than before, and aliases of those that are no more."""
+    """What changed: suppliers that are new or other than before, and aliases of those that are no more. `hoped`: in the
+    snapshot that also tells what was announced before."""
 
     heard: tuple[Heard, ...]
     gone: tuple[str, ...] = ()
+    hoped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +63,12 @@ class Question:
     avoid: Avoid
     alternatives: int = 1
     better: bool = False
+    why: bool = True
 
     def answered(self, snapshot: Snapshot) -> Answer:
         if self.better:
             return rejected(self.spec, snapshot, self.now, self.avoid)
-        return plan(self.spec, snapshot, self.now, self.avoid, self.alternatives)
+        return plan(self.spec, snapshot, self.now, self.avoid, self.alternatives, why=self.why)
 
 
 Answer = tuple[Plan, ...] | Infeasible | tuple[Rejected, ...]
@@ -77,25 +80,28 @@ def frame(message: object) -> bytes:
 
 
 class Worker:
-    """What the process knows. Only a `Question` is answered."""
+    """What the process knows: suppliers as they are, and as is hoped. Only a `Question` is answered."""
 
     def __init__(self) -> None:
-        self._views = Ordered()
-        self._snapshot: Snapshot | None = None
+        self._known = {False: Ordered(), True: Ordered()}
+        self._snapshots: dict[bool, Snapshot] = {}
 
     def take(self, message: Told | Question) -> Answer | Exception | None:
         if isinstance(message, Told):
+            views = self._known[message.hoped]
             for heard in message.heard:
-                note = self._views[heard.view.alias].note if heard.note is None else NOTE.validate_json(heard.note)
-                self._views.put(replace(heard.view, note=note))
+                known = views[heard.view.alias].note if heard.note is None else NOTE.validate_json(heard.note)
+                views.put(replace(heard.view, note=known))
             for alias in message.gone:
-                self._views.remove(alias)
-            self._snapshot = None
+                views.remove(alias)
+            self._snapshots.pop(message.hoped, None)
             return None
-        if self._snapshot is None or self._snapshot.number != message.head.number:
-            self._snapshot = replace(message.head, suppliers=self._views.all())
+        hoped = message.head.hoped
+        snapshot = self._snapshots.get(hoped)
+        if snapshot is None or snapshot.number != message.head.number:
+            snapshot = self._snapshots[hoped] = replace(message.head, suppliers=self._known[hoped].all())
         try:
-            return message.answered(self._snapshot)
+            return message.answered(snapshot)
         except Exception as error:  # a fault of the planner is told to who asked, who logs it
             return error
 

@@ -29,11 +29,11 @@ from service_model.words import Address, Prefix
 
 
 class CannotAddress(Exception):
-    """The plan cannot be addressed; `reason` says why."""
+    """The plan cannot be addressed; `reason` says why, `interconnects` where the labels are exhausted."""
 
-    def __init__(self, reason: Reason) -> None:
+    def __init__(self, reason: Reason, interconnects: tuple[str, ...] = ()) -> None:
         super().__init__(reason.message)
-        self.reason = reason
+        self.reason, self.interconnects = reason, interconnects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

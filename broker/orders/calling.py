@@ -10,6 +10,7 @@ from datetime import timedelta
 import structlog
 
 from broker.orders.delivering import Result, extension_s
+from broker.orders.hoping import calls_below
 from broker.orders.records import Order
 from broker.orders.tasks import Call, CallKind
 from lower_sp_clients.supplier import Context, OutcomeUnknown, ServiceNotFound, Supplier
@@ -39,7 +40,7 @@ class Caller:
         return Context(
             deadline=order.deadline if reserving else self._clock.now() + PATIENCE,
             hop_budget=order.hop_budget - 1,
-            call_budget=(order.call_budget - parts) // parts,
+            call_budget=calls_below((reserving and order.hoping) or order.call_budget, parts),
             trace=order.trace,
         )
 
@@ -74,7 +75,7 @@ class Caller:
         try:
             match call.kind:
                 case CallKind.RESERVE:
-                    quoted = replace(ctx, quote=segment.quote)
+                    quoted = replace(ctx, quote=segment.quote, hoped=segment.hoped)
                     return await supplier.reserve(segment.ref, call.version, segment.spec, quoted)
                 case CallKind.EXTEND:
                     seconds = extension_s(order, self._clock.now())

@@ -3,7 +3,8 @@
 A supplier is in here by its local alias, with its administrative state and its last good note; the snapshot is made anew
 only when somebody asks after something changed, so that everything computed from it can be cached by its identity, and
 ten thousand notes that come at once cost one. A note is put into our words once, when it comes. Views are kept in the order
-of aliases, so that a snapshot after a few notes costs no sorting.
+of aliases, so that a snapshot after a few notes costs no sorting. Beside a note is kept what the supplier announced lately
+(`capability_registry.remembered`), where the node hopes for that.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from broker.decompose.ordered import Ordered
 from broker.decompose.plan import Snapshot, SupplierView
 from capability_registry.glossary import SAME_WORDS, Glossary
 from capability_registry.note import CapabilityNote, Lifecycle
+from capability_registry.remembered import Memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,13 +34,18 @@ class Listing:
 
 
 class Catalogue:
-    def __init__(self, own_sp_id: str, caution: float = 0.0) -> None:
-        """`caution`: as in `Snapshot`."""
+    def __init__(self, own_sp_id: str, caution: float = 0.0, remembers: bool = False) -> None:
+        """`caution`: as in `Snapshot`. `remembers`: what suppliers announced before their last notes."""
         self._listings: dict[str, Listing] = {}
         self._notes: dict[str, CapabilityNote] = {}
         self._read: dict[str, tuple[CapabilityNote, Glossary, CapabilityNote]] = {}
         """By alias: a note as it came, by which glossary it was read, and what it says in our words."""
         self._views = Ordered()
+        self._remembers = remembers
+        self._memories: dict[str, Memory] = {}
+        self._hoped: tuple[Snapshot, Snapshot] | None = None
+        self._hopes: dict[str, tuple[SupplierView, SupplierView]] = {}
+        """By alias: how a supplier was seen, and what is hoped of it, so that what was made of it can be kept."""
         self._kept: dict[str, float] = {}
         self._snapshot = Snapshot(own_sp_id=own_sp_id, number=0, suppliers=(), caution=caution)
         self._number = 0
@@ -50,11 +57,31 @@ class Catalogue:
             self._snapshot = replace(self._snapshot, number=self._number, suppliers=self._views.all())
         return self._snapshot
 
+    def hoped(self, snapshot: Snapshot) -> Snapshot:
+        """A snapshot of this catalogue with what its suppliers announced lately; itself where that is no more. The same object
+        for the same snapshot."""
+        if self._hoped is None or self._hoped[0] is not snapshot:
+            views = tuple(self._hopeful(view) for view in snapshot.suppliers)
+            more = any(hoped is not view for hoped, view in zip(views, snapshot.suppliers, strict=True))
+            self._hoped = snapshot, replace(snapshot, suppliers=views, hoped=True) if more else snapshot
+        return self._hoped[1]
+
+    def _hopeful(self, view: SupplierView) -> SupplierView:
+        memory, known = self._memories.get(view.alias), self._hopes.get(view.alias)
+        if memory is None or memory.latest is not view.note:
+            return view
+        if known is None or known[0] is not view:
+            note = known[1].note if known is not None and known[0].note is view.note else memory.note()
+            known = view, view if note is view.note else replace(view, note=note)
+            self._hopes[view.alias] = known
+        return known[1]
+
     def list(self, listings: tuple[Listing, ...]) -> None:
         """These are the suppliers from now on; notes of those that stay are kept."""
         self._listings = {item.alias: item for item in listings}
         self._notes = {alias: note for alias, note in self._notes.items() if alias in self._listings}
         self._read = {alias: read for alias, read in self._read.items() if alias in self._listings}
+        self._memories = {alias: memory for alias, memory in self._memories.items() if alias in self._listings}
         self._views = Ordered(self._view(alias, note) for alias, note in self._notes.items())
         self._number += 1
 
@@ -65,6 +92,7 @@ class Catalogue:
         if note is None:
             self._notes.pop(alias, None)
             self._views.remove(alias)
+            self._memories.pop(alias, None)
         else:
             self._notes[alias] = note
             self._views.put(self._view(alias, note))
@@ -109,5 +137,9 @@ class Catalogue:
         """The same object for the same note, so that what was made of it can be kept."""
         known = self._read.get(alias)
         if known is None or known[0] is not note or known[1] != glossary:
+            same = known is not None and known[1] == glossary
             known = self._read[alias] = (note, glossary, glossary.ours(note))
+            if self._remembers:
+                memory = self._memories.get(alias) if same else None  # words of another glossary are other words
+                self._memories[alias] = memory.seeing(known[2]) if memory else Memory.of(known[2])
         return known[2]

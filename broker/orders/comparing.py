@@ -15,8 +15,9 @@ from operator import or_
 
 from broker.decompose.plan import Infeasible
 from broker.orders import learning
+from broker.orders.placing import within_price
 from broker.orders.records import Order, Segment
-from broker.orders.reserving import MAX_CRANKBACKS, again, within_price
+from broker.orders.retrying import MAX_CRANKBACKS, again
 from broker.orders.tasks import Env, Pause, Question, task
 from service_model.outcomes import Reason
 
@@ -36,7 +37,7 @@ def reconsider(order: Order, env: Env) -> Order | Pause:
     learnt = reduce(or_, (learning.dearer(s.alias, s.spec, s.announced, s.price) for s in dear))
     meant = env.lexicon(order.account, order.terms).learnt(order.words).meant(order.spec)
     if not isinstance(meant, Reason):
-        question = Question(within_price(order, meant), order.avoid | learnt)
+        question = Question(within_price(order, meant), order.avoid | learnt, why=False)
         found = env.answer(question)
         if found is None:
             return Pause(order, asks=question)

@@ -14,12 +14,14 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
 
 import structlog
 
 # the tasks register themselves
 import broker.orders.contending
 import broker.orders.delivering
+import broker.orders.placing
 import broker.orders.reserving  # noqa: F401
 from broker.decompose.lexicon import Lexicon, lexicon
 from broker.orders.accounting import charges, status
@@ -71,9 +73,10 @@ class OrderEngine:
         planner: Planner,
         secret: bytes,
         dearer: Callable[[str], None],
+        hopes: int = 0,
     ) -> None:
         """`secret`: what accounts' words for our places are made with. `dearer` is told the alias of a supplier that held
-        for more than it had announced."""
+        for more than it had announced. `hopes`: how often an order may be planned over what was announced before."""
         self.catalogue = catalogue
         self.epoch = epoch
         self.book = book
@@ -81,6 +84,7 @@ class OrderEngine:
         self._planner = planner
         self._secret = secret
         self._dearer = dearer
+        self._hopes = hopes
         self._pools = Pools((), ())
         self.wanted: dict[str, Order] = {}
         self.saved: dict[str, Order] = {}
@@ -231,14 +235,16 @@ class OrderEngine:
         """As far as it goes over the notes of this moment, planned wherever a task asks for it."""
         env = Env(
             now=self.clock.now(),
-            snapshot=self.catalogue.snapshot,
+            snapshot=(snapshot := self.catalogue.snapshot),
             allocate=self._pools.allocate,
             lexicon=self.lexicon,
+            hoped=partial(self.catalogue.hoped, snapshot),
+            hopes=self._hopes,
         )
         pause = advance(order, env)
         while (asked := pause.asks) is not None:
-            found = await self._planner(asked.spec, env.snapshot, env.now, asked.avoid)
-            env = replace(env, now=self.clock.now(), planned=(asked, found))
+            found = await self._planner(asked.spec, env.over(asked), env.now, asked.avoid, why=asked.why)
+            env = replace(env, now=self.clock.now(), planned=(*env.planned, (asked, found)))
             pause = advance(pause.order, env)
         return pause
 
@@ -315,7 +321,8 @@ class OrderEngine:
             if isinstance(result, Reserved) and segment is not None and overpriced(order, segment):
                 told = {"announced": str(segment.announced), "asked": str(segment.price)}
                 log.info("dearer than announced", service=id, segment=segment.key, **told)
-                self._dearer(segment.alias)
+                if not segment.hoped:
+                    self._dearer(segment.alias)
             outcome = type(result).__name__ if result is not None else "done"
             self._note(order, call, f"{outcome}: {result}" if isinstance(result, Exception) else outcome)
         self.wanted[id] = order

@@ -54,6 +54,7 @@ class Offers(OrderEngine):
         new_id: Callable[[], str],
         secret: bytes,
         dearer: Callable[[str], None] = lambda alias: None,
+        hopes: int = 0,
     ) -> None:
         super().__init__(
             epoch=epoch,
@@ -63,6 +64,7 @@ class Offers(OrderEngine):
             planner=planner,
             secret=secret,
             dearer=dearer,
+            hopes=hopes,
         )
         self._quotes = QuoteLedger(quotes)
         self._quoting: Counter[str] = Counter()

@@ -73,6 +73,8 @@ class Segment:
     """Its supplier was asked to prolong the hold, and has answered or not in time."""
     lingers: bool = False
     """An older version may still be held by the supplier, under a newer one that was asked for."""
+    hoped: bool = False
+    """It was asked for though its supplier does not announce it now."""
     wanted: bool = True
     """False: no longer part of the plan; it is only to be released."""
     waits: int = 0
@@ -181,6 +183,12 @@ class Order:
     """Whether the segments follow from the plan."""
     avoid: Avoid = Avoid()
     crankbacks: int = 0
+    hopes: int = 0
+    """How often it was planned over what is not announced any more."""
+    hoping: int = 0
+    """How many calls its present plan may spend, where that is one of these; 0: it is announced."""
+    unannounced: tuple[Reason, ...] = ()
+    """Why nothing that is announced would do, as its owner would have been told without hope."""
     rounds: int = 0
     block: Prefix | None = None
     pool: str = ""

@@ -1,215 +1,35 @@
-"""The tasks of a reservation: place, address, crank_back, hold, agree, price, decide. Pure.
+"""The tasks that follow a plan: crank_back, hold, agree, price, decide. Pure.
 
 Rules kept here
 - All segments are asked in one parallel wave; only what is refused, dearer or differs is asked again.
 - A label on which answers differ is pinned to the authority's value; only the other side is reserved again, at its next
   version. A label that cannot be had shrinks its class. Rounds and crank-backs are bounded.
-- What is held and still fits is never planned or asked again.
-- If the whole is refused, everything is released; a hold that was to be replaced is restored first.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import reduce
 from operator import or_
 
 from address_planner.classes import LabelsExhausted, disagreement, without
 from address_planner.labels import LabelSet
-from broker.decompose.availability import keeps
-from broker.decompose.mesh import Mesh, read_mesh
-from broker.decompose.plan import Avoid, Infeasible, Plan, PlannedSegment, Snapshot
+from broker.decompose.plan import Avoid
 from broker.orders import learning
-from broker.orders.addressing import CannotAddress, block_bits
 from broker.orders.cut import Cut
 from broker.orders.gather import gather
-from broker.orders.narrowing import widened
-from broker.orders.reasons import told, words_of, wrapped
-from broker.orders.records import Answer, Order, Segment, child_ref
+from broker.orders.placing import mesh_of
+from broker.orders.reasons import words_of, wrapped
+from broker.orders.records import Order, Segment
 from broker.orders.relabelling import beside, chosen_labels, class_refused, label_from_above, relabel, with_labels
-from broker.orders.split import NO_COMMON_LABEL, HandedDown, Split, split
+from broker.orders.retrying import MAX_ROUNDS, again, exhausted, refuse
+from broker.orders.split import NO_COMMON_LABEL, HandedDown, Split
 from broker.orders.states import Event, SegmentState
-from broker.orders.tasks import GUARD, Call, CallKind, Env, Pause, Question, abandon, task
+from broker.orders.tasks import GUARD, Call, CallKind, Env, Pause, task
 from service_model.money import FREE, CurrencyMismatch
-from service_model.outcomes import Reason, ReasonCode, ServiceState
-from service_model.qos import bound
-from service_model.spec import ServiceSpec
-
-RESTORING = timedelta(seconds=30)
-"""How long it may take to hold again what a refused version was to replace."""
-MAX_CRANKBACKS = 8
-MAX_ROUNDS = 8
-
-
-def refuse(order: Order, now: datetime, *reasons: Reason) -> Order:
-    """The order refused. Where it was to replace a hold, that hold is wanted again as it was, with time of its own."""
-    answers = {**order.answers, order.version: Answer(digest=order.digest, reasons=reasons)}
-    previous = order.previous
-    if previous is None:
-        return abandon(replace(order, reasons=reasons, answers=answers).on(Event.REFUSE))
-    before = {s.key: s for s in previous.segments if s.wanted}
-    segments = [
-        replace(_handed(s, before[s.key]), quote=before[s.key].quote) if s.key in before else replace(s, wanted=False)
-        for s in order.segments
-    ]
-    segments += [s for key, s in before.items() if order.segment(key) is None]
-    return replace(
-        previous,
-        state=ServiceState.RESERVING,
-        segments=tuple(segments),
-        answers=answers,
-        released_upto=max(previous.released_upto, order.released_upto),
-        previous=None,
-        expires=None,
-        deadline=now + RESTORING,
-        rounds=0,
-        crankbacks=0,
-    )
-
-
-@task
-def place(order: Order, env: Env) -> Order | Pause:
-    """As it was quoted; else over the suppliers' notes, around what was refused so far, within what may be paid."""
-    if order.plan is not None or order.spec is None:
-        return order
-    lexicon = env.lexicon(order.account, order.terms).learnt(order.words)
-    spec, quoted = order.spec, order.quoted
-    meant = lexicon.meant(bound(spec, order.terms.classes))
-    if isinstance(meant, Reason):
-        return refuse(order, env.now, *(order.reasons or (meant,)))
-    standing = quoted is not None and order.avoid == Avoid() and _known(quoted.plan, env.snapshot)
-    if quoted is not None and standing and keeps(quoted.plan, meant):
-        plan = quoted.plan
-    else:
-        question = Question(within_price(order, meant), order.avoid)
-        found = env.answer(question)
-        if found is None:
-            return Pause(order, asks=question)
-        if isinstance(found, Infeasible):
-            why = told(found, quoted.bound(spec) if quoted else spec, order.terms.margin, env.snapshot)
-            better = tuple(reason for reason in why if reason.nogood is not None)
-            return refuse(order, env.now, *((*order.reasons, *better) if order.reasons else why))
-        plan = found[0]
-    planned = [place for segment in plan.segments for place in segment.places.values()]
-    words = {**order.words, **lexicon.of(planned, spec)}
-    return replace(order, plan=plan, words=words, addressed=False)
-
-
-def within_price(order: Order, spec: ServiceSpec) -> ServiceSpec:
-    """The spec as it is planned: for what may be paid for it."""
-    return order.quoted.bound(spec) if order.quoted is not None else order.terms.planned(spec)
-
-
-def _known(plan: Plan, snapshot: Snapshot) -> bool:
-    """Whether everything that a plan of before names is still announced."""
-    notes = {view.alias: view.note for view in snapshot.suppliers}
-    if any(segment.alias not in notes for segment in plan.segments):
-        return False
-    stretches = [stretch for line in plan.lines.values() for stretch in line]
-    met = {(plan.segments[s.segment].alias, sap) for s in stretches for sap in (s.entry, s.exit) if sap is not None}
-    return all(notes[alias].sap(sap) is not None for alias, sap in met)
-
-
-@task
-def address(order: Order, env: Env) -> Order | Pause:
-    """Take the block if none was given, and derive the segments from the plan."""
-    if order.addressed or order.plan is None or order.spec is None:
-        return order
-    spec, plan = order.spec, order.plan
-    allowed = spec.blocks.allowed
-    bits = block_bits(spec)
-    if not allowed and bits:
-        if order.block is None:
-            taken = env.allocate(order.id, bits)
-            if isinstance(taken, Reason):
-                return refuse(order, env.now, taken)
-            order = replace(order, pool=taken[0], block=taken[1])
-        allowed = (order.block,) if order.block is not None else ()
-    try:
-        asked = bound(spec, order.terms.classes)
-        parts = split(_mesh(asked), plan, env.snapshot, allowed, order.id, order.terms.classes)
-    except CannotAddress as error:
-        if error.reason.code is ReasonCode.LABELS_EXHAUSTED and order.crankbacks < MAX_CRANKBACKS:
-            return again(order, Avoid(interconnects=frozenset(plan.interconnects)), error.reason)
-        return refuse(order, env.now, error.reason)
-    wider = next(filter(None, (widened(asked, part) for part in parts.segments)), None)
-    if wider is not None:
-        return refuse(order, env.now, wider)
-    known = {s.key: s for s in order.segments}
-    segments = tuple(
-        _segment(order, known, part, planned) for part, planned in zip(parts.segments, plan.segments, strict=True)
-    )
-    kept = {s.key for s in segments}
-    rest = tuple(replace(s, wanted=False) for s in order.segments if s.key not in kept)
-    return replace(order, addressed=True, segments=(*segments, *rest), classes=parts.classes, links=parts.links)
-
-
-def _mesh(spec: ServiceSpec) -> Mesh:
-    mesh = read_mesh(spec)
-    assert isinstance(mesh, Mesh), "what was planned is a mesh"
-    return mesh
-
-
-def _segment(order: Order, known: dict[str, Segment], part: HandedDown, planned: PlannedSegment) -> Segment:
-    old = known.get(part.key) or Segment(
-        key=part.key, alias=part.alias, ref=child_ref(order.epoch, order.id, part.key), spec=part.spec
-    )
-    if old.state in (SegmentState.REFUSED, SegmentState.RELEASED):
-        old = replace(old, reasons=())  # what was refused before, to another version or plan, is asked anew
-    spec, quote = part.spec, _quote(order, part)
-    if old.state is SegmentState.HELD and _fits(old, spec) and old.quote == quote:
-        spec = old.spec  # what is held and still fits is not asked again
-    return replace(_handed(old, part), spec=spec, quote=quote, announced=planned.price, place=_place_of(planned))
-
-
-def _handed(segment: Segment, part: HandedDown | Segment) -> Segment:
-    """The segment, wanted as `part` says."""
-    return replace(
-        segment,
-        spec=part.spec,
-        towards=part.towards,
-        crossings=part.crossings,
-        lines=part.lines,
-        wanted=True,
-    )
-
-
-def _quote(order: Order, part: HandedDown) -> str:
-    """The supplier's quote for this segment, where it was given for just this."""
-    quoted = order.quoted.parts.get(part.key) if order.quoted is not None else None
-    return quoted.quote if quoted is not None and quoted.digest == part.spec.priced().digest() else ""
-
-
-def _fits(held: Segment, wanted: ServiceSpec) -> bool:
-    """Whether a hold serves the new spec: the same but for labels, and its labels are allowed."""
-    if held.choice is None:
-        return False
-    bare = {e.id: replace(e, labels=None, suggested_label=None) for e in held.spec.ends}
-    if replace(held.spec, ends=tuple(bare.values())) != replace(
-        wanted, ends=tuple(replace(e, labels=None, suggested_label=None) for e in wanted.ends)
-    ):
-        return False
-    return all(e.labels is None or held.choice.labels.get(e.id) in e.labels for e in wanted.ends)
-
-
-def _place_of(planned: PlannedSegment) -> str:
-    places = sorted(set(planned.places.values()))
-    return ", ".join(places)
-
-
-def again(order: Order, more: Avoid, *reasons: Reason) -> Order:
-    """Plan again around `more`: one crank-back."""
-    return replace(
-        order,
-        avoid=order.avoid | more,
-        plan=None,
-        addressed=False,
-        crankbacks=order.crankbacks + 1,
-        reasons=reasons,
-        rounds=0,
-    )
+from service_model.outcomes import Reason, ReasonCode
 
 
 @task
@@ -237,16 +57,17 @@ def crank_back(order: Order, env: Env) -> Order | Pause:
         try:
             smaller = without(label_class, label_class.suggested, acceptable, order.id, beside(order, label_class))
         except LabelsExhausted:
-            exhausted = Reason(
-                code=ReasonCode.LABELS_EXHAUSTED, message=NO_COMMON_LABEL, causes=reasons, retryable=True
-            )
-            if order.crankbacks >= MAX_CRANKBACKS:
-                return refuse(order, env.now, exhausted)
-            return again(order, Avoid(interconnects=frozenset(label_class.interconnects)), exhausted)
+            none = Reason(code=ReasonCode.LABELS_EXHAUSTED, message=NO_COMMON_LABEL, causes=reasons, retryable=True)
+            if exhausted(order):
+                return refuse(order, env.now, none)
+            return again(order, Avoid(interconnects=frozenset(label_class.interconnects)), none)
         return relabel(replace(order, rounds=order.rounds + 1), smaller)
-    if order.crankbacks >= MAX_CRANKBACKS:
+    if exhausted(order):
         return refuse(order, env.now, *reasons)
-    learnt = reduce(or_, (learning.refused(s.alias, s.spec, s.reasons) for s in refused))
+    for_more = [
+        s for s in refused if class_refused(order, s) is None
+    ]  # a label is chosen again where it is planned again
+    learnt = reduce(or_, (learning.refused(s.alias, s.spec, s.reasons) for s in for_more))
     return again(order, learnt, *reasons)
 
 
@@ -391,7 +212,7 @@ def _delay(order: Order, answered: dict[str, int]) -> int:
     """Of the slowest path: what its segments answered, each of which tells of its own slowest."""
     assert order.spec is not None
     assert order.plan is not None, "what is held was planned"
-    cut = Cut(_mesh(order.spec), order.plan)
+    cut = Cut(mesh_of(order.spec), order.plan)
     sums: Counter[str] = Counter()
     for visit in cut.visits:
         sums[visit.path.id] += answered[cut.keys[visit.segment]]

@@ -76,8 +76,9 @@ def split(
     addressing = decide(cut, allowed)
     try:
         classes = suggest(tuple(label_classes(cut, snapshot)), key)
-    except LabelsExhausted:
-        raise CannotAddress(Reason(code=ReasonCode.LABELS_EXHAUSTED, message=NO_COMMON_LABEL)) from None
+    except LabelsExhausted as error:
+        none = Reason(code=ReasonCode.LABELS_EXHAUSTED, message=NO_COMMON_LABEL)
+        raise CannotAddress(none, error.label_class.interconnects) from None
     labels = {(m.segment, m.end): c for c in classes for m in c.members}
     own = {end.id for end in mesh.spec.ends}
     views = {view.alias: view for view in snapshot.suppliers}

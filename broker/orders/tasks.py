@@ -49,17 +49,26 @@ Found = Sequence[Plan] | Infeasible
 
 class Planner(Protocol):
     async def __call__(
-        self, spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid, alternatives: int = 1
+        self,
+        spec: ServiceSpec,
+        snapshot: Snapshot,
+        now: datetime,
+        avoid: Avoid,
+        alternatives: int = 1,
+        why: bool = True,
     ) -> Found:
-        """At most so many plans, the best first; or why there is none."""
+        """At most so many plans, the best first; or why there is none, in full where `why` is asked."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is to be planned over the snapshot of the environment: the spec as it is meant, around `avoid`."""
+    """What is to be planned over the snapshot of the environment, or over what it hopes for: the spec as it is meant, around
+    `avoid`. `why`: where there is no plan, the reasons are needed."""
 
     spec: ServiceSpec
     avoid: Avoid
+    hoped: bool = False
+    why: bool = True
 
 
 Allocate = Callable[[str, int], tuple[str, Prefix] | Reason]
@@ -68,17 +77,29 @@ Allocate = Callable[[str, int], tuple[str, Prefix] | Reason]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Env:
     """What tasks may know besides the order. `allocate(service, host bits)` takes a block from the address pools,
-    `lexicon(account, terms)` knows what the account calls our places, `planned` is the last question with its answer."""
+    `lexicon(account, terms)` knows what the account calls our places, `planned` are the questions that were answered.
+    `hoped()` is the snapshot with what suppliers announced before; it is planned over at most `hopes` times for an order."""
 
     now: datetime
     snapshot: Snapshot
     allocate: Allocate
     lexicon: Callable[[str, Terms], Lexicon]
-    planned: tuple[Question, Found] | None = None
+    planned: tuple[tuple[Question, Found], ...] = ()
+    hoped: Callable[[], Snapshot] | None = None
+    hopes: int = 0
 
     def answer(self, question: Question) -> Found | None:
-        """The answer, if this was the last question."""
-        return self.planned[1] if self.planned is not None and self.planned[0] == question else None
+        """The answer, if the question was asked."""
+        return next((found for asked, found in self.planned if asked == question), None)
+
+    def over(self, question: Question) -> Snapshot:
+        """The snapshot that a question is asked of."""
+        return self.hoped() if question.hoped and self.hoped is not None else self.snapshot
+
+    @property
+    def may_hope(self) -> bool:
+        """Whether anything was announced before that is not now."""
+        return self.hopes > 0 and self.hoped is not None and self.hoped() is not self.snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,8 @@ class Process:
     """Which part of an announced amount may be gone for so long."""
     caution: Annotated[float, Field(ge=0, le=100)] = 0.5
     """By which part dearer a supplier counts, when plans are compared, that keeps nothing of what it announces."""
+    hopes: Annotated[int, Field(ge=0, le=4)] = 2
+    """How often an order that nothing announced will do for is asked for where it could have been had lately; 0: never."""
 
 
 _PROCESS: TypeAdapter[Process] = TypeAdapter(Process)

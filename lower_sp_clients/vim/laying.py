@@ -75,10 +75,11 @@ def lay(domain: Domain, usage: Usage, spec: ServiceSpec, at: Mapping[str, str], 
     partial: list[_Laid] = [()]
     for pair in lines:
         a, b = (at[split_point(point)[0]] for point in pair)
-        options: tuple[Route | None, ...] = (None,) if a == b else ways.between(a, b)
+        options: tuple[Route | None, ...] = (None,) if a == b else ways.between(a, b, _link(spec, pair))
         partial = _worth([(*laid, option) for laid in partial for option in options], bounds, ways, usage, spec)
         if not partial:
-            raise no(ReasonCode.BANDWIDTH, f"no ways have {spec.bandwidth_bps} bit/s free for all that uses them")
+            message = f"no ways have {spec.bandwidth_bps} bit/s free for all that uses them"
+            raise no(ReasonCode.BANDWIDTH, message, _link(spec, pair))
     for bound in bounds:
         best = min(bound.walk.delay(laid) for laid in partial)
         partial = [laid for laid in partial if bound.walk.delay(laid) <= bound.limit]
@@ -95,6 +96,10 @@ def lay(domain: Domain, usage: Usage, spec: ServiceSpec, at: Mapping[str, str], 
         routes=tuple(route for route in chosen if route is not None),
         delay_us=max((_walk(path.hops, lines, offers).delay(chosen) for path in spec.paths), default=0),
     )
+
+
+def _link(spec: ServiceSpec, pair: frozenset[str]) -> str:
+    return next(link.id for link in spec.links if frozenset(link.points) == pair)
 
 
 def _lines(spec: ServiceSpec) -> dict[frozenset[str], int]:
@@ -188,22 +193,22 @@ class _Ways:
         taken = Counter(way.id for route in laid if route is not None for way in route.ways)
         return (taken[id] for id in self._contested)
 
-    def between(self, a: str, b: str) -> tuple[Route, ...]:
+    def between(self, a: str, b: str, link: str) -> tuple[Route, ...]:
         found = self._asked.for_segment(a, self._spec.term_hours, frozenset(self._contested)).get(b)
         if not found:
-            raise self._none(a, b)
+            raise self._none(a, b, link)
         if not self._contested and len(found) < WIDTH and not self._spec.min_availability:
             return tuple(found)
         told = (r for _, r in self._all.announced(a, b) if self._open.issuperset(w.id for w in r.ways))
         return tuple({frozenset(w.id for w in r.ways): r for r in (*told, *found)}.values())
 
-    def _none(self, a: str, b: str) -> Impossible:
+    def _none(self, a: str, b: str, link: str) -> Impossible:
         domain, spec = self._domain, self._spec
         within = admitted(domain, spec.countries, spec.isolation)
         if Routes(within, self._usage).joins(a, b):
-            return no(ReasonCode.BANDWIDTH, f"no way from {a} to {b} has {spec.bandwidth_bps} bit/s free")
+            return no(ReasonCode.BANDWIDTH, f"no way from {a} to {b} has {spec.bandwidth_bps} bit/s free", link)
         if not self._all.joins(a, b):
-            return no(ReasonCode.NO_PATH, f"no way joins {a} and {b}")
+            return no(ReasonCode.NO_PATH, f"no way joins {a} and {b}", link)
         where = f"no way from {a} to {b}"
         if not Routes(admitted(domain, spec.countries, ()), self._usage).joins(a, b):
             return no(ReasonCode.COUNTRY, f"countries ({spec.countries}): {where} stays in them", "countries")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from address_planner.labels import LabelSet
 from capability_registry.abstraction import Abstraction, Disclosure
 from lower_sp_clients.supplier import Context
 from service_model.outcomes import ReasonCode, Refused, Reserved, SegmentStatus
 from service_model.spec import ServiceSpec
+from tests.support.faults import refuses, waits_for
 from tests.support.orders import CTX, active
-from tests.support.stack import POOL, Site, Sp, Stack, chain
+from tests.support.stack import POOL, Either, Site, Sp, Stack, chain
 
 GREY, BLACK = Disclosure(abstraction=Abstraction.GREY), Disclosure(abstraction=Abstraction.BLACK)
 TOP = Sp("a", (Site("west", ("firewall",)), Sp("b", (Site("east", ("meter",)),))), (POOL,))
@@ -97,4 +100,77 @@ async def test_our_own_name_of_a_place_is_unknown_and_no_refusal_tells_one(tmp_p
             codes.append(answer.reasons[0].code)
         unknown = ReasonCode.UNKNOWN_PLACE
         assert codes == [unknown, unknown, ReasonCode.DELAY, ReasonCode.ISOLATION]
+        await stack.ends_empty()
+
+
+TAGGED = LabelSet(((10, 99),))
+EAST, SOUTH = Site("east", ("meter",), uni=TAGGED), Site("south", ("meter",), cost=9)
+WIDE = Sp(
+    "a",
+    (
+        Site("west", ("firewall",), uni=TAGGED),
+        Either((Sp("b", (EAST,)), Sp("c", (SOUTH,)))),
+        Site("end", uni=TAGGED),
+    ),
+    (POOL,),
+)
+DEEP = Sp("a", (Site("west", ("firewall",), uni=TAGGED), Sp("b", (EAST,))), (POOL,))
+LEVELS = tuple(Disclosure(abstraction=level) for level in Abstraction)
+CHANGES = [(before, after) for before in LEVELS for after in LEVELS if before != after]
+
+
+def words_for(stack: Stack, node: str, account: str) -> dict[str, set[str]]:
+    """In an account's words: where each function is to be had."""
+    out: dict[str, set[str]] = {}
+    for offer in stack.nodes[node].note(account).functions:
+        out.setdefault(offer.type.name, set()).add(offer.place)
+    return out
+
+
+@pytest.mark.parametrize(("before", "after"), CHANGES)
+async def test_an_order_is_planned_again_in_the_words_that_it_came_with_whatever_its_agreement_says_by_then(
+    tmp_path: Path, before: Disclosure, after: Disclosure
+) -> None:
+    """The customer sees more or less of us from one moment to the next, while a supplier is asked; and the supplier refuses."""
+    async with Stack(WIDE, tmp_path) as stack:
+        node, gate = stack.nodes["a"], asyncio.Event()
+        node.terms = replace(node.terms, disclosure=before)
+        words = words_for(stack, "a", "alice")
+        spec = chain("west.uni", "end.uni", "firewall", "meter")
+        asked = tuple(replace(f, places=tuple(sorted(words[f.type.name]))) for f in spec.functions)
+        stack.line("a", "b").next("reserve", waits_for(gate))
+        stack.line("b", "east").next("reserve", refuses(ReasonCode.CAPACITY, subject="f1"))
+        asking = asyncio.ensure_future(stack.customer().reserve("r", 1, replace(spec, functions=asked), CTX))
+        await stack.until(lambda: stack.line("a", "b").count("reserve") == 1)
+        node.terms = replace(node.terms, disclosure=after)
+        stack.announce_all()
+        gate.set()
+        await stack.until(asking.done)
+        answer = asking.result()
+        assert isinstance(answer, Reserved), answer
+        assert [hold.hosts["f1"][0] for hold in stack.vim("south").holds()] == ["SOUTH"]
+        assert {place for place in places(answer.segments) if place} <= words["firewall"] | words["meter"]
+        assert before.abstraction is Abstraction.WHITE or not [name for name in NAMES if name in repr(answer.segments)]
+
+
+@pytest.mark.parametrize(("before", "after"), CHANGES)
+async def test_a_supplier_that_changes_its_words_for_us_under_way_is_asked_again_in_the_new_ones(
+    tmp_path: Path, before: Disclosure, after: Disclosure
+) -> None:
+    async with Stack(DEEP, tmp_path) as stack:
+        below, line, gate = stack.nodes["b"], stack.line("a", "b"), asyncio.Event()
+        below.terms = replace(below.terms, disclosure=before)
+        stack.announce_all()
+        line.next("reserve", waits_for(gate))
+        spec = chain("west.uni", "b.east.uni", "firewall", "meter")
+        asking = asyncio.ensure_future(stack.customer().reserve("r", 1, spec, CTX))
+        await stack.until(lambda: line.count("reserve") == 1)
+        below.terms = replace(below.terms, disclosure=after)
+        stack.announce_all()
+        gate.set()
+        await stack.until(asking.done)
+        assert isinstance(asking.result(), Reserved), asking.result()
+        assert [hold.hosts["f1"][0] for hold in stack.vim("east").holds()] == ["EAST"]
+        assert line.count("reserve") == 2, "once in the words of before, and once in those of now"
+        await stack.customer().release("r", 1, CTX)
         await stack.ends_empty()

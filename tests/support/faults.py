@@ -98,6 +98,8 @@ class FaultySupplier:
         self._script: defaultdict[str, deque[Fault]] = defaultdict(deque)
         self.always: dict[str, Fault] = {}
         self.calls: list[tuple[str, str, int]] = []
+        self.contexts: list[Context] = []
+        """Of the reservations."""
 
     def next(self, method: str, *faults: Fault) -> None:
         self._script[method].extend(faults)
@@ -141,6 +143,7 @@ class FaultySupplier:
         return result
 
     async def reserve(self, ref: str, version: int, spec: ServiceSpec, ctx: Context) -> Reserved | Refused:
+        self.contexts.append(ctx)
         result: Reserved | Refused = await self._call(
             "reserve", ref, version, lambda s: s.reserve(ref, version, spec, ctx)
         )

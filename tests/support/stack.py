@@ -214,8 +214,8 @@ def _domain(at: _Placed) -> Domain:
 class Node:
     """One broker with its own domains, open on its file. `terms` may be changed by a test."""
 
-    def __init__(self, sp: Sp, domains: list[Domain], path: Path, clock: SimulatedClock) -> None:
-        self.sp, self.path, self.clock = sp, path, clock
+    def __init__(self, sp: Sp, domains: list[Domain], path: Path, clock: SimulatedClock, hopes: int) -> None:
+        self.sp, self.path, self.clock, self.hopes = sp, path, clock, hopes
         self.terms = Terms(margin=MARGIN)
         self.domains = {d.name: d for d in domains}
         self.drivers = {
@@ -232,7 +232,7 @@ class Node:
     async def open(self) -> None:
         self.engine = Engine.open(self.path, migrate=migrate)
         epoch = await epoch_of(self.engine, uuid.uuid4())
-        self.catalogue = Catalogue(self.sp.name)
+        self.catalogue = Catalogue(self.sp.name, remembers=self.hopes > 0)
         self.broker = Broker(
             epoch=epoch,
             book=SqlOrderBook(self.engine, epoch),
@@ -244,6 +244,7 @@ class Node:
             new_id=lambda: str(uuid.uuid4()),
             secret=SECRET,
             dearer=self.dearer.append,
+            hopes=self.hopes,
         )
         self.vims = {
             name: LocalVim(
@@ -287,17 +288,23 @@ class Node:
 
 
 class Stack:
-    """All brokers of one federation; `async with` opens and closes them."""
+    """All brokers of one federation; `async with` opens and closes them. `hopes`: how often each of them may order what is
+    not announced any more."""
 
     def __init__(
-        self, top: Sp, directory: Path, clock: SimulatedClock | None = None, beside: tuple[Sp, ...] = ()
+        self,
+        top: Sp,
+        directory: Path,
+        clock: SimulatedClock | None = None,
+        beside: tuple[Sp, ...] = (),
+        hopes: int = 0,
     ) -> None:
         """`beside`: other SPs that buy from SPs of the same federation, and have no sites."""
         self.clock = clock or SimulatedClock()
         self.top = top
         domains = _domains(top)
         self.nodes = {
-            sp.name: Node(sp, domains.get(sp.name, []), directory / f"{sp.name}.db", self.clock)
+            sp.name: Node(sp, domains.get(sp.name, []), directory / f"{sp.name}.db", self.clock, hopes)
             for sp in (*beside, *_sps(top))
         }
 

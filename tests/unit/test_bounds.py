@@ -7,6 +7,7 @@ import random
 import pytest
 
 from broker.decompose.bounds import Bounds, Weighting
+from broker.decompose.graph import graph_of
 from broker.decompose.layered import ChainLayers, Question
 from broker.decompose.plan import Avoid
 from broker.decompose.search import _asked
@@ -23,7 +24,7 @@ def question(seed: int) -> Question | None:
     spec = chain_spec("s0.uni", rng.choice(["s1.uni", "s2.uni"]), types, joined, bandwidth_bps=rng.choice([0, 1, 2]))
     some = [v for v in snap.suppliers if rng.random() < 0.5]
     ways = {(v.alias, x.id, y.id) for v in some for x, y in [rng.sample(v.note.saps, 2)]}
-    asked = _asked(spec, snap, NOW, Avoid(ways=frozenset(ways)))
+    asked = _asked(spec, graph_of(snap), NOW, Avoid(ways=frozenset(ways)))
     return asked if isinstance(asked, Question) else None
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.hierarchies.drawn import hierarchy
 from benchmarks.hierarchies.judging import Drawn, asked_of, sells, told
-from benchmarks.hierarchies.requests import request
+from benchmarks.hierarchies.requests import plain, request
 from benchmarks.hierarchies.sellers import NOW
 from broker.decompose.search import alone, best
 from capability_registry.abstraction import Abstraction, Disclosure
@@ -37,3 +37,14 @@ def test_what_is_for_sale_at_all_is_sold_by_the_top_too(seed: int) -> None:
     asked = [a for a in asked_of(drawn, seed) if a.for_sale]
     assert len(asked) > 1
     assert [told(a.spec) for n, a in enumerate(asked) if not sells(drawn.top, f"r{n}", a.spec)] == []
+
+
+def test_what_is_sold_stays_held_until_it_is_released() -> None:
+    drawn = hierarchy(3, 2, roomy=True)
+    rng = random.Random("held")
+    held = [n for n in range(12) if isinstance(drawn.top.reserve(f"r{n}", 1, plain(drawn, rng)), Reserved)]
+    assert held
+    assert any(labels for leaf in drawn.leaves for labels in leaf.usage.labels.values())
+    for number in held:
+        drawn.top.release(f"r{number}")
+    assert not any(labels for leaf in drawn.leaves for labels in leaf.usage.labels.values())

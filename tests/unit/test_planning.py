@@ -45,6 +45,16 @@ async def test_plans_are_the_same_after_every_change(elsewhere: Planning) -> Non
     assert len(answers) > 5
 
 
+async def test_what_is_hoped_for_is_planned_beside_what_is_announced(elsewhere: Planning) -> None:
+    for number in range(1, 6):
+        snap = replace(random_snapshot(number, 4, joints=1), number=number)
+        hoped = replace(random_snapshot(number + 20, 4, joints=1), number=number, hoped=True)
+        for asked in (snap, hoped, snap):
+            assert await elsewhere(SPEC, asked, NOW, Avoid(), why=False) == plan(
+                SPEC, asked, NOW, Avoid(), 1, why=False
+            )
+
+
 async def test_a_process_that_ended_is_begun_again_and_told_everything(elsewhere: Planning) -> None:
     snap = random_snapshot(3, 4, joints=1)
     first = await elsewhere(SPEC, snap, NOW, Avoid())

@@ -89,6 +89,15 @@ async def test_what_was_held_for_more_than_was_announced_is_broken_and_not_kept(
     assert record.of("an-own-domain") == Promises()
 
 
+async def test_what_was_asked_for_in_hope_was_never_promised() -> None:
+    supplier, record = FakeSupplier(SimulatedClock()), Record(Memory(), Catalogue("us"))
+    listened = record.listening("metro", supplier)
+    await listened.reserve("r", 1, SPEC, Context(hoped=True))
+    assert record.of("metro") == Promises()
+    await listened.reserve("r", 2, SPEC, Context())
+    assert record.of("metro") == Promises(kept=1)
+
+
 async def test_a_supplier_is_counted_as_it_answers_and_its_answers_pass_unchanged() -> None:
     supplier, record = FakeSupplier(SimulatedClock()), Record(Memory(), Catalogue("us"))
     listened = record.listening("metro", supplier)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.orders import delivering, reserving
+from broker.orders import delivering, placing, reserving
 from broker.orders.states import AS_SERVICE, TRANSITIONS, Event, IllegalTransition, SegmentState, after, mermaid
 from broker.orders.tasks import TASKS, WORKFLOWS
 from service_model.outcomes import ServiceState
@@ -13,7 +13,8 @@ UNUSED = {ServiceState.UNSPECIFIED, ServiceState.STUCK}
 
 
 def test_every_state_has_a_workflow_and_every_task_of_it_exists() -> None:
-    assert reserving.place is TASKS["place"]
+    assert placing.place is TASKS["place"]
+    assert reserving.hold is TASKS["hold"]
     assert delivering.commit is TASKS["commit"]
     assert set(WORKFLOWS) == set(ServiceState) - UNUSED
     assert {task for tasks in WORKFLOWS.values() for task in tasks} == set(TASKS)

@@ -1,0 +1,160 @@
+"""The tasks that lead from the notes to segments: place and address. Pure.
+
+Rules kept here
+- A service is planned as it was quoted; else over the notes, around what was refused so far. What is announced is always
+  preferred to what is hoped for.
+- What is held and still fits is never planned or asked again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from broker.decompose.availability import keeps
+from broker.decompose.mesh import Mesh, read_mesh
+from broker.decompose.plan import Avoid, Infeasible, Plan, PlannedSegment, Snapshot
+from broker.orders import hoping
+from broker.orders.addressing import CannotAddress, block_bits
+from broker.orders.narrowing import widened
+from broker.orders.reasons import told
+from broker.orders.records import Order, Segment, child_ref
+from broker.orders.retrying import again, exhausted, handed, refuse
+from broker.orders.split import HandedDown, split
+from broker.orders.states import SegmentState
+from broker.orders.tasks import Env, Pause, Question, task
+from service_model.outcomes import Reason
+from service_model.qos import bound
+from service_model.spec import ServiceSpec
+
+
+@task
+def place(order: Order, env: Env) -> Order | Pause:
+    """As it was quoted; else over the suppliers' notes, around what was refused so far, within what may be paid."""
+    if order.plan is not None or order.spec is None:
+        return order
+    lexicon = env.lexicon(order.account, order.terms).learnt(order.words)
+    spec, quoted = order.spec, order.quoted
+    meant = lexicon.meant(bound(spec, order.terms.classes))
+    if isinstance(meant, Reason):
+        return refuse(order, env.now, *(order.reasons or (meant,)))
+    standing = quoted is not None and order.avoid == Avoid() and _known(quoted.plan, env.snapshot)
+    if quoted is not None and standing and keeps(quoted.plan, meant):
+        plan = quoted.plan
+    else:
+        question = Question(within_price(order, meant), order.avoid, why=not order.unannounced)
+        found = env.answer(question)
+        if found is None:
+            return Pause(order, asks=question)
+        if isinstance(found, Infeasible):
+            why = (
+                order.reasons if order.unannounced else _why(order, found, quoted.bound(spec) if quoted else spec, env)
+            )
+            hope = hoping.plan(order, env, question)
+            if isinstance(hope, Question):
+                return Pause(order, asks=hope)
+            if hope is None:
+                return refuse(order, env.now, *why)
+            plan, order = hope, hoping.begun(order, env, why)
+        else:
+            plan, order = found[0], replace(order, hoping=0, unannounced=())
+    planned = [place for segment in plan.segments for place in segment.places.values()]
+    words = {**order.words, **lexicon.of(planned, spec)}
+    return replace(order, plan=plan, words=words, addressed=False)
+
+
+def _why(order: Order, found: Infeasible, spec: ServiceSpec, env: Env) -> tuple[Reason, ...]:
+    """What was refused, and the nearest that there is; or why nothing can be planned."""
+    why = told(found, spec, order.terms.margin, env.snapshot)
+    better = tuple(reason for reason in why if reason.nogood is not None)
+    return (*order.reasons, *better) if order.reasons else why
+
+
+def within_price(order: Order, spec: ServiceSpec) -> ServiceSpec:
+    """The spec as it is planned: for what may be paid for it."""
+    return order.quoted.bound(spec) if order.quoted is not None else order.terms.planned(spec)
+
+
+def _known(plan: Plan, snapshot: Snapshot) -> bool:
+    """Whether everything that a plan of before names is still announced."""
+    notes = {view.alias: view.note for view in snapshot.suppliers}
+    if any(segment.alias not in notes for segment in plan.segments):
+        return False
+    stretches = [stretch for line in plan.lines.values() for stretch in line]
+    met = {(plan.segments[s.segment].alias, sap) for s in stretches for sap in (s.entry, s.exit) if sap is not None}
+    return all(notes[alias].sap(sap) is not None for alias, sap in met)
+
+
+@task
+def address(order: Order, env: Env) -> Order | Pause:
+    """Take the block if none was given, and derive the segments from the plan."""
+    if order.addressed or order.plan is None or order.spec is None:
+        return order
+    spec, plan = order.spec, order.plan
+    allowed = spec.blocks.allowed
+    bits = block_bits(spec)
+    if not allowed and bits:
+        if order.block is None:
+            taken = env.allocate(order.id, bits)
+            if isinstance(taken, Reason):
+                return refuse(order, env.now, taken)
+            order = replace(order, pool=taken[0], block=taken[1])
+        allowed = (order.block,) if order.block is not None else ()
+    try:
+        asked = bound(spec, order.terms.classes)
+        parts = split(mesh_of(asked), plan, hoping.over(order, env), allowed, order.id, order.terms.classes)
+    except CannotAddress as error:
+        if error.interconnects and not exhausted(order):
+            return again(order, Avoid(interconnects=frozenset(error.interconnects)), error.reason)
+        return refuse(order, env.now, error.reason)
+    wider = next(filter(None, (widened(asked, part) for part in parts.segments)), None)
+    if wider is not None:
+        return refuse(order, env.now, wider)
+    known = {s.key: s for s in order.segments}
+    segments = tuple(
+        replace(_segment(order, known, part, planned), hoped=not hoping.promised(order, env, part, asked.isolation))
+        for part, planned in zip(parts.segments, plan.segments, strict=True)
+    )
+    kept = {s.key for s in segments}
+    rest = tuple(replace(s, wanted=False) for s in order.segments if s.key not in kept)
+    return replace(order, addressed=True, segments=(*segments, *rest), classes=parts.classes, links=parts.links)
+
+
+def mesh_of(spec: ServiceSpec) -> Mesh:
+    mesh = read_mesh(spec)
+    assert isinstance(mesh, Mesh), "what was planned is a mesh"
+    return mesh
+
+
+def _segment(order: Order, known: dict[str, Segment], part: HandedDown, planned: PlannedSegment) -> Segment:
+    old = known.get(part.key) or Segment(
+        key=part.key, alias=part.alias, ref=child_ref(order.epoch, order.id, part.key), spec=part.spec
+    )
+    if old.state in (SegmentState.REFUSED, SegmentState.RELEASED):
+        old = replace(old, reasons=())  # what was refused before, to another version or plan, is asked anew
+    spec, quote = part.spec, _quote(order, part)
+    if old.state is SegmentState.HELD and _fits(old, spec) and old.quote == quote:
+        spec = old.spec  # what is held and still fits is not asked again
+    return replace(handed(old, part), spec=spec, quote=quote, announced=planned.price, place=_place_of(planned))
+
+
+def _quote(order: Order, part: HandedDown) -> str:
+    """The supplier's quote for this segment, where it was given for just this."""
+    quoted = order.quoted.parts.get(part.key) if order.quoted is not None else None
+    return quoted.quote if quoted is not None and quoted.digest == part.spec.priced().digest() else ""
+
+
+def _fits(held: Segment, wanted: ServiceSpec) -> bool:
+    """Whether a hold serves the new spec: the same but for labels, and its labels are allowed."""
+    if held.choice is None:
+        return False
+    bare = {e.id: replace(e, labels=None, suggested_label=None) for e in held.spec.ends}
+    if replace(held.spec, ends=tuple(bare.values())) != replace(
+        wanted, ends=tuple(replace(e, labels=None, suggested_label=None) for e in wanted.ends)
+    ):
+        return False
+    return all(e.labels is None or held.choice.labels.get(e.id) in e.labels for e in wanted.ends)
+
+
+def _place_of(planned: PlannedSegment) -> str:
+    places = sorted(set(planned.places.values()))
+    return ", ".join(places)
