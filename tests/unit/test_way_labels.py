@@ -16,6 +16,7 @@ from broker.orders.split import split
 from capability_registry.glossary import Glossary
 from capability_registry.loops import without_ours
 from capability_registry.note import BorderPoint, CapabilityNote, SharedLimit
+from capability_registry.remembered import most
 from service_model.outcomes import ReasonCode
 from service_model.spec import End, ServiceSpec
 from tests.support.planning import NOW, chain_spec, entry, offer, point, sap, snapshot, view
@@ -149,3 +150,11 @@ def test_a_guarded_way_is_planned_with_and_shares_limits_under_its_own_key() -> 
         limit = SharedLimit(id="l", limit_bps=1, coefficients={key: 1.0})
         bound = snapshot(replace(left, note=replace(hidden, shared=(limit,))), right)
         assert (planned(bound, replace(asked(), bandwidth_bps=2)) is not None) is fits
+
+
+def test_a_guarded_way_that_was_announced_before_is_remembered() -> None:
+    note = guarded()
+    lost = replace(note, guarded=(), saps=tuple(replace(s, labels=LabelSet.parse("1")) for s in note.saps))
+    hoped = most(lost, note)
+    assert [(e.a, e.b, e.points) for e in hoped.guarded] == [(e.a, e.b, e.points) for e in note.guarded]
+    assert all(was.free <= now.free for was, now in zip(note.saps, hoped.saps, strict=True))
