@@ -58,10 +58,11 @@ def most(note: CapabilityNote, before: CapabilityNote) -> CapabilityNote:
     hosts, saps = {c.place: c for c in before.capacities}, {s.id: s for s in before.saps}
     capacities = tuple(_roomier(c, hosts.get(c.place)) for c in note.capacities)
     offers = tuple(_freer(s, saps.get(s.id)) for s in note.saps)
-    matrix = tuple(_ways(note, before))
-    if (capacities, offers, matrix) == (note.capacities, note.saps, note.matrix):
+    matrix = tuple(_ways(note, note.matrix, before.matrix))
+    guarded = tuple(_ways(note, note.guarded, before.guarded))
+    if (capacities, offers, matrix, guarded) == (note.capacities, note.saps, note.matrix, note.guarded):
         return note
-    return replace(note, capacities=capacities, saps=offers, matrix=matrix, shared=())
+    return replace(note, capacities=capacities, saps=offers, matrix=matrix, guarded=guarded, shared=())
 
 
 def _roomier(now: PlaceCapacity, before: PlaceCapacity | None) -> PlaceCapacity:
@@ -94,13 +95,14 @@ def _freer(now: SapOffer, before: SapOffer | None) -> SapOffer:
     if before is None:
         return now
     labels, bps = now.labels | before.labels, max(now.bandwidth_bps, before.bandwidth_bps)
-    return now if (labels, bps) == (now.labels, now.bandwidth_bps) else replace(now, labels=labels, bandwidth_bps=bps)
+    more = (now.more_labels | before.more_labels) - labels
+    return replace(now, labels=labels, more_labels=more, bandwidth_bps=bps)
 
 
-def _ways(note: CapabilityNote, before: CapabilityNote) -> Iterator[BorderEntry]:
+def _ways(note: CapabilityNote, now: Sequence[BorderEntry], before: Sequence[BorderEntry]) -> Iterator[BorderEntry]:
     """The entries of both, between points that the note still has."""
-    known = {(e.a, e.b): e for e in before.matrix}
-    for entry in note.matrix:
+    known = {(e.a, e.b): e for e in before}
+    for entry in now:
         old = known.pop((entry.a, entry.b), None)
         yield entry if old is None or old.points == entry.points else _wider(entry, old.points)
     points = {*(s.id for s in note.saps), *(p.id for p in note.places)}

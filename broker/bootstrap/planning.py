@@ -17,7 +17,7 @@ import sys
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 import structlog
@@ -110,7 +110,8 @@ class Planning:
         """Counted no further than it takes to know: a large snapshot is not looked through."""
         known = self._measured.get(snapshot.hoped)
         if known is None or known[0] is not snapshot:
-            ways = (len(entry.points) for view in snapshot.suppliers for entry in view.note.matrix)
+            notes = (view.note for view in snapshot.suppliers)
+            ways = (len(entry.points) for note in notes for entry in chain(note.matrix, note.guarded))
             known = snapshot, all(total <= self._few for total in accumulate(ways))
             self._measured[snapshot.hoped] = known
         return known[1]

@@ -3,15 +3,15 @@
 Rules kept here (sound: whatever the note promises alone can be delivered)
 - Exported are the SAPs that `SupplierView.saps` names: UNI SAPs and dangling NNI SAPs. Names, ids and interconnects of
   lower levels do not appear; the peer of a dangling interconnect does, since it knows us.
-- A place belongs to one supplier, the one with most capacity there: two suppliers' capacities at one place cannot be
-  used together, and what reaches one of them does not reach the other.
+- Where several suppliers have something at one place, each is a part of the site (`site_parts`). The one with most capacity,
+  by powers of two, bears the site's id; ways to the others are guarded.
 - Between two exported points the ways that `capability_registry.front` chooses. Each has the figures of one route: prices
   and delays add, bandwidth and MTU are minima, availability multiplies, countries are those of all its parts.
 - What several ways draw on together becomes a shared limit: interconnects, suppliers' entries, their own limits.
-  So do the labels of an inner interconnect where they are few: a class of tied interconnects uses one of each, and what any
-  class that passes there can use is all that is counted on.
-- Of free labels at most RANGES ranges are announced, the longest: single allocations fragment a set without end. Where ways
-  are tied to an exported SAP, its labels are narrowed to those that the ways can use (`end_labels`).
+  So do the labels of an inner interconnect where they are few, and those of an exported SAP that a way takes
+  (`capability_registry.label_pools`): a class of tied interconnects uses one of each.
+- Of free labels at most RANGES ranges are announced, the longest: single allocations fragment a set without end. Which of
+  them a way takes, and what is said so that every reader understands it, is in `end_labels`.
 - Prices are times `margin`, rounded up: what is charged for several parts together is never more than their sum.
 - The note is our word, for as long as ours holds. What a supplier's note that lapses contributed is left out at once; were
   ours bounded by theirs, the notes of providers in a ring would all end together.
@@ -23,15 +23,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
+from itertools import count
 
 from address_planner.labels import LabelSet
-from broker.decompose.end_labels import narrowed, usable
+from broker.decompose.end_labels import narrowed, plain, taken, told_by
 from broker.decompose.graph import Crossing, Graph, PlaceVertex, Way, graph_of, price_of
 from broker.decompose.origins import Origins
 from broker.decompose.plan import Snapshot, SupplierView
 from broker.decompose.reach import Known, Reach, Reached
-from capability_registry.front import Draws
+from capability_registry.front import Draws, shortened
+from capability_registry.label_pools import LabelPools
 from capability_registry.note import (
+    COUNTRY_UNTOLD,
     BorderEntry,
     BorderPoint,
     CapabilityNote,
@@ -68,6 +71,31 @@ class _Point:
     arrive: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one supplier has at a site. `id` is the site's where it bears it."""
+
+    id: str
+    site: str
+    at: PlaceVertex
+
+    @property
+    def beside(self) -> bool:
+        """Whether another part bears the site's id."""
+        return self.id != self.site
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A way as it is announced: `number` in keys of shared limits, with the labels that it tells at its ends."""
+
+    kind: PointKind
+    way: Reached
+    number: str
+    labels: tuple[LabelSet, LabelSet]
+    guarded: bool
+
+
 def derive(
     snapshot: Snapshot,
     own_sp_id: str,
@@ -89,12 +117,14 @@ def derive(
     graph = graph_of(replace(snapshot, suppliers=served))
     views = graph.suppliers
     names = {index: name for name, index in reversed(graph.announced.items())}
-    places = _owned(graph)
+    parts = _parts(graph)
     points = [_Point(name, index, graph.outward(index)) for index, name in sorted(names.items())]
-    points += [_Point(p.place, p.vertex, p.vertex) for p in places]
-    ways, labels = _matrix(graph, points, now)
+    points += [_Point(p.id, p.at.vertex, p.at.vertex) for p in parts]
+    free = {name: graph.sap_offer(i).free.longest(RANGES) for i, name in names.items()}
+    ways, labels = _ways(graph, points, free, {p.id for p in parts if p.beside}, now)
     origins = Origins(graph, origin_token)
-    shown = {graph.saps[i].offer.place for i in names} | {p.place for p in places}
+    sites = _sites(views)
+    at = {i: sites.get((graph.saps[i].supplier, graph.saps[i].offer.place), graph.saps[i].offer.place) for i in names}
     return CapabilityNote(
         sp_id=own_sp_id,
         edition=edition,
@@ -105,55 +135,67 @@ def derive(
             f for f in api_features if f not in HANDED_DOWN or all(f in v.note.api_features for v in views)
         ),
         currency=currency,
-        places=_places(views, shown),
+        places=_places(views, parts, set(at.values())),
         functions=tuple(
-            replace(_reprice(o, margin), origins=origins.of(p.supplier, o.origins))
-            for p in places
-            for _, o in sorted(p.offers.items())
+            replace(_reprice(o, margin), place=p.id, origins=origins.of(p.at.supplier, o.origins))
+            for p in parts
+            for _, o in sorted(p.at.offers.items())
         ),
-        capacities=tuple(PlaceCapacity(place=p.place, bins=p.capacity.bins, lan=p.capacity.lan) for p in places),
+        capacities=tuple(PlaceCapacity(place=p.id, bins=p.at.capacity.bins, lan=p.at.capacity.lan) for p in parts),
         saps=tuple(
             replace(
-                replace(graph.saps[i].offer, id=name, labels=labels[name]),
+                graph.saps[i].offer,
+                id=name,
+                place=at[i],
+                labels=labels[name],
+                more_labels=free[name] - labels[name],
                 origins=origins.of(graph.saps[i].supplier, graph.saps[i].offer.origins),
             )
             for i, name in sorted(names.items())
         ),
-        matrix=tuple(
-            BorderEntry(
-                a=a,
-                b=b,
-                points=tuple(_point(kind, w, margin, currency) for kind, w in found),
-                origins=origins.along(w for _, w in found),
-            )
-            for (a, b), found in ways.items()
-        ),
+        matrix=_entries(ways, False, margin, currency, origins),
         shared=_limits(graph, ways),
-        outages=_outages(graph, names, places),
+        outages=_outages(graph, names, parts),
         max_hold_s=max(1, min([max_hold_s] + [v.note.max_hold_s - (0 if v.local else HOLD_GUARD_S) for v in views])),
         remaining_depth=min(64, max((1 + v.note.remaining_depth for v in views if not v.local), default=0)),
         origin_tokens=origins.tokens,
         max_functions=min((v.note.max_functions for v in views), default=0),
+        guarded=_entries(ways, True, margin, currency, origins),
     )
 
 
-def _owned(graph: Graph) -> list[PlaceVertex]:
-    """One supplier's place for each place id: the one with most free capacity, local before bought, then by alias."""
-    best: dict[str, tuple[tuple[int, bool, str], PlaceVertex]] = {}
-    for place in graph.places:
+def _parts(graph: Graph) -> list[_Part]:
+    """What each supplier has at each site. The one with most free capacity bears the site's id: local before bought, then by
+    alias."""
+
+    def rank(place: PlaceVertex) -> tuple[int, bool, str, str]:
         view = graph.suppliers[place.supplier]
-        rank = (-total(place.capacity.bins), not view.local, view.alias)
-        if place.place not in best or rank < best[place.place][0]:
-            best[place.place] = (rank, place)
-    return [place for _, (_, place) in sorted(best.items())]
+        return -total(place.capacity.bins).bit_length(), not view.local, view.alias, place.place
+
+    out = []
+    for site, numbers in sorted(graph.sites.items()):
+        first, *others = sorted((graph.places[n] for n in numbers), key=rank)
+        out.append(_Part(site, site, first))
+        out += [_Part(graph.part_name(p.vertex - 2 * graph.sap_count), site, p) for p in others]
+    return out
 
 
-def _places(views: tuple[SupplierView, ...], shown: set[str]) -> tuple[Place, ...]:
+def _sites(views: tuple[SupplierView, ...]) -> dict[tuple[int, str], str]:
+    """(supplier, its id of a place) -> the site."""
+    return {(i, place.id): place.location for i, view in enumerate(views) for place in view.note.places}
+
+
+def _places(views: tuple[SupplierView, ...], parts: list[_Part], met: set[str]) -> tuple[Place, ...]:
+    """The sites of parts and SAPs (`met`), and the parts that have words of their own."""
     known: dict[str, Place] = {}
     for view in views:
         for place in view.note.places:
-            known.setdefault(place.id, _relayed(place))
-    return tuple(known[id] for id in sorted(shown) if id in known)
+            known.setdefault(place.location, replace(_relayed(place), id=place.location, site=""))
+    told = {site: known[site] for site in met | {p.site for p in parts} if site in known}
+    for p in parts:
+        if p.beside:
+            told[p.id] = replace(known.get(p.site, Place(id=p.site, country=COUNTRY_UNTOLD)), id=p.id, site=p.site)
+    return tuple(told[id] for id in sorted(told))
 
 
 def _relayed(place: Place) -> Place:
@@ -177,11 +219,13 @@ def _reprice(offer: FunctionOffer, margin: Decimal) -> FunctionOffer:
     return replace(offer, flavours=flavours)
 
 
-_Ways = dict[tuple[str, str], list[tuple[PointKind, Reached]]]
+_Ways = dict[tuple[str, str], list[_Told]]
 
 
-def _matrix(graph: Graph, points: list[_Point], now: datetime) -> tuple[_Ways, Mapping[str, LabelSet]]:
-    """The ways between exported points, and the labels that may be used at the exported SAPs."""
+def _ways(
+    graph: Graph, points: list[_Point], free: Mapping[str, LabelSet], beside: set[str], now: datetime
+) -> tuple[_Ways, Mapping[str, LabelSet]]:
+    """The ways between exported points, and the labels at the exported SAPs that do for all but guarded ones."""
     closed = frozenset(
         s.index
         for s in graph.saps
@@ -192,15 +236,43 @@ def _matrix(graph: Graph, points: list[_Point], now: datetime) -> tuple[_Ways, M
     found: dict[tuple[str, str], list[Known]] = {}
     for i, a in enumerate(points[:-1]):
         there = reach.from_(a.leave)
-        found.update(((a.id, b.id), there[b.arrive]) for b in points[i + 1 :] if b.arrive in there)
-    labels = narrowed({id: graph.sap_offer(i).labels.longest(RANGES) for id, i in graph.announced.items()}, found)
-    ways = {pair: reach.announced(k for k in known if usable(k.way, pair, labels)) for pair, known in found.items()}
-    return {pair: announced for pair, announced in ways.items() if announced}, labels
+        for b in points[i + 1 :]:
+            pair = a.id, b.id
+            if usable := [known for known in there.get(b.arrive, ()) if taken(known, pair, free)]:
+                found[pair] = usable
+    labels = narrowed(free, found)
+    ways: _Ways = {}
+    for pair, known in found.items():
+        apart = not beside.isdisjoint(pair)
+        chosen = [(kind, way, not apart and plain(way, pair, labels)) for kind, way in reach.announced(known)]
+        if not apart and not any(simple for _, _, simple in chosen):
+            others = reach.announced([k for k in known if plain(k, pair, labels)], most=2)
+            chosen += [(kind, way, True) for kind, way in others]
+        counts = {True: count(), False: count()}
+        ways[pair] = [
+            _Told(kind, way, f"{'' if simple else 'g'}{next(counts[simple])}", told_by(way, pair, free), not simple)
+            for kind, way, simple in chosen
+        ]
+    return ways, labels
 
 
-def _point(kind: PointKind, way: Reached, margin: Decimal, currency: str) -> BorderPoint:
+def _entries(ways: _Ways, guarded: bool, margin: Decimal, currency: str, origins: Origins) -> tuple[BorderEntry, ...]:
+    return tuple(
+        BorderEntry(
+            a=a,
+            b=b,
+            points=tuple(_point(t, margin, currency) for t in these),
+            origins=origins.along(t.way for t in these),
+        )
+        for (a, b), found in ways.items()
+        if (these := [t for t in found if t.guarded == guarded])
+    )
+
+
+def _point(told: _Told, margin: Decimal, currency: str) -> BorderPoint:
+    way = told.way
     return BorderPoint(
-        kind=kind,
+        kind=told.kind,
         price=_scaled(price_of(currency, way.once, way.hour), margin),
         delay_us=way.delay_us,
         bandwidth_bps=way.bandwidth_bps,
@@ -211,29 +283,32 @@ def _point(kind: PointKind, way: Reached, margin: Decimal, currency: str) -> Bor
         lan_alone=way.lan_alone,
         isolation=way.isolation,
         countries=way.countries,
+        labels_a=told.labels[0],
+        labels_b=told.labels[1],
     )
 
 
 def _limits(graph: Graph, ways: _Ways) -> tuple[SharedLimit, ...]:
     """Of each inner resource that ways could overdraw together."""
-    draws, has = Draws(), dict[str, int]()
-    pools, labels = Draws(), dict[str, int]()
-    for (a, b), found in ways.items():
-        for number, way in {w.steps: (n, w) for n, (_, w) in reversed([*enumerate(found)])}.values():
+    draws, has, pools = Draws(), dict[str, int](), LabelPools()
+    each = {pair: {t.way.steps: t for t in reversed(found)} for pair, found in ways.items()}
+    for (a, b), unlike in each.items():
+        for told in unlike.values():
+            way, key = told.way, f"{a}|{b}#{told.number}"
             drawn = _drawn(way)
-            draws.add(a, b, number, way.bandwidth_bps, {f"{kind} {n}": times for (kind, n), times in drawn.items()})
+            draws.add(key, way.bandwidth_bps, {f"{kind} {n}": times for (kind, n), times in drawn.items()})
             has.update((f"{kind} {n}", _limit(graph, (kind, n))) for kind, n in drawn if f"{kind} {n}" not in has)
-            used: dict[str, float] = {}
-            for joint, left in way.classes:
-                used[joint] = used.get(joint, 0.0) + 1.0
-                labels[joint] = min(labels.get(joint, left), left)
+            for joint, labels in way.classes:
+                pools.takes(key, joint, labels)
+            for sap, labels in zip((a, b), told.labels, strict=True):
+                if labels:
+                    pools.takes(key, f"at {sap}", labels)
             for step in way.steps:
                 for index, times in step.limits if isinstance(step, Way) else ():
                     if left := graph.limit(index).labels:
-                        used[f"limit {index}"] = used.get(f"limit {index}", 0.0) + times
-                        labels[f"limit {index}"] = left
-            pools.add(a, b, number, 0, used)
-    return draws.limits(has) + pools.pools(labels)
+                        pools.draws(key, f"limit {index}", times, left)
+    entries = {f"{a}|{b}": {f"{a}|{b}#{t.number}" for t in unlike.values()} for (a, b), unlike in each.items()}
+    return shortened(draws.limits(has) + pools.limits(), entries)
 
 
 def _drawn(way: Reached) -> dict[tuple[str, int], float]:
@@ -259,12 +334,13 @@ def _limit(graph: Graph, resource: tuple[str, int]) -> int:
     return min(graph.sap_offer(i).bandwidth_bps for i in (crossing.source, crossing.target))
 
 
-def _outages(graph: Graph, names: Mapping[int, str], places: list[PlaceVertex]) -> tuple[Outage, ...]:
+def _outages(graph: Graph, names: Mapping[int, str], parts: list[_Part]) -> tuple[Outage, ...]:
     out: list[Outage] = []
     for index, name in sorted(names.items()):
         sap = graph.saps[index]
         outages = graph.suppliers[sap.supplier].note.outages
         out.extend(replace(o, subject=name) for o in outages if o.subject == sap.offer.id)
-    for place in places:
-        out.extend(o for o in graph.suppliers[place.supplier].note.outages if o.subject == place.place)
+    for part in parts:
+        outages = graph.suppliers[part.at.supplier].note.outages
+        out.extend(replace(o, subject=part.id) for o in outages if o.subject == part.at.place)
     return tuple(out)

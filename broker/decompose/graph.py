@@ -35,6 +35,7 @@ from broker.decompose.difference import NEW, Difference, difference
 from broker.decompose.interconnects import Interconnects, Unjoined
 from broker.decompose.numbering import NO_COUNTS, Numbering, Renumbering
 from broker.decompose.piece import (
+    Between,
     Figures,
     Numbers,
     Offering,
@@ -45,6 +46,7 @@ from broker.decompose.piece import (
 )
 from broker.decompose.plan import Snapshot, SupplierView
 from broker.decompose.reading import PlaceVertex, Sap, Way
+from broker.decompose.site_parts import part_of
 from broker.decompose.words import Words
 from capability_registry.note import SapOffer, SapRole
 from service_model.spec import FunctionType
@@ -169,8 +171,8 @@ class Graph(Arrays):
             [(self.suppliers[i].alias, self.suppliers[i].saps) for i in views.fresh],
         )
         self._places = former.places.after(
-            [(was[i].alias, gone[i].place_number) for i in views.gone],
-            [(self.suppliers[i].alias, self.pieces[i].place_number) for i in views.fresh],
+            [(was[i].alias, gone[i].sites) for i in views.gone],
+            [(self.suppliers[i].alias, self.pieces[i].sites) for i in views.fresh],
         )
         same = views.in_place and all(was[i].alias == self.suppliers[i].alias for i in views.fresh)
         self.supplier_number: Mapping[str, int] = (
@@ -292,22 +294,58 @@ class Graph(Arrays):
         return self._interconnects.unjoined
 
     def places_named(self, id: str) -> list[int]:
-        """The numbers of the places that suppliers have under this id, ascending."""
+        """The numbers of the places that this id names, ascending: all of a site, or one part of it (`site_parts`)."""
         found = self._sites.get(id)
         if found is None:
             suppliers = sorted(self.supplier_number[alias] for alias in self._places.of(id))
-            found = [int(self.place_first[i]) + self.pieces[i].place_number[id] for i in suppliers]
-            if found:
-                self._sites[id] = found
+            found = [int(self.place_first[i]) + n for i in suppliers for n in self.pieces[i].sites[id]]
+            if not found:
+                return [self._parts[id]] if id in self._parts else []
+            self._sites[id] = found
         return found
+
+    @cached_property
+    def sites(self) -> dict[str, list[int]]:
+        """All sites with the numbers of their places: to go through."""
+        out: dict[str, list[int]] = {}
+        for piece, first in zip(self.pieces, self.place_first.tolist(), strict=False):
+            for site, numbers in piece.sites.items():
+                out.setdefault(site, []).extend(first + n for n in numbers)
+        return out
+
+    @cached_property
+    def _parts(self) -> dict[str, int]:
+        """What we call each place to tell it from others at its site → its number."""
+        return {self.part_name(place): place for places in self.sites.values() for place in places}
+
+    def part_name(self, place: int) -> str:
+        here = self.here(place)
+        return part_of(here.site, self.suppliers[int(self.place_supplier[place])].alias, here.place)
+
+    @cached_property
+    def maybe_one(self) -> dict[int, int]:
+        """The places that may be one thing with others that the same note tells of; such have the same number."""
+        rows = zip(self.pieces, self.place_first.tolist(), strict=False)
+        return {first + n: first + one for piece, first in rows for n, one in piece.maybe_one.items()}
+
+    @cached_property
+    def told(self) -> dict[int, Between]:
+        """The ways that tell labels of their own, by number."""
+        rows = zip(self.pieces, self.way_first.tolist(), strict=False)
+        return {first + number: way for piece, first in rows for number, way in piece.told.items()}
+
+    def told_along(self, way: int, node: int) -> tuple[LabelSet | None, LabelSet | None]:
+        """The labels that may be used on a way at `node` (as in `Arcs`), where it begins, and where it ends."""
+        between = self.told.get(way)
+        return (None, None) if between is None else between.from_(self.along(way, node)[0])
 
     @cached_property
     def _sites(self) -> dict[str, list[int]]:
         return {}
 
     def site(self, place: int) -> int:
-        """The same number for places of one id, whoever offers them."""
-        return self.places_named(self.here(place).place)[0]
+        """The same number for places of one site, whoever offers them."""
+        return self.places_named(self.here(place).site)[0]
 
 
 def _pieces(suppliers: tuple[SupplierView, ...], former: Former, views: Difference) -> tuple[Piece, ...]:
@@ -324,7 +362,7 @@ def _pieces(suppliers: tuple[SupplierView, ...], former: Former, views: Differen
     return tuple(out)
 
 
-_CACHED = 4
+_cached = 4
 _graphs: OrderedDict[int, Graph] = OrderedDict()
 _lock = threading.Lock()
 
@@ -340,9 +378,15 @@ def graph_of(snapshot: Snapshot) -> Graph:
     graph = Graph(snapshot, _nearest(snapshot, cached))
     with _lock:
         _graphs[id(snapshot)] = graph
-        while len(_graphs) > _CACHED:
+        while len(_graphs) > _cached:
             _graphs.popitem(last=False)
     return graph
+
+
+def keep_graphs(count: int) -> None:
+    """How many snapshots' graphs are kept from now on: more, where several brokers plan in one process in turn."""
+    global _cached
+    _cached = count
 
 
 _NEAR = 64

@@ -5,6 +5,8 @@ Rules kept here
   labels, and the encapsulations are equal; it carries what both sides have free labels for. Suppliers of different
   currencies are not joined, nor is anything joined to a supplier that is not planned with.
 - Named by one note only, and with a peer that is no supplier of ours, it is *dangling*.
+- What two suppliers both sell stands in the notes of both. Of more than two that name an interconnect the two count that
+  name each other. Where none does, each dangles as if it were alone, and the other side of what one says is with us.
 - Nothing here is a number of the graph: what a note names is looked at once, until that note is another.
 """
 
@@ -75,7 +77,7 @@ class Interconnects:
             if (two := pair(self.named.get(id_, ()))) is not None:
                 (_, p), (_, q) = two
                 same = known is not None and known[0] is p and known[1] is q
-                self.labels_of[id_] = known if known is not None and same else (p, q, p.labels & q.labels)
+                self.labels_of[id_] = known if known is not None and same else (p, q, p.free & q.free)
 
     def pair(self, id: str) -> tuple[Side, Side] | None:
         """The two sides that an interconnect joins."""
@@ -83,9 +85,17 @@ class Interconnects:
 
     def dangles(self, sap: SapOffer) -> bool:
         """Of a SAP of a supplier that is planned with."""
-        if sap.role is not SapRole.NNI or len(self.named.get(sap.interconnect, ())) != 1:
+        sides = self.named.get(sap.interconnect, ()) if sap.role is SapRole.NNI else ()
+        own = self.snapshot.own_sp_id
+        if not sap.peer or sap.peer == own:
             return False
-        return bool(sap.peer) and not self._sp_ids[sap.peer] and sap.peer != self.snapshot.own_sp_id
+        if len(sides) == 1:
+            return not self._sp_ids[sap.peer]
+        if mutual(sides) or any(view.sp_id == own for view, _ in sides):
+            return False
+        if self._sp_ids[sap.peer] and not any(other.peer == own for _, other in sides):
+            return False
+        return next(other for _, other in sides if other.peer == sap.peer) is sap
 
     @property
     def unjoined(self) -> list[Unjoined]:
@@ -94,7 +104,9 @@ class Interconnects:
         return [
             Unjoined(id=id_, why=why)
             for id_, sides in ways
-            if all(planned_with(view) for view, _ in sides) and (why := mismatch(sides))
+            if all(planned_with(view) for view, _ in sides)
+            and (why := mismatch(sides))
+            and not any(self.dangles(sap) for _, sap in sides)
         ]
 
 
@@ -111,14 +123,23 @@ def _sides(views: Iterable[SupplierView]) -> Iterator[Side]:
 
 def pair(sides: tuple[Side, ...]) -> tuple[Side, Side] | None:
     """The two of those that name an interconnect that it joins; None where it joins none."""
-    if mismatch(sides) or not all(planned_with(view) for view, _ in sides):
+    two = mutual(sides) if len(sides) > 2 else sides
+    if mismatch(two) or not all(planned_with(view) for view, _ in two):
         return None
-    x, y = sides
+    x, y = two
     return x, y
+
+
+def mutual(sides: tuple[Side, ...]) -> tuple[Side, ...]:
+    """Those that name another that names them."""
+    named = {(view.sp_id, sap.peer) for view, sap in sides}
+    return tuple((view, sap) for view, sap in sides if (sap.peer, view.sp_id) in named)
 
 
 def mismatch(sides: tuple[Side, ...]) -> str:
     """Why what is named by several SAPs joins no two of them; empty where it does."""
+    if len(two := mutual(sides)) == 2:
+        sides = two
     if len(sides) != 2:
         return f"{len(sides)} SAPs name it"
     (x, p), (y, q) = sides

@@ -4,6 +4,7 @@ Rules kept here
 - A piece depends on the note alone, so it is kept for as long as the note is, whatever else changes.
 - Border points are numbered SAPs first, then places at which a function is offered. What names anything else is left out;
   a way from a point to itself does not exist; the same way is kept once.
+- A way of the matrix or a guarded one: labels that may be used at its ends are kept where it tells them.
 - Prices are kept as whole numbers of 1e-9 currency units, so sums are exact. A price in another currency than its
   note's is not used.
 """
@@ -19,7 +20,9 @@ from operator import attrgetter
 import numpy as np
 from numpy.typing import NDArray
 
+from address_planner.labels import LabelSet
 from capability_registry.note import (
+    BorderEntry,
     BorderPoint,
     CapabilityNote,
     Flavour,
@@ -55,7 +58,7 @@ def price_of(currency: str, once: int, hour: int) -> Price:
 @dataclass(frozen=True, slots=True, eq=False)
 class Between:
     """The way between two border points (piece's numbers), the same in both directions. `limits`: (shared limit of the
-    note, coefficient)."""
+    note, coefficient). `labels`: what may be used at `a` and at `b` (None: whatever is free there)."""
 
     a: int
     b: int
@@ -63,6 +66,11 @@ class Between:
     once: int
     hour: int
     limits: tuple[tuple[int, float], ...]
+    labels: tuple[LabelSet | None, LabelSet | None]
+
+    def from_(self, point: int) -> tuple[LabelSet | None, LabelSet | None]:
+        """What may be used at this border point of its two, and at the other."""
+        return self.labels if point == self.a else (self.labels[1], self.labels[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +81,10 @@ class Here:
     known: Place | None
     capacity: PlaceCapacity
     offers: dict[FunctionType, FunctionOffer]
+
+    @property
+    def site(self) -> str:
+        return self.known.location if self.known else self.place
 
 
 _OFFERED = ("once", "hour", "delay", "units", "most_bps")
@@ -147,6 +159,11 @@ class Piece:
         self.sap_number = {id: i for i, id in enumerate(saps)}
         self.places = _places(note)
         self.place_number = {here.place: i for i, here in enumerate(self.places)}
+        self.sites: dict[str, list[int]] = {}
+        """By site the numbers of its places."""
+        for i, here in enumerate(self.places):
+            self.sites.setdefault(here.site, []).append(i)
+        self.maybe_one = _maybe_one(self.places, self.sites)
         self.ways = tuple(self._ways())
         self.sap_mtu = np.array([s.mtu for s in self.saps], dtype=np.float64)
         self.sap_bps = np.array([s.bandwidth_bps for s in self.saps], dtype=np.float64)
@@ -168,6 +185,8 @@ class Piece:
         self.way_mtu = np.array([p.mtu for p in points], dtype=np.float64)
         self.way_lan = np.array([p.lan for p in points], dtype=np.bool_)
         self.way_swaps = np.array([p.swaps_labels for p in points], dtype=np.bool_)
+        self.told = {n: w for n, w in enumerate(self.ways) if w.labels != (None, None)}
+        """The ways that tell labels of their own, by number."""
         self._offerings: dict[tuple[FunctionType, str | None], Offering | None] = {}
 
     def point(self, number: int) -> str:
@@ -200,7 +219,7 @@ class Piece:
             for key, coefficient in limit.coefficients.items():
                 limits.setdefault(key, []).append((index, coefficient))
         out = []
-        for entry in self.note.matrix:
+        for entry, mark in self._entries():
             a, b = self._number(entry.a), self._number(entry.b)
             if a is None or b is None or a == b:
                 continue
@@ -208,9 +227,15 @@ class Piece:
             for number, point in different(entry.points):
                 if payable(point.price, self.note):
                     once, hour = nano(point.price.once), nano(point.price.per_hour)
-                    held = [limits.get(k, []) for key in keys for k in (key, f"{key}#{number}")]
-                    out.append(Between(a, b, point, once, hour, tuple(chain.from_iterable(held))))
+                    held = [limits.get(k, []) for key in keys for k in (key, f"{key}#{mark}{number}")]
+                    told = (point.labels_a or None, point.labels_b or None)
+                    out.append(Between(a, b, point, once, hour, tuple(chain.from_iterable(held)), told))
         return out
+
+    def _entries(self) -> Iterator[tuple[BorderEntry, str]]:
+        """With what their points' numbers are marked by in keys of shared limits."""
+        yield from ((entry, "") for entry in self.note.matrix)
+        yield from ((entry, "g") for entry in self.note.guarded)
 
     def _most(self, way: Between) -> float:
         """The bandwidth that it and the limits on it carry when nothing else is ordered."""
@@ -243,6 +268,20 @@ def _places(note: CapabilityNote) -> tuple[Here, ...]:
         Here(place=p, known=known.get(p), capacity=capacities.get(p, PlaceCapacity(place=p, bins=())), offers=here)
         for p, here in offers.items()
     )
+
+
+def _maybe_one(places: tuple[Here, ...], sites: dict[str, list[int]]) -> dict[int, int]:
+    """The places that may be the same as others at their site: the note may have them of two who sell one thing. Such have the
+    same number. What they offer would be alike in all that no seller changes."""
+    found: dict[tuple[str, frozenset[object]], list[int]] = {}
+    for site, numbers in sites.items():
+        for place in numbers if len(numbers) > 1 else ():
+            offers = places[place].offers.values()
+            alike = frozenset(
+                (o.type, o.ports, o.delay_us, tuple((f.name, f.units, f.runtime) for f in o.flavours)) for o in offers
+            )
+            found.setdefault((site, alike), []).append(place)
+    return {place: same[0] for same in found.values() if len(same) > 1 for place in same}
 
 
 def payable(price: Price, note: CapabilityNote) -> bool:

@@ -4,10 +4,12 @@ Rules kept here
 - Each way is attainable as a whole: its figures are those of one route. Kept is what no other beats, by any figure that a
   note tells (`capability_registry.front`): Martins, On a multicriteria shortest path problem, 1984.
 - Labels: a class of interconnects tied by segments that do not swap has a label in common. Where a class reaches an end
-  of the way, the labels of the whole class are what may be used at that end (`near`, `far`; None: any).
+  of the way, the labels of the whole class are what may be used at that end (`near`, `far`; None: any). A part that takes
+  fewer labels than are free at its ends narrows the class that it ends, and the one that it begins.
 - A way carries a LAN where all its parts do and each class has a second label; a LAN alone, where all its parts do.
-- Followed is what is at least an eighth faster, or wider, than each cheaper way that is as able; at each vertex at most WIDTH
-  ways, the cheapest, and beside them the fastest. So the front is coarse, and each way on it is exact.
+- Followed is what is at least an eighth faster, or wider, than each cheaper way that is as able (cheaper over every term up
+  to `hours`); at each vertex at most WIDTH ways, the cheapest, and beside them the fastest. So the front is coarse, and each
+  way on it is exact.
 """
 
 from __future__ import annotations
@@ -19,12 +21,12 @@ from dataclasses import dataclass
 from itertools import count
 from typing import NamedTuple
 
-from address_planner.labels import LabelSet
+from address_planner.labels import NO_LABEL, LabelSet
 from broker.decompose.graph import Crossing, Graph, Way
-from capability_registry.front import Candidate, announced
+from capability_registry.front import MANY, MOST, Candidate, announced
 from capability_registry.note import PointKind
 
-WIDTH = 8
+WIDTH = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +47,7 @@ class Reached:
     lan_alone: bool
     near: LabelSet | None
     far: LabelSet | None
-    classes: tuple[tuple[str, int], ...]
+    classes: tuple[tuple[str, LabelSet], ...]
     """(interconnect, labels that the class which passes it has in common)."""
     steps: tuple[Way | Crossing, ...]
 
@@ -55,8 +57,8 @@ Known = Candidate["Label"]
 
 
 class _Figures(NamedTuple):
-    """What is worse when it is more (`cost`, `delay`, `passed`: a bit per country) or less (the others; `offered`: a bit per
-    mechanism)."""
+    """What is worse when it is more (`cost`, `delay`, `passed`: a bit per country; `once`: what of the cost does not grow with
+    the term) or less (the others; `offered`: a bit per mechanism)."""
 
     cost: int
     delay: int
@@ -65,13 +67,14 @@ class _Figures(NamedTuple):
     lan: bool
     offered: int
     passed: int
+    once: int = 0
 
 
 class Label:
     """A way to a vertex. `labels`: of the class that is still open (None: none is), `tied` if the source is in it; `near`:
-    what may be used at the source."""
+    what may be used at the source. `many`, `near_many`: so many that which they are is not compared."""
 
-    __slots__ = ("figures", "labels", "near", "parent", "step", "tied", "vertex")
+    __slots__ = ("figures", "labels", "many", "near", "near_many", "parent", "step", "tied", "vertex")
 
     def __init__(
         self,
@@ -85,6 +88,8 @@ class Label:
     ) -> None:
         self.vertex, self.figures, self.labels, self.tied = vertex, figures, labels, tied
         self.near, self.step, self.parent = near, step, parent
+        self.many = labels is None or len(labels) >= MANY
+        self.near_many = near is None or len(near) >= MANY
 
     @property
     def far(self) -> LabelSet | None:
@@ -114,6 +119,7 @@ class Reach:
             p.lan,
             sum(self._mechanisms[m] for m in set(p.isolation)),
             sum(self._countries[c] for c in set(p.countries)) if p.countries else self._untold,
+            way.once,
         )
 
     def from_(self, source: int) -> Mapping[int, list[Known]]:
@@ -128,13 +134,13 @@ class Reach:
             if vertex >= self._saps and vertex not in begun
         }
 
-    def announced(self, found: Iterable[Known]) -> list[tuple[PointKind, Reached]]:
-        """Those of the ways between two points that are announced."""
-        return [(kind, self._reached(label)) for kind, label in announced(found)]
+    def announced(self, found: Iterable[Known], most: int = MOST) -> list[tuple[PointKind, Reached]]:
+        """Those of the ways between two points that are announced, `most` of them."""
+        return [(kind, self._reached(label)) for kind, label in announced(found, most)]
 
     def _search(self, source: int, fastest: bool) -> dict[int, list[Label]]:
         graph, at_sap = self._graph, source < self._saps
-        first = graph.sap(source).offer.labels if at_sap else None
+        first = graph.sap(source).offer.free if at_sap else None
         mechanisms = sum(self._mechanisms.values())
         start = Label(source, _Figures(0, 0, 1 << 62, 1 << 31, True, mechanisms, 0), first, at_sap, first, None, None)
         width = 1 if fastest else WIDTH
@@ -165,7 +171,7 @@ class Reach:
             return
         if vertex >= 2 * saps and vertex != source:
             return
-        cost, delay, bandwidth, mtu, lan, offered, passed = was
+        cost, delay, bandwidth, mtu, lan, offered, passed, once = was
         for way, part in self._parts[vertex]:
             figures = _Figures(
                 cost + part[0],
@@ -175,10 +181,29 @@ class Reach:
                 lan and part[4],
                 offered & part[5],
                 passed | part[6],
+                once + part[7],
             )
             straight = saps <= way.target < 2 * saps and vertex < saps and not way.point.swaps_labels
-            labels = label.labels if straight else None
-            yield Label(way.target, figures, labels, straight and label.tied, label.near, way, label)
+            here, there = way.labels
+            if here is None and there is None:
+                labels = label.labels if straight else None
+                yield Label(way.target, figures, labels, straight and label.tied, label.near, way, label)
+            else:
+                yield from self._told(label, way, figures, straight)
+
+    def _told(self, label: Label, way: Way, figures: _Figures, straight: bool) -> Iterable[Label]:
+        """Over a way that tells which labels it takes at its ends."""
+        here, there = way.labels
+        before = _both(label.labels, here)
+        labels = _both(before, there) if straight else there
+        if (before is not None and not before) or (labels is not None and not labels):
+            return
+        few = min(len(known) for known in (before, labels) if known is not None)
+        near = label.near
+        if label.tied:
+            near = labels if straight else before
+        figures = figures._replace(lan=figures.lan and few > 1)
+        yield Label(way.target, figures, labels, straight and label.tied, near, way, label)
 
     def _across(self, label: Label, crossing: Crossing) -> Iterable[Label]:
         graph, labels = self._graph, crossing.labels
@@ -198,6 +223,7 @@ class Reach:
             was.lan and len(labels) > 1,
             was.offered,
             passed,
+            was.once,
         )
         tied = label.labels is not None and label.tied
         near = labels if tied else label.near
@@ -215,6 +241,9 @@ class Reach:
             swaps_labels=not label.tied,
             isolation=frozenset(m for m, bit in self._mechanisms.items() if f.offered & bit),
             countries=frozenset(self._names(f.passed)) if f.passed != self._untold else None,
+            near=label.near,
+            far=label.far,
+            once=f.once,
         )
 
     def _names(self, passed: int) -> tuple[str, ...]:
@@ -256,25 +285,38 @@ class Reach:
             steps=tuple(steps),
         )
 
-    def _classes(self, steps: list[Way | Crossing]) -> tuple[tuple[str, int], ...]:
-        out: list[tuple[str, int]] = []
+    def _classes(self, steps: list[Way | Crossing]) -> tuple[tuple[str, LabelSet], ...]:
+        out: list[tuple[str, LabelSet]] = []
         first = steps[0].source
-        labels = self._graph.sap(first).offer.labels if first < self._saps else None
+        labels = self._graph.sap(first).offer.free if first < self._saps else None
         run: list[str] = []
 
         def close() -> None:
-            out.extend((id, len(labels or ())) for id in run)
+            out.extend((id, labels or NO_LABEL) for id in run)
             run.clear()
 
         for step in steps:
             if isinstance(step, Crossing):
-                labels = step.labels if labels is None else labels & step.labels
+                labels = _both(labels, step.labels)
                 run.append(step.id)
-            elif step.point.swaps_labels or not (step.source < self._saps <= step.target < 2 * self._saps):
+                continue
+            labels = _both(labels, step.labels[0])
+            if step.point.swaps_labels or not (step.source < self._saps <= step.target < 2 * self._saps):
                 close()
                 labels = None
+            labels = _both(labels, step.labels[1])
         close()
         return tuple(out)
+
+
+def _both(x: LabelSet | None, y: LabelSet | None) -> LabelSet | None:
+    """What both allow; None: any."""
+    return y if x is None else x if y is None else x & y
+
+
+def _within(y: LabelSet | None, x: LabelSet | None) -> bool:
+    """Whether y is a part of x; None: any label."""
+    return x is None or (y is not None and y <= x)
 
 
 def _bits(words: Iterable[str]) -> dict[str, int]:
@@ -283,15 +325,15 @@ def _bits(words: Iterable[str]) -> dict[str, int]:
 
 def _covers(x: Label, y: Label, fastest: bool) -> bool:
     """Whether x, found earlier, leaves nothing to gain from y. (Where only the fastest is sought: no label that y has.)"""
-    if x.labels is not y.labels and x.labels is not None and (y.labels is None or not y.labels <= x.labels):
-        return False
-    if x.near is not y.near and x.near is not None and (y.near is None or not y.near <= x.near):
-        return False
     if x.tied > y.tied:
+        return False
+    if not x.many and x.labels is not y.labels and not _within(y.labels, x.labels):
+        return False
+    if not x.near_many and x.near is not y.near and not _within(y.near, x.near):
         return False
     if fastest:
         return True
-    cost, delay, bandwidth, mtu, lan, offered, passed = x.figures
+    cost, delay, bandwidth, mtu, lan, offered, passed, once = x.figures
     f = y.figures
     return (
         8 * delay <= 9 * f[1]
@@ -301,4 +343,5 @@ def _covers(x: Label, y: Label, fastest: bool) -> bool:
         and not f[5] & ~offered
         and not passed & ~f[6]
         and cost <= f[0]
+        and once <= f[7]
     )

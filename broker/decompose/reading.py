@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
+from address_planner.labels import LabelSet
 from broker.decompose.numbering import Numbering
 from capability_registry.note import BorderPoint, FunctionOffer, PlaceCapacity, SapOffer, SharedLimit
 from service_model.spec import FunctionType
@@ -38,7 +39,8 @@ class PlaceVertex:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Way:
-    """One border point in one direction; `number` is the same in both. `limits`: (shared limit, coefficient)."""
+    """One border point in one direction; `number` is the same in both. `limits`: (shared limit, coefficient). `labels`: what
+    may be used where it begins and where it ends (None: whatever is free there)."""
 
     number: int
     source: int
@@ -47,6 +49,7 @@ class Way:
     once: int
     hour: int
     limits: tuple[tuple[int, float], ...]
+    labels: tuple[LabelSet | None, LabelSet | None] = (None, None)
 
 
 class Reading(Numbering):
@@ -85,7 +88,8 @@ class Reading(Numbering):
             for w in piece.ways:
                 held = tuple((int(self.shared_first[i]) + k, c) for k, c in w.limits)
                 for x, y in ((w.a, w.b), (w.b, w.a)):
-                    out[leave(x)].append(Way(number, leave(x), arrive(y), w.point, w.once, w.hour, held))
+                    way = Way(number, leave(x), arrive(y), w.point, w.once, w.hour, held, w.from_(x))
+                    out[leave(x)].append(way)
                 number += 1
         return out
 

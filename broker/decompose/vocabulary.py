@@ -63,7 +63,7 @@ def _known_function(mesh: Mesh, index: int, request: FunctionRequest, graph: Gra
         flavours = listed(f.name for _, o in offering for f in o.flavours)
         message = f"function {request.id!r}: {request.type} has no flavour {request.flavour!r}; offered: {flavours}"
         reasons.append(Reason(code=ReasonCode.INVALID_PARAMETER, message=message, subject=request.id))
-    places = {p.place for p, _ in offering}
+    places = {graph.here(p.vertex - 2 * graph.sap_count).site for p, _ in offering}
     if request.places and not places & set(request.places):
         message = (
             f"function {request.id!r}: {request.type} is not offered at {listed(request.places)}; at: {listed(places)}"
@@ -99,7 +99,7 @@ def ends_without_label(mesh: Mesh, graph: Graph) -> tuple[Reason, ...]:
     for sap in sorted({e.sap for e in ends}):
         here = [e for e in ends if e.sap == sap]
         number = graph.sap_named(sap)
-        free = LabelSet() if number is None else graph.sap_offer(number).labels
+        free = LabelSet() if number is None else graph.sap_offer(number).free
         sets = [free if e.labels is None else free & e.labels for e in here]
         holder: dict[int, int] = {}
         for i, end in enumerate(here):

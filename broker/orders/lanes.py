@@ -14,8 +14,8 @@ from dataclasses import replace
 from itertools import pairwise
 
 from address_planner.classes import LabelClass, Member
-from address_planner.labels import ANY_LABEL
-from broker.decompose.plan import Joint, LanJoint, Site, Snapshot
+from address_planner.labels import ANY_LABEL, LabelSet
+from broker.decompose.plan import Joint, LanJoint, Site, Snapshot, Stretch
 from broker.orders.cut import Cut, Section
 from capability_registry.note import SapOffer
 
@@ -91,7 +91,9 @@ class _Lanes:
                 Member(segment=self.cut.keys[after.segment], end=end, decides=right.decides_labels),
             ),
             interconnects=(interconnect,),
-            labels=left.labels & right.labels,
+            labels=_narrowed(
+                left.free & right.free, self._stretch(before).exit_labels, self._stretch(after).entry_labels
+            ),
         )
 
     def _with_outer(self, known: LabelClass, section: Section, point: str, lan: str | None) -> LabelClass:
@@ -100,18 +102,21 @@ class _Lanes:
         if end is None:
             return known
         offer = self._sap(section, section.sap_a if point == section.a else section.sap_b)
-        allowed = end.labels if end.labels is not None else ANY_LABEL
+        stretch, allowed = self._stretch(section), end.labels if end.labels is not None else ANY_LABEL
         outer = LabelClass(
             id=known.id,
             members=(Member(segment=self.cut.keys[section.segment], end=end.id),),
             interconnects=(),
-            labels=offer.labels & allowed,
             suggested=end.suggested_label,
+            labels=_narrowed(offer.free & allowed, stretch.entry_labels if point == section.a else stretch.exit_labels),
         )
         return _together(known, outer)
 
     def _end(self, point: str, lan: str | None) -> str | None:
         return point if lan is None else dict(self.cut.lans_at(point)).get(lan)
+
+    def _stretch(self, section: Section) -> Stretch:
+        return self.cut.plan.lines[section.line][section.number]
 
     def _swaps(self, section: Section) -> bool:
         return self.cut.plan.segments[section.segment].swaps_labels
@@ -123,6 +128,13 @@ class _Lanes:
         offer = self.views[self.cut.plan.segments[at.segment].alias].note.sap(at.sap)
         assert offer is not None, "a plan names only SAPs of its snapshot"
         return offer
+
+
+def _narrowed(labels: LabelSet, *told: LabelSet | None) -> LabelSet:
+    """What is also told, where something is."""
+    for more in told:
+        labels = labels if more is None else labels & more
+    return labels
 
 
 def _together(x: LabelClass, y: LabelClass) -> LabelClass:

@@ -41,7 +41,7 @@ def _matrix(domain: Domain, usage: Usage) -> tuple[tuple[BorderEntry, ...], tupl
             tied = a in sap_mtu and b in sap_mtu and not domain.swaps_labels
             entries.append(BorderEntry(a=a, b=b, points=tuple(_point(domain, k, r, mtu, tied) for k, r in found)))
             for number, route in {r.ways: (n, r) for n, (_, r) in reversed([*enumerate(found)])}.values():
-                draws.add(a, b, number, route.bandwidth_bps, {way.id: 1.0 for way in route.ways})
+                draws.add(f"{a}|{b}#{number}", route.bandwidth_bps, {way.id: 1.0 for way in route.ways})
     return tuple(entries), draws.limits({way.id: routes.free(way) for way in domain.ways})
 
 

@@ -7,6 +7,7 @@ import random
 import pytest
 
 from benchmarks.hierarchies.drawn import hierarchy
+from benchmarks.hierarchies.judging import Drawn, asked_of, sells, told
 from benchmarks.hierarchies.requests import plain, request, sites
 from benchmarks.hierarchies.sellers import NOW
 from broker.decompose.search import alone, best
@@ -52,6 +53,15 @@ def test_a_path_leaves_a_lan_the_label_that_it_wants() -> None:
     spec = [sites(drawn, rng) for _ in range(7)][-1]
     assert best(spec, alone(drawn.top.note()), NOW) is not None
     assert isinstance(drawn.top.reserve("r", 1, spec), Reserved)
+
+
+@pytest.mark.parametrize("seed", [9, 13])
+def test_what_is_for_sale_at_all_is_sold_by_the_top_too(seed: int) -> None:
+    """Two suppliers at one place (9), one domain of two sellers (13)."""
+    drawn = Drawn(seed).at(Abstraction.WHITE)
+    asked = [a for a in asked_of(drawn, seed) if a.for_sale]
+    assert len(asked) > 1
+    assert [told(a.spec) for n, a in enumerate(asked) if not sells(drawn.top, f"r{n}", a.spec)] == []
 
 
 def test_what_is_sold_stays_held_until_it_is_released() -> None:
