@@ -189,8 +189,9 @@ def _matrix(graph: Graph, points: list[_Point], now: datetime) -> tuple[_Ways, M
     reach = Reach(graph, COMPARED_HOURS, closed)
     found: dict[tuple[str, str], list[Known]] = {}
     for i, a in enumerate(points[:-1]):
-        there = reach.from_(a.leave)
-        found.update(((a.id, b.id), there[b.arrive]) for b in points[i + 1 :] if b.arrive in there)
+        others = points[i + 1 :]
+        there = reach.from_(a.leave, (b.arrive for b in others))
+        found.update(((a.id, b.id), there[b.arrive]) for b in others if b.arrive in there)
     labels = narrowed({id: graph.sap_offer(i).labels.longest(RANGES) for id, i in graph.announced.items()}, found)
     ways = {pair: reach.announced(k for k in known if usable(k.way, pair, labels)) for pair, known in found.items()}
     return {pair: announced for pair, announced in ways.items() if announced}, labels

@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from address_planner.labels import LabelSet
-from broker.decompose.reach import Known, Label
+from broker.decompose.reach import Known
+from broker.decompose.walks import Walk
 
 FEW = 4
 
@@ -36,7 +37,7 @@ def narrowed(
     return out
 
 
-def usable(way: Label, between: tuple[str, str], labels: Mapping[str, LabelSet]) -> bool:
+def usable(way: Walk, between: tuple[str, str], labels: Mapping[str, LabelSet]) -> bool:
     """Whether every label that may be used at its ends does for the way."""
     a, b = (labels.get(name) for name in between)
     if way.tied:
