@@ -13,7 +13,8 @@ Rules kept here (sound: whatever the note promises alone can be delivered)
 - Of free labels at most RANGES ranges are announced, the longest: single allocations fragment a set without end. Where ways
   are tied to an exported SAP, its labels are narrowed to those that the ways can use (`end_labels`).
 - Prices are times `margin`, rounded up: what is charged for several parts together is never more than their sum.
-- The note lives no longer than the notes that it is made from.
+- The note is our word, for as long as ours holds. What a supplier's note that lapses contributed is left out at once; were
+  ours bounded by theirs, the notes of providers in a ring would all end together.
 """
 
 from __future__ import annotations
@@ -98,7 +99,7 @@ def derive(
         edition=edition,
         audience=audience,
         not_before=now,
-        expires=min([now + validity] + [v.note.expires for v in views]),
+        expires=now + validity,
         api_features=tuple(
             f for f in api_features if f not in HANDED_DOWN or all(f in v.note.api_features for v in views)
         ),

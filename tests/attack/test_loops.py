@@ -160,6 +160,26 @@ async def test_in_a_ring_of_five_nobody_ever_buys_from_itself_however_long_it_ru
     assert len(heard) == 20
 
 
+async def test_a_ring_does_not_lapse_while_its_notes_are_renewed() -> None:
+    sales = [(a, LETTERS[(i + 1) % 5]) for i, a in enumerate(LETTERS)]
+    near = {a: LETTERS[(i + 1) % 5] + LETTERS[i - 1] for i, a in enumerate(LETTERS)}
+    federation = Federation(sales, near)
+    await federation.run(5, 60)
+    for _ in range(5 * 6):  # five hours
+        await federation.run(1, 600)
+        for name, saps in federation.saps().items():
+            assert {f"uni-{o}" for o in LETTERS if o != name} <= saps
+
+
+async def test_what_a_supplier_announced_leaves_the_notes_above_when_it_lapses() -> None:
+    federation = Federation([("m", "w"), ("t", "m")], {"t": "", "m": "w", "w": "m"})
+    await federation.run(2, 600)
+    assert "uni-w" in federation.by_name["t"].saps()
+    federation.sales.remove(("m", "w"))  # from now on nothing of w comes through
+    await federation.run(6, 600)
+    assert {s for s in federation.by_name["t"].saps() if s.startswith("uni-")} == {"uni-m"}
+
+
 async def test_two_middles_that_buy_from_one_wholesaler_are_both_served() -> None:
     """top buys from m and n, both of which buy from w: that is no loop, and the way through w can be ordered at both."""
     sales = [("m", "w"), ("n", "w"), ("t", "m"), ("t", "n")]

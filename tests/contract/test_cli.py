@@ -34,7 +34,7 @@ name: west
 prefix: 10.1.0.0/16
 block: 24
 """
-NSD_SAPS = ("--from", "site-a", "--to", "site-b")
+NSD_SAPS = ("--from", "north.client-1", "--to", "south.server-1")
 
 
 @pytest.fixture
@@ -185,12 +185,12 @@ async def test_an_order_is_priced_built_and_followed_to_active(ann: CliBench) ->
 
 
 async def test_a_sonata_descriptor_is_ordered_between_saps(ann: CliBench) -> None:
-    ran = await ann.run("order", "-f", NSD, *NSD_SAPS, "--sap", "mgmt=site-a", "--json")
+    ran = await ann.run("order", "-f", NSD, *NSD_SAPS, "--sap", "mgmt=north.client-1", "--json")
     assert ran.code == 0
     assert ran.json["state"] == "SERVICE_STATE_ACTIVE"
     assert ran.json["ref"].startswith("guarded-web-")
     assert {end.id: end.sap for end in ann.supplier.specs[0].ends} == {
-        "mgmt": "site-a", "client": "site-a", "web": "site-b",
+        "mgmt": "north.client-1", "client": "north.client-1", "web": "south.server-1",
     }  # fmt: skip
 
 
@@ -307,7 +307,7 @@ async def test_an_unknown_outcome_says_how_to_ask_again_and_that_works(ann: CliB
     ann.supplier.failures["reserve"] = [RuntimeError("a bug")]
     ran = await ann.run("order", "-f", NSD, *NSD_SAPS, "--ref", "web 1")
     assert ran.code == 1
-    hint = f"spbroker order -f {NSD} --from site-a --to site-b --ref 'web 1'"
+    hint = f"spbroker order -f {NSD} --from north.client-1 --to south.server-1 --ref 'web 1'"
     assert ran.err.endswith(f"ask again: {hint}\n")
     assert (await ann.run("order", "-f", NSD, *NSD_SAPS, "--ref", "web 1")).code == 0
 
@@ -333,7 +333,7 @@ async def test_a_file_of_ten_megabytes_is_refused_before_anything_is_sent(ann: C
 
 def test_a_field_that_only_the_provider_calls_wrong_is_led_back_to_its_line() -> None:
     fault = Fault(Exit.WRONG_INPUT, "the request is wrong", details=("spec.ends[1].sap: unheard of", "ref: too long"))
-    line = SPEC.read_text().splitlines().index("  - {id: web, sap: site-b}") + 1
+    line = SPEC.read_text().splitlines().index("  - {id: web, sap: south.server-1}") + 1
     assert with_lines(fault, SPEC).details == (f"{SPEC}:{line}: ends[1].sap: unheard of", "ref: too long")
     assert with_lines(fault, NSD) is fault
 

@@ -246,15 +246,15 @@ def note_of(edition: int) -> CapabilityNote:
         ),
         capacities=(PlaceCapacity(place="NLAMS", bins=(Bin(size=8, count=3), Bin(size=2, count=1)), lan=True),),
         saps=(
-            sap("site-a", "NLAMS"), sap("site-b", "DEFRA"),
+            sap("north.client-1", "NLAMS"), sap("south.server-1", "DEFRA"),
             sap("to-c", "DEFRA", role=SapRole.NNI, interconnect="ix-1", peer="sp-c",
                 encapsulation=Encapsulation.VXLAN, labels=LabelSet.parse("5000-5999")),
         ),
         matrix=(
-            BorderEntry(a="site-a", b="site-b", points=(
+            BorderEntry(a="north.client-1", b="south.server-1", points=(
                 way(PointKind.CHEAPEST, "0.10", 9000, 10**9), way(PointKind.FASTEST, "0.90", 3500, 10**10),
             )),
-            BorderEntry(a="site-a", b="to-c", points=(
+            BorderEntry(a="north.client-1", b="to-c", points=(
                 way(PointKind.CHEAPEST, "0.20", 5000, 10**9), way(PointKind.FASTEST, "0.20", 5000, 10**9),
             )),
         ),

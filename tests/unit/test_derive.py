@@ -117,7 +117,7 @@ def test_functions_are_repriced_and_the_frame_is_that_of_the_suppliers() -> None
     assert note.max_hold_s == 60 - HOLD_GUARD_S
     assert note.origin_tokens == ("mine", "theirs")
     assert note.expires == NOW + timedelta(minutes=30)
-    assert note_of(two_suppliers(), validity=timedelta(days=1)).expires == NOW + timedelta(hours=1)
+    assert note_of(two_suppliers(), validity=timedelta(days=1)).expires == NOW + timedelta(days=1)
 
 
 def test_a_feature_that_one_supplier_lacks_is_not_announced() -> None:

@@ -119,7 +119,7 @@ def test_what_is_dumped_is_what_people_write() -> None:
 
 def test_the_two_demo_orders_are_the_same_service_but_for_parameters() -> None:
     own = load_order(DEMO, "own")
-    sonata = load_order(NSD, "sonata", from_sap="site-a", to_sap="site-b")
+    sonata = load_order(NSD, "sonata", from_sap="north.client-1", to_sap="south.server-1")
     assert (own.name, own.ends, own.links, own.paths) == (sonata.name, sonata.ends, sonata.links, sonata.paths)
     assert [(f.id, f.type) for f in own.functions] == [(f.id, f.type) for f in sonata.functions]
     assert own.function("firewall").parameters == {"deny": [{"protocol": "tcp", "port": 23}]}
