@@ -19,7 +19,7 @@ Rules kept here (sound: whatever the note promises alone can be delivered)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
@@ -79,8 +79,10 @@ def derive(
     origin_token: str,
     max_hold_s: int,
     api_features: tuple[str, ...],
+    reach: Callable[[Graph, frozenset[int]], Reach] = lambda graph, closed: Reach(graph, COMPARED_HOURS, closed),
 ) -> CapabilityNote:
-    """The note for one audience. `margin` is a factor (1.1 adds 10 %); suppliers of another currency are left out."""
+    """The note for one audience. `margin` is a factor (1.1 adds 10 %); suppliers of another currency are left out. `reach`: what
+    finds ways in a graph whose `closed` SAPs are not to be crossed; one that was used before saves work."""
     served = tuple(
         replace(v, usable=v.usable and v.note.currency == currency and v.note.not_before <= now < v.note.expires)
         for v in snapshot.suppliers
@@ -91,7 +93,7 @@ def derive(
     places = _owned(graph)
     points = [_Point(name, index, graph.outward(index)) for index, name in sorted(names.items())]
     points += [_Point(p.place, p.vertex, p.vertex) for p in places]
-    ways, labels = _matrix(graph, points, now)
+    ways, labels = _matrix(graph, points, reach(graph, _closed(graph, now)))
     origins = Origins(graph, origin_token)
     shown = {graph.saps[i].offer.place for i in names} | {p.place for p in places}
     return CapabilityNote(
@@ -179,15 +181,18 @@ def _reprice(offer: FunctionOffer, margin: Decimal) -> FunctionOffer:
 _Ways = dict[tuple[str, str], list[tuple[PointKind, Reached]]]
 
 
-def _matrix(graph: Graph, points: list[_Point], now: datetime) -> tuple[_Ways, Mapping[str, LabelSet]]:
-    """The ways between exported points, and the labels that may be used at the exported SAPs."""
-    closed = frozenset(
+def _closed(graph: Graph, now: datetime) -> frozenset[int]:
+    """SAPs that are not to be crossed at this moment."""
+    return frozenset(
         s.index
         for s in graph.saps
         for o in graph.suppliers[s.supplier].note.outages
         if o.subject == s.offer.id and o.start <= now < o.end
     )
-    reach = Reach(graph, COMPARED_HOURS, closed)
+
+
+def _matrix(graph: Graph, points: list[_Point], reach: Reach) -> tuple[_Ways, Mapping[str, LabelSet]]:
+    """The ways between exported points, and the labels that may be used at the exported SAPs."""
     found: dict[tuple[str, str], list[Known]] = {}
     for i, a in enumerate(points[:-1]):
         others = points[i + 1 :]

@@ -1,4 +1,4 @@
-"""The planner as a process of its own: `main` answers questions on its standard streams.
+"""What answers questions over all notes as a process of its own, on its standard streams: `main` is the planner.
 
 Rules kept here
 - It has what it was told of every supplier, and nothing else; it is told of changes before each question (`Told`).
@@ -75,33 +75,51 @@ def frame(message: object) -> bytes:
     return HEAD.pack(len(body)) + body
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """`answer` to a question; or why there is none, for who asked, who logs it."""
+
+    answer: object = None
+    fault: Exception | None = None
+
+
 class Worker:
-    """What the process knows. Only a `Question` is answered."""
+    """What the process knows. All but `Told` is a question, and answered."""
 
     def __init__(self) -> None:
         self._views: dict[str, SupplierView] = {}
         self._snapshot: Snapshot | None = None
 
-    def take(self, message: Told | Question) -> Answer | Exception | None:
+    def take(self, message: object) -> Answered | None:
         if isinstance(message, Told):
-            for heard in message.heard:
-                alias = heard.view.alias
-                note = self._views[alias].note if heard.note is None else NOTE.validate_json(heard.note)
-                self._views[alias] = replace(heard.view, note=note)
-            for alias in message.gone:
-                del self._views[alias]
-            self._snapshot = None
+            self._hear(message)
             return None
-        if self._snapshot is None or self._snapshot.number != message.head.number:
-            self._snapshot = replace(message.head, suppliers=tuple(v for _, v in sorted(self._views.items())))
         try:
-            return message.answered(self._snapshot)
-        except Exception as error:  # a fault of the planner is told to who asked, who logs it
-            return error
+            return Answered(self.answer(message))
+        except Exception as fault:
+            return Answered(fault=fault)
+
+    def snapshot(self, head: Snapshot) -> Snapshot:
+        """The snapshot of a head: of the suppliers as they were told of, the same object as long as they stay."""
+        if self._snapshot is None or self._snapshot.number != head.number:
+            self._snapshot = replace(head, suppliers=tuple(v for _, v in sorted(self._views.items())))
+        return self._snapshot
+
+    def answer(self, question: object) -> object:
+        assert isinstance(question, Question)
+        return question.answered(self.snapshot(question.head))
+
+    def _hear(self, told: Told) -> None:
+        for heard in told.heard:
+            alias = heard.view.alias
+            note = self._views[alias].note if heard.note is None else NOTE.validate_json(heard.note)
+            self._views[alias] = replace(heard.view, note=note)
+        for alias in told.gone:
+            del self._views[alias]
+        self._snapshot = None
 
 
-def serve(source: BinaryIO, sink: BinaryIO) -> None:
-    worker = Worker()
+def serve(source: BinaryIO, sink: BinaryIO, worker: Worker) -> None:
     while len(head := source.read(HEAD.size)) == HEAD.size:
         message: Any = pickle.loads(source.read(*HEAD.unpack(head)))  # noqa: S301 (from our own program)
         if (answer := worker.take(message)) is not None:
@@ -109,8 +127,12 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
             sink.flush()
 
 
-def main() -> None:
+def run(worker: Worker) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever anybody prints is no answer
-    serve(sys.stdin.buffer, answers)
+    serve(sys.stdin.buffer, answers, worker)
+
+
+def main() -> None:
+    run(Worker())

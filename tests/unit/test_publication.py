@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from address_planner.labels import LabelSet
-from broker.bootstrap.publication import VALIDITY, Publication, Standing
+from broker.bootstrap.publication import VALIDITY, Edition, Publication, Standing
 from broker.decompose.lexicon import lexicon
 from broker.orders.catalogue import Catalogue, Listing
 from broker.orders.records import Terms
@@ -17,7 +17,7 @@ from capability_registry.abstraction import Abstraction, Disclosure
 from capability_registry.hysteresis import Change, Pace, Pacing, change
 from capability_registry.keys import SigningKey
 from capability_registry.note import Bin, CapabilityNote, Lifecycle, Outage, PlaceCapacity, SharedLimit
-from lower_sp_clients.supplier import OutcomeUnknown, SignedNote
+from lower_sp_clients.supplier import OutcomeUnknown
 from service_model.outcomes import Reason, ReasonCode
 from tests.support.clock import SimulatedClock
 from tests.support.planning import GBIT, NOW, entry, offer, point, sap, view
@@ -279,7 +279,7 @@ async def test_a_note_is_renewed_half_way_even_where_nothing_changed() -> None:
 
 async def test_a_stream_is_given_what_rested_without_another_change() -> None:
     node = Node()
-    notes: AsyncIterator[SignedNote] = node.publication.notes("above")
+    notes: AsyncIterator[Edition] = node.publication.notes("above")
     first = (await anext(notes)).note
     await node.told(lambda note: with_labels(note, "uni", "101-199"))
     node.clock.advance(10)
