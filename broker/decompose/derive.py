@@ -23,10 +23,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
+from functools import lru_cache
 
 from address_planner.labels import LabelSet
 from broker.decompose.end_labels import narrowed, usable
-from broker.decompose.graph import Crossing, Graph, PlaceVertex, Way, graph_of, price_of
+from broker.decompose.graph import Graph, PlaceVertex, graph_of, price_of
 from broker.decompose.origins import Origins
 from broker.decompose.plan import Snapshot, SupplierView
 from broker.decompose.reach import Known, Reach, Reached
@@ -93,7 +94,8 @@ def derive(
     places = _owned(graph)
     points = [_Point(name, index, graph.outward(index)) for index, name in sorted(names.items())]
     points += [_Point(p.place, p.vertex, p.vertex) for p in places]
-    ways, labels = _matrix(graph, points, reach(graph, _closed(graph, now)))
+    reached = reach(graph, _closed(graph, now))
+    ways, labels = _matrix(graph, points, reached)
     origins = Origins(graph, origin_token)
     shown = {graph.saps[i].offer.place for i in names} | {p.place for p in places}
     return CapabilityNote(
@@ -129,7 +131,7 @@ def derive(
             )
             for (a, b), found in ways.items()
         ),
-        shared=_limits(graph, ways),
+        shared=_limits(reached, ways),
         outages=_outages(graph, names, places),
         max_hold_s=max(1, min([max_hold_s] + [v.note.max_hold_s - (0 if v.local else HOLD_GUARD_S) for v in views])),
         remaining_depth=min(64, max((1 + v.note.remaining_depth for v in views if not v.local), default=0)),
@@ -173,6 +175,11 @@ def _scaled(price: Price, margin: Decimal) -> Price:
     )
 
 
+@lru_cache(maxsize=1 << 16)
+def _price(currency: str, once: int, hour: int, margin: Decimal) -> Price:
+    return _scaled(price_of(currency, once, hour), margin)
+
+
 def _reprice(offer: FunctionOffer, margin: Decimal) -> FunctionOffer:
     flavours: tuple[Flavour, ...] = tuple(replace(f, price=_scaled(f.price, margin)) for f in offer.flavours)
     return replace(offer, flavours=flavours)
@@ -206,7 +213,7 @@ def _matrix(graph: Graph, points: list[_Point], reach: Reach) -> tuple[_Ways, Ma
 def _point(kind: PointKind, way: Reached, margin: Decimal, currency: str) -> BorderPoint:
     return BorderPoint(
         kind=kind,
-        price=_scaled(price_of(currency, way.once, way.hour), margin),
+        price=_price(currency, way.once, way.hour, margin),
         delay_us=way.delay_us,
         bandwidth_bps=way.bandwidth_bps,
         availability=way.availability,
@@ -218,49 +225,18 @@ def _point(kind: PointKind, way: Reached, margin: Decimal, currency: str) -> Bor
     )
 
 
-def _limits(graph: Graph, ways: _Ways) -> tuple[SharedLimit, ...]:
+def _limits(reach: Reach, ways: _Ways) -> tuple[SharedLimit, ...]:
     """Of each inner resource that ways could overdraw together."""
-    draws, has = Draws(), dict[str, int]()
-    pools, labels = Draws(), dict[str, int]()
+    draws, pools, labels = Draws(), Draws(), dict(reach.labels)
     for (a, b), found in ways.items():
-        for number, way in {w.steps: (n, w) for n, (_, w) in reversed([*enumerate(found)])}.values():
-            drawn = _drawn(way)
-            draws.add(a, b, number, way.bandwidth_bps, {f"{kind} {n}": times for (kind, n), times in drawn.items()})
-            has.update((f"{kind} {n}", _limit(graph, (kind, n))) for kind, n in drawn if f"{kind} {n}" not in has)
-            used: dict[str, float] = {}
+        for number, way in {w.passages: (n, w) for n, (_, w) in reversed([*enumerate(found)])}.values():
+            draws.add(a, b, number, way.bandwidth_bps, way.draws)
+            used = {name: times for name, times in way.draws.items() if name in labels} if labels else {}
             for joint, left in way.classes:
                 used[joint] = used.get(joint, 0.0) + 1.0
                 labels[joint] = min(labels.get(joint, left), left)
-            for step in way.steps:
-                for index, times in step.limits if isinstance(step, Way) else ():
-                    if left := graph.limit(index).labels:
-                        used[f"limit {index}"] = used.get(f"limit {index}", 0.0) + times
-                        labels[f"limit {index}"] = left
             pools.add(a, b, number, 0, used)
-    return draws.limits(has) + pools.pools(labels)
-
-
-def _drawn(way: Reached) -> dict[tuple[str, int], float]:
-    sums: dict[tuple[str, int], float] = {}
-    for step in way.steps:
-        if isinstance(step, Crossing):
-            parts: tuple[tuple[str, int, float], ...] = (("crossing", min(step.source, step.target), 1.0),)
-        else:
-            parts = (("way", step.number, 1.0), *(("shared", index, c) for index, c in step.limits))
-        for kind, number, times in parts:
-            sums[kind, number] = sums.get((kind, number), 0.0) + times
-    return sums
-
-
-def _limit(graph: Graph, resource: tuple[str, int]) -> int:
-    kind, index = resource
-    if kind == "way":
-        return graph.way_bandwidth[index]
-    if kind == "shared":
-        return graph.limit(index).limit_bps
-    crossing = graph.crossing[index]
-    assert crossing is not None
-    return min(graph.sap_offer(i).bandwidth_bps for i in (crossing.source, crossing.target))
+    return draws.limits(reach.has) + pools.pools(labels)
 
 
 def _outages(graph: Graph, names: Mapping[int, str], places: list[PlaceVertex]) -> tuple[Outage, ...]:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from address_planner.labels import LabelSet
-from broker.decompose.graph import Crossing, Graph, Way
+from broker.decompose.graph import Graph, Way
 from broker.decompose.passages import Difference, Node, Passage, Passages
 from broker.decompose.walks import Search, Walk
 from capability_registry.front import Candidate, announced
@@ -29,10 +29,10 @@ WORDS = 1000
 """Mechanisms and countries that were ever told of, beyond which all is found anew: each is a bit of every walk."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reached:
     """One attainable way. Sums in 1e-9 currency units, microseconds, bit/s, bytes; `passages` in order. `countries` empty:
-    one of its parts does not tell."""
+    one of its parts does not tell. `draws`: how often a flow draws on each resource. The same object while it says the same."""
 
     once: int
     hour: int
@@ -47,11 +47,12 @@ class Reached:
     classes: tuple[tuple[str, int], ...]
     """(interconnect, labels that the class which passes it has in common)."""
     passages: tuple[Passage, ...]
+    draws: Mapping[str, float]
 
     @property
-    def steps(self) -> tuple[Way | Crossing, ...]:
+    def ways(self) -> list[Way]:
         """In order, as the graph of this moment has them."""
-        return tuple(step for p in self.passages for step in (p.way, p.crossing) if step is not None)
+        return [p.way for p in self.passages]
 
 
 Known = Candidate[Walk]
@@ -112,6 +113,16 @@ class Reach:
         self._graph, self._difference = graph, self._passages.follow(graph, closed)
         self._former, self._sources = self._sources, {}
         self._chosen_before, self._chosen = self._chosen, {}
+
+    @property
+    def has(self) -> Mapping[str, int]:
+        """What there is of each resource that ways draw on, bit/s."""
+        return self._passages.has
+
+    @property
+    def labels(self) -> Mapping[str, int]:
+        """How many there are in each pool of labels that ways draw on."""
+        return self._passages.labels
 
     @property
     def size(self) -> int:
@@ -206,6 +217,7 @@ class Reach:
             countries=tuple(sorted(self._passages.passed(walk.passed) or ())),
             classes=self._classes(passages),
             passages=passages,
+            draws=_sum(passages),
         )
 
     def _classes(self, passages: Sequence[Passage]) -> tuple[tuple[str, int], ...]:
@@ -226,3 +238,11 @@ class Reach:
                 )
                 left = passage.free if alone else len(labels)
         return (*out, *((id, left) for id in run))
+
+
+def _sum(passages: Iterable[Passage]) -> Mapping[str, float]:
+    sums: dict[str, float] = {}
+    for passage in passages:
+        for resource, times in passage.draws:
+            sums[resource] = sums.get(resource, 0.0) + times
+    return sums
