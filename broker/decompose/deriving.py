@@ -35,6 +35,9 @@ from service_model.qos import QosClass
 WALKS = 1_000_000
 """That are kept, some 500 bytes each."""
 
+GC_THRESHOLDS = 200_000, 20, 50
+"""What is kept lies in no circles, and is much to look through for them."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
@@ -183,5 +186,5 @@ class _DerivingWorker(Worker):
 
 
 def main() -> None:
-    gc.set_threshold(200_000, 20, 50)  # what is kept lies in no circles, and is much to look through
+    gc.set_threshold(*GC_THRESHOLDS)
     run(_DerivingWorker())
