@@ -7,6 +7,7 @@ Rules kept here
   one before (`kept`), and from nothing (`new`), alternating. Both are compared byte by byte.
 - A small change: a label of one SAP is taken, or a way has less bandwidth. A large one: an entry of a border matrix goes, or
   comes back. Who changes is drawn from a seed.
+- A second audience, at other prices, is told after each change as well (`other`): it sees the same suppliers.
 - Times are processor time, from the suppliers' notes to the text that is signed. Memory is what the process has more after
   the first note was made than before.
 - Beside it: how late an event loop is that has a note made by a thread, and by the process that nodes use.
@@ -105,12 +106,12 @@ class Changing:
         self.snapshot = replace(self.snapshot, number=self.snapshot.number + 1, suppliers=tuple(views))
 
 
-def made(deriver: Deriver, snapshot: Snapshot) -> tuple[bytes, float]:
+def made(deriver: Deriver, snapshot: Snapshot, wish: Wish = WISH) -> tuple[bytes, float]:
     """The text, and the milliseconds that it took."""
     gc.collect()
     begun = time.process_time()
-    deriver.make(WISH, snapshot)
-    text = deriver.issue(WISH.audience, 1, SECRET)
+    deriver.make(wish, snapshot)
+    text = deriver.issue(wish.audience, 1, SECRET)
     taken = (time.process_time() - begun) * 1000
     assert text is not None
     return text, taken
@@ -129,7 +130,8 @@ def one(suppliers: int, changes: int) -> dict[str, Any]:
     before = resident_mb()
     text, first = made(kept, changing.snapshot)
     memory = resident_mb() - before
-    taken: dict[str, list[float]] = {"new": [first], "small": [], "large": []}
+    other = replace(WISH, audience="beside", margin=Decimal("1.3"))
+    taken: dict[str, list[float]] = {"new": [first], "small": [], "large": [], "other": []}
     for kind, change in (("small", changing.small), ("large", changing.large)):
         for number in range(changes):
             change(number)
@@ -138,6 +140,7 @@ def one(suppliers: int, changes: int) -> dict[str, Any]:
             if text != again:
                 raise SystemExit(f"{suppliers} suppliers: after a {kind} change the note is another one")
             taken[kind].append(after)
+            taken["other"].append(made(kept, changing.snapshot, other)[1])
             taken["new"].append(anew)
     note = NOTE.validate_json(text)
     return {
@@ -197,11 +200,11 @@ def main() -> None:
         told = [sys.executable, __file__, "--one", str(size), *(["--quick"] if given.quick else [])]
         rows.append(json.loads(subprocess.run(told, check=True, capture_output=True, text=True).stdout))
     loop = asyncio.run(loops(SIZES[-2] if given.quick else SIZES[-1]))
-    print("suppliers  points   note kB   memory MB      new ms    small ms    large ms   (medians)")
+    print("suppliers  points   note kB   memory MB      new ms    small ms    large ms    other ms   (medians)")
     for r in rows:
         print(
             f"{r['suppliers']:9} {r['points']:7} {r['note_kb']:9} {r['memory_mb']:11} {r['new_ms']:11} {r['small_ms']:11}"
-            f" {r['large_ms']:11}"
+            f" {r['large_ms']:11} {r['other_ms']:11}"
         )
     for name, late in loop.items():
         print(f"loop, {name:8} late by p99 {late['p99_ms']} ms, at most {late['max_ms']} ms")
@@ -210,7 +213,7 @@ def main() -> None:
         "figures": {"sizes": rows, "loop": loop},
         "baseline": {str(r["suppliers"]): r["new_ms"] for r in rows},
         "ratio": {
-            str(r["suppliers"]): {kind: round(r["new_ms"] / r[f"{kind}_ms"], 1) for kind in ("small", "large")}
+            str(r["suppliers"]): {kind: round(r["new_ms"] / r[f"{kind}_ms"], 1) for kind in ("small", "large", "other")}
             for r in rows
         },
         "machine": {

@@ -19,11 +19,12 @@ Rules kept here (sound: whatever the note promises alone can be delivered)
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 from functools import lru_cache
+from operator import is_
 
 from address_planner.labels import LabelSet
 from broker.decompose.end_labels import narrowed, usable
@@ -80,10 +81,10 @@ def derive(
     origin_token: str,
     max_hold_s: int,
     api_features: tuple[str, ...],
-    reach: Callable[[Graph, frozenset[int]], Reach] = lambda graph, closed: Reach(graph, COMPARED_HOURS, closed),
+    findings: Findings | None = None,
 ) -> CapabilityNote:
-    """The note for one audience. `margin` is a factor (1.1 adds 10 %); suppliers of another currency are left out. `reach`: what
-    finds ways in a graph whose `closed` SAPs are not to be crossed; one that was used before saves work."""
+    """The note for one audience. `margin` is a factor (1.1 adds 10 %); suppliers of another currency are left out. `findings`: of
+    a note before, to save work."""
     served = tuple(
         replace(v, usable=v.usable and v.note.currency == currency and v.note.not_before <= now < v.note.expires)
         for v in snapshot.suppliers
@@ -94,8 +95,7 @@ def derive(
     places = _owned(graph)
     points = [_Point(name, index, graph.outward(index)) for index, name in sorted(names.items())]
     points += [_Point(p.place, p.vertex, p.vertex) for p in places]
-    reached = reach(graph, _closed(graph, now))
-    ways, labels = _matrix(graph, points, reached)
+    ways, labels, shared = (findings or Findings()).of(graph, points, _closed(graph, now))
     origins = Origins(graph, origin_token)
     shown = {graph.saps[i].offer.place for i in names} | {p.place for p in places}
     return CapabilityNote(
@@ -131,7 +131,7 @@ def derive(
             )
             for (a, b), found in ways.items()
         ),
-        shared=_limits(reached, ways),
+        shared=shared,
         outages=_outages(graph, names, places),
         max_hold_s=max(1, min([max_hold_s] + [v.note.max_hold_s - (0 if v.local else HOLD_GUARD_S) for v in views])),
         remaining_depth=min(64, max((1 + v.note.remaining_depth for v in views if not v.local), default=0)),
@@ -186,6 +186,37 @@ def _reprice(offer: FunctionOffer, margin: Decimal) -> FunctionOffer:
 
 
 _Ways = dict[tuple[str, str], list[tuple[PointKind, Reached]]]
+
+
+class Findings:
+    """What was found between exported points, for all who see the same suppliers; the next is found beside it."""
+
+    def __init__(self) -> None:
+        self._reach: Reach | None = None
+        self._notes: tuple[CapabilityNote, ...] = ()
+        self._frame: tuple[object, ...] = ()
+        self._found: tuple[_Ways, Mapping[str, LabelSet], tuple[SharedLimit, ...]]
+
+    @property
+    def walks(self) -> int:
+        """How many are kept."""
+        return self._reach.size if self._reach is not None else 0
+
+    def of(
+        self, graph: Graph, points: list[_Point], closed: frozenset[int]
+    ) -> tuple[_Ways, Mapping[str, LabelSet], tuple[SharedLimit, ...]]:
+        """The ways, the labels that may be used at the SAPs, and what the ways share."""
+        notes = tuple(view.note for view in graph.suppliers)
+        frame = points, closed, graph.joined, [view.alias for view in graph.suppliers]
+        if self._reach is None:
+            self._reach = Reach(graph, COMPARED_HOURS, closed)
+        elif frame != self._frame or len(notes) != len(self._notes) or not all(map(is_, notes, self._notes)):
+            self._reach.follow(graph, closed)
+        else:
+            return self._found
+        ways, labels = _matrix(graph, points, self._reach)
+        self._notes, self._frame, self._found = notes, frame, (ways, labels, _limits(self._reach, ways))
+        return self._found
 
 
 def _closed(graph: Graph, now: datetime) -> frozenset[int]:

@@ -18,11 +18,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from broker.decompose.derive import COMPARED_HOURS, derive
-from broker.decompose.graph import Graph
+from broker.decompose.derive import Findings, derive
 from broker.decompose.lexicon import lexicon
 from broker.decompose.plan import Snapshot
-from broker.decompose.reach import Reach
 from broker.decompose.worker import Worker, run
 from capability_registry import payload
 from capability_registry.abstraction import Disclosure, abstracted
@@ -32,8 +30,8 @@ from capability_registry.hysteresis import Change, change
 from capability_registry.note import NOTE, CapabilityNote, Lifecycle
 from service_model.qos import QosClass
 
-WALKS = 1_000_000
-"""That are kept, some 500 bytes each."""
+WALKS = 400_000
+"""That are kept: with all that hangs on them some 1.5 kB each."""
 
 GC_THRESHOLDS = 200_000, 20, 50
 """What is kept lies in no circles, and is much to look through for them."""
@@ -84,13 +82,13 @@ class Deriver:
 
     def __init__(self, most: int = WALKS) -> None:
         self._most = most
-        self._reaches: OrderedDict[_Seen, Reach] = OrderedDict()
+        self._findings: OrderedDict[_Seen, Findings] = OrderedDict()
         self._audiences: dict[str, _Audience] = {}
 
     @property
     def walks(self) -> int:
         """How many are kept."""
-        return sum(reach.size for reach in self._reaches.values())
+        return sum(findings.walks for findings in self._findings.values())
 
     def make(self, wish: Wish, snapshot: Snapshot, first: bool = False) -> Made:
         """Make the audience's note as of now. `first`: what is known of former ones does not count."""
@@ -108,7 +106,7 @@ class Deriver:
             wish.token,
             wish.max_hold_s,
             wish.features,
-            reach=lambda graph, closed: self._reach((left_out, wish.currency), graph, closed),
+            findings=self._findings_of((left_out, wish.currency)),
         )
         self._forget()
         words = lexicon(snapshot, wish.secret, wish.audience, wish.disclosure).words
@@ -134,18 +132,15 @@ class Deriver:
         known.issued, known.made = known.made, None
         return payload.write(with_decoys(replace(known.issued, edition=edition), secret))
 
-    def _reach(self, seen: _Seen, graph: Graph, closed: frozenset[int]) -> Reach:
-        reach = self._reaches.pop(seen, None)
-        if reach is None:
-            reach = Reach(graph, COMPARED_HOURS, closed)
-        else:
-            reach.follow(graph, closed)
-        self._reaches[seen] = reach
-        return reach
+    def _findings_of(self, seen: _Seen) -> Findings:
+        """The ones used last come last."""
+        findings = self._findings.setdefault(seen, Findings())
+        self._findings.move_to_end(seen)
+        return findings
 
     def _forget(self) -> None:
-        while self._reaches and self.walks > self._most:
-            self._reaches.popitem(last=False)
+        while self._findings and self.walks > self._most:
+            self._findings.popitem(last=False)
 
 
 def _content(note: CapabilityNote) -> bytes:
