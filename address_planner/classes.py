@@ -4,6 +4,7 @@ Rules kept here
 - A label means something only on one interconnect; members tied by segments that do not swap form one class.
 - The set offered to a class is the intersection of all members' free sets: narrowed, never widened.
 - Two classes on one interconnect never get the same suggestion.
+- What is suggested to us for an end of a class is suggested on: both sides of that end then take it in one round.
 - Where answers differ, the value of the class's authority is pinned on the others; a member that cannot take it answers with
   what it could (acceptable label set, RFC 3473, 4.1), and the class chooses again from what is left. Rounds are bounded.
 """
@@ -30,7 +31,8 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelClass:
-    """`labels`: what every member may use; `interconnects`: the joints it runs over."""
+    """`labels`: what every member may use; `interconnects`: the joints it runs over; `suggested`: which it is to use, before
+    `suggest` the one that is suggested to us, if any."""
 
     id: str
     members: tuple[Member, ...]
@@ -48,7 +50,8 @@ class LabelsExhausted(Exception):
 
 
 def suggest(classes: Sequence[LabelClass], key: str) -> tuple[LabelClass, ...]:
-    """Give every class its suggested label by hash of `key` and the class, distinct on every interconnect.
+    """Give every class its suggested label, distinct on every interconnect: the one suggested to us, else by hash of `key` and
+    the class.
 
     Those with the fewest labels choose first; where one is left without, the one before it chooses again, within bounds.
     Raises LabelsExhausted.
@@ -79,6 +82,9 @@ def _choices(items: Sequence[LabelClass], values: Sequence[int], key: str, most:
     here = set(item.interconnects)
     beside = zip(others, values, strict=True)
     left = item.labels - LabelSet.of(v for other, v in beside if not here.isdisjoint(other.interconnects))
+    if item.suggested is not None and item.suggested in left:
+        yield item.suggested
+        left -= LabelSet.of([item.suggested])
     for _ in range(most):
         value = left.suggest(f"{key}/{item.id}")
         if value is None:

@@ -18,7 +18,8 @@ from decimal import Decimal
 from ipaddress import ip_network
 from typing import Protocol
 
-import broker.orders.comparing  # noqa: F401  its task registers itself
+import broker.orders.comparing
+import broker.orders.contending  # noqa: F401  their tasks register themselves
 from broker.decompose.derive import derive
 from broker.decompose.lexicon import Lexicon, lexicon
 from broker.decompose.plan import Infeasible, Plan, Snapshot
@@ -220,8 +221,10 @@ class Middle:
     def _run(self, order: Order) -> Order:
         words = self._lexicon()
         env = Env(now=NOW, snapshot=self.snapshot, allocate=_block, lexicon=lambda account, terms: words)
-        while (pause := advance(order, env)).calls or pause.asks:
+        while (pause := advance(order, env)).calls or pause.asks or pause.wake:
             order = pause.order
+            if pause.wake is not None:  # it waits for a label: nobody else moves meanwhile
+                env = replace(env, now=pause.wake)
             if pause.asks is not None:
                 env = replace(env, planned=(pause.asks, _plan(pause.asks, self.snapshot)))
             for call in pause.calls:

@@ -18,6 +18,7 @@ from datetime import datetime, timedelta
 import structlog
 
 # the tasks register themselves
+import broker.orders.contending
 import broker.orders.delivering
 import broker.orders.reserving  # noqa: F401
 from broker.decompose.lexicon import Lexicon, lexicon

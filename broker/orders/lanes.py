@@ -20,7 +20,7 @@ from capability_registry.note import SapOffer
 
 
 def label_classes(cut: Cut, snapshot: Snapshot) -> Iterator[LabelClass]:
-    """The classes, without a suggestion yet."""
+    """The classes, with what is suggested to us for an end of ours."""
     lanes = _Lanes(cut, snapshot)
     everywhere = frozenset(cut.joints)
     for line in cut.mesh.lines:
@@ -87,6 +87,7 @@ class _Lanes:
             members=(Member(segment=self.cut.keys[section.segment], end=end.id),),
             interconnects=(),
             labels=offer.labels & allowed,
+            suggested=end.suggested_label,
         )
         return _together(known, outer)
 
@@ -108,4 +109,5 @@ def _together(x: LabelClass, y: LabelClass) -> LabelClass:
         members=(*x.members, *y.members),
         interconnects=(*x.interconnects, *y.interconnects),
         labels=x.labels & y.labels,
+        suggested=x.suggested if x.suggested is not None else y.suggested,
     )

@@ -75,6 +75,10 @@ class Segment:
     """An older version may still be held by the supplier, under a newer one that was asked for."""
     wanted: bool = True
     """False: no longer part of the plan; it is only to be released."""
+    waits: int = 0
+    """How often a label that it needs was under another order's hold."""
+    not_before: Instant | None = None
+    """When it may be asked for again, while it waits for a label."""
 
     def body(self) -> str:
         """What stands for the request that we want answered."""

@@ -25,6 +25,7 @@ from broker.orders import learning
 from broker.orders.addressing import CannotAddress, block_bits
 from broker.orders.cut import Cut
 from broker.orders.gather import gather
+from broker.orders.narrowing import widened
 from broker.orders.reasons import told, words_of, wrapped
 from broker.orders.records import Answer, Order, Segment, child_ref
 from broker.orders.relabelling import beside, chosen_labels, class_refused, label_from_above, relabel, with_labels
@@ -133,6 +134,9 @@ def address(order: Order, env: Env) -> Order | Pause:
         if error.reason.code is ReasonCode.LABELS_EXHAUSTED and order.crankbacks < MAX_CRANKBACKS:
             return again(order, Avoid(interconnects=frozenset(plan.interconnects)), error.reason)
         return refuse(order, env.now, error.reason)
+    wider = next(filter(None, (widened(asked, part) for part in parts.segments)), None)
+    if wider is not None:
+        return refuse(order, env.now, wider)
     known = {s.key: s for s in order.segments}
     segments = tuple(
         _segment(order, known, part, planned) for part, planned in zip(parts.segments, plan.segments, strict=True)
@@ -152,6 +156,8 @@ def _segment(order: Order, known: dict[str, Segment], part: HandedDown, planned:
     old = known.get(part.key) or Segment(
         key=part.key, alias=part.alias, ref=child_ref(order.epoch, order.id, part.key), spec=part.spec
     )
+    if old.state in (SegmentState.REFUSED, SegmentState.RELEASED):
+        old = replace(old, reasons=())  # what was refused before, to another version or plan, is asked anew
     spec, quote = part.spec, _quote(order, part)
     if old.state is SegmentState.HELD and _fits(old, spec) and old.quote == quote:
         spec = old.spec  # what is held and still fits is not asked again
@@ -284,6 +290,9 @@ def hold(order: Order, env: Env) -> Order | Pause:
                 waits.append(segment.retry_at)
                 continue
             order = order.with_segment(replace(segment, retry_at=None))
+        elif segment.not_before is not None and segment.not_before > env.now:
+            waits.append(segment.not_before)
+            continue
         else:
             version += 1
             order = order.with_segment(
@@ -294,6 +303,7 @@ def hold(order: Order, env: Env) -> Order | Pause:
                     asked=digest,
                     attempts=0,
                     retry_at=None,
+                    not_before=None,
                     reasons=(),
                     lingers=segment.lingers or segment.state in (SegmentState.HELD, SegmentState.RESERVING),
                 )

@@ -202,6 +202,7 @@ WORKFLOWS: dict[ServiceState, tuple[str, ...]] = {
     ServiceState.RESERVING: (
         "place",
         "address",
+        "contend",
         "crank_back",
         "hold",
         "reconsider",

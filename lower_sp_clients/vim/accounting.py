@@ -34,11 +34,14 @@ def count(usage: Usage, hold: Hold | None, sign: int) -> None:
     for function, (place, host) in hold.hosts.items():
         usage.units[place, host] = usage.units.get((place, host), 0) + sign * hold.units.get(function, 0)
     for end, label in hold.choice.labels.items():
-        held = usage.labels.setdefault(saps[end], {})
+        taken, held = usage.labels.setdefault(saps[end], {}), usage.held_labels.setdefault(saps[end], set())
         if sign > 0:
-            held[label] = hold.ref
-        elif held.get(label) == hold.ref:
-            del held[label]
+            taken[label] = hold.ref
+            if hold.state is ServiceState.RESERVED:
+                held.add(label)
+        elif taken.get(label) == hold.ref:
+            del taken[label]
+            held.discard(label)
 
 
 def rest(usage: Usage, allocation: Allocation, sign: int) -> None:

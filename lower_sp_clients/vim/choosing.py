@@ -18,7 +18,7 @@ from capability_registry.note import PortRole, SapRole
 from lower_sp_clients.vim.accounting import passes
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Usage, Way
 from lower_sp_clients.vim.laying import lay
-from lower_sp_clients.vim.placing import assign, check_ends, flavour_of, no, place
+from lower_sp_clients.vim.placing import Impossible, assign, check_ends, flavour_of, no, place
 from service_model.money import FREE, Price
 from service_model.outcomes import AddressingChoice, LinkChoice, Nogood, ReasonCode
 from service_model.spec import AddressRole, End, FunctionRequest, LinkKind, ServiceSpec, VirtualLink, split_point
@@ -131,16 +131,25 @@ def _labels(usage: Usage, spec: ServiceSpec, saps: dict[str, Sap], key: str) -> 
             left = wanted & usage.free_labels(sap)
             value = next((v for v in _by_hash(left, f"{key}/{end.id}") if v not in mine), None)
         if value is None:
-            acceptable = usage.free_labels(sap)
-            code = ReasonCode.LABEL_TAKEN if acceptable else ReasonCode.LABELS_EXHAUSTED
-            raise no(
-                code,
-                f"end {end.id!r}: none of the labels {wanted or end.labels or sap.labels} is free at SAP {sap.id!r}",
-                end.id,
-                Nogood(end=end.id, acceptable_labels=acceptable),
-            )
+            raise _no_label(usage, end, sap, wanted)
         out[end.id] = value
     return out
+
+
+def _no_label(usage: Usage, end: End, sap: Sap, wanted: LabelSet) -> Impossible:
+    """Why none of the labels `wanted` is to be had. At the side that does not decide, one that is only held comes free when the
+    order that holds it finds another there: it is worth to wait for. How many there are is judged at the side that decides."""
+    acceptable = usage.free_labels(sap)
+    held = any(label in wanted for label in usage.held_labels.get(sap.id, ()))
+    waits = held and bool(sap.interconnect) and not sap.decides_labels
+    code = ReasonCode.LABEL_TAKEN if acceptable else ReasonCode.LABELS_EXHAUSTED
+    return no(
+        ReasonCode.LABEL_CONTENDED if waits else code,
+        f"end {end.id!r}: none of the labels {wanted or end.labels or sap.labels} is free at SAP {sap.id!r}",
+        end.id,
+        Nogood(end=end.id, acceptable_labels=acceptable),
+        retryable=waits,
+    )
 
 
 def _by_hash(left: LabelSet, key: str) -> Iterator[int]:

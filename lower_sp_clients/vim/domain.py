@@ -85,11 +85,13 @@ class Domain:
 
 @dataclass(slots=True)
 class Usage:
-    """What is taken: bit/s by way or SAP id, units by (place, host index), labels by SAP (held, live or resting)."""
+    """What is taken: bit/s by way or SAP id, units by (place, host index), labels by SAP (held, live or resting), and of these
+    the ones that are only held."""
 
     bandwidth: dict[str, int] = field(default_factory=dict)
     units: dict[tuple[str, int], int] = field(default_factory=dict)
     labels: dict[str, dict[int, str]] = field(default_factory=dict)
+    held_labels: dict[str, set[int]] = field(default_factory=dict)
 
     def free_labels(self, sap: Sap) -> LabelSet:
         return sap.labels - LabelSet.of(self.labels.get(sap.id, ()))

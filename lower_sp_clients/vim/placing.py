@@ -35,8 +35,10 @@ class Impossible(Exception):
         self.reasons = reasons
 
 
-def no(code: ReasonCode, message: str, subject: str = "", nogood: Nogood | None = None) -> Impossible:
-    return Impossible(Reason(code=code, message=message, subject=subject, nogood=nogood))
+def no(
+    code: ReasonCode, message: str, subject: str = "", nogood: Nogood | None = None, retryable: bool = False
+) -> Impossible:
+    return Impossible(Reason(code=code, message=message, subject=subject, nogood=nogood, retryable=retryable))
 
 
 def flavour_of(offer: CatalogueFunction, request: FunctionRequest) -> Flavour:

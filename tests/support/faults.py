@@ -71,6 +71,20 @@ def waits_for(gate: asyncio.Event) -> Fault:
     return fault
 
 
+def delayed(turns: Callable[[], int]) -> Fault:
+    """The call is made after so many turns of the loop, and its answer comes after as many again."""
+
+    async def fault(call: Answer, ref: str, version: int) -> Any:
+        for _ in range(turns()):
+            await asyncio.sleep(0)
+        answer = await call()
+        for _ in range(turns()):
+            await asyncio.sleep(0)
+        return answer
+
+    return fault
+
+
 def hangs() -> Fault:
     return waits_for(asyncio.Event())
 

@@ -116,7 +116,7 @@ ANYWHERE = Ground(
 )
 
 
-def random_plan(rng: random.Random, mesh: Mesh) -> Plan:
+def random_plan(rng: random.Random, mesh: Mesh, ground: Ground = ANYWHERE) -> Plan:
     """Functions and ends at random suppliers, lines over up to two others between them, transits that swap or do not."""
     near = NAMES[: rng.choice([1, 2, 4])]
     at = {f.id: rng.choice(near) for f in mesh.functions} | {e.id: rng.choice(near) for e in mesh.ends}
@@ -124,7 +124,7 @@ def random_plan(rng: random.Random, mesh: Mesh) -> Plan:
     for line in mesh.lines:
         others = [name for name in NAMES if name not in {at[owner] for owner in _owners(line)}]
         over[line.link.id] = rng.sample(others, rng.choice([0, 0, 1, 2]))
-    return made_plan(mesh, ANYWHERE, at, over, lambda: rng.random() < 0.5)
+    return made_plan(mesh, ground, at, over, lambda: rng.random() < 0.5)
 
 
 def made_plan(

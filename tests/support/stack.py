@@ -289,12 +289,16 @@ class Node:
 class Stack:
     """All brokers of one federation; `async with` opens and closes them."""
 
-    def __init__(self, top: Sp, directory: Path, clock: SimulatedClock | None = None) -> None:
+    def __init__(
+        self, top: Sp, directory: Path, clock: SimulatedClock | None = None, beside: tuple[Sp, ...] = ()
+    ) -> None:
+        """`beside`: other SPs that buy from SPs of the same federation, and have no sites."""
         self.clock = clock or SimulatedClock()
         self.top = top
         domains = _domains(top)
         self.nodes = {
-            sp.name: Node(sp, domains.get(sp.name, []), directory / f"{sp.name}.db", self.clock) for sp in _sps(top)
+            sp.name: Node(sp, domains.get(sp.name, []), directory / f"{sp.name}.db", self.clock)
+            for sp in (*beside, *_sps(top))
         }
 
     async def __aenter__(self) -> Stack:
@@ -346,8 +350,9 @@ class Stack:
         for name in reversed(self.nodes):
             self.announce(name)
 
-    def customer(self, account: str = "alice") -> AccountView:
-        return self.nodes[self.top.name].broker.seen_by(account)
+    def customer(self, account: str = "alice", of: str = "") -> AccountView:
+        """Of the top, or of another SP."""
+        return self.nodes[of or self.top.name].broker.seen_by(account)
 
     def line(self, broker: str, alias: str) -> FaultySupplier:
         return self.nodes[broker].lines[alias]

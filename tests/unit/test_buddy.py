@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from ipaddress import IPv4Network, ip_network
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -55,6 +57,55 @@ def test_space_is_conserved_and_nothing_is_given_twice(moves: list[tuple[str, in
     for block in blocks:
         buddy.free(block)
     assert buddy.allocate(27) == POOL
+
+
+@given(st.data())
+def test_the_block_is_the_first_that_holds_it(data: st.DataObject) -> None:
+    buddy, used = Buddy(POOL), set[int]()
+    for _ in range(data.draw(st.integers(1, 12))):
+        if data.draw(st.booleans()) and used:
+            gone = data.draw(st.sampled_from(sorted(buddy.allocated(), key=str)))
+            buddy.free(gone)
+            used -= {int(a) for a in gone}
+        length = data.draw(st.integers(27, 32))
+        open_to_it = [p for p in POOL.subnets(new_prefix=length) if not used & {int(a) for a in p}]
+        if not open_to_it:
+            with pytest.raises(PoolExhausted):
+                buddy.allocate(length)
+            continue
+        # the first block that holds it, broken from its lowest address on
+        assert buddy.allocate(length) == open_to_it[0]
+        used |= {int(a) for a in open_to_it[0]}
+
+
+def test_the_largest_free_block_is_told() -> None:
+    buddy = Buddy(ip_network("fd00::/48"))
+    assert buddy.largest_free() == 48
+    first = buddy.allocate(64)
+    assert buddy.largest_free() == 49
+    buddy.free(first)
+    buddy.allocate(48)
+    assert buddy.largest_free() is None
+
+
+@pytest.mark.parametrize("pool", ["10.0.0.0/12", "fd00::/40"])
+def test_after_half_a_million_moves_space_is_conserved_and_no_two_prefixes_overlap(pool: str) -> None:
+    rng, buddy, live = random.Random(pool), Buddy(ip_network(pool)), list[Prefix]()
+    width = buddy.prefix.max_prefixlen
+    for number in range(500_000):
+        if live and rng.random() < len(live) / 4000:
+            place = rng.randrange(len(live))
+            live[place], live[-1] = live[-1], live[place]
+            buddy.free(live.pop())
+        else:
+            live.append(buddy.allocate(width - rng.choice((0, 1, 2, 3, 4, 6, 8))))
+        if number % 50_000 == 0 or number == 499_999:
+            taken = sorted((int(p.network_address), int(p.broadcast_address)) for p in live)
+            assert all(a[1] < b[0] for a, b in pairwise(taken))
+            assert taken[0][0] >= int(buddy.prefix.network_address)
+            assert taken[-1][1] <= int(buddy.prefix.broadcast_address)
+            assert buddy.free_addresses() + sum(p.num_addresses for p in live) == buddy.prefix.num_addresses
+            assert buddy.allocated() == set(live)
 
 
 def test_what_was_not_given_out_cannot_come_back() -> None:

@@ -1,0 +1,124 @@
+"""Sets of whole numbers as ranges: what labels, addresses and MACs have in common.
+
+Rules kept here
+- A set is held as sorted, disjoint, non-adjacent closed ranges, so equal sets are equal values.
+- `|`, `&`, `-`, `<=` and `in` are those of sets; none of them counts the members one by one.
+- A subclass says how far its numbers go (`MAX`); sets of different classes are not mixed.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+
+class RangeError(ValueError):
+    """A text or range that is no such set; the message names the culprit."""
+
+
+@dataclass(frozen=True, slots=True)
+class RangeSet:
+    """An immutable set of the numbers from 0 to MAX. `ranges` are closed `(first, last)` pairs, canonical after construction."""
+
+    ranges: tuple[tuple[int, int], ...] = ()
+
+    MAX: ClassVar[int]
+
+    def __post_init__(self) -> None:
+        for first, last in self.ranges:
+            if not 0 <= first <= last <= self.MAX:
+                raise self._error(first, last)
+        merged: list[tuple[int, int]] = []
+        for first, last in sorted(self.ranges):
+            if merged and first <= merged[-1][1] + 1:
+                merged[-1] = (merged[-1][0], max(merged[-1][1], last))
+            else:
+                merged.append((first, last))
+        object.__setattr__(self, "ranges", tuple(merged))
+
+    @classmethod
+    def _error(cls, first: int, last: int) -> RangeError:
+        return RangeError(f"range {first}-{last} is not within 0-{cls.MAX}")
+
+    @classmethod
+    def _of_canonical(cls, ranges: Iterable[tuple[int, int]]) -> Self:
+        """Of ranges that are canonical already: parts of canonical ranges, in order."""
+        made = object.__new__(cls)
+        object.__setattr__(made, "ranges", tuple(ranges))
+        return made
+
+    @classmethod
+    def of(cls, numbers: Iterable[int]) -> Self:
+        """The set of exactly these numbers."""
+        return cls(tuple((number, number) for number in numbers))
+
+    @classmethod
+    def all(cls) -> Self:
+        return cls._of_canonical([(0, cls.MAX)])
+
+    def __contains__(self, number: object) -> bool:
+        if not isinstance(number, int):
+            return False
+        i = bisect_right(self.ranges, (number, self.MAX)) - 1
+        return i >= 0 and self.ranges[i][0] <= number <= self.ranges[i][1]
+
+    def __iter__(self) -> Iterator[int]:
+        for first, last in self.ranges:
+            yield from range(first, last + 1)
+
+    @property
+    def size(self) -> int:
+        """How many members it has; `len` only goes up to the machine's word."""
+        return sum(last - first + 1 for first, last in self.ranges)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __bool__(self) -> bool:
+        return bool(self.ranges)
+
+    def __and__(self, other: Self) -> Self:
+        out, i, j = [], 0, 0
+        a, b = self.ranges, other.ranges
+        while i < len(a) and j < len(b):
+            first, last = max(a[i][0], b[j][0]), min(a[i][1], b[j][1])
+            if first <= last:
+                out.append((first, last))
+            if a[i][1] < b[j][1]:
+                i += 1
+            else:
+                j += 1
+        return self._of_canonical(out)
+
+    def __or__(self, other: Self) -> Self:
+        return type(self)(self.ranges + other.ranges)
+
+    def __sub__(self, other: Self) -> Self:
+        out, j, cuts = [], 0, other.ranges
+        for first, last in self.ranges:
+            while j < len(cuts) and cuts[j][0] <= last:
+                if cuts[j][0] > first:
+                    out.append((first, cuts[j][0] - 1))
+                first = max(first, cuts[j][1] + 1)
+                if cuts[j][1] > last:
+                    break  # it reaches beyond: the next range meets it too
+                j += 1
+            if first <= last:
+                out.append((first, last))
+        return self._of_canonical(out)
+
+    def __le__(self, other: Self) -> bool:
+        return self & other == self
+
+    def isdisjoint(self, other: Self) -> bool:
+        return not self & other
+
+    def nth(self, n: int) -> int:
+        """The n-th smallest member, 0-based. Raises IndexError beyond the set."""
+        for first, last in self.ranges:
+            if n <= last - first:
+                return first + n
+            n -= last - first + 1
+        raise IndexError("index out of range")

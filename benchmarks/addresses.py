@@ -1,0 +1,287 @@
+"""How fast prefixes are given out and given back, in memory and durably, and how little the pool is broken up by it.
+
+    python benchmarks/addresses.py [--quick]
+
+Rules kept here
+- In memory: the same seeded moves on a pool and on netaddr's IPSet, used as OpenStack Neutron uses it (the smallest free
+  CIDR that holds the prefix is split). Both in one run, in turns; before each turn the pool is as full as the moves keep it.
+- Durable: an allocation is a row, committed before the next is made, through the store's engine and writer as a node does;
+  beside it the same driver that inserts the same row and commits. The same with a hundred rows to a commit.
+- Fragmentation: one seeded trace of prefixes of mixed sizes and lifetimes, on the pool and on a buddy allocator that breaks
+  the smallest block that fits (best fit). Compared is the largest free block, over the trace and at its end. First fit is
+  what the pool does; that it gives what a plain scan for the first block gives is a test (`tests/unit/test_buddy.py`).
+- Every move is checked against what the pool says of itself: no prefix twice, space conserved.
+- In memory times are processor time; durable ones are what a caller waits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import heapq
+import json
+import os
+import platform
+import random
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from ipaddress import ip_network
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "proto")]
+
+from netaddr import IPNetwork, IPSet  # noqa: E402
+
+from address_planner.buddy import Buddy, PoolExhausted  # noqa: E402
+from address_planner.prefixes import Prefix  # noqa: E402
+from broker.storage.books import SqlOrderBook  # noqa: E402
+from broker.storage.engine import Engine  # noqa: E402
+from broker.storage.migrations import migrate  # noqa: E402
+from broker.storage.sqlite import WRITER_PRAGMAS, choose_driver, installed_drivers  # noqa: E402
+from lower_sp_clients.vim.holds import Allocation, AllocationState  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Space:
+    """A pool, the lengths of prefixes asked of it (as often as listed), and how many live at a time."""
+
+    prefix: str
+    lengths: tuple[int, ...]
+    live: int
+
+
+SPACES = {
+    "v4": Space("10.0.0.0/12", (24, 25, 26, 26, 27, 27, 28, 28, 29, 29, 30, 31), 2000),
+    "v6": Space("fd00::/40", (56, 60, 60, 62, 62, 63, 64, 64, 64, 64, 127, 127), 2000),
+}
+Move = tuple[int, int]
+"""(length, -1): allocate; (-1, n): free the nth of what lives."""
+
+
+def moves(space: Space, count: int, seed: int) -> Iterator[Move]:
+    rng, live = random.Random(f"moves/{seed}"), 0
+    for _ in range(count):
+        if live and rng.random() < live / (2 * space.live):
+            live -= 1
+            yield -1, rng.randrange(live + 1)
+        else:
+            live += 1
+            yield rng.choice(space.lengths), -1
+
+
+class Ours:
+    def __init__(self, prefix: str) -> None:
+        self.pool = Buddy(ip_network(prefix))
+        self.live: list[Prefix] = []
+
+    def make(self, move: Move) -> None:
+        length, number = move
+        if length < 0:
+            self.pool.free(self.live.pop(number))
+        else:
+            self.live.append(self.pool.allocate(length))
+
+    def check(self) -> None:
+        taken = sum(p.num_addresses for p in self.live)
+        assert self.pool.free_addresses() + taken == self.pool.prefix.num_addresses, "space is lost or made"
+        ordered = sorted((int(p.network_address), int(p.broadcast_address)) for p in self.live)
+        assert all(a[1] < b[0] for a, b in pairwise(ordered)), "two prefixes overlap"
+
+
+class Netaddr:
+    def __init__(self, prefix: str) -> None:
+        self.pool = IPSet([prefix])
+        self.live: list[Any] = []
+
+    def make(self, move: Move) -> None:
+        length, number = move
+        if length < 0:
+            self.pool.add(self.live.pop(number))
+            return
+        free = max((c for c in self.pool.iter_cidrs() if c.prefixlen <= length), key=lambda c: c.prefixlen)
+        given: IPNetwork = next(free.subnet(length))
+        self.pool.remove(given)
+        self.live.append(given)
+
+
+def in_memory(space: Space, warm: int, turns: int, each: int, seed: int) -> dict[str, float]:
+    """Microseconds per move, medians over the turns. Filling up before the first turn is timed for nobody."""
+    ours, theirs = Ours(space.prefix), Netaddr(space.prefix)
+    upcoming = moves(space, warm + turns * each, seed)
+    for move in (next(upcoming) for _ in range(warm)):
+        ours.make(move)
+        theirs.make(move)
+    mine, peer = list[float](), list[float]()
+    for _ in range(turns):
+        batch = [next(upcoming) for _ in range(each)]
+        for who, times in ((ours, mine), (theirs, peer)):
+            begin = time.process_time()
+            for move in batch:
+                who.make(move)
+            times.append((time.process_time() - begin) / each * 1e6)
+        ours.check()
+    a, b = statistics.median(mine), statistics.median(peer)
+    return {"ours_us": round(a, 2), "netaddr_us": round(b, 1), "times_faster": round(b / a, 1), "live": len(ours.live)}
+
+
+def conserved(space: Space, count: int, seed: int) -> int:
+    """How many moves were made, with checks a hundred times on the way."""
+    ours = Ours(space.prefix)
+    for number, move in enumerate(moves(space, count, seed)):
+        ours.make(move)
+        if number % (count // 100) == 0:
+            ours.check()
+    ours.check()
+    return count
+
+
+# --- durable ---------------------------------------------------------------------------------------------------------
+
+
+async def durable(folder: Path, rows: int, batch: int, turns: int) -> dict[str, float]:
+    """Allocations per second, `batch` to a commit: through the node's store, and by the driver alone."""
+    driver: Any = choose_driver(installed_drivers())
+    engine = await asyncio.to_thread(lambda: Engine.open(folder / f"ours-{batch}.db", migrate=migrate))
+    book = SqlOrderBook(engine, "epoch")
+    bare = driver.connect(str(folder / f"bare-{batch}.db"), isolation_level=None)
+    for pragma in WRITER_PRAGMAS:
+        bare.execute(f"PRAGMA {pragma}").fetchall()
+    bare.execute(
+        "CREATE TABLE allocations (pool TEXT, value TEXT, owner TEXT, epoch TEXT, state TEXT, until TEXT, "
+        "PRIMARY KEY (pool, value))"
+    )
+    bare.execute("CREATE INDEX ix_allocations_owner ON allocations (owner)")
+    pool, ours, theirs = Buddy(ip_network("10.0.0.0/8")), [], []
+    try:
+        for turn in range(turns):
+            owners = [f"service-{turn}-{n}" for n in range(rows)]
+            prefixes = [str(pool.allocate(28)) for _ in owners]
+            named = list(zip(prefixes, owners, strict=True))
+            begin = time.perf_counter()
+            for first in range(0, rows, batch):
+                await book.put_allocations(
+                    [
+                        Allocation(pool="prefixes/p", value=value, owner=owner, state=AllocationState.HELD)
+                        for value, owner in named[first : first + batch]
+                    ],
+                    (),
+                )
+            ours.append(rows / (time.perf_counter() - begin))
+            begin = time.perf_counter()
+            for first in range(0, rows, batch):
+                bare.execute("BEGIN IMMEDIATE")
+                bare.executemany(
+                    "INSERT INTO allocations VALUES (?, ?, ?, ?, ?, ?)",
+                    [
+                        ("prefixes/p", value, owner, "epoch", "HELD", None)
+                        for value, owner in named[first : first + batch]
+                    ],
+                )
+                bare.execute("COMMIT")
+            theirs.append(rows / (time.perf_counter() - begin))
+    finally:
+        bare.close()
+        await engine.close()
+    a, b = statistics.median(ours), statistics.median(theirs)
+    return {"ours_per_s": round(a), "sqlite_per_s": round(b), "ratio": round(a / b, 2)}
+
+
+# --- fragmentation ---------------------------------------------------------------------------------------------------
+
+
+class BestFit(Buddy):
+    """The same pool, but the block is the smallest that holds the prefix; of equal ones the first."""
+
+    def _lowest(self, sizes: int) -> tuple[int, int]:
+        return super()._lowest(sizes & -sizes)
+
+
+def fragmentation(
+    make: Callable[[Prefix], Buddy], space: Space, events: int, load: float, seed: int
+) -> dict[str, float]:
+    """A prefix comes at every step and stays for a time that is drawn (exponential); `load`: how much of the pool lives on
+    average if nothing is refused."""
+    pool, rng, ends = make(ip_network(space.prefix)), random.Random(f"trace/{seed}"), list[tuple[float, int, Prefix]]()
+    size = pool.prefix.num_addresses
+    mean = statistics.fmean(1 << (pool.prefix.max_prefixlen - length) for length in space.lengths)
+    stays = load * size / mean
+    largest, refused, done, now = [], 0, 0, 0
+    while done < events:
+        now += 1
+        while ends and ends[0][0] <= now:
+            pool.free(heapq.heappop(ends)[2])
+            done += 1
+        length, ending = rng.choice(space.lengths), now + rng.expovariate(1 / stays)
+        try:
+            heapq.heappush(ends, (ending, now, pool.allocate(length)))
+        except PoolExhausted:
+            refused += 1
+        done += 1
+        if now % 100 == 0:
+            found = pool.largest_free()
+            largest.append(0 if found is None else 1 << (pool.prefix.max_prefixlen - found))
+    return {
+        "mean_largest": round(statistics.fmean(largest[len(largest) // 5 :])),
+        "last_largest": largest[-1],
+        "refused": refused,
+    }
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    turns, each, operations = (5, 100, 100_000) if quick else (15, 400, 500_000)
+    memory = {name: in_memory(space, 4 * space.live, turns, each, 1) for name, space in SPACES.items()}
+    for name, figures in memory.items():
+        print(f"in memory, {name}: {figures}", flush=True)
+    moved = sum(conserved(space, operations, 2) for space in SPACES.values())
+    print(f"{moved} moves: no prefix twice, space conserved", flush=True)
+    lasting = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for batch in (1, 100):
+            rows = (300 if quick else 1000) * (1 if batch == 1 else 10)
+            lasting[batch] = asyncio.run(durable(Path(folder), rows, batch, 3 if quick else 7))
+            print(f"durable, {batch} to a commit: {lasting[batch]}", flush=True)
+    broken: dict[str, dict[str, float]] = {}
+    for load in (0.5, 0.7, 0.9):
+        for name, make in (("ours", Buddy), ("best fit", BestFit)):
+            trace = Space("10.0.0.0/16", SPACES["v4"].lengths, 0)
+            broken[f"{load:.0%} {name}"] = fragmentation(make, trace, 50_000 if quick else 1_000_000, load, 3)
+            print(f"fragmentation, load {load:.0%}, {name}: {broken[f'{load:.0%} {name}']}", flush=True)
+    return {
+        "benchmark": "addresses",
+        "figures": {"in_memory": memory, "moves_checked": moved, "durable": lasting, "fragmentation": broken},
+        "baseline": {"netaddr_us": {name: f["netaddr_us"] for name, f in memory.items()}},
+        "ratio": {
+            "in_memory": {name: f["times_faster"] for name, f in memory.items()},
+            "durable": {batch: f["ratio"] for batch, f in lasting.items()},
+            "largest_free": {
+                f"{load:.0%}": round(
+                    broken[f"{load:.0%} ours"]["mean_largest"] / max(1, broken[f"{load:.0%} best fit"]["mean_largest"]),
+                    3,
+                )
+                for load in (0.5, 0.7, 0.9)
+            },
+        },
+        "machine": {
+            "cores": os.cpu_count(),
+            "load": round(os.getloadavg()[0], 2),
+            "system": platform.platform(),
+            "python": platform.python_version(),
+        },
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="under 50 s on two cores")
+    print(json.dumps(measure(parser.parse_args().quick)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Whether what is handed down is narrower than what was asked of us: checked at every composition, at every level.
+
+Rules kept here
+- `constraint_of` says what a spec admits, as a value of `address_planner.constraints`.
+- Of a segment, a section of a LINE admits no more than the LINE, an end of the service no more than that end. Its own ends and
+  what lies only within it are bounded by the blocks that it was given.
+- A segment that is wider is a fault of ours and is not handed down: the order is refused, and nobody below has seen it.
+"""
+
+from __future__ import annotations
+
+from address_planner.constraints import Constraint, EndConstraint, LinkConstraint
+from address_planner.labels import ANY_LABEL
+from address_planner.prefix_sets import EVERYWHERE, PrefixSet
+from broker.orders.split import HandedDown
+from service_model.outcomes import Reason, ReasonCode
+from service_model.spec import AddressRole, ServiceSpec, VirtualLink, split_point
+
+
+def constraint_of(spec: ServiceSpec) -> Constraint:
+    blocks = PrefixSet.of(spec.blocks.allowed) if spec.blocks.allowed else EVERYWHERE
+    behind = (network for end in spec.ends for network in end.networks)
+    required = (link.addressing.prefix for link in spec.links if link.addressing.prefix is not None)
+    open_to_all = blocks - PrefixSet.of((*spec.blocks.excluded, *behind, *required))
+    return Constraint(
+        links={
+            link.id: _of_link(link, open_to_all, spec.min_mtu)
+            for link in spec.links
+            if any(split_point(p)[1] for p in link.points)
+        },
+        ends={end.id: EndConstraint(labels=ANY_LABEL if end.labels is None else end.labels) for end in spec.ends},
+    )
+
+
+def _of_link(link: VirtualLink, blocks: PrefixSet, min_mtu: int) -> LinkConstraint:
+    told = link.addressing
+    taken = PrefixSet.of(r.address for r in told.reserved if r.role is not AddressRole.GATEWAY)
+    hosts = (PrefixSet.of(told.hosts) if told.hosts else EVERYWHERE) - taken
+    allowed = EVERYWHERE if told.prefix is not None else blocks
+    return LinkConstraint(required=told.prefix, allowed=allowed, hosts=hosts, min_mtu=min_mtu)
+
+
+def widened(spec: ServiceSpec, part: HandedDown) -> Reason | None:
+    """Where the segment admits what the service does not; None where it is narrower everywhere."""
+    above, below = constraint_of(spec), constraint_of(part.spec)
+    in_our_words = Constraint(
+        links={part.lines.get(id, id): link for id, link in below.links.items()},
+        ends=below.ends,
+    )
+    here = Constraint(
+        links={id: link for id, link in above.links.items() if id in in_our_words.links},
+        ends={id: end for id, end in above.ends.items() if id in below.ends},
+    )
+    wider = next(in_our_words.wider(here), None)
+    if wider is None:
+        return None
+    return Reason(
+        code=ReasonCode.CONSTRAINT_VIOLATED,
+        message=f"what would be handed down of {wider!r} is wider than what was asked",
+        subject=wider,
+    )

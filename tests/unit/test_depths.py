@@ -1,0 +1,171 @@
+"""Services that are split again and again: at every depth what is chosen is within what was asked, and nothing overlaps.
+
+Random services over random trees of brokers, up to six levels: each broker splits what it is asked over suppliers at random,
+with transits that swap labels and such that do not, and the domains at the bottom choose. `SPBROKER_DEPTHS` says how many
+(`SPBROKER_DEPTHS=2000 pytest tests/unit/test_depths.py`).
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_network
+from itertools import combinations
+
+import pytest
+
+from address_planner.prefixes import overlap
+from broker.decompose.mesh import Mesh, read_mesh
+from broker.decompose.plan import Plan
+from broker.orders.gather import gather, violation
+from broker.orders.narrowing import constraint_of, widened
+from broker.orders.split import HandedDown, split
+from lower_sp_clients.vim.choosing import choose
+from lower_sp_clients.vim.domain import Usage
+from service_model.check import check
+from service_model.outcomes import AddressingChoice
+from service_model.spec import Blocks, ServiceSpec, split_point
+from service_model.words import Prefix
+from tests.support.mesh_delivery import domain, sap_of
+from tests.support.meshes import NAMES, Ground, random_plan, random_service
+
+SERVICES = int(os.environ.get("SPBROKER_DEPTHS", "60"))
+DEPTH = 6
+BLOCKS = (ip_network("10.64.0.0/21"), ip_network("fd00:64::/48"))
+
+
+@dataclass
+class Delivery:
+    """One service on its way down, with what was met there."""
+
+    rng: random.Random
+    segments: int = 0
+    deepest: int = 0
+    joints: dict[tuple[str, ...], list[int]] = field(default_factory=dict)
+    """Labels by interconnect: where in the tree it is, and which two suppliers it joins."""
+
+    def deliver(self, spec: ServiceSpec, level: int, at: tuple[str, ...], swaps: bool = False) -> AddressingChoice:
+        """`swaps`: whether it was announced that labels are swapped between its ends."""
+        assert check(spec) == (), spec
+        self.deepest = max(self.deepest, level)
+        if level == DEPTH or (level and self.rng.random() < 0.25):
+            self.segments += 1
+            saps = {end.sap: sap_of(end.sap) for end in spec.ends}
+            return choose(domain("d", spec, saps.values()), Usage(), spec, "/".join(at)).addressing
+        mesh = read_mesh(spec)
+        assert isinstance(mesh, Mesh), mesh
+        ground = Ground(
+            joints={(x, y): f"to-{y}" for x in NAMES for y in NAMES if x != y},
+            unis={end.id: f"uni-{end.id}" for end in spec.ends},
+        )
+        planned = possible(random_plan(self.rng, mesh, ground), swaps)
+        parts = split(mesh, planned, ground.snapshot(), spec.blocks.allowed, "/".join(at))
+        answers = {}
+        for part, segment in zip(parts.segments, planned.segments, strict=True):
+            assert widened(spec, part) is None
+            answers[part.key] = self.deliver(part.spec, level + 1, (*at, part.key), segment.swaps_labels)
+            assert violation(part.spec, answers[part.key]) is None
+        for item in parts.classes:
+            chosen = {answers[m.segment].labels[m.end] for m in item.members}
+            assert chosen == {item.suggested}, "nobody contends, so what is suggested is taken"
+            for joint in item.interconnects:
+                self.joints.setdefault((*at, joint), []).extend(chosen)
+        choice = gather(spec, parts, answers)
+        assert violation(spec, choice) is None
+        return choice
+
+
+def possible(planned: Plan, swaps: bool) -> Plan:
+    """The plan with labels that can be: each LINE passes a segment that swaps where that was announced; one that goes over an
+    interconnect twice has a label of its own for each time."""
+    segments = list(planned.segments)
+    for stretches in planned.lines.values():
+        over = [s.interconnect for s in stretches[1:]]
+        some = [s.segment for s in stretches]
+        if len(set(over)) == len(over):
+            some = some[:1] if swaps and not any(segments[n].swaps_labels for n in some) else []
+        for n in some:
+            segments[n] = replace(segments[n], swaps_labels=True)
+    return replace(planned, segments=tuple(segments))
+
+
+def drawn(seed: int) -> tuple[ServiceSpec, Delivery]:
+    rng = random.Random(f"depths/{seed}")
+    spec = random_service(rng)
+    return replace(spec, blocks=Blocks(allowed=(rng.choice(BLOCKS),))), Delivery(rng)
+
+
+@pytest.mark.parametrize("first", range(0, SERVICES, 20))
+def test_at_every_depth_choices_are_within_what_was_asked_and_nothing_overlaps(first: int) -> None:
+    for seed in range(first, min(first + 20, SERVICES)):
+        spec, delivery = drawn(seed)
+        choice = delivery.deliver(spec, 0, ())
+        above = constraint_of(spec)
+        prefixes: list[Prefix] = []
+        for link in spec.links:
+            found = choice.link(link.id)
+            assert found is not None
+            ports = [p for p in link.points if split_point(p)[1]]
+            if not ports:
+                continue
+            assert found.prefix is not None
+            assert found.prefix in above.links[link.id].allowed
+            prefixes.append(found.prefix)
+            addresses = [found.addresses[p] for p in ports]
+            assert len(set(found.addresses.values())) == len(found.addresses)
+            assert all(a in found.prefix for a in addresses)
+        assert not any(overlap(a, b) for a, b in combinations(prefixes, 2)), seed
+        for joint, labels in delivery.joints.items():
+            assert len(labels) == len(set(labels)), (seed, joint)
+
+
+def test_the_drawn_trees_are_deep_and_wide() -> None:
+    """So that the test above has something to find."""
+    deepest, segments = 0, 0
+    for seed in range(20):
+        spec, delivery = drawn(seed)
+        delivery.deliver(spec, 0, ())
+        deepest, segments = max(deepest, delivery.deepest), max(segments, delivery.segments)
+    assert deepest == DEPTH
+    assert segments > 20
+
+
+WIDENINGS = {
+    "blocks": lambda spec: replace(spec, blocks=Blocks(allowed=(ip_network("0.0.0.0/0"), ip_network("::/0")))),
+    "mtu": lambda spec: replace(spec, min_mtu=600),
+    "hosts": lambda spec: replace(
+        spec,
+        links=tuple(replace(link, addressing=replace(link.addressing, hosts=(), reserved=())) for link in spec.links),
+    ),
+    "labels": lambda spec: replace(spec, ends=tuple(replace(end, labels=None) for end in spec.ends)),
+}
+
+
+@pytest.mark.parametrize("kind", WIDENINGS)
+def test_a_widened_constraint_is_found(kind: str) -> None:
+    found = 0
+    for seed in range(30):
+        spec, delivery = drawn(seed)
+        mesh = read_mesh(spec)
+        assert isinstance(mesh, Mesh)
+        ground = Ground(
+            joints={(x, y): f"to-{y}" for x in NAMES for y in NAMES if x != y},
+            unis={end.id: f"uni-{end.id}" for end in spec.ends},
+        )
+        parts = split(mesh, random_plan(delivery.rng, mesh, ground), ground.snapshot(), spec.blocks.allowed, "k")
+        for part in parts.segments:
+            inner = read_mesh(part.spec)
+            assert isinstance(inner, Mesh)
+            below = Ground(
+                joints={(x, y): f"to-{y}" for x in NAMES for y in NAMES if x != y},
+                unis={end.id: f"uni-{end.id}" for end in part.spec.ends},
+            )
+            lower = split(
+                inner, random_plan(delivery.rng, inner, below), below.snapshot(), part.spec.blocks.allowed, "l"
+            )
+            for down in lower.segments:
+                assert widened(part.spec, down) is None
+                wider: HandedDown = replace(down, spec=WIDENINGS[kind](down.spec))
+                found += widened(part.spec, wider) is not None
+    assert found > 10
