@@ -191,7 +191,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="under 50 s on two cores")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    changes = 2 if given.quick else 10
+    changes = 2 if given.quick else 6
     if given.one:
         print(json.dumps(one(given.one, changes)))
         return

@@ -1,7 +1,7 @@
 """The ways from one node to every other, and what of them a difference of passages leaves as it is.
 
 Rules kept here
-- A walk is a way as it is followed, labels as in Martins, On a multicriteria shortest path problem, 1984. At each node walks are
+- A walk is a way as it is followed, a label in Martins, On a multicriteria shortest path problem, 1984. At each node walks are
   looked at in one order (`key`): cheapest first, or fastest first. Kept is, of the first `width`, what none before it covers.
 - The order is total and depends on the walk alone, so what is kept follows from the passages, not from how it was found. A walk
   comes after the one that it goes on from, so what is kept is settled in that order.
@@ -128,6 +128,11 @@ def _covered(known: Sequence[Walk], count: int, new: Walk) -> bool:
     return False
 
 
+def _astray(walk: Walk) -> bool:
+    """Whether what it goes on from, or over, is no more."""
+    return (walk.parent is not None and walk.parent.lost) or (walk.passage is not None and walk.passage.gone)
+
+
 def same(x: Walk, y: Walk) -> bool:
     """Whether walks with one key are one, over passages that may have become others."""
     return (
@@ -242,43 +247,42 @@ class Search:
         heapq.heappush(self._heap, (new.key, next(self._tick), new))
 
     def _run(self) -> None:
-        heap, width = self._heap, self._width
-        while heap:
-            walk = heapq.heappop(heap)[2]
-            if walk.lost:
+        """Look at walks in their order: those that are offered, and held ones that are in doubt."""
+        while self._heap:
+            walk = heapq.heappop(self._heap)[2]
+            if walk.lost or (_astray(walk) and not walk.held):
                 continue
-            assert walk.parent is not None
-            assert walk.passage is not None
-            node = walk.node
-            astray = walk.parent.lost or walk.passage.gone
-            if astray and not walk.held:
-                continue
-            known = self.kept.setdefault(node, [])
-            settled = self._settled.get(node, self._unsettled)
+            known = self.kept.setdefault(walk.node, [])
+            settled = self._settled.get(walk.node, self._unsettled)
             if settled is None and walk.held:
-                if not astray:
-                    continue
-                settled = self._look_again(node, known.index(walk))
+                if not _astray(walk):
+                    continue  # it was found again over other passages
+                settled = self._look_again(walk.node, known.index(walk))
             at = bisect_left(known, walk.key, key=_key) if settled is None else settled
             if walk.held and (at == len(known) or known[at] is not walk):
                 continue  # it is settled
-            keeps = not astray and at < width and not _covered(known, at, walk)
+            keeps = not _astray(walk) and at < self._width and not _covered(known, at, walk)
             if keeps and settled is None:
-                self._look_again(node, at)
+                self._look_again(walk.node, at)
             if keeps:
-                self._settled[node] = at + 1
-            if keeps is walk.held:
-                continue
-            self._touched.add(node)
-            if keeps:
-                known.insert(at, walk)
-                walk.held = True
-                for passage in node.out:
-                    self._offer(walk, passage)
-            else:
-                del known[at]
-                walk.lost = True
-                self._doubt_after(walk)
+                self._settled[walk.node] = at + 1
+            if keeps and not walk.held:
+                self._hold(walk, known, at)
+            elif walk.held and not keeps:
+                self._lose(walk, known, at)
+
+    def _hold(self, walk: Walk, known: list[Walk], at: int) -> None:
+        known.insert(at, walk)
+        walk.held = True
+        self._touched.add(walk.node)
+        for passage in walk.node.out:
+            self._offer(walk, passage)
+
+    def _lose(self, walk: Walk, known: list[Walk], at: int) -> None:
+        del known[at]
+        walk.lost = True
+        self._touched.add(walk.node)
+        self._doubt_after(walk)
 
     def _look_again(self, node: Node, settled: int) -> int:
         """At what comes to a node after so many of its walks, which are settled."""
