@@ -14,8 +14,8 @@ from broker.bootstrap.elsewhere import Elsewhere, Few
 from broker.decompose.deriving import Deriver, Issuing, Made, Making, Wish
 from broker.decompose.plan import Snapshot
 
-FEW_WAYS = 100
-"""Points of border matrices: to derive a note from as many takes some milliseconds."""
+FEW_WAYS = 60
+"""Points of border matrices: a note of as many takes about ten milliseconds, and three after a change."""
 
 
 class Deriving:
