@@ -131,6 +131,8 @@ def load_documents(text: str | bytes, file: str) -> tuple[Document, ...]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         reason = " ".join(part for part in (error.context, error.problem) if part)
+        if "maximum nesting depth" in reason:  # a limit of libyaml's own, met before ours where it reads ahead
+            raise DocumentError(file, mark.line + 1 if mark else 1, "", f"nested deeper than {MAX_DEPTH}") from None
         raise DocumentError(file, mark.line + 1 if mark else 1, "", f"not YAML: {reason}") from None
     except yaml.YAMLError as error:
         raise DocumentError(file, 1, "", f"not YAML: {' '.join(str(error).split())}") from None

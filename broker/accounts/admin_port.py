@@ -120,6 +120,38 @@ class Inventory:
     discrepancies: tuple[Discrepancy, ...] = ()
 
 
+class PoolKind(Word):
+    UNSPECIFIED = "POOL_KIND_UNSPECIFIED"
+    PREFIXES = "POOL_KIND_PREFIXES"
+    LABELS = "POOL_KIND_LABELS"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolEntry:
+    """What is taken from a pool. `account`, `ref`: of the order that it is for; empty where that is none of ours."""
+
+    value: str
+    state: AllocationState
+    account: str = ""
+    ref: str = ""
+    until: Instant | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolUse:
+    """A pool of prefixes, or the labels of one SAP. `size` and `free` in addresses or labels, as decimal numbers.
+    `fragmentation`: the part of what is free that is not in `largest_free`."""
+
+    name: str
+    kind: PoolKind
+    extent: str
+    size: str
+    free: str
+    largest_free: str = ""
+    fragmentation: float = 0.0
+    entries: tuple[PoolEntry, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SupplierStatus:
     """A lower SP as known here. `since`: when its feed came into this state; `taken`, `expires`: of the note that is held,
@@ -169,6 +201,9 @@ class AdminPort(Protocol):
         """Documents of these kinds (none given: all), by kind and name, without password hashes."""
 
     async def inventory(self) -> Inventory: ...
+
+    async def pools(self) -> tuple[PoolUse, ...]:
+        """Every pool of prefixes and of labels, with what is taken from it."""
 
     async def suppliers(self) -> tuple[SupplierStatus, ...]:
         """Every lower SP, by alias."""

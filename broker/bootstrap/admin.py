@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from broker.accounts.admin_port import (
     Allocation,
-    AllocationState,
     Applied,
     Discrepancy,
     Documents,
@@ -15,6 +14,7 @@ from broker.accounts.admin_port import (
     FeedState,
     Hold,
     Inventory,
+    PoolUse,
     SegmentDetail,
     ServiceDetail,
     SupplierStatus,
@@ -23,6 +23,7 @@ from broker.accounts.administration import Administration
 from broker.accounts.planned import Preview
 from broker.bootstrap.feeds import Feeds
 from broker.bootstrap.planning import Planning
+from broker.bootstrap.pool_use import STATES, of_labels, of_prefixes, owners
 from broker.bootstrap.preview import preview
 from broker.bootstrap.promises import Record
 from broker.orders.accounting import remaining, status
@@ -32,17 +33,10 @@ from broker.orders.records import Terms
 from broker.orders.states import AS_SERVICE
 from capability_registry.feed import Feed
 from lower_sp_clients.vim import accounting
-from lower_sp_clients.vim.holds import AllocationState as Recorded
 from lower_sp_clients.vim.local_vim import LocalVim
 from service_model.clock import Clock
 from service_model.outcomes import Reason, ServiceState
 from service_model.spec import ServiceSpec
-
-_STATES = {
-    Recorded.HELD: AllocationState.HELD,
-    Recorded.LIVE: AllocationState.COMMITTED,
-    Recorded.RESTING: AllocationState.QUARANTINED,
-}
 
 
 class NodeAdmin:
@@ -107,12 +101,17 @@ class NodeAdmin:
         )
         return Inventory(
             allocations=tuple(
-                Allocation(pool=a.pool, value=a.value, owner=a.owner, state=_STATES[a.state]) for a in allocations
+                Allocation(pool=a.pool, value=a.value, owner=a.owner, state=STATES[a.state]) for a in allocations
             ),
             holds=holds,
             items=tuple(items),
             discrepancies=tuple(discrepancies),
         )
+
+    async def pools(self) -> tuple[PoolUse, ...]:
+        known = owners(self._broker.orders())
+        labels = (use for vim in self._vims() for use in of_labels(vim, known))
+        return (*of_prefixes(self._broker.pools, known), *labels)
 
     async def suppliers(self) -> tuple[SupplierStatus, ...]:
         now, feeds = self._clock.now(), self._feeds.states()

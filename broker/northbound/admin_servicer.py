@@ -7,7 +7,7 @@ from typing import Any
 from google.protobuf.struct_pb2 import Struct
 from pydantic import TypeAdapter
 
-from broker.accounts.admin_port import AdminPort, Applied, Inventory, ServiceDetail, SupplierStatus
+from broker.accounts.admin_port import AdminPort, Applied, Inventory, PoolUse, ServiceDetail, SupplierStatus
 from broker.accounts.planned import Preview
 from broker.northbound.auth import caller
 from broker.northbound.paging import page
@@ -18,6 +18,7 @@ from spbroker.v1 import admin_service_pb2_grpc
 
 APPLIED = Codec(TypeAdapter(Applied), pb.ApplyResponse)
 INVENTORY = Codec(TypeAdapter(Inventory), pb.Inventory)
+POOL = Codec(TypeAdapter(PoolUse), pb.Pool)
 SUPPLIER = Codec(TypeAdapter(SupplierStatus), pb.SupplierStatus)
 PLANNING = Codec(TypeAdapter(Preview), pb.Planning)
 PLANS, PLANS_MAX = 3, 10
@@ -44,6 +45,9 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
 
     async def GetInventory(self, request: pb.GetInventoryRequest, context: Any) -> pb.GetInventoryResponse:
         return pb.GetInventoryResponse(inventory=INVENTORY.encode(await self._port.inventory()))
+
+    async def ListPools(self, request: pb.ListPoolsRequest, context: Any) -> pb.ListPoolsResponse:
+        return pb.ListPoolsResponse(pools=map(POOL.encode, await self._port.pools()))
 
     async def ListSuppliers(self, request: pb.ListSuppliersRequest, context: Any) -> pb.ListSuppliersResponse:
         return pb.ListSuppliersResponse(suppliers=map(SUPPLIER.encode, await self._port.suppliers()))

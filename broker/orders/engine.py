@@ -134,6 +134,10 @@ class OrderEngine:
         """Raises PoolInUse where `use_pools` would."""
         self._pools.changed(pools)
 
+    @property
+    def pools(self) -> Pools:
+        return self._pools
+
     def use_pools(self, pools: tuple[Pool, ...]) -> None:
         """Raises PoolInUse where a live allocation would lose its place."""
         self._pools = self._pools.changed(pools)

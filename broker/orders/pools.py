@@ -58,6 +58,14 @@ class Pools:
     def allocations(self) -> tuple[Allocation, ...]:
         return tuple(self._allocations.values())
 
+    def free(self, pool: Pool) -> tuple[int, int | None]:
+        """How many addresses are free, and the length of the largest prefix that is, if any."""
+        buddy = self._buddies[pool.name]
+        return buddy.free_addresses(), buddy.largest_free()
+
+    def all(self) -> tuple[Pool, ...]:
+        return tuple(self._pools.values())
+
     def changed(self, pools: Sequence[Pool]) -> Pools:
         """The same allocations under other pools. Raises PoolInUse where one would lose its place."""
         return Pools(pools, self.allocations())

@@ -22,6 +22,7 @@ from weakref import WeakValueDictionary
 
 import structlog
 
+from address_planner.labels import LabelSet
 from lower_sp_clients.broadcast import Broadcast
 from lower_sp_clients.quotes import QuoteBook, QuoteLedger, StandingQuote
 from lower_sp_clients.supplier import EVERYTHING, Context, Interest, ServiceNotFound, SignedNote
@@ -29,7 +30,7 @@ from lower_sp_clients.versions import OVER, Verdict, body, judge
 from lower_sp_clients.vim import accounting, answering, blueprints
 from lower_sp_clients.vim.announcing import note
 from lower_sp_clients.vim.choosing import Choice, choose
-from lower_sp_clients.vim.domain import Domain
+from lower_sp_clients.vim.domain import Domain, Sap
 from lower_sp_clients.vim.driver import Driver, DriverError, Item
 from lower_sp_clients.vim.holds import Allocation, Hold, HoldBook
 from lower_sp_clients.vim.ledger import HoldLedger
@@ -314,6 +315,9 @@ class LocalVim:
 
     def resting(self) -> tuple[Allocation, ...]:
         return tuple(self._ledger.resting)
+
+    def free_labels(self, sap: Sap) -> LabelSet:
+        return self._ledger.usage.free_labels(sap)
 
     def holds(self) -> tuple[Hold, ...]:
         return tuple(self._ledger.holds.values())

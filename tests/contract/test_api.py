@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from address_planner.labels import LabelSet
-from broker.northbound.admin_servicer import SUPPLIER
+from broker.northbound.admin_servicer import POOL, SUPPLIER
 from broker.northbound.auth import thumbprint
 from broker.northbound.calls import REQUEST_MAX_BYTES, required_role
 from capability_registry.note import CapabilityNote
@@ -570,6 +570,15 @@ async def test_an_operator_sees_inventory_and_orders(node: ApiNode) -> None:
     rest = await stub.ListOrders(admin_pb.ListOrdersRequest(page_token=first.next_page_token), metadata=oscar)
     assert [o.status.ref for page in (first, rest) for o in page.orders] == ["r-0", "r-1", "r-2"]
     assert first.orders[0].segments[0].supplier == "sp-c"
+
+
+async def test_an_operator_sees_pools_of_any_size(node: ApiNode) -> None:
+    oscar, stub = await token_of(node, "oscar", "operator"), administration(node)
+    answer = await stub.ListPools(admin_pb.ListPoolsRequest(), metadata=oscar)
+    assert tuple(map(POOL.decode, answer.pools)) == await node.admin.pools()
+    ann = await token_of(node, "ann")
+    denied = await wrong(administration(node).ListPools(admin_pb.ListPoolsRequest(), metadata=ann))
+    assert denied.code is grpc.StatusCode.PERMISSION_DENIED
 
 
 async def test_an_operator_sees_what_is_heard_of_suppliers(node: ApiNode) -> None:

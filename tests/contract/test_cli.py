@@ -73,6 +73,20 @@ async def test_several_logins_live_side_by_side(ann: CliBench) -> None:
     assert "operator" in as_ann.err
 
 
+async def test_an_operator_sees_how_much_of_each_pool_is_used_and_by_whom(ann: CliBench) -> None:
+    assert (await ann.log_in("oscar", "--as", "op")).code == 0
+    shown, data = (
+        await ann.run("--as", "op", "addresses", "--owners"),
+        await ann.run("--as", "op", "addresses", "--json"),
+    )
+    assert shown.code == data.code == 0
+    assert [(p["name"], p["size"]) for p in data.json] == [("p", "65536"), ("v6", str(1 << 88)), ("dc/to-east", "1")]
+    full = next(line for line in shown.out.splitlines() if line.startswith("dc/to-east "))
+    assert "100%" in full
+    (mine,) = [line for line in shown.out.splitlines() if line.startswith("10.0.0.0/24")]
+    assert mine.split()[1:4] == ["HELD", "ann", "r-1"]
+
+
 async def test_an_operator_sees_suppliers_and_why_a_note_was_refused(ann: CliBench) -> None:
     assert (await ann.log_in("oscar", "--as", "op")).code == 0
     shown, data = await ann.run("--as", "op", "suppliers"), await ann.run("--as", "op", "suppliers", "--json")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from ipaddress import ip_network
 
+from broker.accounts.admin_port import PoolKind, PoolUse
 from broker.settings.anchor import ANCHOR
 from capability_registry.note import CapabilityNote
 from capability_registry.signing import verify
@@ -80,6 +82,27 @@ async def test_a_pool_keeps_the_blocks_that_are_allocated(nodes: Nodes, ann: Cus
     status = await ann.order("again", chain())
     assert status.choice is not None
     assert all(str(link.prefix).startswith("10.97.") for link in status.choice.links)
+
+
+async def test_pools_tell_what_is_used_for_whose_service(nodes: Nodes, ann: Customer) -> None:
+    def taken(uses: tuple[PoolUse, ...]) -> dict[str, list[tuple[str, str, str]]]:
+        return {use.name: [(e.state.short, e.account, e.ref) for e in use.entries] for use in uses if use.entries}
+
+    await ann.order("web", chain())
+    top = await nodes["top"].node.admin.pools()
+    assert taken(top) == {"services": [("COMMITTED", "ann", "web")]}
+    (blocks,) = [use for use in top if use.kind is PoolKind.PREFIXES]
+    (block,) = blocks.entries
+    assert int(blocks.size) - int(blocks.free) == ip_network(block.value).num_addresses
+    assert 0 < blocks.fragmentation < 1
+    leaf = await nodes["leaf"].node.admin.pools()
+    segment = nodes["middle"].node.broker.orders()[0].segments
+    assert all(entry[0] == "COMMITTED" for entries in taken(leaf).values() for entry in entries)
+    assert {ref for entries in taken(leaf).values() for _, _, ref in entries} <= {s.ref for s in segment}
+    labels = [use for use in leaf if use.kind is PoolKind.LABELS and use.entries]
+    assert all(int(use.size) - int(use.free) == len(use.entries) for use in labels)
+    assert labels
+    await ann.end("web")
 
 
 async def test_a_supplier_keeps_its_place_while_segments_are_with_it(nodes: Nodes, ann: Customer) -> None:

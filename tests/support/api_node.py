@@ -26,6 +26,9 @@ from broker.accounts.admin_port import (
     FeedState,
     FieldDiff,
     Inventory,
+    PoolEntry,
+    PoolKind,
+    PoolUse,
     SegmentDetail,
     ServiceDetail,
     SupplierStatus,
@@ -133,6 +136,19 @@ class FakeAdmin:
     async def inventory(self) -> Inventory:
         held = Allocation(pool="p", value="10.0.0.0/24", owner="r-1", state=AllocationState.HELD)
         return Inventory(allocations=(held,))
+
+    async def pools(self) -> tuple[PoolUse, ...]:
+        held = PoolEntry(value="10.0.0.0/24", state=AllocationState.HELD, account="ann", ref="r-1")
+        resting = PoolEntry(value="7", state=AllocationState.QUARANTINED, until=START + timedelta(minutes=1))
+        return (
+            PoolUse(
+                name="p", kind=PoolKind.PREFIXES, extent="10.0.0.0/16", size="65536", free="65280", largest_free="/17",
+                fragmentation=0.498, entries=(held,),
+            ),
+            PoolUse(name="v6", kind=PoolKind.PREFIXES, extent="fd00::/40", size=str(1 << 88), free=str(1 << 88),
+                largest_free="/40"),
+            PoolUse(name="dc/to-east", kind=PoolKind.LABELS, extent="7", size="1", free="0", entries=(resting,)),
+        )  # fmt: skip
 
     async def suppliers(self) -> tuple[SupplierStatus, ...]:
         live = SupplierStatus(

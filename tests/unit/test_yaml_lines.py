@@ -152,7 +152,8 @@ def test_a_few_aliases_are_read() -> None:
 
 def test_nesting_is_refused_beyond_the_limit_and_not_at_it() -> None:
     assert load_document("[" * MAX_DEPTH + "]" * MAX_DEPTH, "f").data
-    assert refused("[" * 100_000).reason == f"nested deeper than {MAX_DEPTH}"
+    for depth in (MAX_DEPTH + 1, 100_000):
+        assert refused("[" * depth).reason == f"nested deeper than {MAX_DEPTH}"
     assert refused("a: &x " + "[" * 30 + "]" * 30 + "\nb: " + "[" * 30 + "*x" + "]" * 30).line == 2
 
 

@@ -11,6 +11,7 @@ reasons_tree(reasons)                   why something was refused, nested as ord
 note_tables(note)                       a capability note
 changes_table(applied)                  what an apply changed or would change
 inventory_tables(inventory)             what is allocated, held, built, and what disagrees
+pools_tables(pools, owners)             pools of addresses and labels: how much is used, and by whom
 suppliers_table(suppliers)              feeds of notes, and promises kept
 planning_view(planning, term_hours)     ranked plans, and what lost against them
 state_text(state)                       one state in its colour
@@ -18,7 +19,7 @@ state_text(state)                       one state in its colour
 
 from __future__ import annotations
 
-from broker.cli.rendering.administration import changes_table, inventory_tables, suppliers_table
+from broker.cli.rendering.administration import changes_table, inventory_tables, pools_tables, suppliers_table
 from broker.cli.rendering.figures import bandwidth_text, delay_text, duration_text, price_text
 from broker.cli.rendering.note import note_tables
 from broker.cli.rendering.offer import qualification_line, quote_tree
@@ -36,6 +37,7 @@ __all__ = [
     "inventory_tables",
     "note_tables",
     "planning_view",
+    "pools_tables",
     "price_text",
     "qualification_line",
     "quote_tree",

@@ -1,6 +1,8 @@
-"""What an operator is shown: changes, the inventory, suppliers. All have the fields of `broker.accounts.admin_port`."""
+"""What an operator is shown: changes, the inventory, pools, suppliers. All have the fields of `broker.accounts.admin_port`."""
 
 from __future__ import annotations
+
+from collections import Counter
 
 from rich.console import Group
 from rich.table import Table
@@ -12,6 +14,7 @@ from broker.accounts.admin_port import (
     FeedState,
     FieldDiff,
     Inventory,
+    PoolUse,
     SupplierStatus,
 )
 from broker.cli.rendering.figures import NONE, duration_text, table, time_text
@@ -23,6 +26,10 @@ _ACTION = {
     ChangeAction.REMOVED: ("- removed", "red"),
     ChangeAction.UNCHANGED: ("= as it was", "dim"),
 }
+
+
+_TAKEN = {AllocationState.HELD: "cyan", AllocationState.COMMITTED: "green"}
+_IN_POOL = (AllocationState.HELD, AllocationState.COMMITTED, AllocationState.QUARANTINED)
 
 
 def changes_table(applied: Applied) -> Table | Text:
@@ -64,9 +71,8 @@ def inventory_tables(inventory: Inventory) -> Group:
     parts: list[Table | Text] = []
     if inventory.allocations:
         made = table("Allocated", "POOL", "VALUE", "STATE", "OWNER")
-        style = {AllocationState.HELD: "cyan", AllocationState.COMMITTED: "green"}
         for item in inventory.allocations:
-            state = Text(item.state.short, style=style.get(item.state, "dim"))
+            state = Text(item.state.short, style=_TAKEN.get(item.state, "dim"))
             made.add_row(Text(item.pool), Text(item.value), state, Text(item.owner, style="dim"))
         parts += [made, Text()]
     if inventory.holds:
@@ -88,6 +94,45 @@ def inventory_tables(inventory: Inventory) -> Group:
         parts.append(made)
     else:
         parts.append(Text("records and infrastructure agree", style="green"))
+    return Group(*parts)
+
+
+def pools_tables(pools: tuple[PoolUse, ...], owners: bool) -> Group | Text:
+    """A line for each pool; with `owners` what is taken, and for whose service."""
+    if not pools:
+        return Text("there are no pools, and no domains of our own", style="dim")
+    made = table(
+        "", "POOL", "OF", "USED", "HELD", "LIVE", "RESTING", "FREE", "LARGEST FREE", "BROKEN UP",
+        right=("USED", "HELD", "LIVE", "RESTING", "FREE", "BROKEN UP"),
+    )  # fmt: skip
+    for pool in pools:
+        size, free = int(pool.size), int(pool.free)
+        used = (size - free) / size if size else 0.0
+        states = Counter(entry.state for entry in pool.entries)
+        cells = (
+            Text(pool.name),
+            Text(_cut(pool.extent, 30)),
+            Text(f"{used:.0%}", style="red" if not free else "yellow" if used > 0.9 else ""),
+            *(Text(str(states[state])) if states[state] else NONE for state in _IN_POOL),
+            Text(str(free) if free < 10**9 else f"{free:.2e}"),
+            Text(_cut(pool.largest_free, 20)) if pool.largest_free else NONE,
+            Text(f"{pool.fragmentation:.0%}"),
+        )
+        made.add_row(*cells)
+    parts: list[Table | Text] = [made]
+    for pool in pools if owners else ():
+        if not pool.entries:
+            continue
+        taken = table(pool.name, "VALUE", "STATE", "ACCOUNT", "REF", "FREE AGAIN")
+        for entry in pool.entries:
+            taken.add_row(
+                Text(entry.value),
+                Text(entry.state.short, style=_TAKEN.get(entry.state, "dim")),
+                Text(entry.account) if entry.account else NONE,
+                Text(entry.ref) if entry.ref else NONE,
+                Text(time_text(entry.until)) if entry.until else NONE,
+            )
+        parts += [Text(), taken]
     return Group(*parts)
 
 

@@ -117,6 +117,29 @@ FEED_STATE_REJECTED: FeedState.ValueType  # 4
 FEED_STATE_LAPSED: FeedState.ValueType  # 5
 """The held note expired; nothing is planned with."""
 
+class _PoolKind:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PoolKindEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_PoolKind.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    POOL_KIND_UNSPECIFIED: _PoolKind.ValueType  # 0
+    """Not said."""
+    POOL_KIND_PREFIXES: _PoolKind.ValueType  # 1
+    """Blocks of addresses, one to a service."""
+    POOL_KIND_LABELS: _PoolKind.ValueType  # 2
+    """Labels, at one attachment point."""
+
+class PoolKind(_PoolKind, metaclass=_PoolKindEnumTypeWrapper):
+    """What a pool gives out."""
+
+POOL_KIND_UNSPECIFIED: PoolKind.ValueType  # 0
+"""Not said."""
+POOL_KIND_PREFIXES: PoolKind.ValueType  # 1
+"""Blocks of addresses, one to a service."""
+POOL_KIND_LABELS: PoolKind.ValueType  # 2
+"""Labels, at one attachment point."""
+
 @typing.final
 class ApplyRequest(message.Message):
     """Asks for documents to be applied."""
@@ -365,6 +388,133 @@ class Inventory(message.Message):
     _ClearFieldArgType: _TypeAlias = typing.Literal["allocations", b"allocations", "discrepancies", b"discrepancies", "holds", b"holds", "items", b"items"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ListPoolsRequest(message.Message):
+    """Asks for the pools."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ListPoolsResponse(message.Message):
+    """The pools."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    POOLS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def pools(self) -> containers.RepeatedCompositeFieldContainer[Pool]:
+        """All, prefixes first, by name."""
+
+    def __init__(
+        self,
+        *,
+        pools: abc.Iterable[Pool] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["pools", b"pools"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Pool(message.Message):
+    """One pool. Sizes are in addresses or labels, as decimal numbers: an IPv6 pool has more than 64 bits hold."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    KIND_FIELD_NUMBER: builtins.int
+    EXTENT_FIELD_NUMBER: builtins.int
+    SIZE_FIELD_NUMBER: builtins.int
+    FREE_FIELD_NUMBER: builtins.int
+    LARGEST_FREE_FIELD_NUMBER: builtins.int
+    FRAGMENTATION_FIELD_NUMBER: builtins.int
+    ENTRIES_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Its name; of labels, domain and attachment point."""
+    kind: PoolKind.ValueType
+    """What it gives out."""
+    extent: builtins.str
+    """All of it: a prefix, or a label set."""
+    size: builtins.str
+    """How many it has."""
+    free: builtins.str
+    """How many are free."""
+    largest_free: builtins.str
+    """The largest part of it that is free in one piece: a prefix, or a range of labels; empty where nothing is."""
+    fragmentation: builtins.float
+    """The part of what is free that is not in that piece, from 0 to 1."""
+    @builtins.property
+    def entries(self) -> containers.RepeatedCompositeFieldContainer[PoolEntry]:
+        """What is taken."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        kind: PoolKind.ValueType = ...,
+        extent: builtins.str = ...,
+        size: builtins.str = ...,
+        free: builtins.str = ...,
+        largest_free: builtins.str = ...,
+        fragmentation: builtins.float = ...,
+        entries: abc.Iterable[PoolEntry] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["entries", b"entries", "extent", b"extent", "fragmentation", b"fragmentation", "free", b"free", "kind", b"kind", "largest_free", b"largest_free", "name", b"name", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class PoolEntry(message.Message):
+    """What is taken from a pool."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    ACCOUNT_FIELD_NUMBER: builtins.int
+    REF_FIELD_NUMBER: builtins.int
+    UNTIL_FIELD_NUMBER: builtins.int
+    value: builtins.str
+    """The prefix or label."""
+    state: AllocationState.ValueType
+    """Where it is in its life."""
+    account: builtins.str
+    """Whose service it is for; empty where that is not an order of this node."""
+    ref: builtins.str
+    """The account's ref."""
+    @builtins.property
+    def until(self) -> timestamp_pb2.Timestamp:
+        """When it is free again, while it rests."""
+
+    def __init__(
+        self,
+        *,
+        value: builtins.str = ...,
+        state: AllocationState.ValueType = ...,
+        account: builtins.str = ...,
+        ref: builtins.str = ...,
+        until: timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["_until", b"_until", "until", b"until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_until", b"_until", "account", b"account", "ref", b"ref", "state", b"state", "until", b"until", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__until: _TypeAlias = typing.Literal["until"]  # noqa: Y015
+    _WhichOneofArgType__until: _TypeAlias = typing.Literal["_until", b"_until"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__until) -> _WhichOneofReturnType__until | None: ...
 
 @typing.final
 class Allocation(message.Message):

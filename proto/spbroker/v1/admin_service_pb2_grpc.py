@@ -50,6 +50,11 @@ class AdminServiceStub(object):
                 request_serializer=spbroker_dot_v1_dot_admin__service__pb2.GetInventoryRequest.SerializeToString,
                 response_deserializer=spbroker_dot_v1_dot_admin__service__pb2.GetInventoryResponse.FromString,
                 _registered_method=True)
+        self.ListPools = channel.unary_unary(
+                '/spbroker.v1.AdminService/ListPools',
+                request_serializer=spbroker_dot_v1_dot_admin__service__pb2.ListPoolsRequest.SerializeToString,
+                response_deserializer=spbroker_dot_v1_dot_admin__service__pb2.ListPoolsResponse.FromString,
+                _registered_method=True)
         self.ListSuppliers = channel.unary_unary(
                 '/spbroker.v1.AdminService/ListSuppliers',
                 request_serializer=spbroker_dot_v1_dot_admin__service__pb2.ListSuppliersRequest.SerializeToString,
@@ -92,6 +97,13 @@ class AdminServiceServicer(object):
 
     def GetInventory(self, request, context):
         """What is allocated, held and built, and where the records and the infrastructure disagree.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListPools(self, request, context):
+        """Every pool of addresses and labels: how much of it is used, how broken up what is free is, and by whom.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,6 +154,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetInventory,
                     request_deserializer=spbroker_dot_v1_dot_admin__service__pb2.GetInventoryRequest.FromString,
                     response_serializer=spbroker_dot_v1_dot_admin__service__pb2.GetInventoryResponse.SerializeToString,
+            ),
+            'ListPools': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPools,
+                    request_deserializer=spbroker_dot_v1_dot_admin__service__pb2.ListPoolsRequest.FromString,
+                    response_serializer=spbroker_dot_v1_dot_admin__service__pb2.ListPoolsResponse.SerializeToString,
             ),
             'ListSuppliers': grpc.unary_unary_rpc_method_handler(
                     servicer.ListSuppliers,
@@ -246,6 +263,33 @@ class AdminService(object):
             '/spbroker.v1.AdminService/GetInventory',
             spbroker_dot_v1_dot_admin__service__pb2.GetInventoryRequest.SerializeToString,
             spbroker_dot_v1_dot_admin__service__pb2.GetInventoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPools(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spbroker.v1.AdminService/ListPools',
+            spbroker_dot_v1_dot_admin__service__pb2.ListPoolsRequest.SerializeToString,
+            spbroker_dot_v1_dot_admin__service__pb2.ListPoolsResponse.FromString,
             options,
             channel_credentials,
             insecure,

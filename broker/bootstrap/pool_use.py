@@ -1,0 +1,86 @@
+"""What is taken of each pool, and how broken up the rest is: as an operator sees it. Pure.
+
+Rules kept here
+- A pool of prefixes is the broker's own; a pool of labels is what one SAP of an own domain has.
+- An owner is told as the order that it is for. A label of a domain is a segment's; the segment is looked up among our orders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import ip_network
+
+from broker.accounts.admin_port import AllocationState, PoolEntry, PoolKind, PoolUse
+from broker.orders.pools import PREFIXES, Pools
+from broker.orders.records import Order
+from lower_sp_clients.vim import accounting
+from lower_sp_clients.vim.holds import Allocation
+from lower_sp_clients.vim.holds import AllocationState as Recorded
+from lower_sp_clients.vim.local_vim import LocalVim
+
+STATES = {
+    Recorded.HELD: AllocationState.HELD,
+    Recorded.LIVE: AllocationState.COMMITTED,
+    Recorded.RESTING: AllocationState.QUARANTINED,
+}
+Owners = Mapping[str, tuple[str, str]]
+"""Account and ref of an order by its id, and by the refs of its segments."""
+
+
+def owners(orders: Iterable[Order]) -> Owners:
+    out: dict[str, tuple[str, str]] = {}
+    for order in orders:
+        whose = order.account, order.ref
+        out |= {order.id: whose, **{segment.ref: whose for segment in order.segments}}
+    return out
+
+
+def of_prefixes(pools: Pools, known: Owners) -> Iterator[PoolUse]:
+    for pool in pools.all():
+        free, length = pools.free(pool)
+        bits = pool.prefix.max_prefixlen - length if length is not None else -1
+        mine = sorted(
+            (a for a in pools.allocations() if a.pool == PREFIXES + pool.name),
+            key=lambda a: int(ip_network(a.value).network_address),
+        )
+        yield PoolUse(
+            name=pool.name,
+            kind=PoolKind.PREFIXES,
+            extent=str(pool.prefix),
+            size=str(pool.prefix.num_addresses),
+            free=str(free),
+            largest_free=f"/{length}" if length is not None else "",
+            fragmentation=_broken_up(free, 1 << bits if bits >= 0 else 0),
+            entries=tuple(_entry(a, known) for a in mine),
+        )
+
+
+def of_labels(vim: LocalVim, known: Owners) -> Iterator[PoolUse]:
+    taken: dict[str, list[Allocation]] = {}
+    held = (hold for hold in vim.holds() if hold.state in accounting.TAKES)
+    for allocation in (*(a for hold in held for a in accounting.labels(vim.domain.name, hold)), *vim.resting()):
+        taken.setdefault(allocation.pool.partition("/")[2], []).append(allocation)
+    for sap in vim.domain.saps:
+        free = vim.free_labels(sap)
+        largest = free.longest(1)
+        yield PoolUse(
+            name=f"{vim.domain.name}/{sap.id}",
+            kind=PoolKind.LABELS,
+            extent=str(sap.labels),
+            size=str(len(sap.labels)),
+            free=str(len(free)),
+            largest_free=str(largest),
+            fragmentation=_broken_up(len(free), len(largest)),
+            entries=tuple(_entry(a, known) for a in sorted(taken.get(sap.id, ()), key=lambda a: int(a.value))),
+        )
+
+
+def _entry(allocation: Allocation, known: Owners) -> PoolEntry:
+    account, ref = known.get(allocation.owner, ("", ""))
+    return PoolEntry(
+        value=allocation.value, state=STATES[allocation.state], account=account, ref=ref, until=allocation.until
+    )
+
+
+def _broken_up(free: int, largest: int) -> float:
+    return round(1 - largest / free, 4) if free else 0.0

@@ -1,0 +1,63 @@
+"""Clients that order, commit and end without a pause, in a process that is made to be killed.
+
+`python -m tests.support.busy_orders DIRECTORY SEED` opens the federation below over its databases in DIRECTORY, says "busy" when
+some orders are through, and goes on until it is killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import sys
+from itertools import count
+from pathlib import Path
+
+import structlog
+
+from address_planner.labels import LabelSet
+from service_model.outcomes import Reserved
+from tests.support.orders import CONFIRM, CTX
+from tests.support.stack import POOL, Site, Sp, Stack, chain
+
+CLIENTS = 4
+LABELS, MANY = LabelSet(((500, 539),)), LabelSet(((1, 99),))
+TOP = Sp(
+    "a",
+    (
+        Site("s1", ("firewall",), labels=LABELS, uni=MANY, hosts=(500,)),
+        Sp("b", (Site("s2", ("meter",), labels=LABELS, uni=MANY, hosts=(500,)),)),
+    ),
+    (POOL,),
+)
+ORDER = chain("s1.uni", "b.s2.uni", "firewall", "meter", bandwidth_bps=0)
+
+
+async def client(stack: Stack, name: str, rng: random.Random, through: asyncio.Semaphore) -> None:
+    own = stack.customer()
+    for number in count():
+        ref = f"{name}-{number}"
+        answer = await own.reserve(ref, 1, ORDER, CTX)
+        what = rng.random()
+        if isinstance(answer, Reserved) and what < 0.7:
+            await own.commit(ref, 1, CONFIRM, CTX)
+            if what < 0.5:
+                await own.terminate(ref, CTX)
+        elif what < 0.9:
+            await own.release(ref, 1, CTX)
+        through.release()
+
+
+async def main(directory: Path, seed: str) -> None:
+    rng, through = random.Random(seed), asyncio.Semaphore(0)
+    async with Stack(TOP, directory) as stack, asyncio.TaskGroup() as group:
+        for number in range(CLIENTS):
+            group.create_task(client(stack, f"{seed}-{number}", random.Random(f"{seed}/{number}"), through))
+        for _ in range(rng.randint(2, 12)):
+            await through.acquire()
+        print("busy", flush=True)
+
+
+if __name__ == "__main__":
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
