@@ -20,7 +20,7 @@ from typing import Protocol
 
 import broker.orders.comparing
 import broker.orders.contending  # noqa: F401  their tasks register themselves
-from broker.decompose.derive import derive
+from broker.decompose.derive import Findings, derive
 from broker.decompose.lexicon import Lexicon, lexicon
 from broker.decompose.plan import Infeasible, Plan, Snapshot
 from broker.decompose.search import best
@@ -144,6 +144,7 @@ class Middle:
         )
         self._read: dict[str, CapabilityNote] = {}
         self._note: CapabilityNote | None = None
+        self._findings = Findings()
         self._editions = 0
         self._orders: dict[str, Order] = {}
         self.crankbacks: Counter[str] = Counter()
@@ -168,7 +169,7 @@ class Middle:
             self._editions += 1
             made = derive(
                 self.snapshot, self.sp_id, self._editions, _ABOVE, NOW, HOUR, self.terms.margin, "EUR",
-                f"of-{self.sp_id}", 300, (PLACEMENT, QOS),
+                f"of-{self.sp_id}", 300, (PLACEMENT, QOS), self._findings,
             )  # fmt: skip
             self._note = abstracted(made, self.terms.disclosure, self._lexicon().words or {})
         return self._note
