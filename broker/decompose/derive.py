@@ -207,7 +207,7 @@ class Findings:
     ) -> tuple[_Ways, Mapping[str, LabelSet], tuple[SharedLimit, ...]]:
         """The ways, the labels that may be used at the SAPs, and what the ways share."""
         notes = tuple(view.note for view in graph.suppliers)
-        frame = points, closed, graph.joined, [view.alias for view in graph.suppliers]
+        frame = points, closed, graph.peer.tolist(), [view.alias for view in graph.suppliers]
         if self._reach is None:
             self._reach = Reach(graph, COMPARED_HOURS, closed)
         elif frame != self._frame or len(notes) != len(self._notes) or not all(map(is_, notes, self._notes)):
