@@ -7,6 +7,8 @@ Rules kept here
   one word one is shown with all that it has: what several have cannot be used together at the price and delay of one.
   An order that names the word may be delivered at any of them, so it is never done worse.
 - That one offers most types and has most room, by powers of two: who is a little emptier today does not replace it.
+- What parts of a site have words of their own are told to be parts of one; where one of them shares its word with other
+  places, nothing is certain of where it is.
 - With its own name a place loses coordinates and tags, which would give it away.
 """
 
@@ -78,6 +80,7 @@ def abstracted(note: CapabilityNote, disclosure: Disclosure, words: Mapping[str,
         capacities=tuple(replace(c, place=shown[c.place]) for c in note.capacities if c.place in shown),
         saps=tuple(replace(s, place=named[s.place]) for s in note.saps),
         matrix=tuple(_entry(e, called, disclosure) for e in note.matrix if seen(e.a) and seen(e.b)),
+        guarded=tuple(_entry(e, called, disclosure) for e in note.guarded if seen(e.a) and seen(e.b)),
         shared=tuple(limit for each in note.shared if (limit := _limit(each, seen, called)).coefficients),
         outages=tuple(replace(o, subject=called(o.subject)) for o in note.outages if seen(o.subject)),
     )
@@ -90,26 +93,41 @@ def _groups(note: CapabilityNote, words: Mapping[str, str]) -> dict[str, list[st
         types[offer.place] = types.get(offer.place, 0) + 1
     room = {c.place: total(c.bins).bit_length() for c in note.capacities}
     every = {p.id for p in note.places} | {s.place for s in note.saps} | types.keys() | room.keys()
+    beside = {p.id for p in note.places if p.site}
     groups: dict[str, list[str]] = {}
-    for place in sorted(every, key=lambda p: (-types.get(p, 0), -room.get(p, 0), p)):
+    for place in sorted(every, key=lambda p: (-types.get(p, 0), -room.get(p, 0), p in beside, p)):
         groups.setdefault(words.get(place, place), []).append(place)
     return groups
 
 
 def _places(note: CapabilityNote, groups: Mapping[str, list[str]], disclosure: Disclosure) -> list[Place]:
     known = {p.id: p for p in note.places}
+    words = {member: word for word, members in groups.items() for member in members}
+    blurred = _blurred(note, words, groups)
     out = []
     for word, members in groups.items():
         told = [known.get(m, Place(id=m, country=COUNTRY_UNTOLD)) for m in members]
-        place = replace(told[0], id=word, latitude=0.0, longitude=0.0, tags=())
+        site = told[0].location
+        place = replace(told[0], id=word, latitude=0.0, longitude=0.0, tags=(), site="")
+        if len(members) == 1 and site != told[0].id:
+            place = replace(place, site=words.get(site, site))
         if disclosure.abstraction is not Abstraction.WHITE:
-            ours = all(p.naming is PlaceNaming.PUBLIC for p in told)
+            ours = all(p.naming is PlaceNaming.PUBLIC for p in told) and blurred.isdisjoint(members)
             naming = PlaceNaming.OWN if ours else PlaceNaming.RELAYED
             place = replace(place, naming=naming, merged=len(members) > 1 or told[0].merged)
         if disclosure.place_detail is PlaceDetail.NONE:
             place = replace(place, country=COUNTRY_UNTOLD)
         out.append(place)
     return out
+
+
+def _blurred(note: CapabilityNote, words: Mapping[str, str], groups: Mapping[str, list[str]]) -> set[str]:
+    """The parts of sites of which one part shares its word with other places."""
+    sites: dict[str, set[str]] = {}
+    for place in note.places:
+        sites.setdefault(place.location, set()).add(place.id)
+    shared = [parts for parts in sites.values() if len(parts) > 1 and any(len(groups[words[p]]) > 1 for p in parts)]
+    return set().union(*shared)
 
 
 def _entry(entry: BorderEntry, called: Callable[[str], str], disclosure: Disclosure) -> BorderEntry:

@@ -53,6 +53,7 @@ def with_decoys(note: CapabilityNote, secret: bytes) -> CapabilityNote:
         functions=tuple(replace(f, origins=with_some(f.origins, marks[f.place])) for f in note.functions),
         saps=tuple(replace(s, origins=with_some(s.origins, marks[s.id])) for s in note.saps),
         matrix=tuple(replace(e, origins=with_some(e.origins, between(e.a, e.b))) for e in note.matrix),
+        guarded=tuple(replace(e, origins=with_some(e.origins, between(e.a, e.b))) for e in note.guarded),
         origin_tokens=(*note.origin_tokens, *(_decoy(note, n, mac) for n in range(len(bits)))),
     )
     used = set().union(*rested_on(mixed))
@@ -87,5 +88,6 @@ def _renumbered(note: CapabilityNote, order: list[int]) -> CapabilityNote:
         functions=tuple(replace(f, origins=again(f.origins)) for f in note.functions),
         saps=tuple(replace(s, origins=again(s.origins)) for s in note.saps),
         matrix=tuple(replace(e, origins=again(e.origins)) for e in note.matrix),
+        guarded=tuple(replace(e, origins=again(e.origins)) for e in note.guarded),
         origin_tokens=tuple(note.origin_tokens[n] for n in order),
     )

@@ -2,13 +2,14 @@
 
 Rules kept here
 - A way *serves* wherever another would when it is as wide, carries as large packets, a LAN where that does, offers each
-  mechanism that it offers, passes no other country, and leaves labels as free. Beaten is what another serves for that is
+  mechanism that it offers, passes no other country, takes each label that it takes at either end (or MANY), and leaves
+  labels as free. Beaten is what another serves for that is
   neither dearer nor slower.
 - Announced are the cheapest and the fastest. Then, one after the other until there are MOST, the way that gains most: the
-  area of price times delay that is open with it and not without, to a flow that needs all that it offers.
+  area of price times delay that is open with it and not without, to a flow that needs all that it offers and takes ROOM times
+  the dearest and slowest. So what one way alone can do is not lost because it is dear.
 - Each way is attainable as a whole: nothing is combined of two.
-- A resource that several ways draw on is a shared limit where they together could overdraw it; the labels of an
-  interconnect are one where they are less than MANY.
+- A resource that several ways draw on is a shared limit where they together could overdraw it. (Of labels: `label_pools`.)
 """
 
 from __future__ import annotations
@@ -17,11 +18,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from address_planner.labels import LabelSet
 from capability_registry.note import PointKind, SharedLimit
 
-MOST = 6
 MANY = 16
-"""Labels: a service that uses so many of one interconnect is not reckoned with."""
+"""Labels: where so many are left, which they are is not reckoned with."""
+MOST = 6
+ROOM = 2
 UNLIMITED_BPS = 100_000_000_000_000
 
 W = TypeVar("W")
@@ -29,8 +32,9 @@ W = TypeVar("W")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate(Generic[W]):
-    """A way with the figures that ways are compared by; `cost` over any one term, the same for all that are compared.
-    `countries` None: not told."""
+    """A way with the figures that ways are compared by. `cost` over any one term, the same for all that are compared, and
+    `once` what of it does not grow with the term: who is cheaper by both is so over each shorter term. `countries` None: not
+    told. `near`, `far`: the labels that it takes at its ends (None: any)."""
 
     way: W
     cost: float
@@ -41,6 +45,9 @@ class Candidate(Generic[W]):
     swaps_labels: bool = True
     isolation: frozenset[str] = field(default_factory=frozenset)
     countries: frozenset[str] | None = frozenset()
+    near: LabelSet | None = None
+    far: LabelSet | None = None
+    once: float = 0.0
 
     def serves(self, other: Candidate[W]) -> bool:
         """Whether it offers all that the other does, price and delay aside."""
@@ -51,10 +58,17 @@ class Candidate(Generic[W]):
             and self.swaps_labels >= other.swaps_labels
             and self.isolation >= other.isolation
             and (other.countries is None or (self.countries is not None and self.countries <= other.countries))
+            and _takes(self.near, other.near)
+            and _takes(self.far, other.far)
         )
 
     def beats(self, other: Candidate[W]) -> bool:
-        return self.cost <= other.cost and self.delay_us <= other.delay_us and self.serves(other)
+        return (
+            self.cost <= other.cost
+            and self.delay_us <= other.delay_us
+            and self.once <= other.once
+            and self.serves(other)
+        )
 
 
 def announced(candidates: Iterable[Candidate[W]], most: int = MOST) -> list[tuple[PointKind, W]]:
@@ -67,9 +81,9 @@ def announced(candidates: Iterable[Candidate[W]], most: int = MOST) -> list[tupl
     fastest = min(found, key=lambda c: (c.delay_us, c.cost))
     kept = [cheapest, fastest]
     rest = [c for c in found if c is not cheapest and c is not fastest]
-    dearest, slowest = max(c.cost for c in found) + 1, max(c.delay_us for c in found) + 1
+    most_of = tuple(ROOM * (1 + max(f)) for f in zip(*((c.cost, c.once, c.delay_us) for c in found), strict=True))
     while rest and len(kept) < most:
-        best = max(rest, key=lambda c: _gain(c, kept, dearest, slowest))
+        best = max(rest, key=lambda c: _gain(c, kept, *most_of))
         rest.remove(best)
         kept.append(best)
     kinds = (PointKind.CHEAPEST, PointKind.FASTEST, *(PointKind.BETWEEN for _ in kept[2:]))
@@ -86,15 +100,27 @@ def unbeaten(candidates: Iterable[Candidate[W]]) -> list[Candidate[W]]:
     return kept
 
 
-def _gain(c: Candidate[W], kept: Sequence[Candidate[W]], dearest: float, slowest: float) -> float:
-    """The area in which a bound on price and one on delay admit `c`, and nothing of `kept` that serves for it."""
-    others = sorted((max(k.cost, c.cost), max(k.delay_us, c.delay_us)) for k in kept if k.serves(c))
-    area, slow = 0.0, float(slowest)
-    for cost, delay in others:
-        if delay < slow:
-            area += (dearest - cost) * (slow - delay)
-            slow = delay
-    return (dearest - c.cost) * (slowest - c.delay_us) - area
+def _takes(x: LabelSet | None, y: LabelSet | None) -> bool:
+    """Whether x takes each label that y takes, or MANY."""
+    return x is y or x is None or len(x) >= MANY or (y is not None and y <= x)
+
+
+def _gain(c: Candidate[W], kept: Sequence[Candidate[W]], dearest: float, dearest_once: float, slowest: float) -> float:
+    """The area in which a bound on price and one on delay admit `c`, and nothing of `kept` that serves for it: over the long
+    term, and over the shortest."""
+    others = [k for k in kept if k.serves(c)]
+    long = _area(c.cost, c.delay_us, [(k.cost, k.delay_us) for k in others], dearest, slowest)
+    short = _area(c.once, c.delay_us, [(k.once, k.delay_us) for k in others], dearest_once, slowest)
+    return long / dearest + short / dearest_once
+
+
+def _area(cost: float, delay: int, others: Iterable[tuple[float, int]], dearest: float, slowest: float) -> float:
+    area, slow = 0.0, slowest
+    for c, d in sorted((max(c, cost), max(d, delay)) for c, d in others):
+        if d < slow:
+            area += (dearest - c) * (slow - d)
+            slow = d
+    return (dearest - cost) * (slowest - delay) - area
 
 
 @dataclass(slots=True)
@@ -104,9 +130,8 @@ class Draws:
     by_resource: dict[str, dict[str, float]] = field(default_factory=dict)
     ceilings: dict[str, int] = field(default_factory=dict)
 
-    def add(self, a: str, b: str, number: int, bandwidth_bps: int, drawn: Mapping[str, float]) -> None:
-        """A way: the point `number` of the entry between `a` and `b`."""
-        key = f"{a}|{b}#{number}"
+    def add(self, key: str, bandwidth_bps: int, drawn: Mapping[str, float]) -> None:
+        """A way by its key."""
         self.ceilings[key] = bandwidth_bps
         for resource, times in drawn.items():
             self.by_resource.setdefault(resource, {})[key] = times
@@ -121,16 +146,4 @@ class Draws:
         return tuple(
             SharedLimit(id=f"limit-{n}", limit_bps=bps, coefficients=dict(over))
             for n, (over, bps) in enumerate(sorted(least.items()), start=1)
-        )
-
-    def pools(self, has: Mapping[str, int]) -> tuple[SharedLimit, ...]:
-        """The same of labels: where so few are left that one service could use them up."""
-        least: dict[tuple[tuple[str, float], ...], int] = {}
-        for resource, entries in sorted(self.by_resource.items()):
-            if has[resource] < MANY:
-                over = tuple(sorted(entries.items()))
-                least[over] = min(least.get(over, MANY), has[resource])
-        return tuple(
-            SharedLimit(id=f"labels-{n}", limit_bps=UNLIMITED_BPS, labels=labels, coefficients=dict(over))
-            for n, (over, labels) in enumerate(sorted(least.items()), start=1)
         )

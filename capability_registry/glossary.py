@@ -30,7 +30,8 @@ class Glossary:
         """The supplier's note in our words; the same object where it has none of these."""
         if not self.isolation:
             return note
-        return replace(note, matrix=tuple(self._entry(entry) for entry in note.matrix))
+        matrix, guarded = (tuple(self._entry(entry) for entry in ways) for ways in (note.matrix, note.guarded))
+        return replace(note, matrix=matrix, guarded=guarded)
 
     def theirs(self, mechanisms: Iterable[str]) -> tuple[str, ...]:
         """Mechanisms as the supplier calls them. Raises KeyError for one that it has no word for."""

@@ -19,11 +19,12 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from enum import IntEnum
+from itertools import chain
 from typing import TypeVar
 
 from address_planner.labels import NO_LABEL, LabelSet
 from capability_registry.front import MANY
-from capability_registry.note import BorderEntry, BorderPoint, CapabilityNote, PlaceCapacity, SapOffer
+from capability_registry.note import BorderPoint, CapabilityNote, PlaceCapacity, SapOffer
 from capability_registry.packing import total
 
 T = TypeVar("T")
@@ -91,7 +92,7 @@ def change(before: CapabilityNote, after: CapabilityNote, share: float) -> Chang
         _listed(before.functions, after.functions, Change.MORE),
         _saps(before.saps, after.saps, share),
         _capacities(before, after, share),
-        _entries(before.matrix, after.matrix, share),
+        _entries(before, after, share),
         _shared(before, after, share),
     )
 
@@ -104,7 +105,7 @@ def labels(before: LabelSet, after: LabelSet, share: float) -> Change:
 
 
 _NOT_SAID = {"edition", "not_before", "expires", "origin_tokens"}
-_BY_PARTS = {"places", "functions", "saps", "capacities", "matrix", "shared"}
+_BY_PARTS = {"places", "functions", "saps", "capacities", "matrix", "guarded", "shared"}
 _FRAME = tuple(f.name for f in fields(CapabilityNote) if f.name not in _NOT_SAID | _BY_PARTS)
 
 
@@ -139,7 +140,7 @@ def _saps(before: tuple[SapOffer, ...], after: tuple[SapOffer, ...], share: floa
     def compare(was: SapOffer, now: SapOffer) -> Change:
         if _fixed(was) != _fixed(now):
             return Change.LESS
-        return max(_amount(was.bandwidth_bps, now.bandwidth_bps, share), labels(was.labels, now.labels, share))
+        return max(_amount(was.bandwidth_bps, now.bandwidth_bps, share), labels(was.free, now.free, share))
 
     if before == after:
         return Change.SAME
@@ -147,7 +148,7 @@ def _saps(before: tuple[SapOffer, ...], after: tuple[SapOffer, ...], share: floa
 
 
 def _fixed(sap: SapOffer) -> SapOffer:
-    return replace(sap, labels=NO_LABEL, bandwidth_bps=0)
+    return replace(sap, labels=NO_LABEL, more_labels=NO_LABEL, bandwidth_bps=0)
 
 
 def _capacities(before: CapabilityNote, after: CapabilityNote, share: float) -> Change:
@@ -172,14 +173,40 @@ def _largest(capacity: PlaceCapacity) -> int:
     return max((b.size for b in capacity.bins if b.count), default=0)
 
 
-def _entries(before: tuple[BorderEntry, ...], after: tuple[BorderEntry, ...], share: float) -> Change:
-    def compare(was: BorderEntry, now: BorderEntry) -> Change:
-        kept = all(any(_serves(n, w, share) for n in now.points) for w in was.points)
-        return Change.SLIGHT if kept else Change.LESS
+def _entries(before: CapabilityNote, after: CapabilityNote, share: float) -> Change:
+    """Guarded or not: who cannot read a guarded way is told that it lost it when the rest is over."""
+    free = [{s.id: s.free for s in note.saps} for note in (before, after)]
 
-    if before == after:
+    def told(point: BorderPoint, pair: _Pair, note: int) -> tuple[LabelSet, LabelSet]:
+        a, b = pair
+        return point.labels_a or free[note].get(a, NO_LABEL), point.labels_b or free[note].get(b, NO_LABEL)
+
+    def compare(was: list[tuple[_Pair, BorderPoint]], now: list[tuple[_Pair, BorderPoint]]) -> Change:
+        def kept(pair: _Pair, w: BorderPoint) -> bool:
+            then = told(w, pair, 0)
+            return any(
+                _serves(n, w, share)
+                and all(labels(x, y, share) <= Change.SLIGHT for x, y in zip(then, told(n, pair, 1), strict=True))
+                for _, n in now
+            )
+
+        return Change.SLIGHT if all(kept(pair, w) for pair, w in was) else Change.LESS
+
+    if (before.matrix, before.guarded) == (after.matrix, after.guarded):
         return Change.SAME
-    return _matched({(e.a, e.b): e for e in before}, {(e.a, e.b): e for e in after}, Change.SLIGHT, compare)
+    return max(Change.SLIGHT, _matched(_points(before), _points(after), Change.SLIGHT, compare))
+
+
+_Pair = tuple[str, str]
+
+
+def _points(note: CapabilityNote) -> dict[_Pair, list[tuple[_Pair, BorderPoint]]]:
+    """By the two ends, the ways between them with these."""
+    out: dict[_Pair, list[tuple[_Pair, BorderPoint]]] = {}
+    for entry in chain(note.matrix, note.guarded):
+        pair = entry.a, entry.b
+        out.setdefault(pair, []).extend((pair, point) for point in entry.points)
+    return out
 
 
 def _serves(now: BorderPoint, was: BorderPoint, share: float) -> bool:
@@ -200,11 +227,11 @@ def _serves(now: BorderPoint, was: BorderPoint, share: float) -> bool:
 
 
 def _shared(before: CapabilityNote, after: CapabilityNote, share: float) -> Change:
-    """A limit that is new bounds what was bounded by its entries' own bandwidths till now. Which of an entry's points it is
-    that a limit is on says nothing: they change places."""
+    """A limit that is new bounds what was bounded by its entries' own bandwidths till now, one on labels what pools over more
+    entries bounded. Which of an entry's points it is that a limit is on says nothing: they change places."""
     if before.shared == after.shared:
         return Change.SAME
-    ceilings = {f"{e.a}|{e.b}": sum(p.bandwidth_bps for p in e.points) for e in before.matrix}
+    ceilings = {f"{a}|{b}": sum(p.bandwidth_bps for _, p in points) for (a, b), points in _points(before).items()}
     limits: dict[frozenset[tuple[str, float]], int] = {}
     pools: dict[frozenset[tuple[str, float]], int] = {}
     for limit in before.shared:
@@ -213,7 +240,9 @@ def _shared(before: CapabilityNote, after: CapabilityNote, share: float) -> Chan
         known[over] = min(known.get(over, amount), amount)
     for limit in after.shared:
         if limit.labels:
-            if _amount(pools.get(_over(limit.coefficients), MANY), limit.labels, share) is Change.LESS:
+            over = _over(limit.coefficients)
+            was = min((labels for known, labels in pools.items() if over <= known), default=MANY)
+            if _amount(was, limit.labels, share) is Change.LESS:
                 return Change.LESS
             continue
         implied = sum(c * ceilings.get(entry, 0) for entry, c in _over(limit.coefficients))

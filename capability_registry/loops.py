@@ -35,7 +35,8 @@ def without_ours(note: CapabilityNote, is_ours: Callable[[str], bool]) -> Capabi
     functions = tuple(f for f in note.functions if foreign(f.origins))
     saps = tuple(s for s in note.saps if foreign(s.origins))
     matrix = tuple(e for e in note.matrix if foreign(e.origins))
-    left = replace(note, functions=functions, saps=saps, matrix=matrix)
+    guarded = tuple(e for e in note.guarded if foreign(e.origins))
+    left = replace(note, functions=functions, saps=saps, matrix=matrix, guarded=guarded)
     used = sorted(set().union(*rested_on(left)))
     place_of = {index: place for place, index in enumerate(used)}
 
@@ -49,13 +50,15 @@ def without_ours(note: CapabilityNote, is_ours: Callable[[str], bool]) -> Capabi
         capacities=tuple(c for c in note.capacities if c.place in still or c.place not in had),
         saps=tuple(replace(s, origins=again(s.origins)) for s in saps),
         matrix=tuple(replace(e, origins=again(e.origins)) for e in matrix),
+        guarded=tuple(replace(e, origins=again(e.origins)) for e in guarded),
         origin_tokens=tuple(note.origin_tokens[index] for index in used),
     )
 
 
 def rested_on(note: CapabilityNote) -> list[tuple[int, ...]]:
     """The origins of each part of the note: its functions, SAPs and ways, in this order."""
-    return [*(f.origins for f in note.functions), *(s.origins for s in note.saps), *(e.origins for e in note.matrix)]
+    ways = (*note.matrix, *note.guarded)
+    return [*(f.origins for f in note.functions), *(s.origins for s in note.saps), *(e.origins for e in ways)]
 
 
 def nothing_left(note: CapabilityNote) -> bool:

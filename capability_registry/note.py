@@ -7,6 +7,8 @@ Rules kept here
 - `origins` of a function, SAP or entry are the origin tokens of the note that it rests on, by index; none given: all.
 - Between two border points at least two points are announced, the cheapest and the fastest, each attainable as a whole
   (`front` says which).
+- What a reader of the first release would misread stands where it does not look: labels that not every way takes in
+  `SapOffer.more_labels`, ways that need what it does not know in `CapabilityNote.guarded`. So it reads less, and nothing wrong.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
+from address_planner.labels import NO_LABEL, LabelSet
 from service_model.money import FREE, Price
 from service_model.qos import QosClass
 from service_model.spec import FunctionTypeText
@@ -80,7 +83,10 @@ COUNTRY_UNTOLD = "ZZ"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
     """A PoP or service area. `id` follows UN/LOCODE where there is one (NLAMS); coordinates in degrees (WGS 84), both 0
-    where they are not told. `merged`: it stands for several places, of which what one has is announced."""
+    where they are not told. `merged`: it stands for several places, of which what one has is announced. `site`: the place
+    that it is a part of, where the note announces several parts of one, each with what it has; empty: itself. A place is
+    named by its id, all parts of a site by the site's. Of parts of one site that offer the same a service takes one: they may
+    be one thing that two sell."""
 
     id: Name
     country: Annotated[str, Field(pattern="^[A-Z]{2}$")]
@@ -89,6 +95,12 @@ class Place:
     tags: tuple[Name, ...] = ()
     naming: PlaceNaming = PlaceNaming.PUBLIC
     merged: bool = False
+    site: str = ""
+
+    @property
+    def location(self) -> str:
+        """The site that it is a part of, or is."""
+        return self.site or self.id
 
     @property
     def told_country(self) -> str | None:
@@ -151,7 +163,8 @@ class PlaceCapacity:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SapOffer:
     """A service attachment point. NNI SAPs name their interconnect and the SP at its other side;
-    `decides_labels` says which side is the interconnect's authority: exactly one of the two."""
+    `decides_labels` says which side is the interconnect's authority: exactly one of the two. `labels` do for every way of
+    the matrix; `more_labels` are free as well, for the ways that say so."""
 
     id: Name
     role: SapRole
@@ -164,12 +177,19 @@ class SapOffer:
     peer: str = ""
     decides_labels: bool = False
     origins: Origins = ()
+    more_labels: Labels = NO_LABEL
+
+    @property
+    def free(self) -> LabelSet:
+        """All labels that are free."""
+        return self.labels | self.more_labels if self.more_labels else self.labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BorderPoint:
     """One attainable way between two points of the supplier, as a whole. `countries`: of all that it passes, its two points
-    included; none given: not told."""
+    included; none given: not told. `labels_a`, `labels_b`: those that may be used with it at the SAP it is entered and left
+    by, as its entry is directed; none given: whatever is free there."""
 
     kind: PointKind
     price: Price = FREE
@@ -181,6 +201,8 @@ class BorderPoint:
     lan: bool = False
     isolation: tuple[str, ...] = ()
     countries: tuple[str, ...] = ()
+    labels_a: Labels = NO_LABEL
+    labels_b: Labels = NO_LABEL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,8 +218,9 @@ class BorderEntry:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SharedLimit:
     """The ways' bandwidths, each times its coefficient, together stay within `limit_bps`. A key is `a|b#n`, the point n (from
-    0) of the entry between them, or `a|b` for each of its points. `labels`: so many a service may use in all: one for each
-    use of a way and one for each LAN beside it, times the coefficient (0: as many as it likes)."""
+    0) of the entry between them, `a|b#gn` that of the guarded entry, or `a|b` for each of their points. `labels`: so many a
+    service may use in all: one for each use of a way and one for each LAN beside it, times the coefficient (0: as many as it
+    likes)."""
 
     id: Name
     limit_bps: BitsPerSecond
@@ -238,6 +261,9 @@ class CapabilityNote:
     """Opaque tokens of every SP whose capability is in here: only their own minter recognises one (loop detection)."""
     max_functions: int = 64
     terms: Mapping[str, str] = field(default_factory=dict)
+    guarded: tuple[BorderEntry, ...] = ()
+    """Ways that hold only for who knows labels by the way, and sites: not every label of the matrix does for them, or they
+    lead to a part of a site that the note tells of besides another."""
 
     def sap(self, id: str) -> SapOffer | None:
         return next((s for s in self.saps if s.id == id), None)

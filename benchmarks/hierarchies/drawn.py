@@ -15,15 +15,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from itertools import count, pairwise
 
 from address_planner.labels import LabelSet
+from benchmarks.hierarchies.for_sale import for_sale
+from benchmarks.hierarchies.neighbours import Neighbour
 from benchmarks.hierarchies.sellers import Leaf, Middle, Seller
 from capability_registry.abstraction import OPEN, Disclosure
 from capability_registry.note import (
-    CapabilityNote,
     Encapsulation,
     Flavour,
     FunctionPort,
@@ -33,8 +34,7 @@ from capability_registry.note import (
 )
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Way
 from service_model.money import Price
-from service_model.outcomes import Refused, Reserved
-from service_model.spec import FunctionType, ServiceSpec
+from service_model.spec import FunctionType
 
 TYPES = tuple(FunctionType("bench", f"f{i}", "1") for i in range(4))
 PORTS = (FunctionPort(name="in"), FunctionPort(name="out"), FunctionPort(name="mgmt", role=PortRole.MANAGEMENT))
@@ -47,10 +47,12 @@ MARGINS = ("1.03", "1.1", "1.2")
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """`flat_names`: the top's names of SAPs in the words of the broker that sees all."""
+    """`flat_names`: the top's names of SAPs in the words of the broker that sees all. `sold`: a broker that sees all that is
+    sold (`for_sale`), None where no domain has two sellers."""
 
     top: Middle
     flat: Middle
+    sold: Middle | None
     leaves: tuple[Leaf, ...]
     flat_names: Mapping[str, str]
     margins: bool
@@ -58,30 +60,6 @@ class Hierarchy:
     def refresh(self) -> None:
         self.top.refresh()
         self.flat.refresh()
-
-
-class Neighbour:
-    """A domain whose interconnects name as peers the domains at their other side: as the broker that sees all buys it."""
-
-    def __init__(self, leaf: Leaf, peers: Mapping[str, str]) -> None:
-        self.sp_id, self._leaf, self._peers = leaf.sp_id, leaf, peers
-        self._known: tuple[CapabilityNote, CapabilityNote] | None = None
-
-    def refresh(self) -> None:
-        self._leaf.refresh()
-
-    def note(self) -> CapabilityNote:
-        told = self._leaf.note()
-        if self._known is None or self._known[0] is not told:
-            saps = tuple(replace(s, peer=self._peers.get(s.interconnect, s.peer)) for s in told.saps)
-            self._known = told, replace(told, saps=saps)
-        return self._known[1]
-
-    def reserve(self, ref: str, version: int, spec: ServiceSpec) -> Reserved | Refused:
-        return self._leaf.reserve(ref, version, spec)
-
-    def release(self, ref: str) -> None:
-        self._leaf.release(ref)
 
 
 @dataclass(slots=True, eq=False)
@@ -131,7 +109,15 @@ def hierarchy(
     top = _sold(root, leaves, (), names, priced, disclosure)
     assert isinstance(top, Middle)
     flat = {id: Neighbour(leaf, draw.far.get(id, {})) for id, leaf in leaves.items()}
-    return Hierarchy(top, Middle("flat", flat), tuple(leaves.values()), names, margins)
+    sold = Middle("sold", for_sale(stalls(root), leaves)) if shared else None
+    return Hierarchy(top, Middle("flat", flat), sold, tuple(leaves.values()), names, margins)
+
+
+def stalls(node: _Node, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
+    """Each domain by the path of brokers over which it is bought: one that two sell stands twice."""
+    if node.plot is not None:
+        return {path: node.sp_id}
+    return {at: id for child in node.children for at, id in stalls(child, (*path, child.sp_id)).items()}
 
 
 def _sold(

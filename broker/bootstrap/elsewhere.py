@@ -14,7 +14,7 @@ import asyncio
 import pickle
 import sys
 from contextlib import suppress
-from itertools import accumulate
+from itertools import accumulate, chain
 from typing import Any
 
 import structlog
@@ -140,6 +140,7 @@ class Few:
     def in_(self, snapshot: Snapshot) -> bool:
         """Counted no further than it takes to know: a large snapshot is not looked through."""
         if self._measured is None or self._measured[0] is not snapshot:
-            ways = (len(entry.points) for view in snapshot.suppliers for entry in view.note.matrix)
+            notes = (view.note for view in snapshot.suppliers)
+            ways = (len(entry.points) for note in notes for entry in chain(note.matrix, note.guarded))
             self._measured = snapshot, all(total <= self._most for total in accumulate(ways))
         return self._measured[1]

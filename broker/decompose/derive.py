@@ -3,15 +3,15 @@
 Rules kept here (sound: whatever the note promises alone can be delivered)
 - Exported are the SAPs that `SupplierView.saps` names: UNI SAPs and dangling NNI SAPs. Names, ids and interconnects of
   lower levels do not appear; the peer of a dangling interconnect does, since it knows us.
-- A place belongs to one supplier, the one with most capacity there: two suppliers' capacities at one place cannot be
-  used together, and what reaches one of them does not reach the other.
+- Where several suppliers have something at one place, each is a part of the site (`site_parts`). The one with most capacity,
+  by powers of two, bears the site's id; ways to the others are guarded.
 - Between two exported points the ways that `capability_registry.front` chooses. Each has the figures of one route: prices
   and delays add, bandwidth and MTU are minima, availability multiplies, countries are those of all its parts.
 - What several ways draw on together becomes a shared limit: interconnects, suppliers' entries, their own limits.
-  So do the labels of an inner interconnect where they are few: a class of tied interconnects uses one of each, and what any
-  class that passes there can use is all that is counted on.
-- Of free labels at most RANGES ranges are announced, the longest: single allocations fragment a set without end. Where ways
-  are tied to an exported SAP, its labels are narrowed to those that the ways can use (`end_labels`).
+  So do the labels of an inner interconnect where they are few, and those of an exported SAP that a way takes
+  (`capability_registry.label_pools`): a class of tied interconnects uses one of each.
+- Of free labels at most RANGES ranges are announced, the longest: single allocations fragment a set without end. Which of
+  them a way takes, and what is said so that every reader understands it, is in `end_labels`.
 - Prices are times `margin`, rounded up: what is charged for several parts together is never more than their sum.
 - The note is our word, for as long as ours holds. What a supplier's note that lapses contributed is left out at once; were
   ours bounded by theirs, the notes of providers in a ring would all end together.
@@ -24,16 +24,19 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 from functools import lru_cache
+from itertools import count
 from operator import is_
 
 from address_planner.labels import LabelSet
-from broker.decompose.end_labels import narrowed, usable
+from broker.decompose.end_labels import narrowed, plain, taken, told_by
 from broker.decompose.graph import Graph, PlaceVertex, graph_of, price_of
 from broker.decompose.origins import Origins
 from broker.decompose.plan import Snapshot, SupplierView
 from broker.decompose.reach import Known, Reach, Reached
 from capability_registry.front import Draws
+from capability_registry.label_pools import LabelPools
 from capability_registry.note import (
+    COUNTRY_UNTOLD,
     BorderEntry,
     BorderPoint,
     CapabilityNote,
@@ -69,6 +72,31 @@ class _Point:
     arrive: int
 
 
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one supplier has at a site. `id` is the site's where it bears it."""
+
+    id: str
+    site: str
+    at: PlaceVertex
+
+    @property
+    def beside(self) -> bool:
+        """Whether another part bears the site's id."""
+        return self.id != self.site
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A way as it is announced: `number` in keys of shared limits, with the labels that it tells at its ends."""
+
+    kind: PointKind
+    way: Reached
+    number: str
+    labels: tuple[LabelSet, LabelSet]
+    guarded: bool
+
+
 def derive(
     snapshot: Snapshot,
     own_sp_id: str,
@@ -92,12 +120,15 @@ def derive(
     graph = graph_of(replace(snapshot, suppliers=served))
     views = graph.suppliers
     names = {index: name for name, index in reversed(graph.announced.items())}
-    places = _owned(graph)
+    parts = _parts(graph)
     points = [_Point(name, index, graph.outward(index)) for index, name in sorted(names.items())]
-    points += [_Point(p.place, p.vertex, p.vertex) for p in places]
-    ways, labels, shared = (findings or Findings()).of(graph, points, _closed(graph, now))
+    points += [_Point(p.id, p.at.vertex, p.at.vertex) for p in parts]
+    free = {name: graph.sap_offer(i).free.longest(RANGES) for i, name in names.items()}
+    beside = {p.id for p in parts if p.beside}
+    ways, labels, shared = (findings or Findings()).of(graph, points, free, beside, _closed(graph, now))
     origins = Origins(graph, origin_token)
-    shown = {graph.saps[i].offer.place for i in names} | {p.place for p in places}
+    sites = _sites(views)
+    at = {i: sites.get((graph.saps[i].supplier, graph.saps[i].offer.place), graph.saps[i].offer.place) for i in names}
     return CapabilityNote(
         sp_id=own_sp_id,
         edition=edition,
@@ -108,55 +139,67 @@ def derive(
             f for f in api_features if f not in HANDED_DOWN or all(f in v.note.api_features for v in views)
         ),
         currency=currency,
-        places=_places(views, shown),
+        places=_places(views, parts, set(at.values())),
         functions=tuple(
-            replace(_reprice(o, margin), origins=origins.of(p.supplier, o.origins))
-            for p in places
-            for _, o in sorted(p.offers.items())
+            replace(_reprice(o, margin), place=p.id, origins=origins.of(p.at.supplier, o.origins))
+            for p in parts
+            for _, o in sorted(p.at.offers.items())
         ),
-        capacities=tuple(PlaceCapacity(place=p.place, bins=p.capacity.bins, lan=p.capacity.lan) for p in places),
+        capacities=tuple(PlaceCapacity(place=p.id, bins=p.at.capacity.bins, lan=p.at.capacity.lan) for p in parts),
         saps=tuple(
             replace(
-                replace(graph.saps[i].offer, id=name, labels=labels[name]),
+                graph.saps[i].offer,
+                id=name,
+                place=at[i],
+                labels=labels[name],
+                more_labels=free[name] - labels[name],
                 origins=origins.of(graph.saps[i].supplier, graph.saps[i].offer.origins),
             )
             for i, name in sorted(names.items())
         ),
-        matrix=tuple(
-            BorderEntry(
-                a=a,
-                b=b,
-                points=tuple(_point(kind, w, margin, currency) for kind, w in found),
-                origins=origins.along(w for _, w in found),
-            )
-            for (a, b), found in ways.items()
-        ),
+        matrix=_entries(ways, False, margin, currency, origins),
         shared=shared,
-        outages=_outages(graph, names, places),
+        outages=_outages(graph, names, parts),
         max_hold_s=max(1, min([max_hold_s] + [v.note.max_hold_s - (0 if v.local else HOLD_GUARD_S) for v in views])),
         remaining_depth=min(64, max((1 + v.note.remaining_depth for v in views if not v.local), default=0)),
         origin_tokens=origins.tokens,
         max_functions=min((v.note.max_functions for v in views), default=0),
+        guarded=_entries(ways, True, margin, currency, origins),
     )
 
 
-def _owned(graph: Graph) -> list[PlaceVertex]:
-    """One supplier's place for each place id: the one with most free capacity, local before bought, then by alias."""
-    best: dict[str, tuple[tuple[int, bool, str], PlaceVertex]] = {}
-    for place in graph.places:
+def _parts(graph: Graph) -> list[_Part]:
+    """What each supplier has at each site. The one with most free capacity bears the site's id: local before bought, then by
+    alias."""
+
+    def rank(place: PlaceVertex) -> tuple[int, bool, str, str]:
         view = graph.suppliers[place.supplier]
-        rank = (-total(place.capacity.bins), not view.local, view.alias)
-        if place.place not in best or rank < best[place.place][0]:
-            best[place.place] = (rank, place)
-    return [place for _, (_, place) in sorted(best.items())]
+        return -total(place.capacity.bins).bit_length(), not view.local, view.alias, place.place
+
+    out = []
+    for site, numbers in sorted(graph.sites.items()):
+        first, *others = sorted((graph.places[n] for n in numbers), key=rank)
+        out.append(_Part(site, site, first))
+        out += [_Part(graph.part_name(p.vertex - 2 * graph.sap_count), site, p) for p in others]
+    return out
 
 
-def _places(views: tuple[SupplierView, ...], shown: set[str]) -> tuple[Place, ...]:
+def _sites(views: tuple[SupplierView, ...]) -> dict[tuple[int, str], str]:
+    """(supplier, its id of a place) -> the site."""
+    return {(i, place.id): place.location for i, view in enumerate(views) for place in view.note.places}
+
+
+def _places(views: tuple[SupplierView, ...], parts: list[_Part], met: set[str]) -> tuple[Place, ...]:
+    """The sites of parts and SAPs (`met`), and the parts that have words of their own."""
     known: dict[str, Place] = {}
     for view in views:
         for place in view.note.places:
-            known.setdefault(place.id, _relayed(place))
-    return tuple(known[id] for id in sorted(shown) if id in known)
+            known.setdefault(place.location, replace(_relayed(place), id=place.location, site=""))
+    told = {site: known[site] for site in met | {p.site for p in parts} if site in known}
+    for p in parts:
+        if p.beside:
+            told[p.id] = replace(known.get(p.site, Place(id=p.site, country=COUNTRY_UNTOLD)), id=p.id, site=p.site)
+    return tuple(told[id] for id in sorted(told))
 
 
 def _relayed(place: Place) -> Place:
@@ -185,7 +228,7 @@ def _reprice(offer: FunctionOffer, margin: Decimal) -> FunctionOffer:
     return replace(offer, flavours=flavours)
 
 
-_Ways = dict[tuple[str, str], list[tuple[PointKind, Reached]]]
+_Ways = dict[tuple[str, str], list[_Told]]
 
 
 class Findings:
@@ -203,7 +246,7 @@ class Findings:
         return self._reach.size if self._reach is not None else 0
 
     def of(
-        self, graph: Graph, points: list[_Point], closed: frozenset[int]
+        self, graph: Graph, points: list[_Point], free: Mapping[str, LabelSet], beside: set[str], closed: frozenset[int]
     ) -> tuple[_Ways, Mapping[str, LabelSet], tuple[SharedLimit, ...]]:
         """The ways, the labels that may be used at the SAPs, and what the ways share."""
         notes = tuple(view.note for view in graph.suppliers)
@@ -214,7 +257,7 @@ class Findings:
             self._reach.follow(graph, closed)
         else:
             return self._found
-        ways, labels = _matrix(graph, points, self._reach)
+        ways, labels = _ways(self._reach, points, free, beside)
         self._notes, self._frame, self._found = notes, frame, (ways, labels, _limits(self._reach, ways))
         return self._found
 
@@ -229,21 +272,50 @@ def _closed(graph: Graph, now: datetime) -> frozenset[int]:
     )
 
 
-def _matrix(graph: Graph, points: list[_Point], reach: Reach) -> tuple[_Ways, Mapping[str, LabelSet]]:
-    """The ways between exported points, and the labels that may be used at the exported SAPs."""
+def _ways(
+    reach: Reach, points: list[_Point], free: Mapping[str, LabelSet], beside: set[str]
+) -> tuple[_Ways, Mapping[str, LabelSet]]:
+    """The ways between exported points, and the labels at the exported SAPs that do for all but guarded ones."""
     found: dict[tuple[str, str], list[Known]] = {}
     for i, a in enumerate(points[:-1]):
-        others = points[i + 1 :]
-        there = reach.from_(a.leave, (b.arrive for b in others))
-        found.update(((a.id, b.id), there[b.arrive]) for b in others if b.arrive in there)
-    labels = narrowed({id: graph.sap_offer(i).labels.longest(RANGES) for id, i in graph.announced.items()}, found)
-    ways = {pair: reach.announced(k for k in known if usable(k.way, pair, labels)) for pair, known in found.items()}
-    return {pair: announced for pair, announced in ways.items() if announced}, labels
+        there = reach.from_(a.leave, (b.arrive for b in points[i + 1 :]))
+        for b in points[i + 1 :]:
+            pair = a.id, b.id
+            if usable := [known for known in there.get(b.arrive, ()) if taken(known, pair, free)]:
+                found[pair] = usable
+    labels = narrowed(free, found)
+    ways: _Ways = {}
+    for pair, known in found.items():
+        apart = not beside.isdisjoint(pair)
+        chosen = [(kind, way, not apart and plain(way, pair, labels)) for kind, way in reach.announced(known)]
+        if not apart and not any(simple for _, _, simple in chosen):
+            others = reach.announced([k for k in known if plain(k, pair, labels)], most=2)
+            chosen += [(kind, way, True) for kind, way in others]
+        counts = {True: count(), False: count()}
+        ways[pair] = [
+            _Told(kind, way, f"{'' if simple else 'g'}{next(counts[simple])}", told_by(way, pair, free), not simple)
+            for kind, way, simple in chosen
+        ]
+    return ways, labels
 
 
-def _point(kind: PointKind, way: Reached, margin: Decimal, currency: str) -> BorderPoint:
+def _entries(ways: _Ways, guarded: bool, margin: Decimal, currency: str, origins: Origins) -> tuple[BorderEntry, ...]:
+    return tuple(
+        BorderEntry(
+            a=a,
+            b=b,
+            points=tuple(_point(t, margin, currency) for t in these),
+            origins=origins.along(t.way for t in these),
+        )
+        for (a, b), found in ways.items()
+        if (these := [t for t in found if t.guarded == guarded])
+    )
+
+
+def _point(told: _Told, margin: Decimal, currency: str) -> BorderPoint:
+    way = told.way
     return BorderPoint(
-        kind=kind,
+        kind=told.kind,
         price=_price(currency, way.once, way.hour, margin),
         delay_us=way.delay_us,
         bandwidth_bps=way.bandwidth_bps,
@@ -253,29 +325,36 @@ def _point(kind: PointKind, way: Reached, margin: Decimal, currency: str) -> Bor
         lan=way.lan,
         isolation=way.isolation,
         countries=way.countries,
+        labels_a=told.labels[0],
+        labels_b=told.labels[1],
     )
 
 
 def _limits(reach: Reach, ways: _Ways) -> tuple[SharedLimit, ...]:
     """Of each inner resource that ways could overdraw together."""
-    draws, pools, labels = Draws(), Draws(), dict(reach.labels)
+    draws, pools = Draws(), LabelPools()
     for (a, b), found in ways.items():
-        for number, way in {w.passages: (n, w) for n, (_, w) in reversed([*enumerate(found)])}.values():
-            draws.add(a, b, number, way.bandwidth_bps, way.draws)
-            used = {name: times for name, times in way.draws.items() if name in labels} if labels else {}
-            for joint, left in way.classes:
-                used[joint] = used.get(joint, 0.0) + 1.0
-                labels[joint] = min(labels.get(joint, left), left)
-            pools.add(a, b, number, 0, used)
-    return draws.limits(reach.has) + pools.pools(labels)
+        for told in {t.way.passages: t for t in reversed(found)}.values():
+            way, key = told.way, f"{a}|{b}#{told.number}"
+            draws.add(key, way.bandwidth_bps, way.draws)
+            for joint, labels in way.classes:
+                pools.takes(key, joint, labels)
+            for sap, labels in zip((a, b), told.labels, strict=True):
+                if labels:
+                    pools.takes(key, f"at {sap}", labels)
+            for name, times in way.draws.items() if reach.labels else ():
+                if left := reach.labels.get(name):
+                    pools.draws(key, name, times, left)
+    return draws.limits(reach.has) + pools.limits()
 
 
-def _outages(graph: Graph, names: Mapping[int, str], places: list[PlaceVertex]) -> tuple[Outage, ...]:
+def _outages(graph: Graph, names: Mapping[int, str], parts: list[_Part]) -> tuple[Outage, ...]:
     out: list[Outage] = []
     for index, name in sorted(names.items()):
         sap = graph.saps[index]
         outages = graph.suppliers[sap.supplier].note.outages
         out.extend(replace(o, subject=name) for o in outages if o.subject == sap.offer.id)
-    for place in places:
-        out.extend(o for o in graph.suppliers[place.supplier].note.outages if o.subject == place.place)
+    for part in parts:
+        outages = graph.suppliers[part.at.supplier].note.outages
+        out.extend(replace(o, subject=part.id) for o in outages if o.subject == part.at.place)
     return tuple(out)

@@ -347,7 +347,8 @@ def _capacity(question: Question, relaxed: Route) -> tuple[str, str]:
     functions, graph = question.mesh.functions, question.graph
     for request in functions:
         here = [p for p in graph.places if _units(p, request) is not None]
-        here = [p for p in here if not request.places or p.place in request.places]
+        named = {p for id in request.places for p in graph.named(id)}
+        here = [p for p in here if not request.places or p.vertex - 2 * graph.sap_count in named]
         if here and not any(packs(p.capacity.bins, (_units(p, request) or 0,)) for p in here):
             units = min(_units(p, request) or 0 for p in here)
             places = listed(p.place for p in here)

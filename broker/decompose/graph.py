@@ -8,6 +8,8 @@ Rules kept here
 - An interconnect joins two SAPs when both notes name it, each names the other's SP as peer, exactly one side decides
   labels, and the encapsulations are equal; it carries what both sides have free labels for. Named by one note only, and
   with a peer that is no supplier of ours, it is *dangling*. Suppliers of different currencies are not joined.
+- What two suppliers both sell stands in the notes of both. Of more than two that name an interconnect the two count that
+  name each other. Where none does, each dangles as if it were alone, and the other side of what one says is with us.
 - A piece is built once per note. A snapshot in which one note changed costs that piece and the joining of arrays.
 - What is for reading (`saps`, `places`, `ways`) is made when it is looked at; the search needs the arrays alone.
 """
@@ -39,6 +41,7 @@ from broker.decompose.piece import (
     price_of,
 )
 from broker.decompose.plan import Snapshot, SupplierView
+from broker.decompose.site_parts import part_of
 from capability_registry.distance import kilometres
 from capability_registry.note import (
     BorderPoint,
@@ -90,7 +93,8 @@ class PlaceVertex:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Way:
-    """One border point in one direction; `number` is the same in both. `limits`: (shared limit, coefficient)."""
+    """One border point in one direction; `number` is the same in both. `limits`: (shared limit, coefficient). `labels`: what
+    may be used where it begins and where it ends (None: whatever is free there)."""
 
     number: int
     source: int
@@ -99,6 +103,7 @@ class Way:
     once: int
     hour: int
     limits: tuple[tuple[int, float], ...]
+    labels: tuple[LabelSet | None, LabelSet | None] = (None, None)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -328,17 +333,61 @@ class Graph:
         return {view.alias: i for i, view in enumerate(self.suppliers)}
 
     @cached_property
-    def places_named(self) -> dict[str, list[int]]:
-        """Place id → the numbers of the places that suppliers have there."""
+    def told(self) -> dict[int, Between]:
+        """The ways that tell labels of their own, by number."""
+        parts = zip(self.pieces, self._way_first, strict=False)
+        return {first + number: way for piece, first in parts for number, way in piece.told.items()}
+
+    def told_along(self, way: int, node: int) -> tuple[LabelSet | None, LabelSet | None]:
+        """The labels that may be used on a way at `node` (as in `Arcs`), where it begins, and where it ends."""
+        between = self.told.get(way)
+        return (None, None) if between is None else between.from_(self.along(way, node)[0])
+
+    @cached_property
+    def sites(self) -> dict[str, list[int]]:
+        """Site → the numbers of the places that suppliers have there."""
         named: dict[str, list[int]] = {}
         for piece, first in zip(self.pieces, self.place_first.tolist(), strict=False):
             for number, here in enumerate(piece.places):
-                named.setdefault(here.place, []).append(first + number)
+                named.setdefault(here.site, []).append(first + number)
         return named
 
+    @cached_property
+    def _parts(self) -> dict[str, int]:
+        """What we call each place where its site has several → its number."""
+        return {self.part_name(place): place for places in self.sites.values() for place in places}
+
+    def part_name(self, place: int) -> str:
+        """What we call a place to tell it from others at its site."""
+        here = self.here(place)
+        return part_of(here.site, self.suppliers[int(self.place_supplier[place])].alias, here.place)
+
+    def named(self, id: str) -> list[int]:
+        """The numbers of the places that an id names: all of a site, or one part of it."""
+        found = self.sites.get(id)
+        if found is None:
+            part = self._parts.get(id)
+            found = [] if part is None else [part]
+        return found
+
     def site(self, place: int) -> int:
-        """The same number for places of one id, whoever offers them."""
-        return self.places_named[self.here(place).place][0]
+        """The same number for places of one site, whoever offers them."""
+        return self.sites[self.here(place).site][0]
+
+    @cached_property
+    def maybe_one(self) -> dict[int, int]:
+        """The places that may be the same as others at the site that the same note tells of: it may have them of two who sell
+        one thing. Such have the same number. What they offer would be alike in all that no seller changes."""
+        found: dict[tuple[int, frozenset[object]], list[int]] = {}
+        for places in self.sites.values():
+            for place in places if len(places) > 1 else ():
+                offers = self.here(place).offers.values()
+                alike = frozenset(
+                    (o.type, o.ports, o.delay_us, tuple((f.name, f.units, f.runtime) for f in o.flavours))
+                    for o in offers
+                )
+                found.setdefault((int(self.place_supplier[place]), alike), []).append(place)
+        return {place: places[0] for places in found.values() if len(places) > 1 for place in places}
 
     @cached_property
     def place_country(self) -> list[str | None]:
@@ -424,7 +473,8 @@ class Graph:
             for w in piece.ways:
                 held = tuple((int(self.shared_first[i]) + k, c) for k, c in w.limits)
                 for x, y in ((w.a, w.b), (w.b, w.a)):
-                    out[leave(x)].append(Way(number, leave(x), arrive(y), w.point, w.once, w.hour, held))
+                    way = Way(number, leave(x), arrive(y), w.point, w.once, w.hour, held, w.from_(x))
+                    out[leave(x)].append(way)
                 number += 1
         return out
 
@@ -466,6 +516,12 @@ class Graph:
                 if indices[0] is not None and sides[0][1].peer and sides[0][1].peer not in sp_ids:
                     dangling.add(indices[0])
                 continue
+            mutual = _mutual(sides)
+            if not mutual and (open_ := self._open(sides, sp_ids)):
+                dangling.update(index for n in open_ if (index := indices[n]) is not None)
+                continue
+            if len(mutual) == 2:
+                sides, indices = [sides[n] for n in mutual], [indices[n] for n in mutual]
             if None in indices:
                 continue
             why = _mismatch(sides)
@@ -476,12 +532,25 @@ class Graph:
             p, q = sides[0][1], sides[1][1]
             former = known.get(id_)
             same = former is not None and former[0] is p and former[1] is q
-            labels = former[2] if former is not None and same else p.labels & q.labels
+            labels = former[2] if former is not None and same else p.free & q.free
             self.labels_of[id_] = (p, q, labels)
             self.joined[id_] = (x, y)
             self.crossing[x] = Crossing(id_, x, y, labels)
             self.crossing[y] = Crossing(id_, y, x, labels)
         self.dangling = frozenset(dangling)
+
+    def _open(self, sides: list[tuple[SupplierView, SapOffer]], sp_ids: set[str]) -> list[int]:
+        """Of sides of an interconnect that do not name each other, those that dangle: with a peer that is none of ours, or of
+        which another says that it is with us. Of several with the same peer, who sell one thing, the first."""
+        own = self.snapshot.own_sp_id
+        if any(view.sp_id == own for view, _ in sides):
+            return []
+        with_us = any(sap.peer == own for _, sap in sides)
+        peers: dict[str, int] = {}
+        for n, (_, sap) in enumerate(sides):
+            if sap.peer and sap.peer != own and (with_us or sap.peer not in sp_ids):
+                peers.setdefault(sap.peer, n)
+        return sorted(peers.values())
 
     def _index(self, supplier: int | None, sap: SapOffer) -> int | None:
         return None if supplier is None else int(self.sap_first[supplier]) + self.pieces[supplier].sap_number[sap.id]
@@ -513,6 +582,12 @@ def _named(suppliers: tuple[SupplierView, ...]) -> dict[str, list[tuple[Supplier
     return named
 
 
+def _mutual(sides: list[tuple[SupplierView, SapOffer]]) -> list[int]:
+    """Those that name another that names them."""
+    named = {(view.sp_id, sap.peer) for view, sap in sides}
+    return [n for n, (view, sap) in enumerate(sides) if (sap.peer, view.sp_id) in named]
+
+
 def _mismatch(sides: list[tuple[SupplierView, SapOffer]]) -> str:
     if len(sides) != 2:
         return f"{len(sides)} SAPs name it"
@@ -528,7 +603,7 @@ def _mismatch(sides: list[tuple[SupplierView, SapOffer]]) -> str:
     return ""
 
 
-_CACHED = 4
+_cached = 4
 _graphs: OrderedDict[int, Graph] = OrderedDict()
 _lock = threading.Lock()
 
@@ -544,9 +619,15 @@ def graph_of(snapshot: Snapshot) -> Graph:
     graph = Graph(snapshot, before)
     with _lock:
         _graphs[id(snapshot)] = graph
-        while len(_graphs) > _CACHED:
+        while len(_graphs) > _cached:
             _graphs.popitem(last=False)
     return graph
+
+
+def keep_graphs(count: int) -> None:
+    """How many snapshots' graphs are kept from now on: more, where several brokers plan in one process in turn."""
+    global _cached
+    _cached = count
 
 
 def to_networkx(snapshot: Snapshot) -> networkx.MultiGraph:

@@ -13,7 +13,8 @@ Rules kept here
   search begins again with it in every label. Each round tracks at least one more, so it ends.
 - The best is exact. Others can be lost when labels that led nowhere crowded them out: where fewer than asked are found,
   the search begins again with more labels kept (`MAX_WIDTH`).
-- Segments that do not swap tie the labels of the interconnects at both sides: a label carries their intersection.
+- Segments that do not swap tie the labels of the interconnects at both sides: a label carries their intersection. A way may
+  tell which labels do at its ends, fewer than are free there.
 - A line enters no SAP twice.
 - The work is bounded (`Effort`). A search that is hard settles for what is nearly the best (Pohl, Heuristic search viewed
   as path finding in a graph, 1970: what is ahead counts more); what was found until it gives up is the answer.
@@ -22,12 +23,13 @@ Rules kept here
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from address_planner.labels import LabelSet
+from address_planner.labels import NO_LABEL, LabelSet
 from broker.decompose.guide import ChainGuiding, Guide, Guiding
 from broker.decompose.layered import ChainLayers, Layers, Move, Question, figures
 from broker.decompose.mesh_guide import MeshGuiding
@@ -158,6 +160,10 @@ class _Search:
         self.fastest = layers.q.fastest is not None
         self.priced = layers.cost_limit is not None
         self.check_labels = layers.holds(ReasonCode.LABELS_EXHAUSTED)
+        self.told = layers.graph.told if self.check_labels else {}
+        ends = [*(e.sap for e in layers.mesh.ends), *(o.end.sap for lan in layers.mesh.lans for o in lan.outer)]
+        self.crowded = {layers.graph.announced[sap] for sap, times in Counter(ends).items() if times > 1}
+        """SAPs that several ends are at: which of them gets which label is not followed, so a way must take all."""
         self.first = [
             *(self._free(sap, line.a) for sap, line in zip(layers.tails, layers.mesh.lines, strict=True)),
             None,
@@ -244,10 +250,33 @@ class _Search:
         graph = self.layers.graph
         crossing = graph.crossing[move.entry]
         assert crossing is not None
-        if label.labels is None or graph.way_swaps[move.way]:
-            return crossing.labels
-        labels = crossing.labels & label.labels
-        return labels if len(labels) >= 1 + self.layers.need[move.layer] or not self.check_labels else None
+        labels = crossing.labels
+        if move.way in self.told:
+            near, far = self._told(label, move)
+            if near is not None and len(near) <= self.layers.need[move.layer]:
+                return None
+            labels = labels if far is None else labels & far
+        else:
+            near = label.labels
+        if near is None or graph.way_swaps[move.way]:
+            return labels if labels is crossing.labels or self._enough(labels, move) else None
+        labels = labels & near
+        return labels if self._enough(labels, move) else None
+
+    def _enough(self, labels: LabelSet, move: Move) -> bool:
+        return len(labels) > self.layers.need[move.layer] or not self.check_labels
+
+    def _told(self, label: _Label, move: Move) -> tuple[LabelSet | None, LabelSet | None]:
+        """What may be used before and after a way that tells labels of its own (None: whatever is free)."""
+        node = self.layers.node(label.state)
+        near, far = self.layers.graph.told_along(move.way, node)
+        if near is not None and node in self.crowded:
+            near = NO_LABEL
+        if far is not None and self.layers.heads[move.layer] in self.crowded and move.entry < 0 and move.place < 0:
+            far = NO_LABEL
+        if label.labels is None:
+            return None, far
+        return (label.labels if near is None else label.labels & near), far
 
     def _push(self, label: _Label) -> None:
         key = self.guide.key(label.state, label.cost, label.delay)
@@ -307,16 +336,29 @@ class _Search:
     def _fits_end(self, label: _Label, move: Move) -> bool:
         """Whether the labels suit the end that the line comes to, where the last segment does not swap."""
         sap, swaps = self.layers.heads[move.layer], self.layers.graph.way_swaps
-        if sap < 0 or label.labels is None or swaps[move.way] or not self.check_labels:
+        near, far = label.labels, None
+        if move.way in self.told:
+            near, far = self._told(label, move)
+            if near is not None and not self._enough(near, move):
+                return False
+        if sap < 0 or not self.check_labels:
             return True
-        free = self._free(sap, self.layers.mesh.lines[move.layer].b)
-        return free is None or len(label.labels & free) >= 1 + self.layers.need[move.layer]
+        tied = near is not None and not swaps[move.way]
+        free = self._free(sap, self.layers.mesh.lines[move.layer].b) if tied or far is not None else None
+        if free is None:
+            return True
+        if far is not None:
+            free = free & far
+        if tied:
+            assert near is not None, "what is tied has labels"
+            free = free & near
+        return self._enough(free, move)
 
     def _free(self, sap: int, id: str) -> LabelSet | None:
         """The labels that may be used at an end; None where a line begins or ends at a function (`sap` -1)."""
         if sap < 0:
             return None
-        free, asked = self.layers.graph.sap_offer(sap).labels, self.layers.spec.end(id).labels
+        free, asked = self.layers.graph.sap_offer(sap).free, self.layers.spec.end(id).labels
         return free if asked is None else free & asked
 
 

@@ -214,7 +214,7 @@ class Layers(ABC):
             return
         ok = self.place_ok[offering.at] & self._fitting(function, offering.ports)
         if request.places:
-            named = [p for id in request.places for p in graph.places_named.get(id, ())]
+            named = [p for id in request.places for p in graph.named(id)]
             ok &= np.isin(offering.at, named)
         for alias, id in self.q.avoid.functions:
             if id == request.id and (supplier := graph.supplier_number.get(alias)) is not None:

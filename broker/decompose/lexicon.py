@@ -5,6 +5,8 @@ Rules kept here
   and nothing can be read from it.
 - At GREY it stands for a place; at BLACK for a country and a set of function types, and so for every place that has
   just these. Where the country is not told, for a place. At WHITE our own names are the words.
+- The part of a site that is told of besides another (`site_parts`) has a word as places have; what a supplier calls it itself
+  is the site's.
 - What an order meant and was told stays with it (`learnt`): a place that offers something more tomorrow has another word
   then, but not for that order.
 """
@@ -17,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from broker.decompose.plan import Snapshot
+from broker.decompose.site_parts import part_of
 from capability_registry.abstraction import Abstraction, Disclosure
 from service_model.outcomes import Reason, ReasonCode
 from service_model.spec import FunctionRequest, ServiceSpec
@@ -68,19 +71,29 @@ def lexicon(snapshot: Snapshot, secret: bytes, audience: str, disclosure: Disclo
         return OUR_NAMES
     countries: dict[str, str | None] = {}
     types: dict[str, set[str]] = {}
+    parts: dict[str, dict[str, str]] = {}
+    """By site, what we call each part of it, and what its supplier does."""
     for view in snapshot.suppliers:
+        sites = {place.id: place.location for place in view.note.places}
         for place in view.note.places:
-            countries[place.id] = countries.get(place.id) or place.told_country
+            countries[place.location] = countries.get(place.location) or place.told_country
         for sap in view.note.saps:
-            countries.setdefault(sap.place, None)
+            countries.setdefault(sites.get(sap.place, sap.place), None)
         for offer in view.note.functions:
-            countries.setdefault(offer.place, None)
-            types.setdefault(offer.place, set()).add(str(offer.type))
+            site = sites.get(offer.place, offer.place)
+            part = part_of(site, view.alias, offer.place)
+            countries.setdefault(site, None)
+            parts.setdefault(site, {})[part] = offer.place
+            for id in (site, part):
+                types.setdefault(id, set()).add(str(offer.type))
     words = {}
-    for id, country in countries.items():
-        merged = disclosure.abstraction is Abstraction.BLACK and country is not None
-        stands_for = (country or "", *sorted(types.get(id, ()))) if merged else (id,)
-        words[id] = _word(secret, audience, disclosure.abstraction, stands_for)
+    for site, country in countries.items():
+        here = parts.get(site, {})
+        for id in (site, *(here if len(here) > 1 else ())):
+            merged = disclosure.abstraction is Abstraction.BLACK and country is not None
+            stands_for = (country or "", *sorted(types.get(id, ()))) if merged else (id,)
+            words[id] = _word(secret, audience, disclosure.abstraction, stands_for)
+        words |= {theirs: words[site] for theirs in here.values() if theirs not in countries}
     return Lexicon(words)
 
 

@@ -48,7 +48,7 @@ def _joints(
     for old, new in altered:
         ours = {sap.id: sap for sap in new.note.saps}
         for sap in old.note.saps:
-            if sap.interconnect and ours[sap.id].labels != sap.labels:
+            if sap.interconnect and ours[sap.id].free != sap.free:
                 found.append(labels(_common(sap, then), _common(ours[sap.id], since), share))
     return found
 
@@ -65,5 +65,5 @@ def _common(sap: SapOffer, by_sp: dict[str, list[SupplierView]]) -> LabelSet:
     for view in by_sp.get(sap.peer, ()):
         for other in view.note.saps:
             if other.interconnect == sap.interconnect and other is not sap:
-                return sap.labels & other.labels
-    return sap.labels
+                return sap.free & other.free
+    return sap.free

@@ -10,6 +10,7 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 
 from broker.decompose.graph import Graph, Way
 from broker.decompose.reach import Reached
@@ -27,7 +28,7 @@ class Origins:
         self._ways: dict[int, frozenset[int]] = {}
         self._entries: dict[tuple[int, str, str], frozenset[int]] = {}
         for i, view in enumerate(graph.suppliers):
-            for entry in view.note.matrix:
+            for entry in chain(view.note.matrix, view.note.guarded):
                 for key in ((i, entry.a, entry.b), (i, entry.b, entry.a)):
                     self._entries[key] = self._entries.get(key, frozenset()) | self._at(i, entry.origins)
 

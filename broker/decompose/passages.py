@@ -19,7 +19,10 @@ from typing import NamedTuple
 
 from address_planner.labels import NO_LABEL, LabelSet
 from broker.decompose.graph import Crossing, Graph, Way
+from capability_registry.front import MANY
 
+ANY = (None, None)
+"""Whatever labels are free at the ends of a way."""
 UNTOLD = -1
 """All countries there could be: a bit each."""
 
@@ -43,7 +46,8 @@ class Node:
 
 class Figures(NamedTuple):
     """What a way gets worse by: `cost` and `delay` add, of the others the least counts; `offered`: a bit per mechanism, `passed`
-    one per country. `straight`: labels stay what they are. `labels`: free on the interconnect; None: there is none."""
+    one per country; `once`: what of the cost does not grow with the term. `straight`: labels stay what they are. `takes`: where
+    the way begins and where it ends (None: any). `labels`: free on the interconnect; None: there is none."""
 
     cost: int
     delay: int
@@ -52,7 +56,9 @@ class Figures(NamedTuple):
     lan: bool
     offered: int
     passed: int
+    once: int
     straight: bool
+    takes: tuple[LabelSet | None, LabelSet | None]
     labels: LabelSet | None
 
 
@@ -62,14 +68,15 @@ class Passage:
 
     __slots__ = (
         "bandwidth", "content", "cost", "crossing", "delay", "draws", "figures", "free", "gone", "head", "labels", "lan",
-        "mtu", "offered", "order", "passed", "straight", "tail", "way",
+        "many", "mtu", "offered", "once", "order", "passed", "straight", "tail", "takes", "way",
     )  # fmt: skip
 
     def __init__(self, tail: Node, head: Node, order: Order, figures: Figures) -> None:
         self.tail, self.head, self.order, self.figures, self.gone = tail, head, order, figures, False
         self.cost, self.delay, self.bandwidth, self.mtu, self.lan = figures[:5]
-        self.offered, self.passed, self.straight, self.labels = figures[5:]
+        self.offered, self.passed, self.once, self.straight, self.takes, self.labels = figures[5:]
         self.free = 0 if self.labels is None else len(self.labels)
+        self.many = self.labels is None or self.free >= MANY
         self.way: Way
         self.crossing: Crossing | None = None
         self.draws: tuple[tuple[str, float], ...] = ()
@@ -178,7 +185,9 @@ class Passages:
             lan=lan,
             offered=sum(_bit(self.mechanisms, m) for m in set(p.isolation)),
             passed=passed,
+            once=way.once,
             straight=way.source < saps <= way.target < 2 * saps and not p.swaps_labels,
+            takes=way.labels,
             labels=None if crossing is None else crossing.labels,
         )
 

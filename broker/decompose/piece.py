@@ -4,6 +4,7 @@ Rules kept here
 - A piece depends on the note alone, so it is kept for as long as the note is, whatever else changes.
 - Border points are numbered SAPs first, then places at which a function is offered. What names anything else is left out;
   a way from a point to itself does not exist; the same way is kept once.
+- A way of the matrix or a guarded one: labels that may be used at its ends are kept where it tells them.
 - Prices are kept as whole numbers of 1e-9 currency units, so sums are exact. A price in another currency than its
   note's is not used.
 """
@@ -19,7 +20,9 @@ from operator import attrgetter
 import numpy as np
 from numpy.typing import NDArray
 
+from address_planner.labels import LabelSet
 from capability_registry.note import (
+    BorderEntry,
     BorderPoint,
     CapabilityNote,
     Flavour,
@@ -54,7 +57,7 @@ def price_of(currency: str, once: int, hour: int) -> Price:
 @dataclass(frozen=True, slots=True, eq=False)
 class Between:
     """The way between two border points (piece's numbers), the same in both directions. `limits`: (shared limit of the
-    note, coefficient)."""
+    note, coefficient). `labels`: what may be used at `a` and at `b` (None: whatever is free there)."""
 
     a: int
     b: int
@@ -62,6 +65,11 @@ class Between:
     once: int
     hour: int
     limits: tuple[tuple[int, float], ...]
+    labels: tuple[LabelSet | None, LabelSet | None]
+
+    def from_(self, point: int) -> tuple[LabelSet | None, LabelSet | None]:
+        """What may be used at this border point of its two, and at the other."""
+        return self.labels if point == self.a else (self.labels[1], self.labels[0])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,6 +80,10 @@ class Here:
     known: Place | None
     capacity: PlaceCapacity
     offers: dict[FunctionType, FunctionOffer]
+
+    @property
+    def site(self) -> str:
+        return self.known.location if self.known else self.place
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,6 +152,8 @@ class Piece:
         self.way_mtu = np.array([p.mtu for p in points], dtype=np.float64)
         self.way_lan = np.array([p.lan for p in points], dtype=np.bool_)
         self.way_swaps = np.array([p.swaps_labels for p in points], dtype=np.bool_)
+        self.told = {n: w for n, w in enumerate(self.ways) if w.labels != (None, None)}
+        """The ways that tell labels of their own, by number."""
         self._offerings: dict[tuple[FunctionType, str | None], Offering | None] = {}
 
     def point(self, number: int) -> str:
@@ -172,7 +186,7 @@ class Piece:
             for key, coefficient in limit.coefficients.items():
                 limits.setdefault(key, []).append((index, coefficient))
         out = []
-        for entry in self.note.matrix:
+        for entry, mark in self._entries():
             a, b = self._number(entry.a), self._number(entry.b)
             if a is None or b is None or a == b:
                 continue
@@ -180,9 +194,15 @@ class Piece:
             for number, point in different(entry.points):
                 if payable(point.price, self.note):
                     once, hour = nano(point.price.once), nano(point.price.per_hour)
-                    held = [limits.get(k, []) for key in keys for k in (key, f"{key}#{number}")]
-                    out.append(Between(a, b, point, once, hour, tuple(chain.from_iterable(held))))
+                    held = [limits.get(k, []) for key in keys for k in (key, f"{key}#{mark}{number}")]
+                    told = (point.labels_a or None, point.labels_b or None)
+                    out.append(Between(a, b, point, once, hour, tuple(chain.from_iterable(held)), told))
         return out
+
+    def _entries(self) -> Iterator[tuple[BorderEntry, str]]:
+        """With what their points' numbers are marked by in keys of shared limits."""
+        yield from ((entry, "") for entry in self.note.matrix)
+        yield from ((entry, "g") for entry in self.note.guarded)
 
     def _most(self, way: Between) -> float:
         """The bandwidth that it and the limits on it carry when nothing else is ordered."""

@@ -17,6 +17,7 @@ from capability_registry.glossary import SAME_WORDS, Glossary
 from capability_registry.note import CapabilityNote
 from service_model.money import Price
 from service_model.outcomes import Reason, ReasonCode
+from service_model.words import Labels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,13 +85,16 @@ class Stretch:
     """The part of a LINE that lies in one segment: from where it comes in to where it leaves, as its `Line` is directed.
 
     `entry` and `exit` are the supplier's own SAP ids; None: there it begins or ends at a function's port. `interconnect`
-    leads to `entry` from the stretch before; None for a LINE's first.
+    leads to `entry` from the stretch before; None for a LINE's first. `entry_labels`, `exit_labels`: what may be used there
+    on the way that is planned; None: whatever is free.
     """
 
     segment: int
     entry: str | None
     exit: str | None
     interconnect: str | None = None
+    entry_labels: Labels | None = None
+    exit_labels: Labels | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,10 +4,12 @@ Rules kept here
 - Each way is attainable as a whole: its figures are those of one route. Kept is what no other beats, by any figure that a
   note tells (`capability_registry.front`).
 - Labels: a class of interconnects tied by segments that do not swap has a label in common. Where a class reaches an end
-  of the way, the labels of the whole class are what may be used at that end (`near`, `far`; None: any).
+  of the way, the labels of the whole class are what may be used at that end (`near`, `far`; None: any). A part that takes
+  fewer labels than are free at its ends narrows the class that it ends, and the one that it begins.
 - A way carries a LAN where all its parts do and each class has a second label.
-- Followed is what is at least an eighth faster, or wider, than each cheaper way that is as able; at each node at most WIDTH
-  walks, the cheapest, and beside them the fastest. So the front is coarse, and each way on it is exact.
+- Followed is what is at least an eighth faster, or wider, than each cheaper way that is as able (cheaper over every term up
+  to `hours`); at each node at most WIDTH walks, the cheapest, and beside
+  them the fastest. So the front is coarse, and each way on it is exact.
 - From graph to graph (`follow`) only that is found anew which what changed can touch; what is found is what a new `Reach` finds.
 """
 
@@ -17,14 +19,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from address_planner.labels import LabelSet
+from address_planner.labels import NO_LABEL, LabelSet
 from broker.decompose.graph import Graph, Way
 from broker.decompose.passages import Difference, Node, Passage, Passages
-from broker.decompose.walks import Search, Walk
-from capability_registry.front import Candidate, announced
+from broker.decompose.walks import Search, Walk, both
+from capability_registry.front import MOST, Candidate, announced
 from capability_registry.note import PointKind
 
-WIDTH = 8
+WIDTH = 16
 WORDS = 1000
 """Mechanisms and countries that were ever told of, beyond which all is found anew: each is a bit of every walk."""
 
@@ -44,7 +46,9 @@ class Reached:
     swaps_labels: bool
     isolation: tuple[str, ...]
     countries: tuple[str, ...]
-    classes: tuple[tuple[str, int], ...]
+    near: LabelSet | None
+    far: LabelSet | None
+    classes: tuple[tuple[str, LabelSet], ...]
     """(interconnect, labels that the class which passes it has in common)."""
     passages: tuple[Passage, ...]
     draws: Mapping[str, float]
@@ -146,13 +150,13 @@ class Reach:
         here.found = found
         return out
 
-    def announced(self, found: Iterable[Known]) -> list[tuple[PointKind, Reached]]:
-        """Those of the ways between two points that are announced."""
+    def announced(self, found: Iterable[Known], most: int = MOST) -> list[tuple[PointKind, Reached]]:
+        """Those of the ways between two points that are announced, `most` of them."""
         found = tuple(found)
-        key = tuple(map(id, found))
+        key = (most, *map(id, found))
         before = self._chosen_before.get(key)
         if before is None:
-            ways = [(kind, walk, self._reached(walk)) for kind, walk in announced(found)]
+            ways = [(kind, walk, self._reached(walk)) for kind, walk in announced(found, most)]
         else:
             ways = [(kind, walk, self._again(walk, reached)) for kind, walk, reached in before.ways]
         self._chosen[key] = _Chosen(found, ways)
@@ -161,7 +165,7 @@ class Reach:
     def _source(self, node: Node, vertex: int) -> _Source:
         here = self._sources.get(node)
         if here is None:
-            labels = self._graph.sap(vertex).offer.labels if vertex < self._graph.sap_count else None
+            labels = self._graph.sap(vertex).offer.free if vertex < self._graph.sap_count else None
             here = self._former.pop(node, None)
             if here is None:
                 here = _Source(node, labels)
@@ -181,6 +185,9 @@ class Reach:
             swaps_labels=not walk.tied,
             isolation=self._passages.offered(walk.offered),
             countries=self._passages.passed(walk.passed),
+            near=walk.near,
+            far=walk.far,
+            once=walk.once,
         )
 
     def _again(self, walk: Walk, reached: Reached) -> Reached:
@@ -215,29 +222,29 @@ class Reach:
             swaps_labels=not walk.tied,
             isolation=tuple(sorted(self._passages.offered(walk.offered))),
             countries=tuple(sorted(self._passages.passed(walk.passed) or ())),
+            near=walk.near,
+            far=walk.far,
             classes=self._classes(passages),
             passages=passages,
             draws=_sum(passages),
         )
 
-    def _classes(self, passages: Sequence[Passage]) -> tuple[tuple[str, int], ...]:
-        out: list[tuple[str, int]] = []
+    def _classes(self, passages: Sequence[Passage]) -> tuple[tuple[str, LabelSet], ...]:
+        out: list[tuple[str, LabelSet]] = []
         first = passages[0].way.source
-        labels = self._graph.sap(first).offer.labels if first < self._graph.sap_count else None
+        labels = self._graph.sap(first).offer.free if first < self._graph.sap_count else None
         run: list[str] = []
-        left = 0
         for passage in passages:
+            here, there = passage.takes
+            labels = both(labels, here)
             if not passage.straight:
-                out += [(id, left) for id in run]
+                out += [(id, labels or NO_LABEL) for id in run]
                 run, labels = [], None
+            labels = both(labels, there)
             if passage.crossing is not None:
                 run.append(passage.crossing.id)
-                alone, labels = (
-                    labels is None,
-                    passage.crossing.labels if labels is None else labels & passage.crossing.labels,
-                )
-                left = passage.free if alone else len(labels)
-        return (*out, *((id, left) for id in run))
+                labels = both(labels, passage.crossing.labels)
+        return (*out, *((id, labels or NO_LABEL) for id in run))
 
 
 def _sum(passages: Iterable[Passage]) -> Mapping[str, float]:

@@ -9,12 +9,13 @@ Rules kept here
   turn at one place, or in a domain of our own, is certainly in one (`whole`).
 - What no note makes certain of two places (`whereabouts`) is neither together nor apart.
 - Like a resource, a rule is only followed where a route that was found breaks it (see `labelling`).
+- Two parts of one site of one note that offer the same may be one thing that two sell: a service takes one of them.
 - A label may stand for another when what it remembers allows all that the other's does (`covers`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -130,6 +131,24 @@ class ApartByHost:
 
 
 @dataclass(frozen=True, slots=True)
+class OnePart:
+    """Of the parts of a site that may be one thing, told of twice in one note, one is used. It remembers which of such are."""
+
+    subject: str
+    maybe_one: Mapping[int, int]
+    start: frozenset[int] = frozenset()
+
+    def after(self, memory: frozenset[int], move: Move) -> frozenset[int] | None:
+        here = self.maybe_one.get(move.place)
+        if here is None or move.place in memory:
+            return memory
+        return None if any(self.maybe_one[p] == here for p in memory) else memory | {move.place}
+
+    def covers(self, x: frozenset[int], y: frozenset[int]) -> bool:
+        return x <= y
+
+
+@dataclass(frozen=True, slots=True)
 class Near:
     """Two functions are within kilometres of each other. It remembers the place of the first."""
 
@@ -195,6 +214,8 @@ def rules_of(layers: Layers) -> tuple[Rule, ...]:
     """Those of the spec that lie between moves. (What concerns one move alone is admission.)"""
     spec, index = layers.spec, {request.id: layer for layer, request in layers.requests.items()}
     out: list[Rule] = []
+    if layers.graph.maybe_one and layers.holds(ReasonCode.CAPACITY):
+        out.append(OnePart("parts", layers.graph.maybe_one))
     if layers.holds(ReasonCode.AFFINITY):
         out += [_grouped(layers, group, index) for group in spec.groups]
     if layers.holds(ReasonCode.DISTANCE):

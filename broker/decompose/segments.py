@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from address_planner.labels import LabelSet
 from broker.decompose.availability import handed_down
 from broker.decompose.labelling import Route, walked
 from broker.decompose.layered import Layers, Move, figures
@@ -36,6 +37,8 @@ class _Run:
     interconnect: str | None
     exit: int = -1
     moves: list[Move] = field(default_factory=list)
+    labels: tuple[LabelSet | None, LabelSet | None] = (None, None)
+    """What its way tells of labels where it is entered and left; a line takes one way at a supplier."""
 
 
 def to_plan(route: Route) -> Plan:
@@ -89,6 +92,8 @@ def _runs(route: Route) -> list[_Run]:
             run = _Run(move.layer, part, layers.graph.node_supplier(node), layers.tails[move.layer], None)
             runs.append(run)
         run.moves.append(move)
+        if move.way in layers.graph.told:
+            run.labels = layers.graph.told_along(move.way, node)
         if move.entry >= 0:
             crossing = layers.graph.crossing[move.entry]
             assert crossing is not None
@@ -109,7 +114,14 @@ def _runs(route: Route) -> list[_Run]:
 
 def _stretch(layers: Layers, run: _Run, segment: int) -> Stretch:
     entry, exit_ = (layers.graph.sap_offer(sap).id if sap >= 0 else None for sap in (run.entry, run.exit))
-    return Stretch(segment=segment, entry=entry, exit=exit_, interconnect=run.interconnect)
+    return Stretch(
+        segment=segment,
+        entry=entry,
+        exit=exit_,
+        interconnect=run.interconnect,
+        entry_labels=run.labels[0],
+        exit_labels=run.labels[1],
+    )
 
 
 def _segment(

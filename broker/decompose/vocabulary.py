@@ -58,7 +58,7 @@ def _known_function(mesh: Mesh, index: int, request: FunctionRequest, graph: Gra
         flavours = listed(f.name for _, o in offering for f in o.flavours)
         message = f"function {request.id!r}: {request.type} has no flavour {request.flavour!r}; offered: {flavours}"
         reasons.append(Reason(code=ReasonCode.INVALID_PARAMETER, message=message, subject=request.id))
-    places = {p.place for p, _ in offering}
+    places = {graph.here(p.vertex - 2 * graph.sap_count).site for p, _ in offering}
     if request.places and not places & set(request.places):
         message = (
             f"function {request.id!r}: {request.type} is not offered at {listed(request.places)}; at: {listed(places)}"
@@ -83,7 +83,7 @@ def _fits_somewhere(mesh: Mesh, index: int, request: FunctionRequest, graph: Gra
     offering = graph.offering(request.type, request.flavour)
     if offering is None or not any(ports_fit(mesh, index, ports) for ports in offering.kinds_of_ports):
         return False
-    named = {p for id in request.places for p in graph.places_named.get(id, ())}
+    named = {p for id in request.places for p in graph.named(id)}
     return not request.places or bool(named.intersection(offering.at.tolist()))
 
 
@@ -93,7 +93,7 @@ def ends_without_label(mesh: Mesh, graph: Graph) -> tuple[Reason, ...]:
     reasons = []
     for sap in sorted({e.sap for e in ends}):
         here = [e for e in ends if e.sap == sap]
-        free = graph.saps[graph.announced[sap]].offer.labels
+        free = graph.sap_offer(graph.announced[sap]).free
         sets = [free if e.labels is None else free & e.labels for e in here]
         holder: dict[int, int] = {}
         for i, end in enumerate(here):

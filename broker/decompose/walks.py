@@ -18,8 +18,9 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 from operator import attrgetter
 
-from address_planner.labels import LabelSet
-from broker.decompose.passages import Difference, Node, Passage
+from address_planner.labels import NO_LABEL, LabelSet
+from broker.decompose.passages import ANY, Difference, Node, Passage
+from capability_registry.front import MANY
 
 Trail = tuple[object, ...]
 Key = tuple[int, int, int, int, Trail]
@@ -29,11 +30,11 @@ _key = attrgetter("key")
 class Walk:
     """A way to a node. `labels`: of the class that is still open (None: none is), `tied` if the start is in it; `near`: what
     may be used at the start (None: any). `trail`: its passages by their order, the last first. `held`: it is or was kept;
-    `lost`: not any more."""
+    `lost`: not any more. `many`, `near_many`: so many labels that which they are is not compared."""
 
     __slots__ = (
-        "bandwidth", "cost", "delay", "held", "key", "labels", "lan", "lost", "mtu", "near", "node", "offered", "parent",
-        "passage", "passed", "tied", "trail",
+        "bandwidth", "cost", "delay", "held", "key", "labels", "lan", "lost", "many", "mtu", "near", "near_many", "node",
+        "offered", "once", "parent", "passage", "passed", "tied", "trail",
     )  # fmt: skip
 
     node: Node
@@ -46,7 +47,10 @@ class Walk:
     lan: bool
     offered: int
     passed: int
+    once: int
     labels: LabelSet | None
+    many: bool
+    near_many: bool
     tied: bool
     near: LabelSet | None
     passage: Passage | None
@@ -76,6 +80,7 @@ def begun(node: Node, labels: LabelSet | None) -> Walk:
     walk.node, walk.key, walk.trail = node, (0, 0, 0, 0, ()), ()
     walk.cost, walk.delay, walk.bandwidth, walk.mtu, walk.lan = 0, 0, 1 << 62, 1 << 31, True
     walk.offered, walk.passed, walk.labels, walk.tied, walk.near = -1, 0, labels, labels is not None, None
+    walk.once, walk.many, walk.near_many = 0, _many(labels), True
     walk.passage, walk.parent, walk.held, walk.lost = None, None, True, False
     return walk
 
@@ -83,25 +88,56 @@ def begun(node: Node, labels: LabelSet | None) -> Walk:
 def longer(walk: Walk, passage: Passage, fastest: bool) -> Walk | None:
     """The walk with one passage more; None where no label is left to pass it."""
     labels, tied, near, lan = passage.labels, False, walk.near, walk.lan and passage.lan
-    if passage.straight and walk.labels is not None:
-        labels, tied = walk.labels if labels is None else walk.labels & labels, walk.tied
-        if not labels and passage.labels is not None:
+    if passage.takes != ANY or (passage.straight and walk.labels is not None):
+        joined = _joined(walk, passage)
+        if joined is None:
             return None
-        lan = lan and (passage.labels is None or len(labels) > 1)
-        if tied:
-            near = labels
+        labels, tied, near, single = joined
+        lan = lan and not single
     out = Walk()
     out.cost = cost = walk.cost + passage.cost
     out.delay = delay = walk.delay + passage.delay
     out.bandwidth = bandwidth = walk.bandwidth if walk.bandwidth < passage.bandwidth else passage.bandwidth
     out.mtu, out.lan = (walk.mtu if walk.mtu < passage.mtu else passage.mtu), lan
-    out.offered, out.passed = walk.offered & passage.offered, walk.passed | passage.passed
+    out.offered, out.passed, out.once = (
+        walk.offered & passage.offered,
+        walk.passed | passage.passed,
+        walk.once + passage.once,
+    )
     out.labels, out.tied, out.near = labels, tied, near
+    out.many = passage.many if labels is passage.labels else _many(labels)
+    out.near_many = walk.near_many if near is walk.near else _many(near)
     out.trail = trail = (passage.order, walk.trail)
     hops = walk.key[3] + 1
     out.key = (delay, cost, -bandwidth, hops, trail) if fastest else (cost, delay, -bandwidth, hops, trail)
     out.node, out.passage, out.parent, out.held, out.lost = passage.head, passage, walk, False, False
     return out
+
+
+def _joined(walk: Walk, passage: Passage) -> tuple[LabelSet | None, bool, LabelSet | None, bool] | None:
+    """Behind the passage: the labels of the open class, whether the start is in it, what may be used at the start, and whether
+    somewhere it is a single label. None where there is none."""
+    here, there = passage.takes
+    before, tied, near = both(walk.labels, here), passage.straight and walk.tied, walk.near
+    labels = both(before, there) if passage.straight else there
+    met = [known for known in (before, labels) if known is not None] if passage.takes != ANY else []
+    if walk.tied and passage.takes != ANY:
+        near = labels if passage.straight else before
+    if passage.labels is not None:
+        labels = both(labels, passage.labels)
+        met.append(labels or NO_LABEL)
+    if not all(met):
+        return None
+    return labels, tied, labels if tied else near, any(len(known) == 1 for known in met)
+
+
+def both(x: LabelSet | None, y: LabelSet | None) -> LabelSet | None:
+    """What both allow; None: any."""
+    return y if x is None else x if y is None else x & y
+
+
+def _many(labels: LabelSet | None) -> bool:
+    return labels is None or len(labels) >= MANY
 
 
 def covers(x: Walk, y: Walk) -> bool:
@@ -114,10 +150,16 @@ def covers(x: Walk, y: Walk) -> bool:
         and not y.offered & ~x.offered
         and not x.passed & ~y.passed
         and x.cost <= y.cost
+        and x.once <= y.once
         and x.tied <= y.tied
-        and (x.labels is y.labels or x.labels is None or (y.labels is not None and y.labels <= x.labels))
-        and (x.near is y.near or x.near is None or (y.near is not None and y.near <= x.near))
+        and (x.many or x.labels is y.labels or _within(y.labels, x.labels))
+        and (x.near_many or x.near is y.near or _within(y.near, x.near))
     )
+
+
+def _within(y: LabelSet | None, x: LabelSet | None) -> bool:
+    """Whether y is a part of x; None: any label."""
+    return x is None or (y is not None and y <= x)
 
 
 def _covered(known: Sequence[Walk], count: int, new: Walk) -> bool:
@@ -136,7 +178,7 @@ def _astray(walk: Walk) -> bool:
 def same(x: Walk, y: Walk) -> bool:
     """Whether walks with one key are one, over passages that may have become others."""
     return (
-        (x.mtu, x.lan, x.offered, x.passed, x.tied) == (y.mtu, y.lan, y.offered, y.passed, y.tied)
+        (x.mtu, x.lan, x.offered, x.passed, x.once, x.tied) == (y.mtu, y.lan, y.offered, y.passed, y.once, y.tied)
         and x.labels == y.labels
         and x.near == y.near
     )

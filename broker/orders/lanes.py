@@ -1,6 +1,7 @@
 """The label classes of a service that is split: which ends must carry one label. Pure.
 
 Rules kept here
+- A class that an end of the service is in has the label that was suggested for it there.
 - One class for each lane (a LINE, or a LAN beside it) and run of joints that no swapping segment parts. An end of the
   service itself is of the class of the joint that it is tied to.
 - A segment that does not swap is a transit: it has one LINE, entered and left once.
@@ -13,8 +14,8 @@ from dataclasses import replace
 from itertools import pairwise
 
 from address_planner.classes import LabelClass, Member
-from address_planner.labels import ANY_LABEL
-from broker.decompose.plan import Joint, Snapshot
+from address_planner.labels import ANY_LABEL, LabelSet
+from broker.decompose.plan import Joint, Snapshot, Stretch
 from broker.orders.cut import Cut, Section
 from capability_registry.note import SapOffer
 
@@ -72,7 +73,9 @@ class _Lanes:
                 Member(segment=self.cut.keys[after.segment], end=end, decides=right.decides_labels),
             ),
             interconnects=(interconnect,),
-            labels=left.labels & right.labels,
+            labels=_narrowed(
+                left.free & right.free, self._stretch(before).exit_labels, self._stretch(after).entry_labels
+            ),
         )
 
     def _with_outer(self, known: LabelClass, section: Section, point: str, lan: str | None) -> LabelClass:
@@ -81,18 +84,21 @@ class _Lanes:
         if end is None:
             return known
         offer = self._sap(section, section.sap_a if point == section.a else section.sap_b)
-        allowed = end.labels if end.labels is not None else ANY_LABEL
+        stretch, allowed = self._stretch(section), end.labels if end.labels is not None else ANY_LABEL
         outer = LabelClass(
             id=known.id,
             members=(Member(segment=self.cut.keys[section.segment], end=end.id),),
             interconnects=(),
-            labels=offer.labels & allowed,
             suggested=end.suggested_label,
+            labels=_narrowed(offer.free & allowed, stretch.entry_labels if point == section.a else stretch.exit_labels),
         )
         return _together(known, outer)
 
     def _end(self, point: str, lan: str | None) -> str | None:
         return point if lan is None else dict(self.cut.lans_at(point)).get(lan)
+
+    def _stretch(self, section: Section) -> Stretch:
+        return self.cut.plan.lines[section.line][section.number]
 
     def _swaps(self, section: Section) -> bool:
         return self.cut.plan.segments[section.segment].swaps_labels
@@ -103,11 +109,18 @@ class _Lanes:
         return offer
 
 
+def _narrowed(labels: LabelSet, *told: LabelSet | None) -> LabelSet:
+    """What is also told, where something is."""
+    for more in told:
+        labels = labels if more is None else labels & more
+    return labels
+
+
 def _together(x: LabelClass, y: LabelClass) -> LabelClass:
     return replace(
         x,
         members=(*x.members, *y.members),
         interconnects=(*x.interconnects, *y.interconnects),
         labels=x.labels & y.labels,
-        suggested=x.suggested if x.suggested is not None else y.suggested,
+        suggested=y.suggested if x.suggested is None else x.suggested,
     )

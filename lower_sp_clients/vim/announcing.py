@@ -39,7 +39,7 @@ def _matrix(domain: Domain, usage: Usage) -> tuple[tuple[BorderEntry, ...], tupl
             mtu = min(sap_mtu.get(a, 65535), sap_mtu.get(b, 65535))
             entries.append(BorderEntry(a=a, b=b, points=tuple(_point(domain, k, r, mtu) for k, r in found)))
             for number, route in {r.ways: (n, r) for n, (_, r) in reversed([*enumerate(found)])}.values():
-                draws.add(a, b, number, route.bandwidth_bps, {way.id: 1.0 for way in route.ways})
+                draws.add(f"{a}|{b}#{number}", route.bandwidth_bps, {way.id: 1.0 for way in route.ways})
     return tuple(entries), draws.limits({way.id: routes.free(way) for way in domain.ways})
 
 

@@ -43,6 +43,7 @@ class Route:
         return Candidate(
             way=self,
             cost=float(self.price.over(hours)),
+            once=float(self.price.once),
             delay_us=self.delay_us,
             bandwidth_bps=self.bandwidth_bps,
             isolation=self.isolation,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
-from address_planner.labels import LabelSet
+from address_planner.labels import NO_LABEL, LabelSet
 from broker.decompose.plan import Snapshot, SupplierView
 from capability_registry.note import BorderEntry, BorderPoint, CapabilityNote, Lifecycle, Outage, SharedLimit
 from service_model.money import Price
@@ -26,6 +26,9 @@ def rich_snapshot(seed: int, suppliers: int) -> Snapshot:
     return replace(snap, suppliers=views)
 
 
+_TAKEN = (NO_LABEL, NO_LABEL, NO_LABEL, LabelSet(((1, 25),)), LabelSet(((5, 12),)))
+
+
 def _drawn(entry: BorderEntry, rng: random.Random) -> BorderEntry:
     return replace(entry, points=tuple(_way(p, rng) for p in entry.points))
 
@@ -38,6 +41,8 @@ def _way(was: BorderPoint, rng: random.Random) -> BorderPoint:
         availability=rng.choice((1.0, 0.999, 0.9)),
         isolation=tuple(m for m in MECHANISMS if rng.random() < 0.6),
         countries=tuple(sorted(rng.sample(COUNTRIES, rng.randint(0, 2)))),
+        labels_a=rng.choice(_TAKEN),
+        labels_b=rng.choice(_TAKEN),
     )
 
 

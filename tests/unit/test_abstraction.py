@@ -13,6 +13,7 @@ from broker.decompose.derive import derive
 from broker.decompose.lexicon import Lexicon, lexicon
 from broker.decompose.plan import Infeasible, Snapshot, SupplierView
 from broker.decompose.search import plan
+from broker.decompose.site_parts import part_of
 from capability_registry.abstraction import OPEN, Abstraction, Disclosure, PlaceDetail, abstracted
 from capability_registry.distance import kilometres
 from capability_registry.note import NOTE, Bin, CapabilityNote, Place, PlaceCapacity, PlaceNaming
@@ -138,6 +139,59 @@ def test_black_has_one_place_for_those_of_a_country_that_offer_the_same() -> Non
     assert [(e.a, e.b, e.points) for e in note.matrix] == [
         (names.get(e.a, e.a), names.get(e.b, e.b), e.points) for e in whole.matrix if "BER" not in (e.a, e.b)
     ]
+
+
+def one_hub(*types: str) -> Snapshot:
+    """Suppliers that all have a function at HUB, and the last one also at FRA."""
+    views = [
+        view(f"s{n}", [sap("uni", "HUB")], [entry("uni", "HUB", point(1, 1))], [offer(type, "HUB")])
+        for n, type in enumerate(types)
+    ]
+    last = views[-1]
+    more = replace(
+        last.note,
+        places=(*last.note.places, Place(id="FRA", country=last.note.places[0].country)),
+        functions=(*last.note.functions, offer(types[-1], "FRA")),
+        matrix=(*last.note.matrix, entry("uni", "FRA", point(1, 1))),
+    )
+    return snapshot(*views[:-1], replace(last, note=more))
+
+
+def test_grey_has_a_word_for_each_part_of_a_site_and_says_that_they_are_parts_of_one() -> None:
+    snap = one_hub("x", "x")
+    note, words = shown(snap, GREY)
+    assert words.words is not None
+    hub, other = words.words["HUB"], words.words[part_of("HUB", "s1", "HUB")]
+    assert {(p.id, p.site) for p in note.places} == {(hub, ""), (other, hub), (words.words["FRA"], "")}
+    assert {e.b for e in note.guarded} == {other}
+    meant = words.meant(pinned("s1.uni", other))
+    assert isinstance(meant, ServiceSpec)
+    assert meant.functions[0].places == (part_of("HUB", "s1", "HUB"),)
+    found = plan(meant, snap, NOW)
+    assert not isinstance(found, Infeasible)
+    assert found[0].segments[0].alias == "s1"
+
+
+def pinned(end: str, *words: str) -> ServiceSpec:
+    spec = chain_spec(end, end, ["x"])
+    return replace(spec, functions=(replace(spec.functions[0], places=words),))
+
+
+def test_what_a_supplier_calls_its_part_is_the_sites_word_to_our_customers() -> None:
+    middle, _ = shown(one_hub("x", "y"), OPEN)
+    bought = SupplierView(alias="m", sp_id="middle", note=middle, local=False, saps={s.id: s.id for s in middle.saps})
+    words = lexicon(snapshot(bought), SECRET, "above", GREY).words
+    assert words is not None
+    assert words[part_of("HUB", "s1", "HUB")] == words["HUB"] != words[part_of("HUB", "m", "HUB")]
+
+
+def test_black_says_nothing_of_where_the_parts_of_a_site_are_when_one_shares_its_word() -> None:
+    note, words = shown(one_hub("x", "y"), BLACK)
+    assert words.words is not None
+    hub, part = words.words["HUB"], words.words[part_of("HUB", "s1", "HUB")]
+    assert words.words["FRA"] == part != hub
+    told = {p.id: (p.merged, p.site, p.naming) for p in note.places}
+    assert told == {hub: (False, "", PlaceNaming.RELAYED), part: (True, "", PlaceNaming.RELAYED)}
 
 
 def test_who_names_a_merged_place_may_get_any_of_them() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -13,11 +14,13 @@ from address_planner.labels import LabelSet
 from broker.decompose.derive import HOLD_GUARD_S, derive
 from broker.decompose.plan import Infeasible, Snapshot, SupplierView
 from broker.decompose.search import fits, plan
-from capability_registry.note import NOTE, Bin, CapabilityNote, PlaceCapacity, PointKind
+from broker.decompose.site_parts import part_of
+from capability_registry.label_pools import LabelPools
+from capability_registry.note import NOTE, Bin, BorderEntry, CapabilityNote, PlaceCapacity, PointKind
 from service_model.constraints import PLACEMENT
 from service_model.flows import PATHS
 from service_model.money import Price
-from service_model.spec import FunctionRequest
+from service_model.spec import End, FunctionRequest
 from tests.support.planning import (
     GBIT,
     NOW,
@@ -160,18 +163,70 @@ def test_no_identity_of_a_lower_sp_is_in_the_note(seed: int) -> None:
         assert not any(s.interconnect and s.interconnect in text for s in supplier.note.saps)
 
 
-def test_of_two_suppliers_at_one_place_the_larger_alone_is_announced() -> None:
-    def at_hub(alias: str, size: int, cost: int) -> SupplierView:
-        capacity = (PlaceCapacity(place="HUB", bins=(Bin(size=size, count=2),)),)
+def at_hub(alias: str, size: int, cost: int, type: str = "x") -> SupplierView:
+    capacity = (PlaceCapacity(place="HUB", bins=(Bin(size=size, count=2),)),)
+    return view(
+        alias, [sap("uni", "HUB")], [entry("uni", "HUB", point(1, 1))], [offer(type, "HUB", cost)], capacities=capacity
+    )
+
+
+def test_of_two_suppliers_at_one_place_each_is_announced_and_the_larger_bears_its_id() -> None:
+    note = note_of(snapshot(at_hub("small", 2, 1), at_hub("large", 9, 5)))
+    other = part_of("HUB", "small", "HUB")
+    assert [(p.id, p.site) for p in note.places] == [("HUB", ""), (other, "HUB")]
+    assert note.capacities == (
+        PlaceCapacity(place="HUB", bins=(Bin(size=9, count=2),)),
+        PlaceCapacity(place=other, bins=(Bin(size=2, count=2),)),
+    )
+    assert [(f.place, f.flavours[0].price.once) for f in note.functions] == [("HUB", 5), (other, 1)]
+    assert [(e.a, e.b) for e in note.matrix] == [("large.uni", "HUB")]
+    assert [(e.a, e.b) for e in note.guarded] == [("small.uni", other)]
+
+
+def test_a_part_is_had_by_its_own_word_and_any_of_them_by_the_sites() -> None:
+    snap = snapshot(at_hub("small", 2, 1), at_hub("large", 9, 5))
+
+    def suppliers(sap: str, place: str) -> list[str]:
+        pinned = (FunctionRequest(id="f0", type=kind("x"), places=(place,)),)
+        found = plan(chain_spec(sap, sap, ["x"], functions=pinned), snap, NOW)
+        return [] if isinstance(found, Infeasible) else [s.alias for s in found[0].segments]
+
+    small = part_of("HUB", "small", "HUB")
+    assert suppliers("small.uni", "HUB") == suppliers("small.uni", small) == ["small"]
+    assert suppliers("large.uni", "HUB") == ["large"]
+    assert suppliers("large.uni", small) == suppliers("large.uni", "elsewhere") == []
+
+
+def test_parts_of_a_part_are_parts_of_the_same_site() -> None:
+    middle = note_of(snapshot(at_hub("small", 2, 1), at_hub("large", 9, 5)))
+    seen = SupplierView(alias="m", sp_id="middle", note=middle, local=False, saps={s.id: s.id for s in middle.saps})
+    note = note_of(snapshot(seen, at_hub("third", 3, 2)), own_sp_id="top")
+    below = part_of("HUB", "small", "HUB")
+    assert {p.id: p.site for p in note.places} == {
+        "HUB": "", part_of("HUB", "m", below): "HUB", part_of("HUB", "third", "HUB"): "HUB",
+    }  # fmt: skip
+
+
+def test_of_two_parts_that_offer_the_same_a_service_takes_one_for_they_may_be_one_thing_that_two_sell() -> None:
+    joined = {"labels": LabelSet.parse("1-9")}
+
+    def half(alias: str, peer: str, type: str, decides: bool) -> SupplierView:
+        capacity = (PlaceCapacity(place="HUB", bins=(Bin(size=1, count=1),)),)
         return view(
-            alias, [sap("uni", "HUB")], [entry("uni", "HUB", point(1, 1))], [offer("x", "HUB", cost)],
+            alias,
+            [sap("uni", "HUB"), sap("n", "HUB", to="j", peer=f"sp-{peer}", decides_labels=decides, **joined)],
+            [entry("uni", "HUB", point(1, 1)), entry("n", "HUB", point(1, 1)), entry("uni", "n", point(1, 1))],
+            [offer(type, "HUB")],
             capacities=capacity,
         )  # fmt: skip
 
-    note = note_of(snapshot(at_hub("small", 2, 1), at_hub("large", 9, 5)))
-    assert note.capacities == (PlaceCapacity(place="HUB", bins=(Bin(size=9, count=2),)),)
-    assert [f.flavours[0].price.once for f in note.functions] == [5]
-    assert [(e.a, e.b) for e in note.matrix] == [("large.uni", "HUB")]
+    def fit(left: str, right: str, *types: str) -> bool:
+        snap = snapshot(half("left", "right", left, True), half("right", "left", right, False))
+        return fits(note_of(snap), chain_spec("left.uni", "right.uni", types), NOW)
+
+    assert fit("x", "x", "x")
+    assert not fit("x", "x", "x", "x")
+    assert fit("x", "y", "x", "y"), "what offers something else is another thing"
 
 
 def test_what_two_entries_draw_on_together_is_a_shared_limit() -> None:
@@ -221,6 +276,101 @@ def test_labels_that_an_inner_joint_lacks_are_not_promised_at_an_end_that_does_n
     assert told("50-250") == (both, {"left.uni": "100-199", "right.uni": "100-199"})
     assert told("150-250") == (both, {"left.uni": "150-199", "right.uni": "100-199"})
     assert told("200-250") == ([], {"left.uni": "100-199", "right.uni": "100-199"})
+    [uni, _] = note_of(pair("150-250")).saps
+    assert uni.free == LabelSet.parse("100-199")
+
+
+def by_the_way(*joints: tuple[str, str]) -> Snapshot:
+    """A left domain that does not swap, and one function behind each of these joints (name, labels)."""
+    free = {id: {"labels": LabelSet.parse(labels)} for id, labels in joints}
+    left = view(
+        "left",
+        [sap("uni", "BER"), *(
+            sap(id, "BER", to=f"j-{id}", peer=f"sp-{id}", decides_labels=True, **free[id]) for id in free
+        )],
+        [entry("uni", id, point(1, 1, swaps_labels=False)) for id in free],
+    )  # fmt: skip
+    behind = [
+        view(
+            id, [sap("n", id.upper(), to=f"j-{id}", peer="sp-left", **free[id])],
+            [entry("n", id.upper(), point(1, 1))], [offer(id, id.upper())],
+        )
+        for id in free
+    ]  # fmt: skip
+    return snapshot(left, *behind)
+
+
+def test_ways_that_take_different_labels_at_one_sap_are_all_announced_each_with_its_own() -> None:
+    snap = by_the_way(("x", "100-139"), ("y", "150-189"))
+    note = note_of(snap)
+    ways = {
+        e.b: (p, guarded)
+        for guarded in (False, True)
+        for e in (note.guarded if guarded else note.matrix)
+        for p in e.points
+    }
+    assert {b: (str(p.labels_a), str(p.labels_b)) for b, (p, _) in ways.items()} == {
+        "X": ("100-139", ""),
+        "Y": ("150-189", ""),
+    }
+    assert sorted(guarded for _, guarded in ways.values()) == [False, True], "one of them is for readers of today alone"
+    [uni] = note.saps
+    assert str(uni.free) == "100-199"
+
+    def wanted(type: str, label: int) -> bool:
+        ends = (End(id="a", sap="left.uni", labels=LabelSet.of([label])), End(id="b", sap="left.uni"))
+        return fits(note, replace(chain_spec("left.uni", "left.uni", [type]), ends=ends), NOW)
+
+    apart = by_the_way_to(note)
+    assert apart("x", 120)
+    assert apart("y", 160)
+    assert not apart("x", 160)
+    assert not apart("y", 195)
+    assert not wanted("x", 120), "two ends at one SAP: which gets which label is not followed"
+
+
+def by_the_way_to(note: CapabilityNote) -> Callable[[str, int], bool]:
+    """Whether a service from `left.uni` with this label fits that goes on to a SAP beside the function."""
+
+    def asked(type: str, label: int) -> bool:
+        out = sap("out", type.upper())
+        way = BorderEntry(a="out", b=type.upper(), points=(point(0, 0),))
+        beside = replace(note, saps=(*note.saps, out), matrix=(*note.matrix, way))
+        spec = chain_spec("left.uni", "out", [type])
+        first, last = spec.ends
+        return fits(beside, replace(spec, ends=(replace(first, labels=LabelSet.of([label])), last)), NOW)
+
+    return asked
+
+
+def test_a_reader_of_the_first_release_may_use_each_label_that_it_sees_with_each_way_that_it_sees() -> None:
+    note = note_of(by_the_way(("x", "100-139"), ("y", "150-189"), ("z", "90-200")))
+    [uni] = note.saps
+    seen = [p for e in note.matrix for p in e.points]
+    assert seen
+    assert all(uni.labels <= (p.labels_a or uni.free) for p in seen)
+    assert len(note.guarded) == 1
+
+
+def test_uses_of_a_joint_that_take_different_labels_do_not_share_what_the_poorest_has() -> None:
+    pools = LabelPools()
+    one, three = LabelSet.parse("5"), LabelSet.parse("4-6")
+    pools.takes("a|b#0", "j", one)
+    pools.takes("a|c#0", "j", three)
+    assert [(p.labels, dict(p.coefficients)) for p in pools.limits()] == [
+        (1, {"a|b#0": 1.0}),
+        (3, {"a|b#0": 1.0, "a|c#0": 1.0}),
+    ]
+    pools.takes("a|d#0", "j", LabelSet.parse("7"))
+    assert (2, {"a|b#0": 1.0, "a|d#0": 1.0}) in [(p.labels, dict(p.coefficients)) for p in pools.limits()]
+
+
+def test_of_many_sets_of_labels_what_any_has_is_all_that_is_counted_on() -> None:
+    pools = LabelPools()
+    for n in range(6):
+        pools.takes(f"a|{n}#0", "j", LabelSet.parse(f"{n},{n + 20}"))
+    [pool] = pools.limits()
+    assert (pool.labels, len(pool.coefficients)) == (2, 6)
 
 
 def test_each_part_names_the_tokens_that_it_rests_on_and_none_where_it_rests_on_all() -> None:

@@ -57,8 +57,8 @@ def test_of_many_those_that_gain_most_stay() -> None:
 
 def test_what_ways_could_overdraw_together_is_a_limit_and_of_equal_ones_the_least() -> None:
     draws = Draws()
-    draws.add("a", "b", 0, 10, {"trunk": 1.0, "narrow": 1.0, "own": 1.0})
-    draws.add("a", "c", 1, 10, {"trunk": 2.0, "narrow": 2.0})
+    draws.add("a|b#0", 10, {"trunk": 1.0, "narrow": 1.0, "own": 1.0})
+    draws.add("a|c#1", 10, {"trunk": 2.0, "narrow": 2.0})
     assert draws.limits({"trunk": 29, "narrow": 15, "own": 10}) == (
         SharedLimit(id="limit-1", limit_bps=15, coefficients={"a|b#0": 1.0, "a|c#1": 2.0}),
     )

@@ -63,6 +63,10 @@ def with_points(cost: int, delay: int, **more: object) -> CapabilityNote:
     return replace(LEFT, matrix=(entry("uni", "n", point(2, 10), point(cost, delay, **more)), LEFT.matrix[1]))
 
 
+def told_at_uni(labels: str) -> CapabilityNote:
+    return with_points(5, 3, labels_a=LabelSet.parse(labels))
+
+
 def with_limit(gbit: int, *keys: str) -> CapabilityNote:
     limit = SharedLimit(id="l", limit_bps=gbit * GBIT, coefficients=dict.fromkeys(keys, 1.0))
     return replace(LEFT, shared=(limit,))
@@ -88,7 +92,10 @@ def with_limit(gbit: int, *keys: str) -> CapabilityNote:
         (with_points(6, 3), Change.LESS),
         (with_points(5, 4), Change.LESS),
         (with_points(5, 3, lan=False), Change.LESS),
+        (told_at_uni("100-190"), Change.SLIGHT),
+        (told_at_uni("100-150"), Change.LESS),
         (replace(LEFT, matrix=LEFT.matrix[:1]), Change.LESS),
+        (replace(LEFT, matrix=LEFT.matrix[:1], guarded=LEFT.matrix[1:]), Change.SLIGHT),  # to who cannot read it, later
         (replace(LEFT, matrix=(*LEFT.matrix, entry("n", "BER", point(1, 1)))), Change.SLIGHT),
         (with_limit(9, "uni|n"), Change.SLIGHT),
         (with_limit(8, "uni|n"), Change.LESS),
@@ -104,6 +111,29 @@ def with_limit(gbit: int, *keys: str) -> CapabilityNote:
 )  # fmt: skip
 def test_a_change_is_told_from_a_move(after: CapabilityNote, what: Change) -> None:
     assert change(LEFT, after, 0.1) is what
+
+
+def test_labels_that_are_told_apart_are_free_all_the_same() -> None:
+    uni = LEFT.saps[0]
+    few = LabelSet.parse("100-120")
+    apart = replace(LEFT, saps=(replace(uni, labels=few, more_labels=uni.labels - few), *LEFT.saps[1:]))
+    assert change(LEFT, apart, 0.1) is Change.SLIGHT
+    assert change(LEFT, replace(LEFT, saps=(replace(uni, labels=few), *LEFT.saps[1:])), 0.1) is Change.LESS
+
+
+def test_a_pool_over_fewer_ways_is_no_loss_where_one_over_more_had_no_more_labels() -> None:
+    def pools(*told: tuple[int, str]) -> CapabilityNote:
+        return replace(
+            LEFT,
+            shared=tuple(
+                SharedLimit(id=f"p{n}", limit_bps=10**14, labels=labels, coefficients=dict.fromkeys(keys.split(), 1.0))
+                for n, (labels, keys) in enumerate(told)
+            ),
+        )
+
+    before = pools((5, "uni|n#0 uni|BER#0"))
+    assert change(before, pools((5, "uni|n#0 uni|BER#0"), (5, "uni|n#0")), 0.1) is Change.SLIGHT
+    assert change(before, pools((5, "uni|n#0 uni|BER#0"), (3, "uni|n#0")), 0.1) is Change.LESS
 
 
 def test_the_last_label_is_never_a_small_part() -> None:

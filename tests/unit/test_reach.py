@@ -48,14 +48,24 @@ def found(reach: Reach, graph: Graph) -> Iterator[object]:
 
 FIELDS = (
     "once", "hour", "delay_us", "bandwidth_bps", "mtu", "availability", "lan", "swaps_labels", "isolation", "countries",
-    "classes", "draws",
+    "classes", "draws", "near", "far",
 )  # fmt: skip
 
 
 def told(known: Known) -> object:
     walk = known.way
     figures = known.cost, known.delay_us, known.bandwidth_bps, known.mtu, known.lan, known.swaps_labels
-    return *figures, known.isolation, known.countries, walk.near, walk.far, [p.order for p in walk.passages]
+    return (
+        *figures,
+        known.once,
+        known.near,
+        known.far,
+        known.isolation,
+        known.countries,
+        walk.near,
+        walk.far,
+        [p.order for p in walk.passages],
+    )
 
 
 def step_of(step: object) -> object:

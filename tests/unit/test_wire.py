@@ -17,7 +17,7 @@ from google.protobuf.descriptor import Descriptor
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from address_planner.labels import LABEL_MAX, LabelSet
+from address_planner.labels import LABEL_MAX, NO_LABEL, LabelSet
 from broker.northbound.admin_servicer import APPLIED, DETAIL, INVENTORY
 from capability_registry.note import NOTE as NOTE_JSON
 from capability_registry.note import (
@@ -291,7 +291,7 @@ NOTE = CapabilityNote(
     currency="CHF",
     places=(
         Place(id="DEFRA", country="DE", latitude=50.1, longitude=-8.6, tags=("eu",)),
-        Place(id="p-1", country="ZZ", naming=PlaceNaming.RELAYED, merged=True),
+        Place(id="p-1", country="ZZ", naming=PlaceNaming.RELAYED, merged=True, site="DEFRA"),
     ),
     functions=(
         FunctionOffer(
@@ -315,6 +315,7 @@ NOTE = CapabilityNote(
             interconnect="ix",
             peer="sp-a",
             decides_labels=True,
+            more_labels=LabelSet.parse("300"),
         ),
     ),
     matrix=(
@@ -333,10 +334,13 @@ NOTE = CapabilityNote(
                     swaps_labels=False,
                     lan=True,
                     isolation=("vlan",),
+                    labels_a=LabelSet.parse("100-150"),
+                    labels_b=LabelSet.parse("7"),
                 ),
             ),
         ),
     ),
+    guarded=(BorderEntry(a="nni", b="p-1", points=(BorderPoint(kind=PointKind.CHEAPEST),)),),
     shared=(SharedLimit(id="core", limit_bps=10, coefficients={"nni|DEFRA": 1.5}),),
     qos_classes=(QosClass(name="gold", max_delay_us=10, alias="ef"),),
     outages=(Outage(subject="nni", start=NOW, end=NOW),),
@@ -430,7 +434,7 @@ def test_a_default_that_is_no_zero_has_presence(kind: type[Any], descriptor: Des
         optional = get_origin(hints[field.name]) in (Union, types.UnionType) and type(None) in get_args(
             hints[field.name]
         )
-        zero = field.default in (dataclasses.MISSING, "", 0, 0.0, False, ())
+        zero = field.default in (dataclasses.MISSING, "", 0, 0.0, False, (), NO_LABEL)
         if optional or not (zero and not isinstance(field.default, Decimal)):
             assert on_the_wire.has_presence, f"{descriptor.name}.{field.name} would lose its zero"
 

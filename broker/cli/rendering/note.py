@@ -17,7 +17,7 @@ def note_tables(note: CapabilityNote) -> Group:
         (note.places, _places),
         (note.functions, _functions),
         (note.saps, _saps),
-        (note.matrix, _matrix),
+        ((*note.matrix, *note.guarded), _matrix),
         (note.qos_classes, _classes),
         (note.outages, _outages),
     )
@@ -96,7 +96,7 @@ def _saps(note: CapabilityNote) -> Table:
 def _matrix(note: CapabilityNote) -> Table:
     heads = ("PRICE", "DELAY", "BANDWIDTH", "AVAILABLE")
     made = table("Between them", "FROM", "TO", "WAY", *heads, right=heads)
-    for entry in note.matrix:
+    for entry in (*note.matrix, *note.guarded):
         for i, (name, point) in enumerate(_ways(entry)):
             made.add_row(
                 Text(entry.a if i == 0 else ""),

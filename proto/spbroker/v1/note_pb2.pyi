@@ -217,6 +217,7 @@ class Place(message.Message):
     TAGS_FIELD_NUMBER: builtins.int
     NAMING_FIELD_NUMBER: builtins.int
     MERGED_FIELD_NUMBER: builtins.int
+    SITE_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Its id, by UN/LOCODE where there is one."""
     country: builtins.str
@@ -229,6 +230,11 @@ class Place(message.Message):
     """Whose word the id is; not set: PUBLIC."""
     merged: builtins.bool
     """Whether it stands for several places of its country: what one of them has is announced, a function may be at any."""
+    site: builtins.str
+    """The place that it is a part of, where the note announces several parts of one, each with what it has; empty: itself. Of
+    parts that offer the same (types, ports, delays, flavours with units and runtime) a service takes one: they may be one
+    thing that two sell. The site's id names all of them.
+    """
     @builtins.property
     def tags(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Free tags."""
@@ -243,10 +249,11 @@ class Place(message.Message):
         tags: abc.Iterable[builtins.str] | None = ...,
         naming: PlaceNaming.ValueType | None = ...,
         merged: builtins.bool = ...,
+        site: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_naming", b"_naming", "naming", b"naming"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_naming", b"_naming", "country", b"country", "id", b"id", "latitude", b"latitude", "longitude", b"longitude", "merged", b"merged", "naming", b"naming", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_naming", b"_naming", "country", b"country", "id", b"id", "latitude", b"latitude", "longitude", b"longitude", "merged", b"merged", "naming", b"naming", "site", b"site", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__naming: _TypeAlias = typing.Literal["naming"]  # noqa: Y015
     _WhichOneofArgType__naming: _TypeAlias = typing.Literal["_naming", b"_naming"]  # noqa: Y015
@@ -440,6 +447,7 @@ class SapOffer(message.Message):
     PEER_FIELD_NUMBER: builtins.int
     DECIDES_LABELS_FIELD_NUMBER: builtins.int
     ORIGINS_FIELD_NUMBER: builtins.int
+    MORE_LABELS_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Its id."""
     role: SapRole.ValueType
@@ -460,11 +468,15 @@ class SapOffer(message.Message):
     """Of an NNI: whether this side decides where answers about a label differ; true at exactly one side."""
     @builtins.property
     def labels(self) -> containers.RepeatedCompositeFieldContainer[words_pb2.LabelRange]:
-        """Labels that are free."""
+        """Labels that are free, and do for every way of the note's matrix."""
 
     @builtins.property
     def origins(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
         """The note's origin tokens that it rests on, by index from 0; empty: all."""
+
+    @builtins.property
+    def more_labels(self) -> containers.RepeatedCompositeFieldContainer[words_pb2.LabelRange]:
+        """Labels that are free as well, for the ways that say so."""
 
     def __init__(
         self,
@@ -480,10 +492,11 @@ class SapOffer(message.Message):
         peer: builtins.str = ...,
         decides_labels: builtins.bool = ...,
         origins: abc.Iterable[builtins.int] | None = ...,
+        more_labels: abc.Iterable[words_pb2.LabelRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["bandwidth_bps", b"bandwidth_bps", "decides_labels", b"decides_labels", "encapsulation", b"encapsulation", "id", b"id", "interconnect", b"interconnect", "labels", b"labels", "mtu", b"mtu", "origins", b"origins", "peer", b"peer", "place", b"place", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bandwidth_bps", b"bandwidth_bps", "decides_labels", b"decides_labels", "encapsulation", b"encapsulation", "id", b"id", "interconnect", b"interconnect", "labels", b"labels", "more_labels", b"more_labels", "mtu", b"mtu", "origins", b"origins", "peer", b"peer", "place", b"place", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -503,6 +516,8 @@ class BorderPoint(message.Message):
     LAN_FIELD_NUMBER: builtins.int
     ISOLATION_FIELD_NUMBER: builtins.int
     COUNTRIES_FIELD_NUMBER: builtins.int
+    LABELS_A_FIELD_NUMBER: builtins.int
+    LABELS_B_FIELD_NUMBER: builtins.int
     kind: PointKind.ValueType
     """Which way it is."""
     delay_us: builtins.int
@@ -529,6 +544,14 @@ class BorderPoint(message.Message):
     def countries(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """ISO 3166-1 alpha-2 codes of all countries that it passes, its two points included; empty: not told."""
 
+    @builtins.property
+    def labels_a(self) -> containers.RepeatedCompositeFieldContainer[words_pb2.LabelRange]:
+        """The labels that may be used with it at its entry's `a`, a SAP; empty: whatever is free there, more_labels too."""
+
+    @builtins.property
+    def labels_b(self) -> containers.RepeatedCompositeFieldContainer[words_pb2.LabelRange]:
+        """The same at `b`."""
+
     def __init__(
         self,
         *,
@@ -542,10 +565,12 @@ class BorderPoint(message.Message):
         lan: builtins.bool = ...,
         isolation: abc.Iterable[builtins.str] | None = ...,
         countries: abc.Iterable[builtins.str] | None = ...,
+        labels_a: abc.Iterable[words_pb2.LabelRange] | None = ...,
+        labels_b: abc.Iterable[words_pb2.LabelRange] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_availability", b"_availability", "_mtu", b"_mtu", "_swaps_labels", b"_swaps_labels", "availability", b"availability", "mtu", b"mtu", "price", b"price", "swaps_labels", b"swaps_labels"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_availability", b"_availability", "_mtu", b"_mtu", "_swaps_labels", b"_swaps_labels", "availability", b"availability", "bandwidth_bps", b"bandwidth_bps", "countries", b"countries", "delay_us", b"delay_us", "isolation", b"isolation", "kind", b"kind", "lan", b"lan", "mtu", b"mtu", "price", b"price", "swaps_labels", b"swaps_labels"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_availability", b"_availability", "_mtu", b"_mtu", "_swaps_labels", b"_swaps_labels", "availability", b"availability", "bandwidth_bps", b"bandwidth_bps", "countries", b"countries", "delay_us", b"delay_us", "isolation", b"isolation", "kind", b"kind", "labels_a", b"labels_a", "labels_b", b"labels_b", "lan", b"lan", "mtu", b"mtu", "price", b"price", "swaps_labels", b"swaps_labels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__availability: _TypeAlias = typing.Literal["availability"]  # noqa: Y015
     _WhichOneofArgType__availability: _TypeAlias = typing.Literal["_availability", b"_availability"]  # noqa: Y015
@@ -636,7 +661,9 @@ class SharedLimit(message.Message):
     """
     @builtins.property
     def coefficients(self) -> containers.ScalarMap[builtins.str, builtins.float]:
-        """Coefficient per way; the key is `a|b#n` for the point n (from 0) of the entry, `a|b` for each of its points."""
+        """Coefficient per way; the key is `a|b#n` for the point n (from 0) of the entry, `a|b#gn` for that of the guarded entry,
+        `a|b` for each of their points.
+        """
 
     def __init__(
         self,
@@ -763,6 +790,7 @@ class CapabilityNote(message.Message):
     ORIGIN_TOKENS_FIELD_NUMBER: builtins.int
     MAX_FUNCTIONS_FIELD_NUMBER: builtins.int
     TERMS_FIELD_NUMBER: builtins.int
+    GUARDED_FIELD_NUMBER: builtins.int
     sp_id: builtins.str
     """Who announces it."""
     edition: builtins.int
@@ -831,6 +859,12 @@ class CapabilityNote(message.Message):
     def terms(self) -> containers.ScalarMap[builtins.str, builtins.str]:
         """Terms, free keys and texts."""
 
+    @builtins.property
+    def guarded(self) -> containers.RepeatedCompositeFieldContainer[BorderEntry]:
+        """Ways that hold only for a reader that knows labels by the way (`labels_a`, `labels_b`) and sites (`Place.site`). One of
+        an earlier release does not see them, and needs not.
+        """
+
     def __init__(
         self,
         *,
@@ -855,10 +889,11 @@ class CapabilityNote(message.Message):
         origin_tokens: abc.Iterable[builtins.str] | None = ...,
         max_functions: builtins.int | None = ...,
         terms: abc.Mapping[builtins.str, builtins.str] | None = ...,
+        guarded: abc.Iterable[BorderEntry] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_currency", b"_currency", "_lifecycle", b"_lifecycle", "_max_functions", b"_max_functions", "_max_hold_s", b"_max_hold_s", "currency", b"currency", "expires", b"expires", "lifecycle", b"lifecycle", "max_functions", b"max_functions", "max_hold_s", b"max_hold_s", "not_before", b"not_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_currency", b"_currency", "_lifecycle", b"_lifecycle", "_max_functions", b"_max_functions", "_max_hold_s", b"_max_hold_s", "api_features", b"api_features", "audience", b"audience", "capacities", b"capacities", "currency", b"currency", "edition", b"edition", "expires", b"expires", "functions", b"functions", "lifecycle", b"lifecycle", "matrix", b"matrix", "max_functions", b"max_functions", "max_hold_s", b"max_hold_s", "not_before", b"not_before", "origin_tokens", b"origin_tokens", "outages", b"outages", "places", b"places", "qos_classes", b"qos_classes", "remaining_depth", b"remaining_depth", "saps", b"saps", "shared", b"shared", "sp_id", b"sp_id", "terms", b"terms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_currency", b"_currency", "_lifecycle", b"_lifecycle", "_max_functions", b"_max_functions", "_max_hold_s", b"_max_hold_s", "api_features", b"api_features", "audience", b"audience", "capacities", b"capacities", "currency", b"currency", "edition", b"edition", "expires", b"expires", "functions", b"functions", "guarded", b"guarded", "lifecycle", b"lifecycle", "matrix", b"matrix", "max_functions", b"max_functions", "max_hold_s", b"max_hold_s", "not_before", b"not_before", "origin_tokens", b"origin_tokens", "outages", b"outages", "places", b"places", "qos_classes", b"qos_classes", "remaining_depth", b"remaining_depth", "saps", b"saps", "shared", b"shared", "sp_id", b"sp_id", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__currency: _TypeAlias = typing.Literal["currency"]  # noqa: Y015
     _WhichOneofArgType__currency: _TypeAlias = typing.Literal["_currency", b"_currency"]  # noqa: Y015

@@ -1,0 +1,149 @@
+"""Single requests, one by one: what a note of notes promises, what is delivered, and what one who sees all sells.
+
+Rules kept here
+- A *false accept*: the planner finds a plan over the top's note alone, and the top does not deliver it when nothing else is
+  ordered. Each is printed with its seed; there must be none.
+- *Refused*: what the broker that sees all domains sells, and the top does not; *not announced*: what it sells, and the
+  top's own note alone does not hold. *For sale*: what it sells and a broker sells too that sees all that somebody below the
+  top sells (`for_sale`). A margin makes a request with a price bound dearer, which is no loss of abstraction: such requests
+  are left out.
+- What is asked, and what the broker that sees all makes of it, does not depend on the level of abstraction.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from benchmarks.hierarchies.drawn import Hierarchy, hierarchy
+from benchmarks.hierarchies.requests import in_words, request
+from benchmarks.hierarchies.sellers import NOW, Middle
+from broker.decompose.search import alone, best
+from capability_registry.abstraction import Abstraction, Disclosure
+from service_model.outcomes import Reserved
+from service_model.spec import ServiceSpec
+
+DEPTHS = (1, 2, 3, 4)
+LEVELS = tuple(Abstraction)
+REQUESTS = 8
+"""Of each hierarchy."""
+
+
+@dataclass
+class Judged:
+    """Single requests at one level and depth."""
+
+    hierarchies: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+
+    def figures(self) -> dict[str, Any]:
+        told = ("requests", "accepted by note", "false accepts", "sold by all-seeing", "refused", "for sale")
+        return {
+            "hierarchies": self.hierarchies,
+            **{name: self.counts[name] for name in (*told, "for sale refused", "not announced")},
+            "refused_percent": self._percent("refused", "sold by all-seeing"),
+            "for_sale_refused_percent": self._percent("for sale refused", "for sale"),
+            "not_announced_percent": self._percent("not announced", "sold by all-seeing"),
+        }
+
+    def _percent(self, part: str, whole: str) -> float:
+        return round(100 * self.counts[part] / max(1, self.counts[whole]), 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A hierarchy to be drawn: one in four has a domain that two brokers sell, half have margins."""
+
+    seed: int
+
+    @property
+    def depth(self) -> int:
+        return DEPTHS[self.seed % len(DEPTHS)]
+
+    @property
+    def shared(self) -> bool:
+        return self.seed // len(DEPTHS) % 4 == 3
+
+    @property
+    def margins(self) -> bool:
+        return self.seed // len(DEPTHS) % 2 == 1
+
+    def at(self, level: Abstraction) -> Hierarchy:
+        disclosure = Disclosure(abstraction=level)
+        return hierarchy(self.seed, self.depth, shared=self.shared, margins=self.margins, disclosure=disclosure)
+
+    def __str__(self) -> str:
+        return f"hierarchy({self.seed}, {self.depth}, shared={self.shared}, margins={self.margins})"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request, whether the broker that sees all sells it, and whether it is for sale."""
+
+    spec: ServiceSpec
+    sold: bool
+    for_sale: bool
+
+
+def asked_of(drawn: Hierarchy, seed: int) -> Iterator[Asked]:
+    rng = random.Random(f"requests/{seed}")
+    for number in range(REQUESTS if len(drawn.top.note().saps) > 1 else 0):
+        spec = request(drawn, rng)
+        sold = sells(drawn.flat, f"f{number}", in_words(spec, drawn.flat_names))
+        for_sale = sold and (drawn.sold is None or sells(drawn.sold, f"s{number}", spec))
+        yield Asked(spec, sold, for_sale)
+
+
+def judge(drawn: Hierarchy, requests: list[Asked], out: Judged, where: str) -> None:
+    announced = alone(drawn.top.note())
+    out.hierarchies += 1
+    for number, asked in enumerate(requests):
+        promised = best(asked.spec, announced, NOW) is not None
+        delivered = sells(drawn.top, f"r{number}", asked.spec)
+        out.counts["requests"] += 1
+        out.counts["accepted by note"] += promised
+        if promised and not delivered:
+            out.counts["false accepts"] += 1
+            print(f"false accept: {where}, request {number}: {told(asked.spec)}", flush=True)
+        if asked.sold and not (drawn.margins and asked.spec.max_price is not None):
+            out.counts["sold by all-seeing"] += 1
+            out.counts["refused"] += not delivered
+            out.counts["not announced"] += not promised
+            out.counts["for sale"] += asked.for_sale
+            out.counts["for sale refused"] += asked.for_sale and not delivered
+
+
+def sells(broker: Middle, ref: str, spec: ServiceSpec) -> bool:
+    """Whether it holds the request; it is released at once."""
+    held = isinstance(broker.reserve(ref, 1, spec), Reserved)
+    broker.release(ref)
+    return held
+
+
+def told(spec: ServiceSpec) -> str:
+    """A request in a line."""
+    names = ("bandwidth_bps", "max_delay_us", "max_price", "isolation", "countries", "groups", "distances", "min_mtu")
+    asked = {name: getattr(spec, name) for name in names if getattr(spec, name)}
+    asked.pop("min_mtu" if spec.min_mtu == 1280 else "", None)
+    return f"{' - '.join([spec.ends[0].sap, *(f.type.name for f in spec.functions), spec.ends[1].sap])} {asked}"
+
+
+def soundness(seeds: int, first: int = 0, every: int = 25) -> dict[Abstraction, dict[int, Judged]]:
+    """Over the hierarchies of so many seeds from `first` on, each at every level. Each `every` of them it tells how far it is."""
+    found = {level: {depth: Judged() for depth in DEPTHS} for level in LEVELS}
+    for seed in range(first, first + seeds):
+        drawn = Drawn(seed)
+        requests: list[Asked] | None = None
+        for level in LEVELS:
+            whole = drawn.at(level)
+            requests = list(asked_of(whole, seed)) if requests is None else requests
+            judge(whole, requests, found[level][drawn.depth], f"{drawn}, {level.short}")
+        if (seed + 1 - first) % every == 0 or seed + 1 == first + seeds:
+            print(f"after {seed + 1 - first} of {seeds} seeds:", flush=True)
+            for level, judged in found.items():
+                for depth, of in judged.items():
+                    print(f"  {level.short}, depth {depth}: {of.figures()}", flush=True)
+    return found
