@@ -77,8 +77,7 @@ def suggest(classes: Sequence[LabelClass], key: str) -> tuple[LabelClass, ...]:
 
 
 def _choices(items: Sequence[LabelClass], values: Sequence[int], key: str, most: int) -> Iterator[int]:
-    """The labels that the last of `items` may have beside the others' `values`: the one that it has, then by hash; more than
-    `most` serve nobody."""
+    """The labels that the last of `items` may have beside the others' `values`, by hash; more than `most` serve nobody."""
     *others, item = items
     here = set(item.interconnects)
     beside = zip(others, values, strict=True)

@@ -10,12 +10,13 @@ Rules kept here
   the dearest and slowest. So what one way alone can do is not lost because it is dear.
 - Each way is attainable as a whole: nothing is combined of two.
 - A resource that several ways draw on is a shared limit where they together could overdraw it. (Of labels: `label_pools`.)
+  One that another keeps within its bounds is not told: that bounds all its ways, each as often, by no more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from address_planner.labels import LabelSet
@@ -137,13 +138,45 @@ class Draws:
             self.by_resource.setdefault(resource, {})[key] = times
 
     def limits(self, has: Mapping[str, int]) -> tuple[SharedLimit, ...]:
-        """What several flows could overdraw, by what each resource has (bit/s); of limits over the same the least."""
-        least: dict[tuple[tuple[str, float], ...], int] = {}
-        for resource, entries in sorted(self.by_resource.items()):
-            if sum(times * self.ceilings[key] for key, times in entries.items()) > has[resource]:
-                over = tuple(sorted(entries.items()))
-                least[over] = min(least.get(over, has[resource]), has[resource])
+        """What several flows could overdraw, by what each resource has (bit/s)."""
+        bounds = [
+            (has[resource], entries)
+            for resource, entries in self.by_resource.items()
+            if sum(times * self.ceilings[key] for key, times in entries.items()) > has[resource]
+        ]
         return tuple(
             SharedLimit(id=f"limit-{n}", limit_bps=bps, coefficients=dict(over))
-            for n, (over, bps) in enumerate(sorted(least.items()), start=1)
+            for n, (over, bps) in enumerate(binding(bounds), start=1)
         )
+
+
+def binding(bounds: Iterable[tuple[int, Mapping[str, float]]]) -> list[tuple[tuple[tuple[str, float], ...], int]]:
+    """Of bounds, each with how often it counts each way, those that no other implies, in an order of their own."""
+    number: dict[str, int] = {}
+    kept: list[tuple[int, int, Mapping[str, float]]] = []
+    for bound, times in sorted(bounds, key=lambda b: (b[0], -len(b[1]), sorted(b[1].items()))):
+        ways = 0
+        for way in times:
+            ways |= 1 << number.setdefault(way, len(number))
+        if not any(ways & ~more == 0 and all(t <= other[way] for way, t in times.items()) for more, _, other in kept):
+            kept.append((ways, bound, times))
+    return sorted((tuple(sorted(times.items())), bound) for _, bound, times in kept)
+
+
+def shortened(limits: Iterable[SharedLimit], entries: Mapping[str, Collection[str]]) -> tuple[SharedLimit, ...]:
+    """With the key `a|b` for all ways of an entry where they count alike. `entries`: by that key, the keys of its ways."""
+    entry_of = {way: entry for entry, ways in entries.items() for way in ways}
+    out = []
+    for limit in limits:
+        here: dict[str, list[str]] = {}
+        for way in limit.coefficients:
+            here.setdefault(entry_of[way], []).append(way)
+        told: dict[str, float] = {}
+        for entry, ways in here.items():
+            counts = {limit.coefficients[way] for way in ways}
+            if len(ways) == len(entries[entry]) and len(counts) == 1:
+                told[entry] = counts.pop()
+            else:
+                told.update((way, limit.coefficients[way]) for way in ways)
+        out.append(replace(limit, coefficients=told))
+    return tuple(out)

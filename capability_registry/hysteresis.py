@@ -227,8 +227,7 @@ def _serves(now: BorderPoint, was: BorderPoint, share: float) -> bool:
 
 
 def _shared(before: CapabilityNote, after: CapabilityNote, share: float) -> Change:
-    """A limit that is new bounds what was bounded by its entries' own bandwidths till now, one on labels what pools over more
-    entries bounded. Which of an entry's points it is that a limit is on says nothing: they change places."""
+    """A limit that is new bounds what was bounded by its entries' own bandwidths till now, and by limits over more entries. Which of an entry's points it is that a limit is on says nothing: they change places."""
     if before.shared == after.shared:
         return Change.SAME
     ceilings = {f"{a}|{b}": sum(p.bandwidth_bps for _, p in points) for (a, b), points in _points(before).items()}
@@ -245,8 +244,9 @@ def _shared(before: CapabilityNote, after: CapabilityNote, share: float) -> Chan
             if _amount(was, limit.labels, share) is Change.LESS:
                 return Change.LESS
             continue
-        implied = sum(c * ceilings.get(entry, 0) for entry, c in _over(limit.coefficients))
-        was = limits.get(_over(limit.coefficients), int(implied))
+        over = _over(limit.coefficients)
+        implied = int(sum(c * ceilings.get(entry, 0) for entry, c in over))
+        was = min([implied, *(bps for known, bps in limits.items() if over <= known)])
         if _amount(was, min(was, limit.limit_bps), share) is Change.LESS:
             return Change.LESS
     return Change.SLIGHT

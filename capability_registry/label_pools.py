@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from address_planner.labels import LabelSet
-from capability_registry.front import MANY, UNLIMITED_BPS
+from capability_registry.front import MANY, UNLIMITED_BPS, binding
 from capability_registry.note import SharedLimit
 
 UNIONS = 16
@@ -41,14 +41,10 @@ class LabelPools:
         uses[way] = uses.get(way, 0.0) + times
 
     def limits(self) -> tuple[SharedLimit, ...]:
-        """Of pools over the same ways the least."""
-        least: dict[tuple[tuple[str, float], ...], int] = {}
-        for labels, uses in self._pools():
-            over = tuple(sorted(uses.items()))
-            least[over] = min(least.get(over, labels), labels)
+        """Those that no other implies."""
         return tuple(
             SharedLimit(id=f"labels-{n}", limit_bps=UNLIMITED_BPS, labels=labels, coefficients=dict(over))
-            for n, (over, labels) in enumerate(sorted(least.items()), start=1)
+            for n, (over, labels) in enumerate(binding(self._pools()), start=1)
         )
 
     def _pools(self) -> Iterator[tuple[int, _Uses]]:

@@ -33,7 +33,7 @@ from broker.decompose.graph import Graph, PlaceVertex, graph_of, price_of
 from broker.decompose.origins import Origins
 from broker.decompose.plan import Snapshot, SupplierView
 from broker.decompose.reach import Known, Reach, Reached
-from capability_registry.front import Draws
+from capability_registry.front import Draws, shortened
 from capability_registry.label_pools import LabelPools
 from capability_registry.note import (
     COUNTRY_UNTOLD,
@@ -333,8 +333,9 @@ def _point(told: _Told, margin: Decimal, currency: str) -> BorderPoint:
 def _limits(reach: Reach, ways: _Ways) -> tuple[SharedLimit, ...]:
     """Of each inner resource that ways could overdraw together."""
     draws, pools = Draws(), LabelPools()
-    for (a, b), found in ways.items():
-        for told in {t.way.passages: t for t in reversed(found)}.values():
+    each = {pair: {t.way.passages: t for t in reversed(found)} for pair, found in ways.items()}
+    for (a, b), unlike in each.items():
+        for told in unlike.values():
             way, key = told.way, f"{a}|{b}#{told.number}"
             draws.add(key, way.bandwidth_bps, way.draws)
             for joint, labels in way.classes:
@@ -345,7 +346,8 @@ def _limits(reach: Reach, ways: _Ways) -> tuple[SharedLimit, ...]:
             for name, times in way.draws.items() if reach.labels else ():
                 if left := reach.labels.get(name):
                     pools.draws(key, name, times, left)
-    return draws.limits(reach.has) + pools.limits()
+    entries = {f"{a}|{b}": {f"{a}|{b}#{t.number}" for t in unlike.values()} for (a, b), unlike in each.items()}
+    return shortened(draws.limits(reach.has) + pools.limits(), entries)
 
 
 def _outages(graph: Graph, names: Mapping[int, str], parts: list[_Part]) -> tuple[Outage, ...]:

@@ -1,7 +1,6 @@
 """The label classes of a service that is split: which ends must carry one label. Pure.
 
 Rules kept here
-- A class that an end of the service is in has the label that was suggested for it there.
 - One class for each lane (a LINE, or a LAN beside it) and run of joints that no swapping segment parts. An end of the
   service itself is of the class of the joint that it is tied to.
 - A segment that does not swap is a transit: it has one LINE, entered and left once.
@@ -122,5 +121,5 @@ def _together(x: LabelClass, y: LabelClass) -> LabelClass:
         members=(*x.members, *y.members),
         interconnects=(*x.interconnects, *y.interconnects),
         labels=x.labels & y.labels,
-        suggested=y.suggested if x.suggested is None else x.suggested,
+        suggested=x.suggested if x.suggested is not None else y.suggested,
     )

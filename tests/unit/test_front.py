@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from capability_registry.front import MOST, Candidate, Draws, announced
+from address_planner.labels import LabelSet
+from capability_registry.front import MOST, Candidate, Draws, announced, shortened
 from capability_registry.note import PointKind, SharedLimit
 
 
@@ -63,3 +64,42 @@ def test_what_ways_could_overdraw_together_is_a_limit_and_of_equal_ones_the_leas
         SharedLimit(id="limit-1", limit_bps=15, coefficients={"a|b#0": 1.0, "a|c#1": 2.0}),
     )
     assert draws.limits({"trunk": 30, "narrow": 30, "own": 10}) == ()
+
+
+def test_a_limit_that_another_implies_is_not_told() -> None:
+    draws = Draws()
+    draws.add("a|b#0", 10, {"trunk": 1.0, "behind": 1.0, "last": 2.0})
+    draws.add("a|c#0", 10, {"trunk": 1.0, "behind": 1.0})
+    draws.add("a|d#0", 10, {"trunk": 1.0})
+    told = draws.limits({"trunk": 15, "behind": 15, "last": 12})
+    assert [(limit.limit_bps, set(limit.coefficients)) for limit in told] == [
+        (15, {"a|b#0", "a|c#0", "a|d#0"}),
+        (12, {"a|b#0"}),
+    ]
+    assert len(draws.limits({"trunk": 15, "behind": 14, "last": 20})) == 2, "a tighter one over fewer is told"
+
+
+def test_what_counts_all_ways_of_an_entry_alike_names_the_entry() -> None:
+    entries = {"a|b": {"a|b#0", "a|b#g0"}, "a|c": {"a|c#0", "a|c#1"}}
+    limit = SharedLimit(id="l", limit_bps=1, coefficients={"a|b#0": 1.0, "a|b#g0": 1.0, "a|c#0": 1.0})
+    twice = SharedLimit(id="m", limit_bps=1, coefficients={"a|c#0": 1.0, "a|c#1": 2.0})
+    assert [dict(told.coefficients) for told in shortened([limit, twice], entries)] == [
+        {"a|b": 1.0, "a|c#0": 1.0},
+        {"a|c#0": 1.0, "a|c#1": 2.0},
+    ]
+
+
+def test_a_way_that_is_cheaper_over_a_short_term_is_not_beaten_by_one_that_is_over_a_long_one() -> None:
+    assert told(way("by the hour", 1, 1, once=9), way("at once", 2, 1, once=2)) == [
+        "by the hour",
+        "by the hour",
+        "at once",
+    ]
+    assert told(way("both", 1, 1, once=1), way("neither", 2, 1, once=2)) == ["both", "both"]
+
+
+def test_a_way_that_takes_other_labels_is_told_unless_many_are_left() -> None:
+    few, others, many = (LabelSet.parse(labels) for labels in ("1-4", "3-6", "1-40"))
+    assert told(way("few", 1, 1, near=few), way("others", 2, 2, near=others)) == ["few", "few", "others"]
+    assert told(way("few", 1, 1, near=few), way("part", 2, 2, near=LabelSet.parse("2"))) == ["few", "few"]
+    assert told(way("many", 1, 1, far=many), way("others", 2, 2, far=others)) == ["many", "many"]

@@ -72,7 +72,8 @@ def test_a_way_is_taken_only_with_labels_that_it_tells(
     left: BorderPoint, right: BorderPoint, spec: ServiceSpec, fits: bool
 ) -> None:
     assert (planned(pair(left, right), spec) is not None) is fits
-    turned = pair(*(replace(p, labels_a=p.labels_b, labels_b=p.labels_a) for p in (right, left)))
+    there, here = (replace(p, labels_a=p.labels_b, labels_b=p.labels_a) for p in (left, right))
+    turned = pair(here, there)
     back = replace(
         spec, ends=tuple(replace(e, labels=f.labels) for e, f in zip(spec.ends, spec.ends[::-1], strict=True))
     )
