@@ -54,6 +54,20 @@ class SignedNote:
     jws: str
     note: CapabilityNote
 
+    @property
+    def edition(self) -> int:
+        return self.note.edition
+
+
+class Given(Protocol):
+    """A note as it is given to who reads it elsewhere."""
+
+    @property
+    def jws(self) -> str: ...
+
+    @property
+    def edition(self) -> int: ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interest:

@@ -22,7 +22,7 @@ from typing import Protocol
 import broker.orders.comparing
 import broker.orders.contending
 import broker.orders.reserving  # noqa: F401  the tasks register themselves
-from broker.decompose.derive import derive
+from broker.decompose.derive import Findings, derive
 from broker.decompose.lexicon import Lexicon, lexicon
 from broker.decompose.plan import Infeasible, Plan, Snapshot
 from broker.decompose.search import best
@@ -151,6 +151,7 @@ class Middle:
         )
         self._read: dict[str, CapabilityNote] = {}
         self._note: CapabilityNote | None = None
+        self._findings = Findings()
         self._editions = 0
         self._orders: dict[str, Order] = {}
         self.crankbacks: Counter[str] = Counter()
@@ -176,7 +177,7 @@ class Middle:
             self._editions += 1
             made = derive(
                 self.snapshot, self.sp_id, self._editions, _ABOVE, NOW, HOUR, self.terms.margin, "EUR",
-                f"of-{self.sp_id}", 300, (LAN_SITES, PLACEMENT, QOS),
+                f"of-{self.sp_id}", 300, (LAN_SITES, PLACEMENT, QOS), self._findings,
             )  # fmt: skip
             self._note = abstracted(made, self.terms.disclosure, self._lexicon().words or {})
         return self._note

@@ -26,11 +26,12 @@ from broker.accounts.founding import Keys
 from broker.accounts.secrets import Passwords
 from broker.bootstrap import mapping
 from broker.bootstrap.admin import NodeAdmin
+from broker.bootstrap.deriving import Deriving
 from broker.bootstrap.domains import domain_value, sap_ports
 from broker.bootstrap.feeds import Feeds
 from broker.bootstrap.planning import FEW_WAYS, Planning
 from broker.bootstrap.promises import Record
-from broker.bootstrap.publication import Publication
+from broker.bootstrap.publication import Edition, Publication
 from broker.orders.broker import AccountView, Broker
 from broker.orders.catalogue import Catalogue
 from broker.orders.pools import PoolInUse
@@ -125,6 +126,7 @@ class Node:
         self._epoch = await epoch_of(self.engine, uuid.UUID(self._parts.new_id()))
         self.catalogue = Catalogue(self.sp_id, self._parts.caution, remembers=self._parts.hopes > 0)
         self.planning = Planning(self._parts.few_ways)
+        self.deriving = Deriving()
         self.feeds = Feeds(self.catalogue, clock, SqlAcceptedEditions(self.engine))
         await self.feeds.open()
         self.promises = Record(SqlPromiseBook(self.engine), self.catalogue)
@@ -154,6 +156,7 @@ class Node:
             pacing=self._parts.pacing,
             standing=lambda account: mapping.standing(self.administration.present, account),
             sp_of=lambda account: mapping.sp_of(self.administration.present, account),
+            deriving=self.deriving,
         )
         self.administration = Administration(
             sp_id=self.sp_id,
@@ -188,6 +191,7 @@ class Node:
         await self.feeds.close()
         await self.broker.close()
         await self.planning.close()
+        await self.deriving.close()
         for _, vim in self._vims.values():
             await vim.close()
         for _, remote in self._remotes.values():
@@ -197,10 +201,14 @@ class Node:
     # what callers get
 
     def supplier_for(self, account: str) -> Supplier:
-        return AccountView(self.broker, account, partial(self.notes_for, account))
+        return AccountView(self.broker, account, partial(self._notes_read, account))
 
-    def notes_for(self, account: str) -> AsyncIterator[SignedNote]:
+    def notes_for(self, account: str) -> AsyncIterator[Edition]:
         return self.publication.notes(account)
+
+    async def _notes_read(self, account: str) -> AsyncIterator[SignedNote]:
+        async for edition in self.notes_for(account):
+            yield SignedNote(jws=edition.jws, note=edition.note)
 
     def terms(self, account: str) -> Terms | Reason:
         return mapping.terms(self.administration.present, account)

@@ -3,6 +3,8 @@
 Rules kept here
 - A note is made anew only for an audience that asked for it, at most once per tick, and only when what it is made from
   changed so much that it may be due; it is issued when it is, as `capability_registry.hysteresis` says.
+- It is made where that holds up nobody (`Deriving`); here it is a text. Where nobody knows what was said before, it is said
+  again.
 - Same content, same edition; the edition is recorded before the note is given out, so it grows over restarts.
 - Half-way to its expiry a note is issued again.
 - Its agreement's lifecycle and notice are in a customer's note. To whom it is WITHDRAWING, nothing is offered any more.
@@ -17,27 +19,25 @@ import hashlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import cached_property
 from typing import Protocol
 
 import structlog
 
-from broker.decompose.derive import derive
-from broker.decompose.lexicon import lexicon
+from broker.bootstrap.deriving import Deriving
+from broker.decompose.deriving import Made, Wish
 from broker.decompose.moved import moved
 from broker.decompose.plan import Snapshot
 from broker.orders.catalogue import Catalogue
 from broker.orders.offers import FEATURES
 from broker.orders.records import Terms
-from capability_registry import origin, payload
-from capability_registry.abstraction import abstracted
-from capability_registry.decoys import arranged, with_decoys
-from capability_registry.feed import SKEW
-from capability_registry.hysteresis import Change, Pace, Pacing, change
+from capability_registry import origin
+from capability_registry.hysteresis import Change, Pace, Pacing
 from capability_registry.keys import SigningKey
 from capability_registry.note import NOTE, CapabilityNote, Lifecycle
 from capability_registry.signing import sign
 from lower_sp_clients.broadcast import Broadcast
-from lower_sp_clients.supplier import OutcomeUnknown, SignedNote
+from lower_sp_clients.supplier import OutcomeUnknown
 from service_model.clock import Clock
 from service_model.outcomes import Reason
 
@@ -59,13 +59,25 @@ class Standing:
     notice: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Edition:
+    """A note as it is given out: its text before it was signed, and after."""
+
+    edition: int
+    payload: bytes
+    jws: str
+
+    @cached_property
+    def note(self) -> CapabilityNote:
+        """What it says. A large one takes a while to read."""
+        return NOTE.validate_json(self.payload)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Issued:
-    """An audience's note: `plain` before it was disguised and signed; `basis`: the snapshot whose note this is; `seen`: the
-    last one that a note was derived from."""
+    """An audience's note. `basis`: the snapshot whose note this is; `seen`: the last one that a note was derived from."""
 
-    plain: CapabilityNote
-    signed: SignedNote
+    signed: Edition
     basis: Snapshot
     seen: int
     kid: str
@@ -90,9 +102,10 @@ class Publication:
         pacing: Pacing,
         standing: Callable[[str], Standing],
         sp_of: Callable[[str], str],
+        deriving: Deriving | None = None,
     ) -> None:
-        """`sp_of`: the SP that an account belongs to; empty for people."""
-        self._sp_id = sp_id
+        """`sp_of`: the SP that an account belongs to; empty for people. `deriving`: where notes are made."""
+        self._deriving = deriving or Deriving()
         self._catalogue = catalogue
         self._editions = editions
         self._key = key
@@ -108,7 +121,7 @@ class Publication:
         self._ticks: Broadcast[int] = Broadcast()
         self._told = -1
 
-    async def current(self, account: str) -> SignedNote:
+    async def current(self, account: str) -> Edition:
         """The note for this account as of now. Raises OutcomeUnknown where the account has no terms."""
         async with self._locks.setdefault(account, asyncio.Lock()):
             terms, standing = self._terms(account), self._standing(account)
@@ -123,79 +136,72 @@ class Publication:
                 or (issued.terms, issued.standing, issued.kid) != (terms, standing, self._key().kid)
                 or now >= issued.renew_at
             ):
-                note = await self._derive(account, terms, standing, snapshot, now)
-                return await self._issue(account, note, terms, standing, snapshot)
+                made = await self._make(account, terms, standing, snapshot, now)
+                return await self._issue(account, made, terms, standing, snapshot, now)
             difference = moved(issued.basis, snapshot, self._pacing.share)
             if snapshot.number == issued.seen:  # what could not wait was found then
                 difference = min(difference, Change.SLIGHT)
             issued = replace(issued, pace=issued.pace.seeing(difference, now))
             if issued.pace.due(difference, now, self._pacing):
-                note = await self._derive(account, terms, standing, snapshot, now)
-                difference = change(issued.plain, note, self._pacing.share)
-                issued = replace(issued, seen=snapshot.number, pace=issued.pace.seeing(difference, now))
-                if issued.pace.due(difference, now, self._pacing):
-                    return await self._issue(account, note, terms, standing, snapshot)
-                if difference is Change.SAME:
+                made = await self._make(account, terms, standing, snapshot, now)
+                if made.change is None:  # nobody knows any more what was said
+                    return await self._issue(account, made, terms, standing, snapshot, now)
+                issued = replace(issued, seen=snapshot.number, pace=issued.pace.seeing(made.change, now))
+                if issued.pace.due(made.change, now, self._pacing):
+                    return await self._issue(account, made, terms, standing, snapshot, now)
+                if made.change is Change.SAME:
                     issued = replace(issued, basis=snapshot)
             self._issued[account] = issued
             return issued.signed
 
-    async def _derive(
-        self, account: str, terms: Terms, standing: Standing, snapshot: Snapshot, now: datetime
-    ) -> CapabilityNote:
-        customer = self._sp_of(account)
-        others = tuple(view for view in snapshot.suppliers if view.sp_id != customer)
-        note = await asyncio.to_thread(
-            derive,
-            snapshot if len(others) == len(snapshot.suppliers) else replace(snapshot, suppliers=others),
-            self._sp_id,
-            1,
-            account,
-            now,
-            VALIDITY,
-            terms.margin,
-            terms.currency,
-            origin.mint(self._secret, self._random(origin.SALT_BYTES), account),
-            terms.max_hold_s,
-            tuple(sorted(FEATURES)),
-        )
-        words = lexicon(snapshot, self._secret, account, terms.disclosure).words
-        return replace(
-            await asyncio.to_thread(lambda: arranged(abstracted(note, terms.disclosure, words or {}))),
-            not_before=now - SKEW,  # our clock may be ahead of the reader's
+    async def _make(self, account: str, terms: Terms, standing: Standing, snapshot: Snapshot, now: datetime) -> Made:
+        wish = Wish(
+            audience=account,
+            sp_id=self._sp_of(account),
+            now=now,
+            validity=VALIDITY,
+            margin=terms.margin,
+            currency=terms.currency,
+            disclosure=terms.disclosure,
+            classes=terms.classes,
+            max_hold_s=terms.max_hold_s,
             lifecycle=standing.lifecycle,
-            qos_classes=terms.classes,
-            terms={"notice": standing.notice} if standing.notice else {},
+            notice=standing.notice,
+            features=tuple(sorted(FEATURES)),
+            token=origin.mint(self._secret, self._random(origin.SALT_BYTES), account),
+            secret=self._secret,
+            share=self._pacing.share,
         )
+        return await self._deriving.make(wish, snapshot)
 
     async def _issue(
-        self, account: str, note: CapabilityNote, terms: Terms, standing: Standing, snapshot: Snapshot
-    ) -> SignedNote:
-        now, former = note.not_before + SKEW, self._issued.get(account)
+        self, account: str, made: Made, terms: Terms, standing: Standing, snapshot: Snapshot, now: datetime
+    ) -> Edition:
+        former = self._issued.get(account)
         renewed = former is not None and now >= former.renew_at
-        content = _content(note) + (now.isoformat().encode() if renewed else b"")
-        edition = await self._editions.next(account, hashlib.sha256(content).hexdigest())
-        note, key = replace(note, edition=edition), self._key()
-        told = await asyncio.to_thread(with_decoys, note, self._secret)
-        signed = SignedNote(jws=sign(payload.write(told), key), note=told)
-        pace = former.pace.issued(now, self._pacing) if former is not None else Pace()
+        digest = hashlib.sha256((made.digest + now.isoformat()).encode()).hexdigest() if renewed else made.digest
+        edition, key = await self._editions.next(account, digest), self._key()
+        payload = await self._deriving.issue(account, edition, self._secret)
+        if payload is None:
+            raise OutcomeUnknown("the note was lost while it was made")
+        jws = await asyncio.to_thread(sign, payload, key)
+        signed = Edition(edition=edition, payload=payload, jws=jws)
         self._issued[account] = _Issued(
-            plain=note,
             signed=signed,
             basis=snapshot,
             seen=snapshot.number,
             kid=key.kid,
             terms=terms,
             standing=standing,
-            renew_at=now + (note.expires - now) / 2,
-            pace=pace,
+            renew_at=now + VALIDITY / 2,
+            pace=former.pace.issued(now, self._pacing) if former is not None else Pace(),
         )
         log.info("note published", audience=account, edition=edition)
         return signed
 
-    async def notes(self, account: str) -> AsyncIterator[SignedNote]:
+    async def notes(self, account: str) -> AsyncIterator[Edition]:
         """The current note and each new edition from now on."""
-        last: SignedNote | None = None
+        last: Edition | None = None
         async for _ in self._ticks.receive(first=0):
             signed = await self.current(account)
             if signed is not last:
@@ -209,10 +215,3 @@ class Publication:
         if number != self._told or waiting:
             self._told = number
             self._ticks.send(number or 1)
-
-
-def _content(note: CapabilityNote) -> bytes:
-    """What makes two notes differ: all but edition, validity and the token made fresh for each."""
-    return NOTE.dump_json(
-        replace(note, edition=1, not_before=note.expires, origin_tokens=()), exclude={"not_before", "expires"}
-    )

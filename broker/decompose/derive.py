@@ -23,11 +23,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
+from functools import lru_cache
 from itertools import count
+from operator import is_
 
 from address_planner.labels import LabelSet
 from broker.decompose.end_labels import narrowed, plain, taken, told_by
-from broker.decompose.graph import Crossing, Graph, PlaceVertex, Way, graph_of, price_of
+from broker.decompose.graph import Graph, PlaceVertex, graph_of, price_of
 from broker.decompose.origins import Origins
 from broker.decompose.plan import Snapshot, SupplierView
 from broker.decompose.reach import Known, Reach, Reached
@@ -108,8 +110,10 @@ def derive(
     origin_token: str,
     max_hold_s: int,
     api_features: tuple[str, ...],
+    findings: Findings | None = None,
 ) -> CapabilityNote:
-    """The note for one audience. `margin` is a factor (1.1 adds 10 %); suppliers of another currency are left out."""
+    """The note for one audience. `margin` is a factor (1.1 adds 10 %); suppliers of another currency are left out. `findings`: of
+    a note before, to save work."""
     served = tuple(
         replace(v, usable=v.usable and v.note.currency == currency and v.note.not_before <= now < v.note.expires)
         for v in snapshot.suppliers
@@ -121,7 +125,8 @@ def derive(
     points = [_Point(name, index, graph.outward(index)) for index, name in sorted(names.items())]
     points += [_Point(p.id, p.at.vertex, p.at.vertex) for p in parts]
     free = {name: graph.sap_offer(i).free.longest(RANGES) for i, name in names.items()}
-    ways, labels = _ways(graph, points, free, {p.id for p in parts if p.beside}, now)
+    beside = {p.id for p in parts if p.beside}
+    ways, labels, shared = (findings or Findings()).of(graph, points, free, beside, _closed(graph, now))
     origins = Origins(graph, origin_token)
     sites = _sites(views)
     at = {i: sites.get((graph.saps[i].supplier, graph.saps[i].offer.place), graph.saps[i].offer.place) for i in names}
@@ -154,7 +159,7 @@ def derive(
             for i, name in sorted(names.items())
         ),
         matrix=_entries(ways, False, margin, currency, origins),
-        shared=_limits(graph, ways),
+        shared=shared,
         outages=_outages(graph, names, parts),
         max_hold_s=max(1, min([max_hold_s] + [v.note.max_hold_s - (0 if v.local else HOLD_GUARD_S) for v in views])),
         remaining_depth=min(64, max((1 + v.note.remaining_depth for v in views if not v.local), default=0)),
@@ -214,6 +219,11 @@ def _scaled(price: Price, margin: Decimal) -> Price:
     )
 
 
+@lru_cache(maxsize=1 << 16)
+def _price(currency: str, once: int, hour: int, margin: Decimal) -> Price:
+    return _scaled(price_of(currency, once, hour), margin)
+
+
 def _reprice(offer: FunctionOffer, margin: Decimal) -> FunctionOffer:
     flavours: tuple[Flavour, ...] = tuple(replace(f, price=_scaled(f.price, margin)) for f in offer.flavours)
     return replace(offer, flavours=flavours)
@@ -222,20 +232,54 @@ def _reprice(offer: FunctionOffer, margin: Decimal) -> FunctionOffer:
 _Ways = dict[tuple[str, str], list[_Told]]
 
 
-def _ways(
-    graph: Graph, points: list[_Point], free: Mapping[str, LabelSet], beside: set[str], now: datetime
-) -> tuple[_Ways, Mapping[str, LabelSet]]:
-    """The ways between exported points, and the labels at the exported SAPs that do for all but guarded ones."""
-    closed = frozenset(
+class Findings:
+    """What was found between exported points, for all who see the same suppliers; the next is found beside it."""
+
+    def __init__(self) -> None:
+        self._reach: Reach | None = None
+        self._notes: tuple[CapabilityNote, ...] = ()
+        self._frame: tuple[object, ...] = ()
+        self._found: tuple[_Ways, Mapping[str, LabelSet], tuple[SharedLimit, ...]]
+
+    @property
+    def walks(self) -> int:
+        """How many are kept."""
+        return self._reach.size if self._reach is not None else 0
+
+    def of(
+        self, graph: Graph, points: list[_Point], free: Mapping[str, LabelSet], beside: set[str], closed: frozenset[int]
+    ) -> tuple[_Ways, Mapping[str, LabelSet], tuple[SharedLimit, ...]]:
+        """The ways, the labels that may be used at the SAPs, and what the ways share."""
+        notes = tuple(view.note for view in graph.suppliers)
+        frame = points, closed, graph.peer.tolist(), [view.alias for view in graph.suppliers]
+        if self._reach is None:
+            self._reach = Reach(graph, COMPARED_HOURS, closed)
+        elif frame != self._frame or len(notes) != len(self._notes) or not all(map(is_, notes, self._notes)):
+            self._reach.follow(graph, closed)
+        else:
+            return self._found
+        ways, labels = _ways(self._reach, points, free, beside)
+        self._notes, self._frame, self._found = notes, frame, (ways, labels, _limits(self._reach, ways))
+        return self._found
+
+
+def _closed(graph: Graph, now: datetime) -> frozenset[int]:
+    """SAPs that are not to be crossed at this moment."""
+    return frozenset(
         s.index
         for s in graph.saps
         for o in graph.suppliers[s.supplier].note.outages
         if o.subject == s.offer.id and o.start <= now < o.end
     )
-    reach = Reach(graph, COMPARED_HOURS, closed)
+
+
+def _ways(
+    reach: Reach, points: list[_Point], free: Mapping[str, LabelSet], beside: set[str]
+) -> tuple[_Ways, Mapping[str, LabelSet]]:
+    """The ways between exported points, and the labels at the exported SAPs that do for all but guarded ones."""
     found: dict[tuple[str, str], list[Known]] = {}
     for i, a in enumerate(points[:-1]):
-        there = reach.from_(a.leave)
+        there = reach.from_(a.leave, (b.arrive for b in points[i + 1 :]))
         for b in points[i + 1 :]:
             pair = a.id, b.id
             if usable := [known for known in there.get(b.arrive, ()) if taken(known, pair, free)]:
@@ -273,7 +317,7 @@ def _point(told: _Told, margin: Decimal, currency: str) -> BorderPoint:
     way = told.way
     return BorderPoint(
         kind=told.kind,
-        price=_scaled(price_of(currency, way.once, way.hour), margin),
+        price=_price(currency, way.once, way.hour, margin),
         delay_us=way.delay_us,
         bandwidth_bps=way.bandwidth_bps,
         availability=way.availability,
@@ -288,50 +332,24 @@ def _point(told: _Told, margin: Decimal, currency: str) -> BorderPoint:
     )
 
 
-def _limits(graph: Graph, ways: _Ways) -> tuple[SharedLimit, ...]:
+def _limits(reach: Reach, ways: _Ways) -> tuple[SharedLimit, ...]:
     """Of each inner resource that ways could overdraw together."""
-    draws, has, pools = Draws(), dict[str, int](), LabelPools()
-    each = {pair: {t.way.steps: t for t in reversed(found)} for pair, found in ways.items()}
+    draws, pools = Draws(), LabelPools()
+    each = {pair: {t.way.passages: t for t in reversed(found)} for pair, found in ways.items()}
     for (a, b), unlike in each.items():
         for told in unlike.values():
             way, key = told.way, f"{a}|{b}#{told.number}"
-            drawn = _drawn(way)
-            draws.add(key, way.bandwidth_bps, {f"{kind} {n}": times for (kind, n), times in drawn.items()})
-            has.update((f"{kind} {n}", _limit(graph, (kind, n))) for kind, n in drawn if f"{kind} {n}" not in has)
+            draws.add(key, way.bandwidth_bps, way.draws)
             for joint, labels in way.classes:
                 pools.takes(key, joint, labels)
             for sap, labels in zip((a, b), told.labels, strict=True):
                 if labels:
                     pools.takes(key, f"at {sap}", labels)
-            for step in way.steps:
-                for index, times in step.limits if isinstance(step, Way) else ():
-                    if left := graph.limit(index).labels:
-                        pools.draws(key, f"limit {index}", times, left)
+            for name, times in way.draws.items() if reach.labels else ():
+                if left := reach.labels.get(name):
+                    pools.draws(key, name, times, left)
     entries = {f"{a}|{b}": {f"{a}|{b}#{t.number}" for t in unlike.values()} for (a, b), unlike in each.items()}
-    return shortened(draws.limits(has) + pools.limits(), entries)
-
-
-def _drawn(way: Reached) -> dict[tuple[str, int], float]:
-    sums: dict[tuple[str, int], float] = {}
-    for step in way.steps:
-        if isinstance(step, Crossing):
-            parts: tuple[tuple[str, int, float], ...] = (("crossing", min(step.source, step.target), 1.0),)
-        else:
-            parts = (("way", step.number, 1.0), *(("shared", index, c) for index, c in step.limits))
-        for kind, number, times in parts:
-            sums[kind, number] = sums.get((kind, number), 0.0) + times
-    return sums
-
-
-def _limit(graph: Graph, resource: tuple[str, int]) -> int:
-    kind, index = resource
-    if kind == "way":
-        return graph.way_bandwidth[index]
-    if kind == "shared":
-        return graph.limit(index).limit_bps
-    crossing = graph.crossing[index]
-    assert crossing is not None
-    return min(graph.sap_offer(i).bandwidth_bps for i in (crossing.source, crossing.target))
+    return shortened(draws.limits(reach.has) + pools.limits(), entries)
 
 
 def _outages(graph: Graph, names: Mapping[int, str], parts: list[_Part]) -> tuple[Outage, ...]:

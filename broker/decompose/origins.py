@@ -25,6 +25,7 @@ class Origins:
             self._first.append(len(tokens))
             tokens += view.note.origin_tokens
         self.tokens = tuple(tokens)
+        self._ways: dict[int, frozenset[int]] = {}
         self._entries: dict[tuple[int, str, str], frozenset[int]] = {}
         for i, view in enumerate(graph.suppliers):
             for entry in chain(view.note.matrix, view.note.guarded):
@@ -37,11 +38,14 @@ class Origins:
 
     def along(self, ways: Iterable[Reached]) -> tuple[int, ...]:
         """Of an entry that promises these ways."""
-        steps = [step for way in ways for step in way.steps if isinstance(step, Way)]
-        return self._named(frozenset().union(*(self._of_way(step) for step in steps)))
+        return self._named(frozenset().union(*map(self._of_way, {step for way in ways for step in way.ways})))
 
     def _of_way(self, way: Way) -> frozenset[int]:
-        return self._entries[self._graph.supplier(way.source), self._name(way.source), self._name(way.target)]
+        known = self._ways.get(way.number)
+        if known is None:
+            entry = self._graph.supplier(way.source), self._name(way.source), self._name(way.target)
+            known = self._ways[way.number] = self._entries[entry]
+        return known
 
     def _name(self, vertex: int) -> str:
         place = self._graph.place(vertex)

@@ -1,4 +1,4 @@
-"""The planner as a process of its own: `main` answers questions on its standard streams.
+"""What answers questions over all notes as a process of its own, on its standard streams: `main` is the planner.
 
 Rules kept here
 - It has what it was told of every supplier, and nothing else; it is told of changes before each question (`Told`).
@@ -79,35 +79,52 @@ def frame(message: object) -> bytes:
     return HEAD.pack(len(body)) + body
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """`answer` to a question; or why there is none, for who asked, who logs it."""
+
+    answer: object = None
+    fault: Exception | None = None
+
+
 class Worker:
-    """What the process knows: suppliers as they are, and as is hoped. Only a `Question` is answered."""
+    """What the process knows: suppliers as they are, and as is hoped. All but `Told` is a question, and answered."""
 
     def __init__(self) -> None:
         self._known = {False: Ordered(), True: Ordered()}
         self._snapshots: dict[bool, Snapshot] = {}
 
-    def take(self, message: Told | Question) -> Answer | Exception | None:
+    def take(self, message: object) -> Answered | None:
         if isinstance(message, Told):
-            views = self._known[message.hoped]
-            for heard in message.heard:
-                known = views[heard.view.alias].note if heard.note is None else NOTE.validate_json(heard.note)
-                views.put(replace(heard.view, note=known))
-            for alias in message.gone:
-                views.remove(alias)
-            self._snapshots.pop(message.hoped, None)
+            self._hear(message)
             return None
-        hoped = message.head.hoped
-        snapshot = self._snapshots.get(hoped)
-        if snapshot is None or snapshot.number != message.head.number:
-            snapshot = self._snapshots[hoped] = replace(message.head, suppliers=self._known[hoped].all())
         try:
-            return message.answered(snapshot)
-        except Exception as error:  # a fault of the planner is told to who asked, who logs it
-            return error
+            return Answered(self.answer(message))
+        except Exception as fault:
+            return Answered(fault=fault)
+
+    def snapshot(self, head: Snapshot) -> Snapshot:
+        """The snapshot of a head: of the suppliers as they were told of, the same object as long as they stay."""
+        known = self._snapshots.get(head.hoped)
+        if known is None or known.number != head.number:
+            known = self._snapshots[head.hoped] = replace(head, suppliers=self._known[head.hoped].all())
+        return known
+
+    def answer(self, question: object) -> object:
+        assert isinstance(question, Question)
+        return question.answered(self.snapshot(question.head))
+
+    def _hear(self, told: Told) -> None:
+        views = self._known[told.hoped]
+        for heard in told.heard:
+            note = views[heard.view.alias].note if heard.note is None else NOTE.validate_json(heard.note)
+            views.put(replace(heard.view, note=note))
+        for alias in told.gone:
+            views.remove(alias)
+        self._snapshots.pop(told.hoped, None)
 
 
-def serve(source: BinaryIO, sink: BinaryIO) -> None:
-    worker = Worker()
+def serve(source: BinaryIO, sink: BinaryIO, worker: Worker) -> None:
     while len(head := source.read(HEAD.size)) == HEAD.size:
         message: Any = pickle.loads(source.read(*HEAD.unpack(head)))  # noqa: S301 (from our own program)
         if (answer := worker.take(message)) is not None:
@@ -115,8 +132,12 @@ def serve(source: BinaryIO, sink: BinaryIO) -> None:
             sink.flush()
 
 
-def main() -> None:
+def run(worker: Worker) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # whatever anybody prints is no answer
-    serve(sys.stdin.buffer, answers)
+    serve(sys.stdin.buffer, answers, worker)
+
+
+def main() -> None:
+    run(Worker())

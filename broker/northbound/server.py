@@ -23,7 +23,7 @@ from broker.northbound.admin_servicer import AdminServicer
 from broker.northbound.auth import Authenticator
 from broker.northbound.calls import Gate
 from broker.northbound.servicer import BrokerServicer
-from lower_sp_clients.supplier import SignedNote, Supplier
+from lower_sp_clients.supplier import Given, Supplier
 from service_model.clock import Clock
 from spbroker.v1 import admin_service_pb2, admin_service_pb2_grpc, broker_service_pb2, broker_service_pb2_grpc
 
@@ -63,7 +63,7 @@ class Serving:
     """What is served. Without `admin` there is no AdminService."""
 
     supplier_for: Callable[[str], Supplier]
-    notes_for: Callable[[str], AsyncIterator[SignedNote]]
+    notes_for: Callable[[str], AsyncIterator[Given]]
     authenticator: Authenticator
     clock: Clock
     admin: AdminPort | None = None

@@ -19,7 +19,7 @@ from broker.northbound.auth import Authenticator, ClientCertificate, Credentials
 from broker.northbound.paging import page
 from broker.northbound.wrong_calls import AuthError, AuthReason
 from lower_sp_clients import wire
-from lower_sp_clients.supplier import Context, Interest, SignedNote, Supplier
+from lower_sp_clients.supplier import Context, Given, Interest, Supplier
 from lower_sp_clients.wire import Violation, WireError
 from service_model.clock import Clock
 from service_model.outcomes import Refused, Reserved, ServiceState
@@ -37,7 +37,7 @@ class BrokerServicer(broker_service_pb2_grpc.BrokerServiceServicer):
         self,
         *,
         supplier_for: Callable[[str], Supplier],
-        notes_for: Callable[[str], AsyncIterator[SignedNote]],
+        notes_for: Callable[[str], AsyncIterator[Given]],
         authenticator: Authenticator,
         clock: Clock,
     ) -> None:
@@ -222,11 +222,11 @@ def _trace(context: Any) -> str:
     return values[0] if values and isinstance(values[0], str) else ""
 
 
-def _note_token(note: SignedNote) -> str:
-    return f"{note.note.edition}.{hashlib.sha256(note.jws.encode()).hexdigest()[:32]}"
+def _note_token(note: Given) -> str:
+    return f"{note.edition}.{hashlib.sha256(note.jws.encode()).hexdigest()[:32]}"
 
 
-def _may_follow(token: str, note: SignedNote) -> bool:
+def _may_follow(token: str, note: Given) -> bool:
     """Whether `note` can be what came of the note that `token` tells: itself, or a later edition."""
     edition, _, _ = token.partition(".")
-    return token == _note_token(note) or (edition.isdecimal() and int(edition[:19]) < note.note.edition)
+    return token == _note_token(note) or (edition.isdecimal() and int(edition[:19]) < note.edition)

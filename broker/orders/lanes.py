@@ -75,7 +75,7 @@ class _Lanes:
                 Member(segment=self.cut.keys[joint.b.segment], end=end, decides=right.decides_labels),
             ),
             interconnects=(joint.interconnect,),
-            labels=left.labels & right.labels,
+            labels=left.free & right.free,
         )
 
     def _at(self, joint: Joint, before: Section, after: Section, lan: str | None) -> LabelClass:

@@ -27,11 +27,11 @@ from broker.accounts.rotation import KeyFile
 from broker.accounts.secrets import Cost, Passwords
 from broker.bootstrap.founding import found_node
 from broker.bootstrap.node import Node, Parts, over_grpc
+from broker.bootstrap.publication import Edition
 from broker.bootstrap.serving import CannotServe, listen
 from broker.northbound.server import NorthboundServer
 from broker.settings.process import NODE_FILE, Process, load_process
 from capability_registry.note import CapabilityNote
-from lower_sp_clients.supplier import SignedNote
 from tests.support.clock import Sleeper
 
 OPERATOR, OPERATOR_PASSWORD = "operator", "an operator's own"
@@ -177,11 +177,11 @@ class RealNode:
                     return signed.note
         raise AssertionError("the notes ended")
 
-    async def note_after(self, account: str, edition: int) -> SignedNote:
+    async def note_after(self, account: str, edition: int) -> Edition:
         """Our first note for `account` that is newer than `edition`."""
         async with asyncio.timeout(SETTLED_S):
             async for signed in self.node.notes_for(account):
-                if signed.note.edition > edition:
+                if signed.edition > edition:
                     return signed
         raise AssertionError("the notes ended")
 

@@ -9,7 +9,8 @@ from datetime import timedelta
 import pytest
 
 from address_planner.labels import LabelSet
-from broker.bootstrap.publication import VALIDITY, Publication, Standing
+from broker.bootstrap.deriving import Deriving
+from broker.bootstrap.publication import VALIDITY, Edition, Publication, Standing
 from broker.decompose.lexicon import lexicon
 from broker.orders.catalogue import Catalogue, Listing
 from broker.orders.records import Terms
@@ -17,7 +18,7 @@ from capability_registry.abstraction import Abstraction, Disclosure
 from capability_registry.hysteresis import Change, Pace, Pacing, change
 from capability_registry.keys import SigningKey
 from capability_registry.note import Bin, CapabilityNote, Lifecycle, Outage, PlaceCapacity, SharedLimit
-from lower_sp_clients.supplier import OutcomeUnknown, SignedNote
+from lower_sp_clients.supplier import OutcomeUnknown
 from service_model.outcomes import Reason, ReasonCode
 from tests.support.clock import SimulatedClock
 from tests.support.planning import GBIT, NOW, entry, offer, point, sap, view
@@ -172,7 +173,7 @@ class Numbers:
 class Node:
     """A publication over two suppliers' notes."""
 
-    def __init__(self) -> None:
+    def __init__(self, deriving: Deriving | None = None) -> None:
         self.clock = SimulatedClock(NOW)
         self.terms: Terms | Reason = Terms()
         self.standing = Standing()
@@ -184,7 +185,7 @@ class Node:
         self.publication = Publication(
             sp_id="middle", catalogue=self.catalogue, editions=Numbers(), key=lambda: key, origin_secret=b"s" * 32,
             terms=lambda account: self.terms, clock=self.clock, random=lambda n: b"r" * n, pacing=BY,
-            standing=lambda account: self.standing, sp_of=lambda account: "",
+            standing=lambda account: self.standing, sp_of=lambda account: "", deriving=deriving,
         )  # fmt: skip
 
     async def told(self, change: Callable[[CapabilityNote], CapabilityNote] | None = None) -> CapabilityNote:
@@ -270,6 +271,28 @@ async def test_a_supplier_that_flaps_costs_a_bounded_number_of_editions() -> Non
     assert BY.gains <= editions <= 6 * (BY.gains + BY.losses + 1)
 
 
+async def test_notes_that_another_process_makes_are_told_as_those_that_are_made_here() -> None:
+    deriving = Deriving(few=0)
+    here, there = Node(), Node(deriving)
+    try:
+        for change in (None, lambda n: with_labels(n, "uni", "101-199"), lambda n: with_labels(n, "uni", ""), None):
+            assert await there.told(change) == await here.told(change)
+        for seconds in (3, 7, 3600):
+            assert await there.later(seconds) == await here.later(seconds)
+        last = await there.told()
+        assert deriving.process is not None
+        deriving.process.kill()
+        await deriving.process.wait()
+        assert await there.told() == last  # nothing changed
+        there.standing = here.standing = Standing(notice="soon")
+        assert (await there.told()).edition == (await here.told()).edition == last.edition + 1
+        assert await there.told(lambda n: with_labels(n, "uni", "5")) == await here.told(
+            lambda n: with_labels(n, "uni", "5")
+        )
+    finally:
+        await deriving.close()
+
+
 async def test_new_terms_are_told_at_once() -> None:
     node = Node()
     await node.told()
@@ -309,7 +332,7 @@ async def test_a_note_is_renewed_half_way_even_where_nothing_changed() -> None:
 
 async def test_a_stream_is_given_what_rested_without_another_change() -> None:
     node = Node()
-    notes: AsyncIterator[SignedNote] = node.publication.notes("above")
+    notes: AsyncIterator[Edition] = node.publication.notes("above")
     first = (await anext(notes)).note
     await node.told(lambda note: with_labels(note, "uni", "101-199"))
     node.clock.advance(10)
