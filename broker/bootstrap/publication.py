@@ -102,10 +102,10 @@ class Publication:
         pacing: Pacing,
         standing: Callable[[str], Standing],
         sp_of: Callable[[str], str],
-        deriving: Deriving | None = None,
+        deriving: Deriving,
     ) -> None:
-        """`sp_of`: the SP that an account belongs to; empty for people. `deriving`: where notes are made."""
-        self._deriving = deriving or Deriving()
+        """`sp_of`: the SP that an account belongs to; empty for people. `deriving`: where notes are made; who gives it closes it."""
+        self._deriving = deriving
         self._catalogue = catalogue
         self._editions = editions
         self._key = key

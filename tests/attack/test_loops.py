@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+from broker.bootstrap.deriving import Deriving
 from broker.bootstrap.feeds import Feeds
 from broker.bootstrap.publication import Publication, Standing
 from broker.decompose.plan import Infeasible
@@ -51,10 +52,12 @@ class Provider:
         self.catalogue.list(tuple(listings))
         self.feeds = Feeds(self.catalogue, clock, EditionsInMemory())
         numbers, salts = Numbers(), iter(range(1, 10**6))
+        self.deriving = Deriving()
         self.publication = Publication(
             sp_id=name, catalogue=self.catalogue, editions=numbers, key=lambda: self.key, origin_secret=self.secret,
             terms=lambda account: Terms(), clock=clock, random=lambda n: next(salts).to_bytes(n, "big"),
             pacing=Pacing(), standing=lambda account: Standing(), sp_of=lambda account: account,
+            deriving=self.deriving,
         )  # fmt: skip
         place = name.upper()
         joints = [sap(f"to-{p}", place, to="-".join(sorted((name, p))), peer=p, decides_labels=name < p) for p in peers]
@@ -102,6 +105,13 @@ class Federation:
         for provider in self.by_name.values():
             provider.renew()
 
+    async def __aenter__(self) -> Federation:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for provider in self.by_name.values():
+            await provider.deriving.close()
+
     async def run(self, rounds: int, step: float) -> list[Refusal]:
         found = []
         for _ in range(rounds):
@@ -118,74 +128,74 @@ class Federation:
 
 
 async def test_a_mistaken_mutual_federation_sells_each_the_other_and_nobody_itself() -> None:
-    federation = Federation([("a", "b"), ("b", "a")], {"a": "b", "b": "a"})
-    assert await federation.run(30, 600) == []  # five hours: notes are renewed many times over
-    assert federation.saps() == {"a": {"uni-b", "to-a"}, "b": {"uni-a", "to-b"}}
-    for name in "ab":
-        feeds = federation.by_name[name].feeds.states()
-        assert [feed.state for feed in feeds.values()] == [FeedState.LIVE]
+    async with Federation([("a", "b"), ("b", "a")], {"a": "b", "b": "a"}) as federation:
+        assert await federation.run(30, 600) == []  # five hours: notes are renewed many times over
+        assert federation.saps() == {"a": {"uni-b", "to-a"}, "b": {"uni-a", "to-b"}}
+        for name in "ab":
+            feeds = federation.by_name[name].feeds.states()
+            assert [feed.state for feed in feeds.values()] == [FeedState.LIVE]
 
 
 async def test_a_ring_of_five_sells_each_the_four_others_and_nobody_itself() -> None:
     """Each buys from the next. What would be our own, and whatever passes through us, is left out; the rest is good."""
     sales = [(a, LETTERS[(i + 1) % 5]) for i, a in enumerate(LETTERS)]
     near = {a: LETTERS[(i + 1) % 5] + LETTERS[i - 1] for i, a in enumerate(LETTERS)}
-    federation = Federation(sales, near)
-    assert await federation.run(120, 1.0) == []
-    for i, name in enumerate(LETTERS):
-        provider = federation.by_name[name]
-        assert {s for s in provider.saps() if s.startswith("uni-")} == {f"uni-{o}" for o in LETTERS if o != name}
-        (bought,) = (v for v in provider.catalogue.snapshot.suppliers if not v.local)
-        assert len(bought.note.origin_tokens) <= 4 * (1 + MOST)  # and no more with every turn of the ring
-        assert not any(origin.is_ours(provider.secret, token) for token in bought.note.origin_tokens)
-        following, last = LETTERS[(i + 1) % 5], LETTERS[(i + 4) % 5]
-        ways = {(e.a, e.b) for e in bought.note.matrix}
-        assert any(f"uni-{following}" in f"{a} {b}" and f"uni-{last}" in f"{a} {b}" for a, b in ways)
-    editions = [p.publication for p in federation.by_name.values()]
-    before = [(await p.current(LETTERS[i - 1])).note.edition for i, p in enumerate(editions)]
-    await federation.run(60, 1.0)
-    assert [(await p.current(LETTERS[i - 1])).note.edition for i, p in enumerate(editions)] == before
+    async with Federation(sales, near) as federation:
+        assert await federation.run(120, 1.0) == []
+        for i, name in enumerate(LETTERS):
+            provider = federation.by_name[name]
+            assert {s for s in provider.saps() if s.startswith("uni-")} == {f"uni-{o}" for o in LETTERS if o != name}
+            (bought,) = (v for v in provider.catalogue.snapshot.suppliers if not v.local)
+            assert len(bought.note.origin_tokens) <= 4 * (1 + MOST)  # and no more with every turn of the ring
+            assert not any(origin.is_ours(provider.secret, token) for token in bought.note.origin_tokens)
+            following, last = LETTERS[(i + 1) % 5], LETTERS[(i + 4) % 5]
+            ways = {(e.a, e.b) for e in bought.note.matrix}
+            assert any(f"uni-{following}" in f"{a} {b}" and f"uni-{last}" in f"{a} {b}" for a, b in ways)
+        editions = [p.publication for p in federation.by_name.values()]
+        before = [(await p.current(LETTERS[i - 1])).note.edition for i, p in enumerate(editions)]
+        await federation.run(60, 1.0)
+        assert [(await p.current(LETTERS[i - 1])).note.edition for i, p in enumerate(editions)] == before
 
 
 async def test_in_a_ring_of_five_nobody_ever_buys_from_itself_however_long_it_runs() -> None:
     sales = [(a, LETTERS[(i + 1) % 5]) for i, a in enumerate(LETTERS)]
     near = {a: LETTERS[(i + 1) % 5] + LETTERS[i - 1] for i, a in enumerate(LETTERS)}
-    federation = Federation(sales, near)
-    heard: set[str] = set()
-    for _ in range(60):
-        await federation.run(1, 600)
-        for name, saps in federation.saps().items():
-            assert f"uni-{name}" not in saps
-            heard |= {f"{name} {sap}" for sap in saps if sap.startswith("uni-")}
-    assert len(heard) == 20
+    async with Federation(sales, near) as federation:
+        heard: set[str] = set()
+        for _ in range(60):
+            await federation.run(1, 600)
+            for name, saps in federation.saps().items():
+                assert f"uni-{name}" not in saps
+                heard |= {f"{name} {sap}" for sap in saps if sap.startswith("uni-")}
+        assert len(heard) == 20
 
 
 async def test_a_ring_does_not_lapse_while_its_notes_are_renewed() -> None:
     sales = [(a, LETTERS[(i + 1) % 5]) for i, a in enumerate(LETTERS)]
     near = {a: LETTERS[(i + 1) % 5] + LETTERS[i - 1] for i, a in enumerate(LETTERS)}
-    federation = Federation(sales, near)
-    await federation.run(5, 60)
-    for _ in range(5 * 6):  # five hours
-        await federation.run(1, 600)
-        for name, saps in federation.saps().items():
-            assert {f"uni-{o}" for o in LETTERS if o != name} <= saps
+    async with Federation(sales, near) as federation:
+        await federation.run(5, 60)
+        for _ in range(5 * 6):  # five hours
+            await federation.run(1, 600)
+            for name, saps in federation.saps().items():
+                assert {f"uni-{o}" for o in LETTERS if o != name} <= saps
 
 
 async def test_what_a_supplier_announced_leaves_the_notes_above_when_it_lapses() -> None:
-    federation = Federation([("m", "w"), ("t", "m")], {"t": "", "m": "w", "w": "m"})
-    await federation.run(2, 600)
-    assert "uni-w" in federation.by_name["t"].saps()
-    federation.sales.remove(("m", "w"))  # from now on nothing of w comes through
-    await federation.run(6, 600)
-    assert {s for s in federation.by_name["t"].saps() if s.startswith("uni-")} == {"uni-m"}
+    async with Federation([("m", "w"), ("t", "m")], {"t": "", "m": "w", "w": "m"}) as federation:
+        await federation.run(2, 600)
+        assert "uni-w" in federation.by_name["t"].saps()
+        federation.sales.remove(("m", "w"))  # from now on nothing of w comes through
+        await federation.run(6, 600)
+        assert {s for s in federation.by_name["t"].saps() if s.startswith("uni-")} == {"uni-m"}
 
 
 async def test_two_middles_that_buy_from_one_wholesaler_are_both_served() -> None:
     """top buys from m and n, both of which buy from w: that is no loop, and the way through w can be ordered at both."""
     sales = [("m", "w"), ("n", "w"), ("t", "m"), ("t", "n")]
-    federation = Federation(sales, {"t": "", "m": "w", "n": "w", "w": "mn"})
-    assert await federation.run(10, 600) == []
-    top = federation.by_name["t"].catalogue.snapshot
-    for middle in "mn":
-        spec = chain_spec(f"{middle}.uni-{middle}", f"{middle}.w.uni-w", ["w"])
-        assert not isinstance(plan(spec, top, federation.clock.now()), Infeasible)
+    async with Federation(sales, {"t": "", "m": "w", "n": "w", "w": "mn"}) as federation:
+        assert await federation.run(10, 600) == []
+        top = federation.by_name["t"].catalogue.snapshot
+        for middle in "mn":
+            spec = chain_spec(f"{middle}.uni-{middle}", f"{middle}.w.uni-w", ["w"])
+            assert not isinstance(plan(spec, top, federation.clock.now()), Infeasible)

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from address_planner.labels import LabelSet
+from broker.bootstrap.deriving import Deriving
 from broker.bootstrap.feeds import Feeds
 from broker.bootstrap.publication import Publication, Standing
 from broker.northbound.auth import thumbprint
@@ -316,7 +317,7 @@ async def test_flapping_reaches_nobody_above(victim: Victim) -> None:
     publication = Publication(
         sp_id="us", catalogue=victim.catalogue, editions=numbers, key=lambda: OTHER, origin_secret=OURS,
         terms=lambda account: Terms(), clock=victim.clock, random=lambda n: b"r" * n, pacing=pacing,
-        standing=lambda account: Standing(), sp_of=lambda account: "",
+        standing=lambda account: Standing(), sp_of=lambda account: "", deriving=Deriving(),
     )  # fmt: skip
     fewer = tuple(s for s in NOTE.saps if s.id == "uni")
     scarce = tuple(replace(s, labels=LabelSet.of([100])) for s in NOTE.saps)

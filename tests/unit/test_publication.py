@@ -185,7 +185,7 @@ class Node:
         self.publication = Publication(
             sp_id="middle", catalogue=self.catalogue, editions=Numbers(), key=lambda: key, origin_secret=b"s" * 32,
             terms=lambda account: self.terms, clock=self.clock, random=lambda n: b"r" * n, pacing=BY,
-            standing=lambda account: self.standing, sp_of=lambda account: "", deriving=deriving,
+            standing=lambda account: self.standing, sp_of=lambda account: "", deriving=deriving or Deriving(),
         )  # fmt: skip
 
     async def told(self, change: Callable[[CapabilityNote], CapabilityNote] | None = None) -> CapabilityNote:
