@@ -104,7 +104,7 @@ class Publication:
         sp_of: Callable[[str], str],
         deriving: Deriving,
     ) -> None:
-        """`sp_of`: the SP that an account belongs to; empty for people. `deriving`: where notes are made; who gives it closes it."""
+        """`sp_of`: the SP that an account belongs to; empty for people. `deriving`: where notes are made; its giver closes it."""
         self._deriving = deriving
         self._catalogue = catalogue
         self._editions = editions

@@ -24,18 +24,18 @@ Rules kept here
 from __future__ import annotations
 
 import heapq
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from address_planner.labels import NO_LABEL, LabelSet
+from address_planner.labels import LabelSet
+from broker.decompose.continuity import Continuity
 from broker.decompose.guide import ChainGuiding, Guide, Ranked
 from broker.decompose.layered import ChainLayers, Layers, Move, Question, figures
 from broker.decompose.resources import Resource, at_ends, draws, overdrawn, within
 from broker.decompose.rules import Rule, broken, rules_of
-from service_model.outcomes import ReasonCode
+from broker.decompose.trail import entered, moves_of
 
 MAX_WIDTH = 64
 
@@ -137,15 +137,7 @@ class _Search:
         self.bounded = guided.delay_limit is not None
         self.fastest = layers.q.fastest is not None
         self.priced = layers.cost_limit is not None
-        self.check_labels = layers.holds(ReasonCode.LABELS_EXHAUSTED)
-        self.told = layers.graph.told if self.check_labels else {}
-        ends = [*(e.sap for e in layers.mesh.ends), *(o.end.sap for lan in layers.mesh.lans for o in lan.outer)]
-        self.several_at = {layers.graph.sap_named(sap) for sap, times in Counter(ends).items() if times > 1}
-        """SAPs that several ends are at: which of them gets which label is not followed, so a way must take all."""
-        self.first = [
-            *(self._free(sap, line.a) for sap, line in zip(layers.tails, layers.mesh.lines, strict=True)),
-            None,
-        ]
+        self.labels = Continuity(layers)
         self.tick = count()
         self._prepare()
         self.guide = guided
@@ -158,7 +150,7 @@ class _Search:
         self.heap: list[_Entry] = []
         self.kept: dict[int, list[_Label]] = {}
         self.dropped: list[_Label] = []
-        start = _Label(layers.origin, 0.0, 0.0, self.first[0], None, None)
+        start = _Label(layers.origin, 0.0, 0.0, self.labels.first[0], None, None)
         self.made = [start]
         """All labels, parents first."""
         if self._draws(start):
@@ -262,7 +254,7 @@ class _Search:
 
     def _arrived(self, label: _Label) -> bool:
         """Whether its route is one."""
-        moves = _moves_of(label)
+        moves = moves_of(label)
         self.overdrawn = overdrawn(self.layers, moves) - self.slot.keys()
         self.broken = tuple(broken(self.others, moves))
         if self.overdrawn or self.broken:
@@ -291,50 +283,17 @@ class _Search:
         layers = self.layers
         labels: LabelSet | None
         if move.entry >= 0:
-            if _entered(label, move, layers.tails[move.layer]):
+            if entered(label, move, layers.tails[move.layer]):
                 return None
-            labels = self._continued(label, move)
+            labels = self.labels.continued(label.labels, label.state, move)
             if labels is None:
                 return None
-        elif self._fits_end(label, move):
-            labels = self.first[move.layer + 1]
+        elif self.labels.fits_end(label.labels, label.state, move):
+            labels = self.labels.first[move.layer + 1]
         else:
             return None
         made = _Label(move.target, label.cost + move.cost, label.delay + move.delay, labels, move, label)
         return made if not (self.tracked or self.rules) or self._draws(made) else None
-
-    def _continued(self, label: _Label, move: Move) -> LabelSet | None:
-        """The labels that may be used on the interconnect that is crossed; None where there are too few."""
-        graph = self.layers.graph
-        crossing = graph.crossing[move.entry]
-        assert crossing is not None
-        labels = crossing.labels
-        if move.way in self.told:
-            near, far = self._told(label, move)
-            if near is not None and len(near) <= self.layers.need[move.layer]:
-                return None
-            labels = labels if far is None else labels & far
-        else:
-            near = label.labels
-        if near is None or graph.way_swaps[move.way]:
-            return labels if labels is crossing.labels or self._enough(labels, move) else None
-        labels = labels & near
-        return labels if self._enough(labels, move) else None
-
-    def _enough(self, labels: LabelSet, move: Move) -> bool:
-        return len(labels) > self.layers.need[move.layer] or not self.check_labels
-
-    def _told(self, label: _Label, move: Move) -> tuple[LabelSet | None, LabelSet | None]:
-        """What may be used before and after a way that tells labels of its own (None: whatever is free)."""
-        node = self.layers.node(label.state)
-        near, far = self.layers.graph.told_along(move.way, node)
-        if near is not None and node in self.several_at:
-            near = NO_LABEL
-        if far is not None and self.layers.heads[move.layer] in self.several_at and move.entry < 0 and move.place < 0:
-            far = NO_LABEL
-        if label.labels is None:
-            return None, far
-        return (label.labels if near is None else label.labels & near), far
 
     def _dominated(self, label: _Label) -> bool:
         """If so it is dropped."""
@@ -417,34 +376,6 @@ class _Search:
                 return None
         return tuple(values)
 
-    def _fits_end(self, label: _Label, move: Move) -> bool:
-        """Whether the labels suit the end that the line comes to, where the last segment does not swap."""
-        sap, swaps = self.layers.heads[move.layer], self.layers.graph.way_swaps
-        near, far = label.labels, None
-        if move.way in self.told:
-            near, far = self._told(label, move)
-            if near is not None and not self._enough(near, move):
-                return False
-        if sap < 0 or not self.check_labels:
-            return True
-        tied = near is not None and not swaps[move.way]
-        free = self._free(sap, self.layers.mesh.lines[move.layer].b) if tied or far is not None else None
-        if free is None:
-            return True
-        if far is not None:
-            free = free & far
-        if tied:
-            assert near is not None, "what is tied has labels"
-            free = free & near
-        return self._enough(free, move)
-
-    def _free(self, sap: int, id: str) -> LabelSet | None:
-        """The labels that may be used at an end; None where a line begins or ends at a function (`sap` -1)."""
-        if sap < 0:
-            return None
-        free, asked = self.layers.graph.sap_offer(sap).free, self.layers.spec.end(id).labels
-        return free if asked is None else free & asked
-
 
 def route_of(layers: Layers, moves: tuple[Move, ...]) -> Route:
     """With the figures as whole numbers, however large."""
@@ -461,22 +392,3 @@ def walked(route: Route) -> Iterator[tuple[int, Move]]:
     for move in route.moves:
         yield route.layers.node(state), move
         state = move.target
-
-
-def _entered(label: _Label, move: Move, tail: int) -> bool:
-    """Whether the line, which began at SAP `tail`, has entered the SAP that the move enters."""
-    at = label
-    while at.move is not None and at.parent is not None and at.move.layer == move.layer:
-        if at.move.entry == move.entry:
-            return True
-        at = at.parent
-    return tail == move.entry
-
-
-def _moves_of(label: _Label) -> tuple[Move, ...]:
-    moves: list[Move] = []
-    at: _Label | None = label
-    while at is not None and at.move is not None:
-        moves.append(at.move)
-        at = at.parent
-    return tuple(reversed(moves))

@@ -19,6 +19,7 @@ from itertools import count
 from typing import Any
 
 from address_planner.labels import LabelSet
+from broker.decompose.continuity import Continuity
 from broker.decompose.guide import Guide
 from broker.decompose.labelling import EFFORT, MAX_WIDTH, Effort, Found, Route, route_of
 from broker.decompose.layered import Move, Question
@@ -26,7 +27,7 @@ from broker.decompose.mesh_guide import MeshGuiding
 from broker.decompose.meshed import MeshLayers
 from broker.decompose.rules import Rule, rules_of
 from broker.decompose.stock import Stock
-from service_model.outcomes import ReasonCode
+from broker.decompose.trail import entered, moves_of
 
 
 class _Label:
@@ -155,11 +156,7 @@ class _Search:
         self.unfinished = self.dropped = False
         self.fastest = layers.q.fastest is not None
         self.priced = layers.cost_limit is not None
-        self.check_labels = layers.holds(ReasonCode.LABELS_EXHAUSTED)
-        self.first = [
-            *(self._free(sap, line.a) for sap, line in zip(layers.tails, layers.mesh.lines, strict=True)),
-            None,
-        ]
+        self.labels = Continuity(layers)
         self.kept: dict[int, list[_Label]] = {}
         self.heap: list[tuple[float, float, int, _Label, int]] = []
         self.tick = count()
@@ -169,7 +166,7 @@ class _Search:
         use = self.stock.begin()
         if use is None:
             return
-        origin = _Label(layers.origin, 0, 0, use, tuple(r.start for r in self.rules), self.first[0], None, None)
+        origin = _Label(layers.origin, 0, 0, use, tuple(r.start for r in self.rules), self.labels.first[0], None, None)
         self._push(origin)
         taken: set[int] = set()
         work = 0
@@ -192,7 +189,7 @@ class _Search:
             elif label.route not in taken:
                 taken.add(label.route)
                 self.costs.append(label.cost)
-                self.routes.append(route_of(layers, _moves_of(label)))
+                self.routes.append(route_of(layers, moves_of(label)))
 
     def _queue(self, label: _Label, number: int) -> None:
         """The nth best move of a label is made when nothing better is left to do."""
@@ -206,13 +203,13 @@ class _Search:
         layers = self.layers
         labels: LabelSet | None
         if move.entry >= 0:
-            if _entered(label, move, layers.tails[move.layer]):
+            if entered(label, move, layers.tails[move.layer]):
                 return
-            labels = self._continued(label, move)
+            labels = self.labels.continued(label.labels, label.state, move)
             if labels is None:
                 return
-        elif self._fits_end(label, move):
-            labels = self.first[move.layer + 1]
+        elif self.labels.fits_end(label.labels, label.state, move):
+            labels = self.labels.first[move.layer + 1]
         else:
             return
         use = label.use
@@ -299,47 +296,3 @@ class _Search:
             return True
         b = y.use.get(lack, 0)
         return not int(a) & ~int(b) if self.bits[lack] else a <= b
-
-    def _continued(self, label: _Label, move: Move) -> LabelSet | None:
-        """The labels that may be used on the interconnect that is crossed; None where there are too few."""
-        graph = self.layers.graph
-        crossing = graph.crossing[move.entry]
-        assert crossing is not None
-        if label.labels is None or graph.way_swaps[move.way]:
-            return crossing.labels
-        labels = crossing.labels & label.labels
-        return labels if len(labels) >= 1 + self.layers.need[move.layer] or not self.check_labels else None
-
-    def _fits_end(self, label: _Label, move: Move) -> bool:
-        """Whether the labels suit the end that the line comes to, where the last segment does not swap."""
-        sap, swaps = self.layers.heads[move.layer], self.layers.graph.way_swaps
-        if sap < 0 or label.labels is None or swaps[move.way] or not self.check_labels:
-            return True
-        free = self._free(sap, self.layers.mesh.lines[move.layer].b)
-        return free is None or len(label.labels & free) >= 1 + self.layers.need[move.layer]
-
-    def _free(self, sap: int, id: str) -> LabelSet | None:
-        """The labels that may be used at an end; None where a line begins or ends at a function (`sap` -1)."""
-        if sap < 0:
-            return None
-        free, asked = self.layers.graph.sap_offer(sap).labels, self.layers.spec.end(id).labels
-        return free if asked is None else free & asked
-
-
-def _entered(label: _Label, move: Move, tail: int) -> bool:
-    """Whether the line, which began at SAP `tail`, has entered the SAP that the move enters."""
-    at = label
-    while at.move is not None and at.parent is not None and at.move.layer == move.layer:
-        if at.move.entry == move.entry:
-            return True
-        at = at.parent
-    return tail == move.entry
-
-
-def _moves_of(label: _Label) -> tuple[Move, ...]:
-    moves: list[Move] = []
-    at: _Label | None = label
-    while at is not None and at.move is not None:
-        moves.append(at.move)
-        at = at.parent
-    return tuple(reversed(moves))

@@ -18,7 +18,7 @@ from capability_registry.loops import without_ours
 from capability_registry.note import BorderPoint, CapabilityNote, SharedLimit
 from capability_registry.remembered import most
 from service_model.outcomes import ReasonCode
-from service_model.spec import End, ServiceSpec
+from service_model.spec import End, ServiceFunctionPath, ServiceSpec, VirtualLink
 from tests.support.planning import NOW, chain_spec, entry, offer, point, sap, snapshot, view
 
 
@@ -53,22 +53,22 @@ def planned(snap: Snapshot, spec: ServiceSpec) -> Plan | None:
     return None if isinstance(found, Infeasible) else found[0]
 
 
-@pytest.mark.parametrize(
-    ("left", "right", "spec", "fits"),
-    [
-        (way(), way(), asked(), True),
-        (way(a="150"), way(), asked("150"), True),
-        (way(a="150"), way(), asked("151"), False),
-        (way(b="100-104"), way(a="104-109"), asked(), True),
-        (way(b="100-104"), way(a="105-109"), asked(), False),
-        (way(), way(b="150"), asked(last="151"), False),
-        (way(a="100-104", b="100-104", swaps=False), way(a="104"), asked("104"), True),
-        (way(a="100-104", b="100-104", swaps=False), way(a="104"), asked("103"), False),
-        (way(swaps=False), way(a="104", b="104", swaps=False), asked("104", "104"), True),
-        (way(swaps=False), way(a="104", b="104", swaps=False), asked("104", "105"), False),
-        (way(b="300"), way(), asked(), False),
-    ],
-)
+CASES = [
+    (way(), way(), asked(), True),
+    (way(a="150"), way(), asked("150"), True),
+    (way(a="150"), way(), asked("151"), False),
+    (way(b="100-104"), way(a="104-109"), asked(), True),
+    (way(b="100-104"), way(a="105-109"), asked(), False),
+    (way(), way(b="150"), asked(last="151"), False),
+    (way(a="100-104", b="100-104", swaps=False), way(a="104"), asked("104"), True),
+    (way(a="100-104", b="100-104", swaps=False), way(a="104"), asked("103"), False),
+    (way(swaps=False), way(a="104", b="104", swaps=False), asked("104", "104"), True),
+    (way(swaps=False), way(a="104", b="104", swaps=False), asked("104", "105"), False),
+    (way(b="300"), way(), asked(), False),
+]
+
+
+@pytest.mark.parametrize(("left", "right", "spec", "fits"), CASES)
 def test_a_way_is_taken_only_with_labels_that_it_tells(
     left: BorderPoint, right: BorderPoint, spec: ServiceSpec, fits: bool
 ) -> None:
@@ -79,6 +79,28 @@ def test_a_way_is_taken_only_with_labels_that_it_tells(
         spec, ends=tuple(replace(e, labels=f.labels) for e, f in zip(spec.ends, spec.ends[::-1], strict=True))
     )
     assert (planned(turned, back) is not None) is fits, "and in the other direction"
+
+
+@pytest.mark.parametrize(("left", "right", "spec", "fits"), CASES)
+def test_a_way_is_taken_only_with_labels_that_it_tells_where_another_path_goes_beside(
+    left: BorderPoint, right: BorderPoint, spec: ServiceSpec, fits: bool
+) -> None:
+    """The same in a mesh: a second path between other SAPs, over an interconnect of its own."""
+    snap = pair(left, right)
+    beside = snapshot(
+        view("near", [sap("uni", "BER"), sap("n", "BER", to="k", peer="sp-far", decides_labels=True)],
+             [entry("uni", "n", way())]),
+        view("far", [sap("n", "MUC", to="k", peer="sp-near"), sap("uni", "MUC")], [entry("n", "uni", way())]),
+    )  # fmt: skip
+    both = replace(
+        spec,
+        ends=(*spec.ends, End(id="c", sap="near.uni"), End(id="d", sap="far.uni")),
+        links=(*spec.links, VirtualLink(id="beside", points=("c", "d"))),
+        paths=(*spec.paths, ServiceFunctionPath(id="beside", hops=("c", "d"))),
+    )
+    whole = snapshot(*snap.suppliers, *beside.suppliers)
+    assert planned(beside, chain_spec("near.uni", "far.uni", [])) is not None
+    assert (planned(whole, both) is not None) is fits
 
 
 def test_that_labels_bind_is_the_reason_that_is_told() -> None:
