@@ -27,11 +27,13 @@ _FIGURES: dict[str, tuple[str, Any]] = {
     "way_mtu": ("way", np.float64),
     "way_lan": ("way", np.bool_),
     "way_swaps": ("way", np.bool_),
+    "way_told": ("way", np.bool_),
     "sap_mtu": ("sap", np.float64),
     "sap_bps": ("sap", np.float64),
     "sap_country": ("sap", np.object_),
     "largest_bin": ("place", np.float64),
     "place_lan": ("place", np.bool_),
+    "place_alike": ("place", np.int64),
     "place_country": ("place", np.object_),
     "way_a": ("way", np.int64),
     "way_b": ("way", np.int64),
@@ -93,6 +95,11 @@ class Arrays(Reading):
         return self.figures("way_swaps")
 
     @cached_property
+    def way_told(self) -> Flags:
+        """The ways that tell labels of their own."""
+        return self.figures("way_told")
+
+    @cached_property
     def sap_mtu(self) -> Figures:
         return self.figures("sap_mtu")
 
@@ -103,6 +110,11 @@ class Arrays(Reading):
     @cached_property
     def sap_country(self) -> Countries:
         return self.figures("sap_country")
+
+    @cached_property
+    def place_alike(self) -> Numbers:
+        """Of each place how many before it the first is that may be one thing with it; -1: none may."""
+        return self.figures("place_alike")
 
     @cached_property
     def largest_bin(self) -> Figures:

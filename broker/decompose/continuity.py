@@ -22,7 +22,8 @@ class Continuity:
     def __init__(self, layers: Layers) -> None:
         self.layers = layers
         self._checked = layers.holds(ReasonCode.LABELS_EXHAUSTED)
-        self._told_by = layers.graph.told if self._checked else {}
+        told = layers.graph.way_told
+        self._told_by = told if self._checked and told.any() else None
         ends = [*(e.sap for e in layers.mesh.ends), *(o.end.sap for lan in layers.mesh.lans for o in lan.outer)]
         self._several_at = {layers.graph.sap_named(sap) for sap, times in Counter(ends).items() if times > 1}
         self.first: list[LabelSet | None] = [
@@ -36,7 +37,7 @@ class Continuity:
         crossing = self.layers.graph.crossing[move.entry]
         assert crossing is not None
         near, beyond = labels, crossing.labels
-        if move.way in self._told_by:
+        if self._tells(move):
             near, far = self._told(labels, state, move)
             if near is not None and len(near) <= self.layers.need[move.layer]:
                 return None
@@ -50,7 +51,7 @@ class Continuity:
         """Whether they suit the end that the line comes to, where the last segment does not swap."""
         sap, swaps = self.layers.heads[move.layer], self.layers.graph.way_swaps
         near, far = labels, None
-        if move.way in self._told_by:
+        if self._tells(move):
             near, far = self._told(labels, state, move)
             if near is not None and not self._enough(near, move):
                 return False
@@ -66,6 +67,9 @@ class Continuity:
             assert near is not None, "what is tied has labels"
             free = free & near
         return self._enough(free, move)
+
+    def _tells(self, move: Move) -> bool:
+        return self._told_by is not None and move.way >= 0 and bool(self._told_by[move.way])
 
     def _told(self, labels: LabelSet | None, state: int, move: Move) -> tuple[LabelSet | None, LabelSet | None]:
         """What may be used before and after a way that tells labels of its own (None: whatever is free)."""

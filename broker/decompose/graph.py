@@ -35,7 +35,6 @@ from broker.decompose.difference import NEW, Difference, difference
 from broker.decompose.interconnects import Interconnects, Unjoined
 from broker.decompose.numbering import NO_COUNTS, Numbering, Renumbering
 from broker.decompose.piece import (
-    Between,
     Figures,
     Numbers,
     Offering,
@@ -322,22 +321,9 @@ class Graph(Arrays):
         here = self.here(place)
         return part_of(here.site, self.suppliers[int(self.place_supplier[place])].alias, here.place)
 
-    @cached_property
-    def maybe_one(self) -> dict[int, int]:
-        """The places that may be one thing with others that the same note tells of; such have the same number."""
-        rows = zip(self.pieces, self.place_first.tolist(), strict=False)
-        return {first + n: first + one for piece, first in rows for n, one in piece.maybe_one.items()}
-
-    @cached_property
-    def told(self) -> dict[int, Between]:
-        """The ways that tell labels of their own, by number."""
-        rows = zip(self.pieces, self.way_first.tolist(), strict=False)
-        return {first + number: way for piece, first in rows for number, way in piece.told.items()}
-
     def told_along(self, way: int, node: int) -> tuple[LabelSet | None, LabelSet | None]:
         """The labels that may be used on a way at `node` (as in `Arcs`), where it begins, and where it ends."""
-        between = self.told.get(way)
-        return (None, None) if between is None else between.from_(self.along(way, node)[0])
+        return self.between(way).from_(self.along(way, node)[0])
 
     @cached_property
     def _sites(self) -> dict[str, list[int]]:

@@ -20,18 +20,20 @@ class Lapses:
     """`outages`: of all notes, with the number of the supplier."""
 
     def __init__(self, graph: Graph) -> None:
-        self._spans = [(view.note.not_before, view.note.expires) for view in graph.suppliers]
-        self._begun = max((begin for begin, _ in self._spans), default=None)
-        self._ended = min((end for _, end in self._spans), default=None)
+        notes = [view.note for view in graph.suppliers]
+        self._begins, self._ends = [note.not_before for note in notes], [note.expires for note in notes]
+        self._begun, self._ended = max(self._begins, default=None), min(self._ends, default=None)
         self.outages: list[tuple[int, Outage]] = [
-            (i, outage) for i, view in enumerate(graph.suppliers) for outage in view.note.outages
+            (i, outage) for i, note in enumerate(notes) if note.outages for outage in note.outages
         ]
 
     def valid(self, now: datetime) -> Flags:
         """The suppliers whose notes are in their validity."""
         if self._begun is not None and self._ended is not None and self._begun <= now < self._ended:
-            return np.ones(len(self._spans), dtype=np.bool_)
-        return np.array([begin <= now < end for begin, end in self._spans], dtype=np.bool_)
+            return np.ones(len(self._ends), dtype=np.bool_)
+        return np.array(
+            [begin <= now < end for begin, end in zip(self._begins, self._ends, strict=True)], dtype=np.bool_
+        )
 
 
 _known: WeakKeyDictionary[Graph, Lapses] = WeakKeyDictionary()

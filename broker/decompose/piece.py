@@ -163,7 +163,7 @@ class Piece:
         """By site the numbers of its places."""
         for i, here in enumerate(self.places):
             self.sites.setdefault(here.site, []).append(i)
-        self.maybe_one = _maybe_one(self.places, self.sites)
+        self.place_alike = _alike(self.places, self.sites)
         self.ways = tuple(self._ways())
         self.sap_mtu = np.array([s.mtu for s in self.saps], dtype=np.float64)
         self.sap_bps = np.array([s.bandwidth_bps for s in self.saps], dtype=np.float64)
@@ -185,7 +185,7 @@ class Piece:
         self.way_mtu = np.array([p.mtu for p in points], dtype=np.float64)
         self.way_lan = np.array([p.lan for p in points], dtype=np.bool_)
         self.way_swaps = np.array([p.swaps_labels for p in points], dtype=np.bool_)
-        self.told = {n: w for n, w in enumerate(self.ways) if w.labels != (None, None)}
+        self.way_told = np.array([w.labels != (None, None) for w in self.ways], dtype=np.bool_)
         """The ways that tell labels of their own, by number."""
         self._offerings: dict[tuple[FunctionType, str | None], Offering | None] = {}
 
@@ -270,9 +270,9 @@ def _places(note: CapabilityNote) -> tuple[Here, ...]:
     )
 
 
-def _maybe_one(places: tuple[Here, ...], sites: dict[str, list[int]]) -> dict[int, int]:
-    """The places that may be the same as others at their site: the note may have them of two who sell one thing. Such have the
-    same number. What they offer would be alike in all that no seller changes."""
+def _alike(places: tuple[Here, ...], sites: dict[str, list[int]]) -> Numbers:
+    """Of each place how many places before it the first is that may be the same: the note may have them of two who sell one
+    thing. -1: none may. What they offer would be alike in all that no seller changes."""
     found: dict[tuple[str, frozenset[object]], list[int]] = {}
     for site, numbers in sites.items():
         for place in numbers if len(numbers) > 1 else ():
@@ -281,7 +281,11 @@ def _maybe_one(places: tuple[Here, ...], sites: dict[str, list[int]]) -> dict[in
                 (o.type, o.ports, o.delay_us, tuple((f.name, f.units, f.runtime) for f in o.flavours)) for o in offers
             )
             found.setdefault((site, alike), []).append(place)
-    return {place: same[0] for same in found.values() if len(same) > 1 for place in same}
+    out: Numbers = np.full(len(places), -1, dtype=np.int64)
+    for same in found.values():
+        if len(same) > 1:
+            out[same] = np.array(same) - same[0]
+    return out
 
 
 def payable(price: Price, note: CapabilityNote) -> bool:

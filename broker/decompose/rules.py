@@ -15,8 +15,8 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from broker.decompose.availability import available
 from broker.decompose.layered import Layers, Move, figures
 from broker.decompose.mesh_rules import ByHost, soon
 from broker.decompose.meshed import MeshLayers
+from broker.decompose.piece import Numbers
 from broker.decompose.whereabouts import UNCERTAIN, apart, location
 from service_model.constraints import Distance, Group, GroupKind, GroupScope
 from service_model.outcomes import ReasonCode
@@ -135,14 +136,15 @@ class OnePart:
     """Of the parts of a site that may be one thing, told of twice in one note, one is used. It remembers which of such are."""
 
     subject: str
-    maybe_one: Mapping[int, int]
+    alike: Numbers = field(compare=False)
+    """As `Graph.place_alike`."""
     start: frozenset[int] = frozenset()
 
     def after(self, memory: frozenset[int], move: Move) -> frozenset[int] | None:
-        here = self.maybe_one.get(move.place)
-        if here is None or move.place in memory:
+        if move.place < 0 or self.alike[move.place] < 0 or move.place in memory:
             return memory
-        return None if any(self.maybe_one[p] == here for p in memory) else memory | {move.place}
+        first = move.place - self.alike[move.place]
+        return None if any(p - self.alike[p] == first for p in memory) else memory | {move.place}
 
     def covers(self, x: frozenset[int], y: frozenset[int]) -> bool:
         return x <= y
@@ -214,8 +216,8 @@ def rules_of(layers: Layers) -> tuple[Rule, ...]:
     """Those of the spec that lie between moves. (What concerns one move alone is admission.)"""
     spec, index = layers.spec, {request.id: layer for layer, request in layers.requests.items()}
     out: list[Rule] = []
-    if layers.graph.maybe_one and layers.holds(ReasonCode.CAPACITY):
-        out.append(OnePart("parts", layers.graph.maybe_one))
+    if (layers.graph.place_alike >= 0).any() and layers.holds(ReasonCode.CAPACITY):
+        out.append(OnePart("parts", layers.graph.place_alike))
     if layers.holds(ReasonCode.AFFINITY):
         out += [_grouped(layers, group, index) for group in spec.groups]
     if layers.holds(ReasonCode.DISTANCE):

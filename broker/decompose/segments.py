@@ -166,7 +166,7 @@ def _runs(route: Route) -> list[Run]:
             run = Run(move.layer, part, layers.graph.node_supplier(node), layers.tails[move.layer], None)
             runs.append(run)
         run.moves.append(move)
-        if move.way in layers.graph.told:
+        if move.way >= 0 and layers.graph.way_told[move.way]:
             run.labels = layers.graph.told_along(move.way, node)
         if move.entry >= 0:
             crossing = layers.graph.crossing[move.entry]

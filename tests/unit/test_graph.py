@@ -26,8 +26,8 @@ JOINTS = ("ab", "bc", "cd", "de", "ef", "fa")
 PEERS = [*(f"sp-{alias}" for alias in ALIASES), "sp-far"]
 TYPES = [(kind(name), flavour) for name in "xyz" for flavour in (None, "default", "other")]
 FIGURES = [
-    *("once", "hour", "delay", "way_most_bps", "way_mtu", "way_lan", "way_swaps", "way_a", "way_b"),
-    *("sap_mtu", "sap_bps", "sap_country", "largest_bin", "place_lan", "place_country"),
+    *("once", "hour", "delay", "way_most_bps", "way_mtu", "way_lan", "way_swaps", "way_told", "way_a", "way_b"),
+    *("sap_mtu", "sap_bps", "sap_country", "largest_bin", "place_lan", "place_alike", "place_country"),
 ]
 ARCS = ["target", "way", "first", "onto"]
 BACKWARDS = ["order", "heads", "tails", "first", "placed", "from_place", "left"]
