@@ -101,6 +101,13 @@ class Constraint:
     def __le__(self, other: Constraint) -> bool:
         return not any(self.wider(other))
 
+    def of(self, other: Constraint) -> Constraint:
+        """The part of it that is about what `other` is about."""
+        return Constraint(
+            links={id: link for id, link in self.links.items() if id in other.links},
+            ends={id: end for id, end in self.ends.items() if id in other.ends},
+        )
+
     def wider(self, other: Constraint) -> Iterator[str]:
         """The links and ends where something is admitted that `other` does not admit."""
         yield from (id for id, theirs in other.links.items() if not self.links.get(id, ANY_LINK) <= theirs)

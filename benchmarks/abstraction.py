@@ -16,8 +16,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import sys
 import time
@@ -32,6 +30,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "proto")]
 from benchmarks.hierarchies.drawn import hierarchy  # noqa: E402
 from benchmarks.hierarchies.judging import DEPTHS, LEVELS, soundness  # noqa: E402
 from benchmarks.hierarchies.streams import Sold, volumes  # noqa: E402
+from benchmarks.peers.machine import machine  # noqa: E402
 from broker.decompose.graph import keep_graphs  # noqa: E402
 from capability_registry import payload  # noqa: E402
 
@@ -96,12 +95,7 @@ def measure(parts: Sequence[str], hierarchies: int, streams: int, loads: Sequenc
         "figures": figures,
         "baseline": baseline,
         "ratio": ratio,
-        "machine": {
-            "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 2),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-        },
+        "machine": machine(),
     }
 
 

@@ -20,8 +20,6 @@ import argparse
 import asyncio
 import heapq
 import json
-import os
-import platform
 import random
 import statistics
 import sys
@@ -41,6 +39,7 @@ from netaddr import IPNetwork, IPSet  # noqa: E402
 
 from address_planner.buddy import Buddy, PoolExhausted  # noqa: E402
 from address_planner.prefixes import Prefix  # noqa: E402
+from benchmarks.peers.machine import machine  # noqa: E402
 from broker.storage.books import SqlOrderBook  # noqa: E402
 from broker.storage.engine import Engine  # noqa: E402
 from broker.storage.migrations import migrate  # noqa: E402
@@ -268,12 +267,7 @@ def measure(quick: bool) -> dict[str, Any]:
                 for load in (0.5, 0.7, 0.9)
             },
         },
-        "machine": {
-            "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 2),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-        },
+        "machine": machine(),
     }
 
 

@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import statistics
 import sys
 import time
@@ -29,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "proto")]
 
 from address_planner.labels import LabelSet  # noqa: E402
+from benchmarks.peers.machine import machine  # noqa: E402
 from benchmarks.planning.federations import FLOW_BPS, NOW, Federation, Room, chain, federation  # noqa: E402
 from broker.bootstrap.planning import Planning  # noqa: E402
 from broker.bootstrap.serving import spare_collections  # noqa: E402
@@ -195,13 +195,7 @@ def measure(size: int, times: int) -> dict[str, Any]:
             name: round(statistics.median(f["after_ms"] / f["again_ms"] for f in found.values()), 2)
             for name, found in figures.items()
         },
-        "machine": {
-            "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 2),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-            "suppliers": size,
-        },
+        "machine": machine(suppliers=size),
     }
 
 

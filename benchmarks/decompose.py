@@ -16,8 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import os
-import platform
 import random
 import statistics
 import sys
@@ -32,6 +30,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "proto")]
 
+from benchmarks.peers.machine import machine  # noqa: E402
 from benchmarks.planning.federations import (  # noqa: E402
     FLOW_BPS,
     NOW,
@@ -266,12 +265,7 @@ def measure(quick: bool) -> dict[str, Any]:
         "figures": {"quality": quality, "decisions": speeds, "slope": slope(speeds), "change_ms": changes},
         "baseline": {name: figures["milp_median_ms"] for name, figures in quality.items()},
         "ratio": {"times_faster": statistics.median(f["times_faster"] for f in found)},
-        "machine": {
-            "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 2),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-        },
+        "machine": machine(),
     }
 
 

@@ -20,7 +20,6 @@ import asyncio
 import gc
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -37,6 +36,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "proto")]
 
 from address_planner.labels import LabelSet  # noqa: E402
+from benchmarks.peers.machine import machine  # noqa: E402
 from benchmarks.planning.federations import NOW, Room, federation  # noqa: E402
 from broker.bootstrap.deriving import Deriving  # noqa: E402
 from broker.decompose.deriving import GC_THRESHOLDS, Deriver, Wish  # noqa: E402
@@ -216,12 +216,7 @@ def main() -> None:
             str(r["suppliers"]): {kind: round(r["new_ms"] / r[f"{kind}_ms"], 1) for kind in ("small", "large", "other")}
             for r in rows
         },
-        "machine": {
-            "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 2),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-        },
+        "machine": machine(),
     }
     print(json.dumps(result))
 

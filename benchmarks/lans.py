@@ -14,8 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import random
 import statistics
 import sys
@@ -32,6 +30,7 @@ from benchmarks.hierarchies.drawn import hierarchy  # noqa: E402
 from benchmarks.hierarchies.requests import in_words, sites  # noqa: E402
 from benchmarks.hierarchies.sellers import NOW as THEN  # noqa: E402
 from benchmarks.hierarchies.sellers import Middle  # noqa: E402
+from benchmarks.peers.machine import machine  # noqa: E402
 from benchmarks.planning.federations import NOW, Federation, federation  # noqa: E402
 from broker.decompose.plan import SupplierView  # noqa: E402
 from broker.decompose.search import alone, best  # noqa: E402
@@ -148,12 +147,7 @@ def main() -> None:
         "figures": {"single": single, "trees": laid},
         "baseline": {"sold by all-seeing": sum(f.get("sold by all-seeing", 0) for f in single.values())},
         "ratio": {"false_accepts": sum(f.get("false accepts", 0) for f in single.values())},
-        "machine": {
-            "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 2),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-        },
+        "machine": machine(),
     }
     print(json.dumps(result))
 

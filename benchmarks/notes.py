@@ -20,7 +20,6 @@ import asyncio
 import gc
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -39,6 +38,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "proto")]
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey  # noqa: E402
 
 from address_planner.labels import LabelSet  # noqa: E402
+from benchmarks.peers.machine import machine  # noqa: E402
 from broker.bootstrap.feeds import Feeds  # noqa: E402
 from broker.bootstrap.serving import spare_collections  # noqa: E402
 from broker.orders.catalogue import Catalogue, Listing  # noqa: E402
@@ -290,15 +290,11 @@ async def measure(suppliers: int, rounds: int, engine: Engine) -> dict[str, Any]
             "small": round(small.checks / small.notes, 2),
             "large": round(large.checks / large.notes, 2),
         },
-        "machine": {
-            "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 2),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-            "suppliers": suppliers,
-            "note_bytes": round(statistics.mean(len(text.jws) for text in first)),
-            "large_note_bytes": round(statistics.mean(len(text.jws) for text in texts)),
-        },
+        "machine": machine(
+            suppliers=suppliers,
+            note_bytes=round(statistics.mean(len(text.jws) for text in first)),
+            large_note_bytes=round(statistics.mean(len(text.jws) for text in texts)),
+        ),
     }
 
 

@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -38,6 +36,7 @@ from benchmarks.peers.federation import (  # noqa: E402
     watch_nodes,
 )
 from benchmarks.peers.least import authority, bare_contender, sizes, start_bare, watch_bare  # noqa: E402
+from benchmarks.peers.machine import machine  # noqa: E402
 from benchmarks.peers.processes import Peers  # noqa: E402
 from tests.support.customer import PASSWORD, Customer  # noqa: E402
 from tests.support.topologies import LEVELS  # noqa: E402
@@ -107,13 +106,7 @@ async def measure(folder: Path, quick: bool, profiles: Path | None) -> dict[str,
             "p50": round(figures["p50_ms"] / baseline["p50_ms"], 2),
             "throughput": round(baseline["orders_per_s"] / figures["orders_per_s"], 2),
         },
-        "machine": {
-            "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 2),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-            "message_bytes": measured,
-        },
+        "machine": machine(message_bytes=measured),
     }
 
 

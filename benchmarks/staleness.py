@@ -21,8 +21,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import random
 import sys
 from collections import Counter, deque
@@ -36,6 +34,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "proto")]
 from benchmarks.hierarchies.drawn import Hierarchy, hierarchy  # noqa: E402
 from benchmarks.hierarchies.requests import in_words, plain  # noqa: E402
 from benchmarks.hierarchies.sellers import NOW, Middle, Seller  # noqa: E402
+from benchmarks.peers.machine import machine  # noqa: E402
 from broker.decompose.search import best  # noqa: E402
 from capability_registry.note import CapabilityNote  # noqa: E402
 from service_model.outcomes import Refused, Reserved  # noqa: E402
@@ -169,12 +168,7 @@ def main() -> int:
         "figures": {"age_orders": arguments.age, "hopes": arguments.hopes, **found},
         "baseline": {kind: brokers["all-seeing"] for kind, brokers in found.items()},
         "ratio": ratio,
-        "machine": {
-            "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 2),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-        },
+        "machine": machine(),
     }
     print(json.dumps(document))
     return 0

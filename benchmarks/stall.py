@@ -14,8 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -28,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "proto")]
 
 from benchmarks.peers.federation import administer, log_in  # noqa: E402
+from benchmarks.peers.machine import machine  # noqa: E402
 from benchmarks.peers.processes import Peers  # noqa: E402
 from benchmarks.planning.federations import FLOW_BPS, Room, chain, federation  # noqa: E402
 from broker.bootstrap.planning import FEW_WAYS  # noqa: E402
@@ -121,13 +120,7 @@ async def measure(folder: Path, suppliers: int, rounds: int, seconds: float) -> 
             "p99_to_idle": round(found["as nodes do"]["p99_ms"] / at_rest["p99_ms"], 2),
             "p99_in_the_loop_to_idle": round(found["in the loop"]["p99_ms"] / at_rest["p99_ms"], 2),
         },
-        "machine": {
-            "cores": os.cpu_count(),
-            "load": round(os.getloadavg()[0], 2),
-            "system": platform.platform(),
-            "python": platform.python_version(),
-            "suppliers": suppliers,
-        },
+        "machine": machine(suppliers=suppliers),
     }
 
 

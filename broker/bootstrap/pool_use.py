@@ -28,6 +28,7 @@ Owners = Mapping[str, tuple[str, str]]
 
 
 def owners(orders: Iterable[Order]) -> Owners:
+    """Whose each block and each segment's label is."""
     out: dict[str, tuple[str, str]] = {}
     for order in orders:
         whose = order.account, order.ref
@@ -36,6 +37,7 @@ def owners(orders: Iterable[Order]) -> Owners:
 
 
 def of_prefixes(pools: Pools, known: Owners) -> Iterator[PoolUse]:
+    """The broker's pools; sizes in addresses."""
     for pool in pools.all():
         free, length = pools.free(pool)
         bits = pool.prefix.max_prefixlen - length if length is not None else -1
@@ -56,6 +58,7 @@ def of_prefixes(pools: Pools, known: Owners) -> Iterator[PoolUse]:
 
 
 def of_labels(vim: LocalVim, known: Owners) -> Iterator[PoolUse]:
+    """The SAPs of an own domain; sizes in labels."""
     taken: dict[str, list[Allocation]] = {}
     held = (hold for hold in vim.holds() if hold.state in accounting.TAKES)
     for allocation in (*(a for hold in held for a in accounting.labels(vim.domain.name, hold)), *vim.resting()):

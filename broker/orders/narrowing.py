@@ -18,6 +18,7 @@ from service_model.spec import AddressRole, ServiceSpec, VirtualLink, split_poin
 
 
 def constraint_of(spec: ServiceSpec) -> Constraint:
+    """Prefixes and hosts of the links that have ports on them, their least MTU (bytes), and the labels of the ends."""
     blocks = PrefixSet.of(spec.blocks.allowed) if spec.blocks.allowed else EVERYWHERE
     behind = (network for end in spec.ends for network in end.networks)
     required = (link.addressing.prefix for link in spec.links if link.addressing.prefix is not None)
@@ -43,15 +44,12 @@ def _of_link(link: VirtualLink, blocks: PrefixSet, min_mtu: int) -> LinkConstrai
 def widened(spec: ServiceSpec, part: HandedDown) -> Reason | None:
     """Where the segment admits what the service does not; None where it is narrower everywhere."""
     above, below = constraint_of(spec), constraint_of(part.spec)
-    in_our_words = Constraint(
-        links={part.lines.get(id, id): link for id, link in below.links.items()},
-        ends=below.ends,
-    )
-    here = Constraint(
-        links={id: link for id, link in above.links.items() if id in in_our_words.links},
-        ends={id: end for id, end in above.ends.items() if id in below.ends},
-    )
-    wider = next(in_our_words.wider(here), None)
+    links = ((part.lines.get(id, id), link) for id, link in below.links.items())  # a LINE may come by twice
+    told = [
+        *(Constraint(links={id: link}) for id, link in links),
+        *(Constraint(ends={id: end}) for id, end in below.ends.items()),
+    ]
+    wider = next((id for one in told for id in one.wider(above.of(one))), None)
     if wider is None:
         return None
     return Reason(
