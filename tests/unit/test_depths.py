@@ -25,7 +25,7 @@ from lower_sp_clients.vim.choosing import choose
 from lower_sp_clients.vim.domain import Usage
 from service_model.check import check
 from service_model.outcomes import AddressingChoice
-from service_model.spec import Blocks, ServiceSpec, split_point
+from service_model.spec import Blocks, LinkAddressing, ServiceSpec, split_point
 from service_model.words import Prefix
 from tests.support.mesh_delivery import domain, sap_of
 from tests.support.meshes import NAMES, Ground, random_plan, random_service
@@ -169,3 +169,25 @@ def test_a_widened_constraint_is_found(kind: str) -> None:
                 wider: HandedDown = replace(down, spec=WIDENINGS[kind](down.spec))
                 found += widened(part.spec, wider) is not None
     assert found > 10
+
+
+def test_each_section_of_a_line_that_comes_by_twice_is_compared() -> None:
+    found = 0
+    elsewhere = LinkAddressing(prefix=ip_network("192.0.2.0/31"))
+    for seed in range(240):
+        spec, delivery = drawn(seed)
+        mesh = read_mesh(spec)
+        if not isinstance(mesh, Mesh):
+            continue  # nothing was drawn
+        ground = Ground(
+            joints={(x, y): f"to-{y}" for x in NAMES for y in NAMES if x != y},
+            unis={end.id: f"uni-{end.id}" for end in spec.ends},
+        )
+        parts = split(mesh, random_plan(delivery.rng, mesh, ground), ground.snapshot(), spec.blocks.allowed, "k")
+        for part in parts.segments:
+            for section in {*part.lines, *part.lines.values()}:
+                if any(split_point(p)[1] for link in part.spec.links if link.id == section for p in link.points):
+                    links = (replace(x, addressing=elsewhere) if x.id == section else x for x in part.spec.links)
+                    assert widened(spec, replace(part, spec=replace(part.spec, links=tuple(links)))) is not None
+                    found += 1
+    assert found > 2
