@@ -3,7 +3,8 @@
 Rules kept here
 - A label means something only on one interconnect; members tied by segments that do not swap form one class.
 - The set offered to a class is the intersection of all members' free sets: narrowed, never widened.
-- Two classes on one interconnect never get the same suggestion.
+- Two classes on one interconnect never get the same suggestion; two that meet in a segment do only where nothing else is left:
+  below, what ties them may cross one interconnect.
 - What is suggested to us for an end of a class is suggested on: both sides of that end then take it in one round.
 - Where answers differ, the value of the class's authority is pinned on the others; a member that cannot take it answers with
   what it could (acceptable label set, RFC 3473, 4.1), and the class chooses again from what is left. Rounds are bounded.
@@ -79,14 +80,15 @@ def suggest(classes: Sequence[LabelClass], key: str) -> tuple[LabelClass, ...]:
 def _choices(items: Sequence[LabelClass], values: Sequence[int], key: str, most: int) -> Iterator[int]:
     """The labels that the last of `items` may have beside the others' `values`, by hash; more than `most` serve nobody."""
     *others, item = items
-    here = set(item.interconnects)
-    beside = zip(others, values, strict=True)
+    here, known = set(item.interconnects), {m.segment for m in item.members}
+    beside = list(zip(others, values, strict=True))
     left = item.labels - LabelSet.of(v for other, v in beside if not here.isdisjoint(other.interconnects))
     if item.suggested is not None and item.suggested in left:
         yield item.suggested
         left -= LabelSet.of([item.suggested])
+    met = LabelSet.of(v for other, v in beside if not known.isdisjoint(m.segment for m in other.members))
     for _ in range(most):
-        value = left.suggest(f"{key}/{item.id}")
+        value = (left - met or left).suggest(f"{key}/{item.id}")
         if value is None:
             return
         yield value

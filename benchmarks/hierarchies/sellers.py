@@ -42,6 +42,7 @@ from lower_sp_clients.vim.domain import Domain, Usage
 from lower_sp_clients.vim.holds import Hold
 from lower_sp_clients.vim.placing import Impossible, flavour_of
 from service_model.constraints import PLACEMENT
+from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode, Refused, Reserved, ServiceState
 from service_model.qos import QOS
 from service_model.spec import LAN_SITES, ServiceSpec
@@ -177,7 +178,7 @@ class Middle:
             self._editions += 1
             made = derive(
                 self.snapshot, self.sp_id, self._editions, _ABOVE, NOW, HOUR, self.terms.margin, "EUR",
-                f"of-{self.sp_id}", 300, (LAN_SITES, PLACEMENT, QOS), self._findings,
+                f"of-{self.sp_id}", 300, (LAN_SITES, PATHS, PLACEMENT, QOS), self._findings,
             )  # fmt: skip
             self._note = abstracted(made, self.terms.disclosure, self._lexicon().words or {})
         return self._note

@@ -100,6 +100,7 @@ class Stretch:
     entry: str | None
     exit: str | None
     interconnect: str | None = None
+    swaps_labels: bool = True
     entry_labels: Labels | None = None
     exit_labels: Labels | None = None
 
@@ -139,11 +140,11 @@ class LanTree:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedSegment:
-    """What one supplier is to deliver: functions and stretches of LINEs that hang together, or a part of a LAN by itself.
+    """What one supplier is to deliver: functions and stretches of LINEs, or a part of a LAN by itself.
 
     `functions` in the order of the service, `places` by function. `budgets`: of each path that runs through it, by id, the
     delay handed down (plan plus a share of the slack) for each of its visits in order, microseconds. `price`: what the note
-    says. `swaps_labels` False: labels where it is entered and left must be equal. `near`: of each distance by delay that
+    says. `near`: of each distance by delay that
     runs through it, by id: its part of the bound in microseconds. `availability`: its part of that bound, if there is one.
     """
 
@@ -151,7 +152,6 @@ class PlannedSegment:
     functions: tuple[str, ...]
     places: Mapping[str, str]
     price: Price
-    swaps_labels: bool
     mtu: int
     budgets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     near: Mapping[str, int] = field(default_factory=dict)

@@ -1,12 +1,15 @@
 """A route of the search as a Plan: segments, stretches of lines, interconnects, budgets.
 
 Rules kept here
-- A segment is what hangs together at one supplier: stretches of lines, from where they come in to where they leave, and
-  the functions where they begin and end. Of a chain it is a maximal run.
+- A segment is all that one supplier delivers of the service: stretches of lines, from where they come in to where they leave,
+  and the functions where they begin and end. So a supplier that a path visits twice knows both visits and chooses for both
+  together, as its note was read: of two that chose for themselves the first could take what the second needs (ADR 0029).
+- Parts that hang together apart stay segments of their own where a LAN is in both, which is one bridge in a segment, and at a
+  supplier without the feature `paths`.
 - The slack to a path's delay bound is shared over its visits in proportion to the planned delays (evenly where all are 0),
   rounded down. Without a bound, a visit's budget is its planned delay: nothing more was asked.
 - So are the bound on availability (`availability`), and that of a distance by delay over the segments between its points.
-- A segment with a function swaps labels (a function forwards at layer 3); a transit swaps where its way does.
+- A stretch that comes to a function swaps labels (a function forwards at layer 3); a transit swaps where its way does.
 - A LAN goes beside the lines that the mesh says. What it needs beyond (`lan_tree`) is part of the segments that have lines,
   or makes segments of its own.
 """
@@ -26,6 +29,7 @@ from broker.decompose.mesh_rules import SoonOn
 from broker.decompose.piece import price_of
 from broker.decompose.plan import Joint, LanJoint, LanTree, Plan, PlannedSegment, Site, Stretch
 from broker.decompose.rules import Soon, rules_of
+from service_model.flows import PATHS
 
 
 @dataclass(slots=True)
@@ -71,10 +75,33 @@ def along(way: int) -> Move:
 def runs_of(route: Route) -> list[Run]:
     """In the order of the walk; `part` is the number of the segment."""
     runs = _runs(route)
+    whole = _whole(route.layers, runs)
+    for run in runs:
+        run.part = whole[run.part]
     number = {part: n for n, part in enumerate(dict.fromkeys(run.part for run in runs))}
     for run in runs:
         run.part = number[run.part]
     return runs
+
+
+def _whole(layers: Layers, runs: list[Run]) -> dict[int, int]:
+    """Of each part, the first one of its supplier that it makes a segment with."""
+    mesh, suppliers = layers.mesh, layers.graph.suppliers
+    member_of = {layers.layer_of[f]: lan.id for lan in mesh.lans for f, _ in lan.members}
+    lans: dict[int, set[str]] = {}
+    seller: dict[int, int] = {}
+    for run in runs:
+        seller[run.part] = run.supplier
+        placing = {member_of[m.layer] for m in run.moves if m.place >= 0 and m.layer in member_of}
+        lans.setdefault(run.part, set()).update(placing, (lan.id for lan in mesh.lans_beside(run.line)))
+    out: dict[int, int] = {}
+    for part, supplier in seller.items():
+        able = PATHS in suppliers[supplier].note.api_features
+        known = [p for p in out.values() if able and seller[p] == supplier and lans[p].isdisjoint(lans[part])]
+        out[part] = known[0] if known else part
+        if known:
+            lans[known[0]] |= lans[part]
+    return out
 
 
 def by_segment(runs: list[Run]) -> list[list[Run]]:
@@ -187,12 +214,15 @@ def _runs(route: Route) -> list[Run]:
 
 
 def _stretch(layers: Layers, run: Run) -> Stretch:
+    transit = run.entry >= 0 and run.exit >= 0
+    ways = [move.way for move in run.moves if move.way >= 0]
     entry, exit_ = (layers.graph.sap_offer(sap).id if sap >= 0 else None for sap in (run.entry, run.exit))
     return Stretch(
         segment=run.part,
         entry=entry,
         exit=exit_,
         interconnect=run.interconnect,
+        swaps_labels=not transit or all(layers.graph.way_swaps[way] for way in ways),
         entry_labels=run.labels[0],
         exit_labels=run.labels[1],
     )
@@ -222,7 +252,6 @@ def _segment(
         functions=tuple(places),
         places=places,
         price=price_of(view.note.currency, sum(once for once, _, _ in every), sum(hour for _, hour, _ in every)),
-        swaps_labels=bool(places) or all(point.swaps_labels for point in points),
         mtu=min([*(graph.sap_offer(sap).mtu for sap in saps), *(point.mtu for point in wide)]),
         budgets=budgets,
         near=near,

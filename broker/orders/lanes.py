@@ -119,7 +119,7 @@ class _Lanes:
         return self.cut.plan.lines[section.line][section.number]
 
     def _swaps(self, section: Section) -> bool:
-        return self.cut.plan.segments[section.segment].swaps_labels
+        return self._stretch(section).swaps_labels
 
     def _sap(self, section: Section, sap: str | None) -> SapOffer:
         return self._offer(Site(segment=section.segment, sap=sap or ""))

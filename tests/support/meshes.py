@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 from address_planner.labels import LabelSet
 from broker.decompose.mesh import Line, Mesh, read_mesh
@@ -128,7 +128,7 @@ def random_plan(rng: random.Random, mesh: Mesh, ground: Ground = ANYWHERE) -> Pl
     for line in mesh.lines:
         others = [name for name in NAMES if name not in {at[owner] for owner in _owners(line)}]
         over[line.link.id] = rng.sample(others, rng.choice([0, 0, 1, 2]))
-    return made_plan(mesh, ground, at, over, lambda: rng.random() < 0.5)
+    return made_plan(mesh, ground, at, over, lambda: rng.random() < 0.5, not mesh.lans and rng.random() < 0.5)
 
 
 def made_plan(
@@ -137,8 +137,10 @@ def made_plan(
     at: Mapping[str, str],
     over: Mapping[str, Sequence[str]] | None = None,
     swaps: Callable[[], bool] = lambda: True,
+    whole: bool = False,
 ) -> Plan:
-    """`at`: the supplier of each function and end; `over`: those that a line passes between."""
+    """`at`: the supplier of each function and end; `over`: those that a line passes between; `whole`: all that is at one
+    supplier is one segment."""
     parts: dict[object, str] = {f.id: at[f.id] for f in mesh.functions}
     joined: list[tuple[object, object]] = []
     walks: dict[str, list[tuple[tuple[str, int], str]]] = {}
@@ -149,23 +151,22 @@ def made_plan(
         walks[id] = [((id, n), name) for n, name in enumerate(passed)]
         parts |= dict(walks[id])
         joined += [(owner, (id, n)) for owner, n in ((tail, 0), (head, len(passed) - 1)) if ":" in _point(line, owner)]
+    joined += [(x, y) for x, y in combinations(parts, 2) if whole and parts[x] == parts[y]]
     segments = _segments(parts, joined)
     homes = {part: n for n, (_, members) in enumerate(segments) for part in members}
     lines = {
-        line.link.id: tuple(_stretches(line, ground, [(homes[part], name) for part, name in walks[line.link.id]]))
+        line.link.id: tuple(_stretches(line, ground, [(homes[part], name) for part, name in walks[line.link.id]], swaps))
         for line in mesh.lines
     }
-    turned = {s.segment for line in lines.values() for s in line if s.entry == s.exit}
     planned = tuple(
         PlannedSegment(
             alias=alias,
             functions=tuple(f.id for f in mesh.functions if f.id in members),
             places={f.id: "X" for f in mesh.functions if f.id in members},
             price=FREE,
-            swaps_labels=any(f.id in members for f in mesh.functions) or n in turned or swaps(),
             mtu=1500,
         )
-        for n, (alias, members) in enumerate(segments)
+        for alias, members in segments
     )
     lans = {
         lan.id: tuple(
@@ -206,12 +207,18 @@ def _segments(parts: dict[object, str], joined: list[tuple[object, object]]) -> 
     return out
 
 
-def _stretches(line: Line, ground: Ground, visits: list[tuple[int, str]]) -> Iterator[Stretch]:
+def _stretches(
+    line: Line, ground: Ground, visits: list[tuple[int, str]], swaps: Callable[[], bool]
+) -> Iterator[Stretch]:
+    """One from a SAP to another may tie labels; what turns at a SAP swaps."""
     for n, (segment, name) in enumerate(visits):
         before, after = (visits[k][1] if 0 <= k < len(visits) else "" for k in (n - 1, n + 1))
+        entry = ground.joints[name, before] if before else None if ":" in line.a else ground.unis[line.a]
+        exit_ = ground.joints[name, after] if after else None if ":" in line.b else ground.unis[line.b]
         yield Stretch(
             segment=segment,
-            entry=ground.joints[name, before] if before else None if ":" in line.a else ground.unis[line.a],
-            exit=ground.joints[name, after] if after else None if ":" in line.b else ground.unis[line.b],
+            entry=entry,
+            exit=exit_,
+            swaps_labels=None in (entry, exit_) or entry == exit_ or swaps(),
             interconnect=interconnect(before, name) if before else None,
         )

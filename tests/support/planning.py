@@ -123,11 +123,14 @@ def snapshot(*views: SupplierView) -> Snapshot:
 
 
 def sides(plan: Plan) -> list[tuple[str, str, str]]:
-    """Of each segment of a chain in order: alias, SAP of entry and of exit."""
+    """Of each visit of a chain in order: alias, SAP of entry and of exit."""
     stretches = [s for line in plan.lines.values() for s in line]
-    entries = [s.entry for s in stretches if s.entry is not None]
-    exits = [s.exit for s in stretches if s.exit is not None]
-    return [(s.alias, a, b) for s, a, b in zip(plan.segments, entries, exits, strict=True)]
+    entries = [s for s in stretches if s.entry is not None]
+    exits = [s for s in stretches if s.exit is not None]
+    assert [s.segment for s in entries] == [s.segment for s in exits]
+    return [
+        (plan.segments[a.segment].alias, a.entry or "", b.exit or "") for a, b in zip(entries, exits, strict=True)
+    ]
 
 
 def lan(id: str, *points: str) -> VirtualLink:

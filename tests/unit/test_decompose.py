@@ -92,7 +92,7 @@ def test_the_first_plan_is_the_optimum_and_the_others_follow_in_order(block: int
         for p in answer:
             assert sum(s.price.over(1) for s in p.segments) == p.cost == p.price.over(1)
             if spec.max_delay_us is not None:
-                assert sum(s.budgets["p"][0] for s in p.segments) <= spec.max_delay_us
+                assert sum(sum(s.budgets["p"]) for s in p.segments) <= spec.max_delay_us
     assert planned >= 3
     assert refused >= 3
 
@@ -260,9 +260,15 @@ def test_a_delay_bound_buys_the_faster_joint() -> None:
 def test_a_hairpin_goes_out_to_a_supplier_and_back() -> None:
     spec = chain_spec("left.uni", "left.uni", ["x", "y", "x"])
     best = plans(spec, federation())[0]
-    assert [s.alias for s in best.segments] == ["left", "right", "left"]
-    assert [s.functions for s in best.segments] == [("f0",), ("f1",), ("f2",)]
+    assert [(s.alias, s.functions) for s in best.segments] == [("left", ("f0", "f2")), ("right", ("f1",))]
+    assert [[s.segment for s in line] for line in best.lines.values()] == [[0], [0, 1], [1, 0], [0]]
     assert best.interconnects == ("cheap", "cheap")
+
+
+def test_a_supplier_without_the_feature_paths_delivers_each_visit_as_a_segment() -> None:
+    spec, snap = chain_spec("left.uni", "left.uni", ["x", "y", "x"]), edited(federation(), "left", api_features=())
+    best = plans(spec, snap)[0]
+    assert [(s.alias, s.functions) for s in best.segments] == [("left", ("f0",)), ("right", ("f1",)), ("left", ("f2",))]
 
 
 def test_a_hairpin_over_one_label_needs_a_second_joint() -> None:
@@ -281,8 +287,9 @@ def test_a_transit_that_does_not_swap_says_so_and_one_with_a_function_swaps() ->
         entry("n1", "uni", point(1, 1, swaps_labels=False)), entry("n1", "MUC", point(1, 1, swaps_labels=False)),
         entry("uni", "MUC", point(1, 1, swaps_labels=False)),
     ))  # fmt: skip
-    assert [s.swaps_labels for s in plans(chain_spec(*ACROSS), snap)[0].segments] == [True, False]
-    assert [s.swaps_labels for s in plans(chain_spec(*ACROSS, ["y"]), snap)[0].segments] == [True, True]
+    assert [s.swaps_labels for s in plans(chain_spec(*ACROSS), snap)[0].lines["l0"]] == [True, False]
+    lines = plans(chain_spec(*ACROSS, ["y"]), snap)[0].lines
+    assert [s.swaps_labels for line in lines.values() for s in line] == [True, True, True]
 
 
 def test_what_crank_back_learnt_is_avoided() -> None:

@@ -68,7 +68,7 @@ def judge(spec: ServiceSpec, known: Snapshot, made: Plan) -> None:
         assert isinstance(read_mesh(part.spec), Mesh)
         assert (LAN_SITES in part.spec.required_features) == part.spec.needs_sites()
     joints_meet(parts)
-    labels_are_whole(parts, made)
+    labels_are_whole(mesh, parts, made)
     prefixes_are_apart(parts)
     assert all(walked(parts, path) == list(path.hops) for path in spec.paths)
     own = {end.id for end in spec.ends}
