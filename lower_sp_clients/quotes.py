@@ -9,8 +9,8 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
 
@@ -31,6 +31,7 @@ class StandingQuote:
     price: Price
     delay_us: int
     until: Instant
+    path_delays_us: Mapping[str, int] = field(default_factory=dict)
 
 
 STANDING: TypeAdapter[StandingQuote] = TypeAdapter(StandingQuote)

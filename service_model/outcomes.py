@@ -176,7 +176,8 @@ class SegmentStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reserved:
-    """Everything allocated, nothing activated, for `remaining_s` more seconds from the sending of the answer's request."""
+    """Everything allocated, nothing activated, for `remaining_s` more seconds from the sending of the answer's request.
+    `delay_us`: of the slowest path; `path_delays_us`: of each, by id, where that is told."""
 
     ref: str
     version: int
@@ -184,6 +185,7 @@ class Reserved:
     price: Price = FREE
     remaining_s: float = 0.0
     delay_us: int = 0
+    path_delays_us: Mapping[str, int] = field(default_factory=dict)
     segments: tuple[SegmentStatus, ...] = ()
 
 

@@ -11,7 +11,8 @@ Rules kept here
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from pydantic import TypeAdapter
 
@@ -45,11 +46,12 @@ class QuotedSegment:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Quote:
     """A firm price for `remaining_s` more seconds from the sending of its request. `agreement` and its version: the terms
-    that it was made under."""
+    that it was made under. `delay_us`: of the slowest path; `path_delays_us`: of each, by id, where that is told."""
 
     id: str
     price: Price = FREE
     delay_us: int = 0
+    path_delays_us: Mapping[str, int] = field(default_factory=dict)
     remaining_s: float = 0.0
     segments: tuple[QuotedSegment, ...] = ()
     agreement: str = ""

@@ -122,6 +122,7 @@ class Leaf:
             price=choice.price,
             remaining_s=3600,
             delay_us=choice.delay_us,
+            path_delays_us=choice.delays_us,
         )
 
     def release(self, ref: str) -> None:

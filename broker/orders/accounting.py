@@ -79,6 +79,7 @@ def answer(order: Order, version: int, now: datetime) -> Reserved | Refused:
         price=order.price,
         remaining_s=remaining(order, now),
         delay_us=order.delay_us,
+        path_delays_us=order.path_delays_us,
         segments=tuple(p.all_in(ServiceState.RESERVED) for p in parts),  # the same for ever, whatever became of them
     )
 

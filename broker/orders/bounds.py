@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from broker.orders.cut import Cut, Visit
 from service_model.constraints import Distance, Group, GroupScope
@@ -52,6 +53,28 @@ def paths(cut: Cut, i: int) -> tuple[Told, ...]:
 def _meet(visit: Visit, other: Visit) -> bool:
     """Whether two visits share a LINE and do not go the same way."""
     return visit.hops != other.hops and not set(visit.sections).isdisjoint(other.sections)
+
+
+class Answered(Protocol):
+    """What a supplier tells of the delays of a segment, microseconds: of its slowest path, and of each by id if it does."""
+
+    @property
+    def delay_us(self) -> int: ...
+
+    @property
+    def path_delays_us(self) -> Mapping[str, int]: ...
+
+
+def path_delays(cut: Cut, answered: Mapping[str, Answered]) -> dict[str, int]:
+    """Of each path of the service, by id: what its visits in the segments (by key) take together."""
+    sums = {path.path.id: 0 for path in cut.mesh.paths}
+    for i, key in enumerate(cut.keys):
+        answer = answered[key]
+        for told in paths(cut, i):
+            own = answer.path_delays_us.get(told.path.id, answer.delay_us)
+            for visit in told.visits:
+                sums[visit.path.id] += own
+    return sums
 
 
 def limits(cut: Cut, i: int, told: tuple[Told, ...]) -> tuple[int | None, tuple[ServiceFunctionPath, ...]]:

@@ -123,13 +123,6 @@ class Cut:
             yield Visit(path=path.path, segment=segment, number=times[segment], sections=tuple(run))
             times[segment] += 1
 
-    def slowest(self, delays: Mapping[str, int]) -> int:
-        """The delay of the slowest path, where each segment tells that of its own slowest, microseconds."""
-        sums: Counter[str] = Counter()
-        for visit in self.visits:
-            sums[visit.path.id] += delays[self.keys[visit.segment]]
-        return max(sums.values(), default=0)
-
     # LANs
 
     @cached_property

@@ -179,6 +179,7 @@ def _reserved(segment: Segment, result: Result, sent: datetime) -> Segment:
         choice=result.choice,
         price=result.price,
         delay_us=result.delay_us,
+        path_delays_us=result.path_delays_us,
         parts=result.segments,
         expires=sent + timedelta(seconds=result.remaining_s),
         extended=False,

@@ -111,6 +111,7 @@ class Offers(OrderEngine):
             id=given.id,
             price=given.price,
             delay_us=given.delay_us,
+            path_delays_us=given.path_delays_us,
             remaining_s=max(0.0, (given.until - request.sent).total_seconds()),
             segments=parts if terms.show_segments else (),
             agreement=terms.agreement,

@@ -24,6 +24,8 @@ from broker.decompose.mesh import Mesh, read_mesh
 from broker.decompose.plan import Avoid, Infeasible, Plan, Snapshot
 from broker.orders import learning
 from broker.orders.addressing import CannotAddress, block_bits
+from broker.orders.bounds import path_delays
+from broker.orders.cut import Cut
 from broker.orders.pools import Pools
 from broker.orders.reasons import incident_id, told, words_of, wrapped
 from broker.orders.records import Quoted, QuotedPart, Segment, Terms, child_ref
@@ -176,7 +178,11 @@ def _priced(
         price, cost = sum((part.price for part in told), FREE), sum((quote.price for quote in quotes), FREE)
     except CurrencyMismatch:
         return unqualified(Reason(code=ReasonCode.PRICE, message="the suppliers ask in different currencies"))
-    delay_us = sum(quote.delay_us for quote in quotes)
+    mesh = read_mesh(request.spec)
+    assert isinstance(mesh, Mesh), "what was planned is a mesh"
+    cut = Cut(mesh, option.plan)
+    delays = path_delays(cut, dict(zip(cut.keys, quotes, strict=True)))
+    delay_us = max(delays.values(), default=0)
     if (wrong := too_dear(request.spec, price, delay_us)) is not None:
         return unqualified(wrong)
     stands = min([float(request.terms.quote_s), *(quote.remaining_s for quote in quotes)])
@@ -186,6 +192,7 @@ def _priced(
         digest=request.spec.priced().digest(),
         price=price,
         delay_us=delay_us,
+        path_delays_us=delays,
         until=request.sent + timedelta(seconds=stands) - GUARD,
         plan=replace(option.plan, segments=tuple(replace(s, price=quote.price) for s, quote in planned)),
         cost=cost,

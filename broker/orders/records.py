@@ -63,6 +63,7 @@ class Segment:
     announced: Price = FREE
     price: Price = FREE
     delay_us: int = 0
+    path_delays_us: Mapping[str, int] = field(default_factory=dict)
     expires: Instant | None = None
     reasons: tuple[Reason, ...] = ()
     parts: tuple[SegmentStatus, ...] = ()
@@ -200,6 +201,7 @@ class Order:
     price: Price = FREE
     cost: Price = FREE
     delay_us: int = 0
+    path_delays_us: Mapping[str, int] = field(default_factory=dict)
     expires: Instant | None = None
     extending: Instant | None = None
     """Until when its owner wants the hold to last, while the suppliers are asked for it."""

@@ -8,7 +8,6 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 from functools import reduce
@@ -18,6 +17,7 @@ from address_planner.classes import LabelsExhausted, disagreement, without
 from address_planner.labels import LabelSet
 from broker.decompose.plan import Avoid
 from broker.orders import learning
+from broker.orders.bounds import path_delays
 from broker.orders.cut import Cut
 from broker.orders.gather import gather
 from broker.orders.placing import mesh_of
@@ -197,26 +197,18 @@ def decide(order: Order, env: Env) -> Order | Pause:
     until = env.now + timedelta(seconds=order.terms.max_hold_s)
     expires = min([until, *(s.expires - GUARD for s in mine if s.expires is not None)])
     choice = gather(order.spec, parts_of(order), answers)
+    assert order.plan is not None, "what is held was planned"
+    delays = path_delays(Cut(mesh_of(order.spec), order.plan), {s.key: s for s in mine})
     return replace(
         order,
         choice=choice,
-        delay_us=_delay(order, {s.key: s.delay_us for s in mine}),
+        delay_us=max(delays.values(), default=0),
+        path_delays_us=delays,
         expires=expires,
         previous=None,
         reasons=(),
         was_live=False,
     ).on(Event.HELD)
-
-
-def _delay(order: Order, answered: dict[str, int]) -> int:
-    """Of the slowest path: what its segments answered, each of which tells of its own slowest."""
-    assert order.spec is not None
-    assert order.plan is not None, "what is held was planned"
-    cut = Cut(mesh_of(order.spec), order.plan)
-    sums: Counter[str] = Counter()
-    for visit in cut.visits:
-        sums[visit.path.id] += answered[cut.keys[visit.segment]]
-    return max(sums.values(), default=0)
 
 
 def parts_of(order: Order) -> Split:

@@ -75,6 +75,7 @@ def answer(hold: Hold, version: int, now: datetime) -> Reserved | Refused:
         price=hold.price,
         remaining_s=_remaining(hold, now),
         delay_us=hold.delay_us,
+        path_delays_us=hold.path_delays_us,
     )
 
 

@@ -9,7 +9,7 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from address_planner.labels import ANY_LABEL, LabelSet
@@ -29,13 +29,18 @@ from service_model.words import Address, Prefix
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Choice:
     """All that a hold takes. `hosts`: function id to (place, host index); `ways` that bandwidth is taken of, with repetition
-    where used twice."""
+    where used twice; `delays_us`: of each path by its id."""
 
     addressing: AddressingChoice
     price: Price
-    delay_us: int
+    delays_us: Mapping[str, int]
     ways: tuple[Way, ...]
     hosts: dict[str, tuple[str, int]]
+
+    @property
+    def delay_us(self) -> int:
+        """Of the slowest path."""
+        return max(self.delays_us.values(), default=0)
 
 
 def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
@@ -70,7 +75,7 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
     return Choice(
         addressing=AddressingChoice(labels=labels, links=links, reach=reach),
         price=price,
-        delay_us=laying.delay_us,
+        delays_us=laying.delays_us,
         ways=lined if spec.paths else lans,
         hosts=hosts,
     )

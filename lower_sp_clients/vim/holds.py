@@ -7,7 +7,7 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -44,6 +44,7 @@ class Hold:
     bindings: Bindings | None = None
     price: Price = FREE
     delay_us: int = 0
+    path_delays_us: Mapping[str, int] = field(default_factory=dict)
     ways: tuple[str, ...] = ()
     hosts: dict[str, tuple[str, int]] = field(default_factory=dict)
     units: dict[str, int] = field(default_factory=dict)

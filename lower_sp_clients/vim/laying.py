@@ -31,10 +31,10 @@ _Laid = tuple[Route | None, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Laying:
-    """The routes of all LINEs, and the delay of the slowest path in microseconds."""
+    """The routes of all LINEs, and the delay of each path by its id, microseconds."""
 
     routes: tuple[Route, ...]
-    delay_us: int
+    delays_us: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ def lay(domain: Domain, usage: Usage, spec: ServiceSpec, at: Mapping[str, str], 
     chosen = partial[0]
     return Laying(
         routes=tuple(route for route in chosen if route is not None),
-        delay_us=max((_walk(path.hops, lines, offers).delay(chosen) for path in spec.paths), default=0),
+        delays_us={path.id: _walk(path.hops, lines, offers).delay(chosen) for path in spec.paths},
     )
 
 

@@ -145,10 +145,17 @@ class LocalVim:
             digest=digest,
             price=choice.price,
             delay_us=choice.delay_us,
+            path_delays_us=choice.delays_us,
             until=now + timedelta(seconds=self.domain.quote_s),
         )
         await self._quotes.give(given)
-        return Quote(id=given.id, price=given.price, delay_us=given.delay_us, remaining_s=self.domain.quote_s)
+        return Quote(
+            id=given.id,
+            price=given.price,
+            delay_us=given.delay_us,
+            path_delays_us=given.path_delays_us,
+            remaining_s=self.domain.quote_s,
+        )
 
     async def reserve(self, ref: str, version: int, spec: ServiceSpec, ctx: Context) -> Reserved | Refused:
         async with self._lock(ref):
@@ -182,6 +189,7 @@ class LocalVim:
                 choice=choice.addressing,
                 price=price,
                 delay_us=choice.delay_us,
+                path_delays_us=choice.delays_us,
                 ways=tuple(way.id for way in choice.ways),
                 hosts=choice.hosts,
                 units=self._units(spec),

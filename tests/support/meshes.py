@@ -155,7 +155,9 @@ def made_plan(
     segments = _segments(parts, joined)
     homes = {part: n for n, (_, members) in enumerate(segments) for part in members}
     lines = {
-        line.link.id: tuple(_stretches(line, ground, [(homes[part], name) for part, name in walks[line.link.id]], swaps))
+        line.link.id: tuple(
+            _stretches(line, ground, [(homes[part], name) for part, name in walks[line.link.id]], swaps)
+        )
         for line in mesh.lines
     }
     planned = tuple(

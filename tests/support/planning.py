@@ -128,9 +128,7 @@ def sides(plan: Plan) -> list[tuple[str, str, str]]:
     entries = [s for s in stretches if s.entry is not None]
     exits = [s for s in stretches if s.exit is not None]
     assert [s.segment for s in entries] == [s.segment for s in exits]
-    return [
-        (plan.segments[a.segment].alias, a.entry or "", b.exit or "") for a, b in zip(entries, exits, strict=True)
-    ]
+    return [(plan.segments[a.segment].alias, a.entry or "", b.exit or "") for a, b in zip(entries, exits, strict=True)]
 
 
 def lan(id: str, *points: str) -> VirtualLink:

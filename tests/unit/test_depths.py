@@ -48,7 +48,9 @@ class Delivery:
     joints: dict[tuple[str, ...], list[int]] = field(default_factory=dict)
     """Labels by interconnect: where in the tree it is, and which two suppliers it joins."""
 
-    def deliver(self, spec: ServiceSpec, level: int, at: tuple[str, ...], swaps: Set[str] = frozenset()) -> AddressingChoice:
+    def deliver(
+        self, spec: ServiceSpec, level: int, at: tuple[str, ...], swaps: Set[str] = frozenset()
+    ) -> AddressingChoice:
         """`swaps`: its links for which it was announced that labels are swapped between their ends."""
         assert check(spec) == (), spec
         self.deepest = max(self.deepest, level)

@@ -588,6 +588,26 @@ class Quote(message.Message):
 
     DESCRIPTOR: descriptor.Descriptor
 
+    @typing.final
+    class PathDelaysUsEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: builtins.int
     PRICE_FIELD_NUMBER: builtins.int
     DELAY_US_FIELD_NUMBER: builtins.int
@@ -595,10 +615,11 @@ class Quote(message.Message):
     SEGMENTS_FIELD_NUMBER: builtins.int
     AGREEMENT_FIELD_NUMBER: builtins.int
     AGREEMENT_VERSION_FIELD_NUMBER: builtins.int
+    PATH_DELAYS_US_FIELD_NUMBER: builtins.int
     id: builtins.str
     """What a reservation names it by."""
     delay_us: builtins.int
-    """The delay, microseconds one way."""
+    """The delay of the slowest path, microseconds one way."""
     remaining_s: builtins.float
     """For how long it stands, seconds from when the caller sent this request."""
     agreement: builtins.str
@@ -613,6 +634,10 @@ class Quote(message.Message):
     def segments(self) -> containers.RepeatedCompositeFieldContainer[QuotedSegment]:
         """The parts that it is made of, as far as the supplier tells; their prices add up to the whole."""
 
+    @builtins.property
+    def path_delays_us(self) -> containers.ScalarMap[builtins.str, builtins.int]:
+        """The delay of each path, by its id, microseconds one way."""
+
     def __init__(
         self,
         *,
@@ -623,10 +648,11 @@ class Quote(message.Message):
         segments: abc.Iterable[QuotedSegment] | None = ...,
         agreement: builtins.str = ...,
         agreement_version: builtins.int = ...,
+        path_delays_us: abc.Mapping[builtins.str, builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["agreement", b"agreement", "agreement_version", b"agreement_version", "delay_us", b"delay_us", "id", b"id", "price", b"price", "remaining_s", b"remaining_s", "segments", b"segments"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["agreement", b"agreement", "agreement_version", b"agreement_version", "delay_us", b"delay_us", "id", b"id", "path_delays_us", b"path_delays_us", "price", b"price", "remaining_s", b"remaining_s", "segments", b"segments"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -666,6 +692,26 @@ class Reserved(message.Message):
 
     DESCRIPTOR: descriptor.Descriptor
 
+    @typing.final
+    class PathDelaysUsEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     REF_FIELD_NUMBER: builtins.int
     VERSION_FIELD_NUMBER: builtins.int
     CHOICE_FIELD_NUMBER: builtins.int
@@ -673,6 +719,7 @@ class Reserved(message.Message):
     REMAINING_S_FIELD_NUMBER: builtins.int
     DELAY_US_FIELD_NUMBER: builtins.int
     SEGMENTS_FIELD_NUMBER: builtins.int
+    PATH_DELAYS_US_FIELD_NUMBER: builtins.int
     ref: builtins.str
     """The caller's ref."""
     version: builtins.int
@@ -680,7 +727,7 @@ class Reserved(message.Message):
     remaining_s: builtins.float
     """For how long it is held, seconds from when the caller sent this request."""
     delay_us: builtins.int
-    """Promised delay, microseconds one way."""
+    """Promised delay of the slowest path, microseconds one way."""
     @builtins.property
     def choice(self) -> AddressingChoice:
         """What was chosen."""
@@ -693,6 +740,10 @@ class Reserved(message.Message):
     def segments(self) -> containers.RepeatedCompositeFieldContainer[SegmentStatus]:
         """The parts that it is made of, as far as the supplier tells."""
 
+    @builtins.property
+    def path_delays_us(self) -> containers.ScalarMap[builtins.str, builtins.int]:
+        """Promised delay of each path, by its id, microseconds one way."""
+
     def __init__(
         self,
         *,
@@ -703,10 +754,11 @@ class Reserved(message.Message):
         remaining_s: builtins.float = ...,
         delay_us: builtins.int = ...,
         segments: abc.Iterable[SegmentStatus] | None = ...,
+        path_delays_us: abc.Mapping[builtins.str, builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["choice", b"choice", "price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["choice", b"choice", "delay_us", b"delay_us", "price", b"price", "ref", b"ref", "remaining_s", b"remaining_s", "segments", b"segments", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["choice", b"choice", "delay_us", b"delay_us", "path_delays_us", b"path_delays_us", "price", b"price", "ref", b"ref", "remaining_s", b"remaining_s", "segments", b"segments", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
