@@ -3,8 +3,8 @@
 Rules kept here
 - A label means something only on one interconnect; members tied by segments that do not swap form one class.
 - The set offered to a class is the intersection of all members' free sets: narrowed, never widened.
-- Two classes on one interconnect never get the same suggestion; two that meet in a segment do only where nothing else is left:
-  below, what ties them may cross one interconnect.
+- Two classes on one interconnect, or at one SAP, never get the same suggestion; two that meet in a segment do only where
+  nothing else is left: below, what ties them may cross one interconnect.
 - What is suggested to us for an end of a class is suggested on: both sides of that end then take it in one round.
 - Where answers differ, the value of the class's authority is pinned on the others; a member that cannot take it answers with
   what it could (acceptable label set, RFC 3473, 4.1), and the class chooses again from what is left. Rounds are bounded.
@@ -32,12 +32,13 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelClass:
-    """`labels`: what every member may use; `interconnects`: the joints it runs over; `suggested`: which it is to use, before
-    `suggest` the one that is suggested to us, if any."""
+    """`labels`: what every member may use; `interconnects`: the joints it runs over; `saps`: names of where it has ends of the
+    service itself; `suggested`: which it is to use, before `suggest` the one that is suggested to us, if any."""
 
     id: str
     members: tuple[Member, ...]
     interconnects: tuple[str, ...]
+    saps: tuple[str, ...] = ()
     labels: LabelSet = ANY_LABEL
     suggested: int | None = None
 
@@ -51,8 +52,8 @@ class LabelsExhausted(Exception):
 
 
 def suggest(classes: Sequence[LabelClass], key: str) -> tuple[LabelClass, ...]:
-    """Give every class its suggested label, distinct on every interconnect: the one suggested to us, else by hash of `key` and
-    the class.
+    """Give every class its suggested label, distinct on every interconnect and SAP: the one suggested to us, else by hash of
+    `key` and the class.
 
     Those with the fewest labels choose first; where one is left without, the one before it chooses again, within bounds.
     Raises LabelsExhausted.
@@ -80,9 +81,11 @@ def suggest(classes: Sequence[LabelClass], key: str) -> tuple[LabelClass, ...]:
 def _choices(items: Sequence[LabelClass], values: Sequence[int], key: str, most: int) -> Iterator[int]:
     """The labels that the last of `items` may have beside the others' `values`, by hash; more than `most` serve nobody."""
     *others, item = items
-    here, known = set(item.interconnects), {m.segment for m in item.members}
+    here, known = {*item.interconnects, *item.saps}, {m.segment for m in item.members}
     beside = list(zip(others, values, strict=True))
-    left = item.labels - LabelSet.of(v for other, v in beside if not here.isdisjoint(other.interconnects))
+    left = item.labels - LabelSet.of(
+        v for other, v in beside if not here.isdisjoint((*other.interconnects, *other.saps))
+    )
     if item.suggested is not None and item.suggested in left:
         yield item.suggested
         left -= LabelSet.of([item.suggested])

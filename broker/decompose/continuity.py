@@ -2,16 +2,18 @@
 
 Rules kept here
 - Segments that do not swap tie the labels of the interconnects at both sides: what may be used is what both have free.
-- A way may tell which labels do at its ends, fewer than are free there. Where several ends are at one SAP it is not followed
-  which of them gets which label: there such a way does for nobody.
-- A line and each LAN beside it take a label each.
+- A way may tell which labels do at its ends, fewer than are free there.
+- A line and each LAN beside it take a label each. Along a line there must be enough for those; that all that meet at one SAP
+  or interconnect have labels of their own is judged of a whole route (`apart`).
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 
-from address_planner.labels import NO_LABEL, LabelSet
+from address_planner.classes import LabelClass, LabelsExhausted, suggest
+from address_planner.labels import LabelSet
 from broker.decompose.layered import Layers, Move
 from service_model.outcomes import ReasonCode
 
@@ -24,8 +26,6 @@ class Continuity:
         self._checked = layers.holds(ReasonCode.LABELS_EXHAUSTED)
         told = layers.graph.way_told
         self._told_by = told if self._checked and told.any() else None
-        ends = [*(e.sap for e in layers.mesh.ends), *(o.end.sap for lan in layers.mesh.lans for o in lan.outer)]
-        self._several_at = {layers.graph.sap_named(sap) for sap, times in Counter(ends).items() if times > 1}
         self.first: list[LabelSet | None] = [
             *(self._free(sap, line.a) for sap, line in zip(layers.tails, layers.mesh.lines, strict=True)),
             None,
@@ -68,17 +68,68 @@ class Continuity:
             free = free & near
         return self._enough(free, move)
 
+    def apart(self, moves: Iterable[Move]) -> bool:
+        """Whether all that a route takes labels for at one SAP or interconnect can have labels of their own. (Where it is hard to
+        tell, not.)"""
+        if not self._checked:
+            return True
+        classes = list(self._classes(moves))
+        met = Counter(where for item in classes for where in item.saps)
+        if max(met.values(), default=0) < 2:
+            return True
+        try:
+            suggest(classes, "")
+        except LabelsExhausted:
+            return False
+        return True
+
+    def _classes(self, moves: Iterable[Move]) -> Iterator[LabelClass]:
+        """Of each line, where one label does: the interconnects and SAPs of ends, and what may be used there."""
+        layers = self.layers
+        state, line = layers.origin, -1
+        labels: LabelSet | None = None
+        at: list[str] = []
+        for move in moves:
+            if move.layer != line:
+                line, labels = move.layer, self.first[move.layer]
+                at = [f"end at {layers.tails[line]}"]
+            near, far = self._told(labels, state, move) if self._tells(move) else (labels, None)
+            tied = near is not None and move.way >= 0 and not layers.graph.way_swaps[move.way]
+            beyond, there = self._beyond(move)
+            if beyond is not None and far is not None:
+                beyond = beyond & far
+            if tied and near is not None and beyond is not None:
+                labels, at = near & beyond, [*at, there]
+            else:
+                yield from self._taken(near, at, line)
+                labels, at = beyond, [there]
+            if move.entry < 0:
+                yield from self._taken(labels, at, line)
+                labels, at = None, []
+            state = move.target
+
+    def _beyond(self, move: Move) -> tuple[LabelSet | None, str]:
+        """What may be used where a move leads to, and a name for where that is; None at a function."""
+        layers = self.layers
+        if move.entry >= 0:
+            crossing = layers.graph.crossing[move.entry]
+            assert crossing is not None
+            return crossing.labels, crossing.id
+        sap = layers.heads[move.layer] if move.place < 0 else -1
+        return self._free(sap, layers.mesh.lines[move.layer].b), f"end at {sap}"
+
+    def _taken(self, labels: LabelSet | None, at: list[str], line: int) -> Iterator[LabelClass]:
+        """One for the line and each LAN beside it."""
+        for n in range(1 + self.layers.need[line] if labels is not None else 0):
+            id = f"{line}/{at[0]}/{n}"
+            yield LabelClass(id=id, members=(), interconnects=(), saps=tuple(at), labels=labels or LabelSet())
+
     def _tells(self, move: Move) -> bool:
         return self._told_by is not None and move.way >= 0 and bool(self._told_by[move.way])
 
     def _told(self, labels: LabelSet | None, state: int, move: Move) -> tuple[LabelSet | None, LabelSet | None]:
         """What may be used before and after a way that tells labels of its own (None: whatever is free)."""
-        node = self.layers.node(state)
-        near, far = self.layers.graph.told_along(move.way, node)
-        if near is not None and node in self._several_at:
-            near = NO_LABEL
-        if far is not None and self.layers.heads[move.layer] in self._several_at and move.entry < 0 and move.place < 0:
-            far = NO_LABEL
+        near, far = self.layers.graph.told_along(move.way, self.layers.node(state))
         if labels is None:
             return None, far
         return (labels if near is None else labels & near), far

@@ -130,7 +130,8 @@ class _Finding:
         while True:
             search = _Search(self.stock, guide, self.rules, self.alternatives, self.width, most, self.above)
             search.run()
-            enough = not 0 < len(search.routes) < self.alternatives or not search.dropped
+            some = bool(search.routes) or search.clashed
+            enough = not some or len(search.routes) >= self.alternatives or not search.dropped
             if search.unfinished or enough or self.width >= MAX_WIDTH:
                 return search
             self.width *= 4
@@ -153,7 +154,7 @@ class _Search:
         self.above = above * guided.settle
         self.routes: list[Route] = []
         self.costs: list[float] = []
-        self.unfinished = self.dropped = False
+        self.unfinished = self.dropped = self.clashed = False
         self.fastest = layers.q.fastest is not None
         self.priced = layers.cost_limit is not None
         self.labels = Continuity(layers)
@@ -188,8 +189,12 @@ class _Search:
                 self._queue(label, 0)
             elif label.route not in taken:
                 taken.add(label.route)
-                self.costs.append(label.cost)
-                self.routes.append(route_of(layers, moves_of(label)))
+                moves = moves_of(label)
+                if self.labels.apart(moves):
+                    self.costs.append(label.cost)
+                    self.routes.append(route_of(layers, moves))
+                else:
+                    self.clashed = True
 
     def _queue(self, label: _Label, number: int) -> None:
         """The nth best move of a label is made when nothing better is left to do."""

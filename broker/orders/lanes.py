@@ -107,6 +107,7 @@ class _Lanes:
             id=known.id,
             members=(Member(segment=self.cut.keys[section.segment], end=end.id),),
             interconnects=(),
+            saps=(f"{self.cut.keys[section.segment]}/{offer.id}",),
             suggested=end.suggested_label,
             labels=_narrowed(offer.free & allowed, stretch.entry_labels if point == section.a else stretch.exit_labels),
         )
@@ -142,6 +143,7 @@ def _together(x: LabelClass, y: LabelClass) -> LabelClass:
         x,
         members=(*x.members, *y.members),
         interconnects=(*x.interconnects, *y.interconnects),
+        saps=(*x.saps, *y.saps),
         labels=x.labels & y.labels,
         suggested=x.suggested if x.suggested is not None else y.suggested,
     )

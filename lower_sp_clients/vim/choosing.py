@@ -9,9 +9,10 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from address_planner.classes import LabelClass, LabelsExhausted, suggest
 from address_planner.labels import ANY_LABEL, LabelSet
 from address_planner.prefixes import PrefixTooSmall, carve, host_bits, pick_hosts
 from capability_registry.note import PortRole, SapRole
@@ -124,26 +125,52 @@ def _check_ports(spec: ServiceSpec, offers: dict[str, CatalogueFunction]) -> Non
 
 
 def _labels(usage: Usage, spec: ServiceSpec, saps: dict[str, Sap], key: str) -> dict[str, int]:
-    """A label for each end: the suggested one if it is free, else another of its set by hash."""
+    """A label for each end: the suggested one if it is free, else another of its set by hash. Several at one SAP choose so that
+    all have one."""
     out: dict[str, int] = {}
-    for end in spec.ends:
-        sap = saps[end.id]
-        mine = {out[e.id] for e in spec.ends if e.id in out and saps[e.id] is sap}
-        allowed = end.labels if end.labels is not None else ANY_LABEL
-        suggested, taken = end.suggested_label, usage.labels.get(sap.id, {})
-        if suggested in allowed and suggested in sap.labels and suggested not in mine and suggested not in taken:
-            assert suggested is not None
-            out[end.id] = suggested
-            continue
-        wanted = sap.labels & allowed
-        value = wanted.suggest(f"{key}/{end.id}")
-        if value in mine or value in taken:
-            left = wanted & usage.free_labels(sap)
-            value = next((v for v in _by_hash(left, f"{key}/{end.id}") if v not in mine), None)
-        if value is None:
-            raise _no_label(usage, end, sap, wanted)
-        out[end.id] = value
+    for at in {sap.id: sap for sap in saps.values()}.values():
+        ends = [end for end in spec.ends if saps[end.id] is at]
+        if len(ends) > 1:
+            out |= _together(usage, at, ends, key)
+        else:
+            out[ends[0].id] = _label(usage, at, ends[0], key)
     return out
+
+
+def _label(usage: Usage, sap: Sap, end: End, key: str) -> int:
+    allowed = end.labels if end.labels is not None else ANY_LABEL
+    suggested, taken = end.suggested_label, usage.labels.get(sap.id, {})
+    if suggested is not None and suggested in allowed and suggested in sap.labels and suggested not in taken:
+        return suggested
+    wanted = sap.labels & allowed
+    value = wanted.suggest(f"{key}/{end.id}")
+    if value in taken:
+        value = (wanted & usage.free_labels(sap)).suggest(f"{key}/{end.id}")
+    if value is None:
+        raise _no_label(usage, end, sap, wanted)
+    return value
+
+
+def _together(usage: Usage, sap: Sap, ends: Sequence[End], key: str) -> dict[str, int]:
+    """Labels for several ends at one SAP."""
+    allowed = {end.id: sap.labels if end.labels is None else sap.labels & end.labels for end in ends}
+    free = usage.free_labels(sap)
+    classes = [
+        LabelClass(
+            id=end.id,
+            members=(),
+            interconnects=(),
+            saps=(sap.id,),
+            labels=allowed[end.id] & free,
+            suggested=end.suggested_label,
+        )
+        for end in ends
+    ]
+    try:
+        return {item.id: item.suggested for item in suggest(classes, key) if item.suggested is not None}
+    except LabelsExhausted as error:
+        end = next(end for end in ends if end.id == error.label_class.id)
+        raise _no_label(usage, end, sap, allowed[end.id]) from None
 
 
 def _no_label(usage: Usage, end: End, sap: Sap, wanted: LabelSet) -> Impossible:
@@ -160,12 +187,6 @@ def _no_label(usage: Usage, end: End, sap: Sap, wanted: LabelSet) -> Impossible:
         Nogood(end=end.id, acceptable_labels=acceptable),
         retryable=waits,
     )
-
-
-def _by_hash(left: LabelSet, key: str) -> Iterator[int]:
-    while (value := left.suggest(key)) is not None:
-        yield value
-        left -= LabelSet.of([value])
 
 
 def _addresses(spec: ServiceSpec, saps: dict[str, Sap]) -> tuple[tuple[LinkChoice, ...], dict[str, tuple[Prefix, ...]]]:
