@@ -13,7 +13,8 @@ Rules kept here
   label. The search goes on where it was, with the labels that this rules out taken away and those that were dropped looked at
   again. Each round tracks at least one more, so it ends.
 - The best is exact. Others can be lost when labels that led nowhere crowded them out: where fewer than asked are found,
-  the search goes on with more labels kept (`MAX_WIDTH`); so it does where the labels of a route clash (`Continuity.apart`).
+  the search begins again with more labels kept (`MAX_WIDTH`).
+- Where a route takes labels that clash (`Continuity.apart`), it is none, and what narrows labels is a rule from then on.
 - Segments that do not swap tie the labels of the interconnects at both sides: a label carries their intersection. A way may
   tell which labels do at its ends, fewer than are free there.
 - A line enters no SAP twice.
@@ -34,7 +35,7 @@ from broker.decompose.continuity import Continuity
 from broker.decompose.guide import ChainGuiding, Guide, Ranked
 from broker.decompose.layered import ChainLayers, Layers, Move, Question, figures
 from broker.decompose.resources import Resource, at_ends, draws, overdrawn, within
-from broker.decompose.rules import Rule, broken, rules_of
+from broker.decompose.rules import Rule, broken, labelled, rules_of
 from broker.decompose.trail import entered, moves_of
 
 MAX_WIDTH = 64
@@ -109,7 +110,7 @@ def find_chain(question: Question, alternatives: int = 1, effort: Effort = EFFOR
             work = effort.exact if work < effort.exact else effort.most
         elif search.overdrawn or search.broken:
             search.track()
-        elif search.wants_width():
+        elif 0 < len(search.found) < alternatives and search.crowded and search.width < MAX_WIDTH:
             search.widen()
         else:
             return Found(routes=search.routes(), complete=not search.unfinished)
@@ -138,6 +139,7 @@ class _Search:
         self.fastest = layers.q.fastest is not None
         self.priced = layers.cost_limit is not None
         self.labels = Continuity(layers)
+        self.clash = labelled(layers)
         self.tick = count()
         self._prepare()
         self.guide = guided
@@ -145,7 +147,7 @@ class _Search:
         self.taken: set[int] = set()
         self.overdrawn: set[Resource] = set()
         self.broken: tuple[Rule, ...] = ()
-        self.crowded = self.clashed = self.unfinished = False
+        self.crowded = self.unfinished = False
         self.work = 0
         self.heap: list[_Entry] = []
         self.kept: dict[int, list[_Label]] = {}
@@ -175,11 +177,6 @@ class _Search:
         self.kept = {state: [x for x in here if x.use is not None] for state, here in self.kept.items()}
         self.work = sum(map(len, self.kept.values()))
         self._again()
-
-    def wants_width(self) -> bool:
-        """Whether labels that led to nothing new may have crowded others out."""
-        some = bool(self.found) or self.clashed
-        return some and len(self.found) < self.alternatives and self.crowded and self.width < MAX_WIDTH
 
     def widen(self) -> None:
         """More labels are kept beside each other from now on."""
@@ -264,10 +261,10 @@ class _Search:
         self.broken = tuple(broken(self.others, moves))
         if self.overdrawn or self.broken:
             return False
-        self.taken.add(label.route)
         if not self.labels.apart(moves):
-            self.clashed = True
-            return True
+            self.broken = () if self.clash in self.rules else (self.clash,)
+            return not self.broken
+        self.taken.add(label.route)
         first, second = (label.delay, label.cost) if self.fastest else (label.cost, label.delay)
         self.found.append((first, second, route_of(self.layers, moves)))
         return True

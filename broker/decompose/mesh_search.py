@@ -7,6 +7,7 @@ Rules kept here
 - Where a move from a label is refused (a resource is short, a rule breaks), the label and all that lead to it lack that from
   then on. What they stood for, and is better off in it, is looked at again. So nothing is lost: decremental state space
   relaxation (Righini and Salani, 2008; Boland, Dethridge, Dumitrescu, 2006), repaired where it failed instead of begun again.
+- A route whose labels clash (`Continuity.apart`) lacks the last of the rules, which breaks nothing.
 - Only what could run short with all lines on it is counted at all.
 """
 
@@ -25,7 +26,7 @@ from broker.decompose.labelling import EFFORT, MAX_WIDTH, Effort, Found, Route, 
 from broker.decompose.layered import Move, Question
 from broker.decompose.mesh_guide import MeshGuiding
 from broker.decompose.meshed import MeshLayers
-from broker.decompose.rules import Rule, rules_of
+from broker.decompose.rules import Rule, labelled, rules_of
 from broker.decompose.stock import Stock
 from broker.decompose.trail import entered, moves_of
 
@@ -89,7 +90,7 @@ class _Finding:
         self.layers = MeshLayers(question)
         rules = rules_of(self.layers)
         self.guiding = MeshGuiding(self.layers, rules)
-        self.rules = (*rules, *self.guiding.rules())
+        self.rules = (*rules, *self.guiding.rules(), labelled(self.layers))
         self.stock = Stock(self.layers)
         self.alternatives, self.effort, self.width = alternatives, effort, alternatives
         self.above = math.inf
@@ -130,8 +131,7 @@ class _Finding:
         while True:
             search = _Search(self.stock, guide, self.rules, self.alternatives, self.width, most, self.above)
             search.run()
-            some = bool(search.routes) or search.clashed
-            enough = not some or len(search.routes) >= self.alternatives or not search.dropped
+            enough = not 0 < len(search.routes) < self.alternatives or not search.dropped
             if search.unfinished or enough or self.width >= MAX_WIDTH:
                 return search
             self.width *= 4
@@ -154,7 +154,7 @@ class _Search:
         self.above = above * guided.settle
         self.routes: list[Route] = []
         self.costs: list[float] = []
-        self.unfinished = self.dropped = self.clashed = False
+        self.unfinished = self.dropped = False
         self.fastest = layers.q.fastest is not None
         self.priced = layers.cost_limit is not None
         self.labels = Continuity(layers)
@@ -188,13 +188,13 @@ class _Search:
             if label.state != layers.target:
                 self._queue(label, 0)
             elif label.route not in taken:
-                taken.add(label.route)
                 moves = moves_of(label)
                 if self.labels.apart(moves):
+                    taken.add(label.route)
                     self.costs.append(label.cost)
                     self.routes.append(route_of(layers, moves))
                 else:
-                    self.clashed = True
+                    self._learn(label, -len(self.rules))
 
     def _queue(self, label: _Label, number: int) -> None:
         """The nth best move of a label is made when nothing better is left to do."""

@@ -24,7 +24,7 @@ from broker.decompose.availability import available
 from broker.decompose.layered import Layers, Move, figures
 from broker.decompose.mesh_rules import ByHost, soon
 from broker.decompose.meshed import MeshLayers
-from broker.decompose.piece import Numbers
+from broker.decompose.piece import Flags, Numbers
 from broker.decompose.whereabouts import UNCERTAIN, apart, location
 from service_model.constraints import Distance, Group, GroupKind, GroupScope
 from service_model.outcomes import ReasonCode
@@ -129,6 +129,28 @@ class ApartByHost:
 
     def covers(self, x: tuple[frozenset[int], frozenset[int]], y: tuple[frozenset[int], frozenset[int]]) -> bool:
         return x[0] <= y[0] and x[1] <= y[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """It breaks nothing: it remembers by which ways that narrow labels, and over which interconnects, a route came. Routes whose
+    labels clash (`Continuity.apart`) are told apart by that."""
+
+    subject: str
+    narrows: Flags = field(compare=False)
+    """The ways that tell labels, or tie them."""
+    start: tuple[tuple[int, int], ...] = ()
+
+    def after(self, memory: tuple[tuple[int, int], ...], move: Move) -> tuple[tuple[int, int], ...]:
+        way = move.way if move.way >= 0 and self.narrows[move.way] else -1
+        return memory if way < 0 and move.entry < 0 else (*memory, (way, move.entry))
+
+    def covers(self, x: tuple[tuple[int, int], ...], y: tuple[tuple[int, int], ...]) -> bool:
+        return x == y
+
+
+def labelled(layers: Layers) -> Labelled:
+    return Labelled("labels", layers.graph.way_told | ~layers.graph.way_swaps)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from ipaddress import ip_network
+from itertools import permutations
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,21 @@ def test_the_suggested_label_is_taken_if_it_is_free_and_else_another_of_the_set(
     spec = ends(SPEC, labels=LabelSet.of([12, 13]), suggested_label=13)
     assert chosen(domain, spec).addressing.labels["a"] == 13
     assert chosen(domain, spec, Usage(labels={"uni": {13: "other"}})).addressing.labels["a"] == 12
+
+
+def test_ends_at_one_sap_choose_so_that_all_have_a_label(domain: Domain) -> None:
+    sets = [LabelSet.of([12, 13, 14]), LabelSet.of([12, 13]), LabelSet.of([12])]
+    base = chain("uni", "uni", "firewall")
+    for first, last in permutations(sets, 2):
+        a, b = (
+            replace(e, labels=labels, suggested_label=12) for e, labels in zip(base.ends, (first, last), strict=True)
+        )
+        labels = chosen(domain, replace(base, ends=(a, b), blocks=SPEC.blocks)).addressing.labels
+        assert labels["a"] != labels["b"]
+        assert labels["a"] in first
+        assert labels["b"] in last
+    one = replace(base, ends=tuple(replace(e, labels=sets[2]) for e in base.ends), blocks=SPEC.blocks)
+    assert refusal(domain, one) is ReasonCode.LABEL_TAKEN
 
 
 def test_a_label_set_without_a_free_one_is_refused_with_what_would_do(domain: Domain) -> None:

@@ -19,7 +19,7 @@ from capability_registry.note import BorderPoint, CapabilityNote, SharedLimit
 from capability_registry.remembered import most
 from service_model.outcomes import ReasonCode
 from service_model.spec import End, ServiceFunctionPath, ServiceSpec, VirtualLink
-from tests.support.planning import NOW, chain_spec, entry, offer, point, sap, snapshot, view
+from tests.support.planning import NOW, chain_spec, entry, kind, offer, point, sap, snapshot, view
 
 
 def pair(left: BorderPoint, right: BorderPoint, joint: str = "100-119") -> Snapshot:
@@ -101,6 +101,40 @@ def test_a_way_is_taken_only_with_labels_that_it_tells_where_another_path_goes_b
     whole = snapshot(*snap.suppliers, *beside.suppliers)
     assert planned(beside, chain_spec("near.uni", "far.uni", [])) is not None
     assert (planned(whole, both) is not None) is fits
+
+
+@pytest.mark.parametrize(("there", "fits"), [("", True), ("104-105", True), ("104", False), ("104,300", False)])
+@pytest.mark.parametrize("beside", [False, True], ids=["chain", "mesh"])
+def test_what_leaves_where_it_came_in_has_a_label_each_way(there: str, fits: bool, beside: bool) -> None:
+    """A function at the far side of an interconnect, by a way that tells labels."""
+    left, right = pair(way(), way()).suppliers
+    left = replace(left, note=replace(left.note, matrix=(entry("uni", "n", way()), entry("uni", "BER", way()))))
+    note = view("right", right.note.saps, [entry("n", "MUC", way(a=there))], [offer("y", "MUC")]).note
+    spec = chain_spec("left.uni", "left.uni", ["y"])
+    if beside:
+        ends = (*spec.ends, End(id="c", sap="left.uni"), End(id="d", sap="left.uni"))
+        links = (VirtualLink(id="in", points=("c", "g:in")), VirtualLink(id="out", points=("g:out", "d")))
+        path = ServiceFunctionPath(id="beside", hops=("c", "g:in", "g:out", "d"))
+        here = replace(spec.functions[0], id="g", type=kind("x"))
+        spec = replace(
+            spec, ends=ends, links=(*spec.links, *links), functions=(*spec.functions, here), paths=(*spec.paths, path)
+        )
+        left = replace(left, note=view("left", left.note.saps, left.note.matrix, [offer("x", "BER")]).note)
+    found = plan(spec, snapshot(left, replace(right, note=note)), NOW)
+    assert isinstance(found, Infeasible) is not fits
+    if isinstance(found, Infeasible):
+        assert found.reasons[0].code is ReasonCode.LABELS_EXHAUSTED
+
+
+def test_ends_at_one_sap_are_told_apart_by_the_ways_that_lead_there() -> None:
+    """Both ends of the service at one SAP, the first by a way that takes one label: the other gets another."""
+    at = [sap("uni", "BER", labels=LabelSet.parse("100-101"))]
+    known = snapshot(view("left", at, [entry("uni", "BER", way(a="100"))], [offer("y", "BER")]))
+    assert planned(known, chain_spec("left.uni", "left.uni", ["y"])) is None
+    both = [entry("uni", "BER", way(a="100"), way(a="101", cost=2))]
+    found = planned(snapshot(view("left", at, both, [offer("y", "BER")])), chain_spec("left.uni", "left.uni", ["y"]))
+    assert found is not None
+    assert found.price.once == 4
 
 
 def test_that_labels_bind_is_the_reason_that_is_told() -> None:
