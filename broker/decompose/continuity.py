@@ -84,45 +84,43 @@ class Continuity:
         return True
 
     def _classes(self, moves: Iterable[Move]) -> Iterator[LabelClass]:
-        """Of each line, where one label does: the interconnects and SAPs of ends, and what may be used there."""
+        """Of each line and each LAN beside it, where one label does: the interconnects and SAPs, and what may be used there."""
         layers = self.layers
-        state, line = layers.origin, -1
+        state, along = layers.origin, dict[int, list[tuple[int, Move]]]()
+        for move in moves:
+            along.setdefault(move.layer, []).append((state, move))
+            state = move.target
+        for number, steps in along.items():
+            line = layers.mesh.lines[number]
+            yield from self._lane(str(number), (line.a, line.b), steps)
+            for lan in layers.mesh.lans_beside(number):
+                ends = {outer.beside.id: outer.end.id for outer in lan.outer}
+                yield from self._lane(f"{number}/{lan.id}", (ends.get(line.a, ""), ends.get(line.b, "")), steps)
+
+    def _lane(self, lane: str, ends: tuple[str, str], steps: Iterable[tuple[int, Move]]) -> Iterator[LabelClass]:
+        """Its classes. `ends`: the ids of the ends that it has where the line begins and ends."""
+        layers = self.layers
         labels: LabelSet | None = None
         at: list[str] = []
-        for move in moves:
-            if move.layer != line:
-                line, labels = move.layer, self.first[move.layer]
-                at = [f"end at {layers.tails[line]}"]
-            near, far = self._told(labels, state, move) if self._tells(move) else (labels, None)
-            tied = near is not None and move.way >= 0 and not layers.graph.way_swaps[move.way]
-            beyond, there = self._beyond(move)
+        for n, (state, move) in enumerate(steps):
+            tail, head = layers.tails[move.layer], layers.heads[move.layer] if move.place < 0 else -1
+            if n == 0 and ends[0]:
+                labels, at = self._free(tail, ends[0]), [f"end at {tail}"]
+            labels, far = self._told(labels, state, move) if self._tells(move) else (labels, None)
+            beyond, there = self._free(head, ends[1]) if ends[1] else None, f"end at {head}"
+            if move.entry >= 0:
+                crossing = layers.graph.crossing[move.entry]
+                assert crossing is not None
+                beyond, there = crossing.labels, crossing.id
             if beyond is not None and far is not None:
                 beyond = beyond & far
-            if tied and near is not None and beyond is not None:
-                labels, at = near & beyond, [*at, there]
+            tied = move.way >= 0 and not layers.graph.way_swaps[move.way]
+            if tied and labels is not None and beyond is not None:
+                labels, at = labels & beyond, [*at, there]
             else:
-                yield from self._taken(near, at, line)
+                yield from _class(lane, labels, at)
                 labels, at = beyond, [there]
-            if move.entry < 0:
-                yield from self._taken(labels, at, line)
-                labels, at = None, []
-            state = move.target
-
-    def _beyond(self, move: Move) -> tuple[LabelSet | None, str]:
-        """What may be used where a move leads to, and a name for where that is; None at a function."""
-        layers = self.layers
-        if move.entry >= 0:
-            crossing = layers.graph.crossing[move.entry]
-            assert crossing is not None
-            return crossing.labels, crossing.id
-        sap = layers.heads[move.layer] if move.place < 0 else -1
-        return self._free(sap, layers.mesh.lines[move.layer].b), f"end at {sap}"
-
-    def _taken(self, labels: LabelSet | None, at: list[str], line: int) -> Iterator[LabelClass]:
-        """One for the line and each LAN beside it."""
-        for n in range(1 + self.layers.need[line] if labels is not None else 0):
-            id = f"{line}/{at[0]}/{n}"
-            yield LabelClass(id=id, members=(), interconnects=(), saps=tuple(at), labels=labels or LabelSet())
+        yield from _class(lane, labels, at)
 
     def _tells(self, move: Move) -> bool:
         return self._told_by is not None and move.way >= 0 and bool(self._told_by[move.way])
@@ -143,3 +141,8 @@ class Continuity:
             return None
         free, asked = self.layers.graph.sap_offer(sap).free, self.layers.spec.end(id).labels
         return free if asked is None else free & asked
+
+
+def _class(lane: str, labels: LabelSet | None, at: list[str]) -> Iterator[LabelClass]:
+    if labels is not None:
+        yield LabelClass(id=f"{lane}/{at[0]}", members=(), interconnects=(), saps=tuple(at), labels=labels)
