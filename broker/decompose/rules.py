@@ -3,10 +3,12 @@ between positions, and the price where another cost is counted.
 
 Rules kept here
 - A rule sees the moves of a route in order and keeps what it must remember; a move that breaks it is not made.
-- A host is of one domain, and which one is known only within a segment. So functions that share a host are in one segment,
-  and those that must not are in one segment or at places that are certainly apart: two suppliers may sell the same place.
-- What is bought may be made of several segments below, wherever the flow goes on from one place to another. Only what is in
-  turn at one place, or in a domain of our own, is certainly in one (`whole`).
+- A host is of one domain, and who offers a place in a note has it of one: functions that share a host are at one place of one
+  note, and those that must not are there, where its supplier keeps them apart, or at places that are certainly apart: two
+  suppliers may sell the same place.
+- That is so where all that a supplier delivers is one segment, at every level (`segments`). Where a LAN is in the service, or
+  the feature `paths` is missing, what is bought may be made of several segments below, wherever the flow goes on from one place
+  to another. Then only what is in turn at one place, or in a domain of our own, is certainly in one (`whole`).
 - What no note makes certain of two places (`whereabouts`) is neither together nor apart.
 - Like a resource, a rule is only followed where a route that was found breaks it (see `labelling`).
 - Two parts of one site of one note that offer the same may be one thing that two sell: a service takes one of them.
@@ -27,6 +29,7 @@ from broker.decompose.meshed import MeshLayers
 from broker.decompose.piece import Flags, Numbers
 from broker.decompose.whereabouts import UNCERTAIN, apart, location
 from service_model.constraints import Distance, Group, GroupKind, GroupScope
+from service_model.flows import PATHS
 from service_model.outcomes import ReasonCode
 
 
@@ -263,9 +266,13 @@ def _grouped(layers: Layers, group: Group, index: dict[str, int]) -> Rule:
     def whole(place: int) -> bool:
         return place < 0 or graph.suppliers[int(graph.place_supplier[place])].local
 
+    if group.scope is GroupScope.HOST and _seen_whole(layers):  # that they fit there is the capacity's
+        if together:
+            return Together(group.id, members, lambda place: place)
+        return Apart(group.id, members, lambda x, y: x == y or apart(graph, x, y))
     if group.scope is GroupScope.HOST and isinstance(layers, MeshLayers):
         return ByHost(group.id, members, together, partial(apart, graph), whole, layers)
-    if group.scope is GroupScope.HOST:  # that they fit there is the capacity's
+    if group.scope is GroupScope.HOST:
         if together:
             return OneSegment(group.id, members, whole)
         return ApartByHost(group.id, members, partial(apart, graph), whole)
@@ -277,6 +284,11 @@ def _grouped(layers: Layers, group: Group, index: dict[str, int]) -> Rule:
     if together:
         return Together(group.id, members, partial(location, graph))
     return Apart(group.id, members, partial(apart, graph))
+
+
+def _seen_whole(layers: Layers) -> bool:
+    """Whether each supplier is asked for all that it delivers at once."""
+    return not layers.mesh.lans and all(PATHS in view.note.api_features for view in layers.graph.suppliers)
 
 
 def _distant(layers: Layers, distance: Distance, index: dict[str, int]) -> Iterable[Rule]:

@@ -117,17 +117,10 @@ class Oracle:
         return False
 
     def _by_host(self, at: Mapping[str, tuple[str, FunctionOffer]], walks: Sequence[Walk]) -> bool:
-        """What is certainly in one domain: functions at one place whose line stays there, and what hangs together in a domain
-        of our own. Only there functions share a host for certain, or have different ones at one place."""
-        part = {f: n for n, f in enumerate(at)}
-        for link, walk in zip(self.lines, walks, strict=True):
-            x, y = (split_point(p)[0] for p in link.points)
-            if x in at and y in at and not walk.crossed and (not walk.ways or self.views[at[x][0]].local):
-                part = {f: part[y] if n == part[x] else n for f, n in part.items()}
+        """At one place of one supplier, who has it of one domain, functions share a host or have different ones."""
         for group in self.spec.groups:
             for f, g in combinations(group.functions, 2) if group.scope is GroupScope.HOST else ():
-                one_place = (at[f][0], at[f][1].place) == (at[g][0], at[g][1].place)
-                one = one_place and part[f] == part[g]
+                one = (at[f][0], at[f][1].place) == (at[g][0], at[g][1].place)
                 if not (one if group.kind is GroupKind.AFFINITY else one or at[f][1].place != at[g][1].place):
                     return False
         return True

@@ -305,13 +305,16 @@ def test_functions_of_one_host_are_in_one_segment_however_the_branches_go() -> N
     free, *_ = planned(spec, federation())
     assert {f: s.alias for s in free.segments for f in s.functions} == {"f": "mid", "g": "east", "h": "north"}
     held, *_ = planned(replace(spec, groups=(both,)), federation())
+    assert {f: s.alias for s in held.segments for f in s.functions} == {"f": "mid", "g": "east", "h": "east"}
+    managed = replace(spec, groups=(both,), links=(*spec.links, lan("m", "f:mgmt")))
+    held, *_ = planned(managed, federation())
     assert {f: s.alias for s in held.segments for f in s.functions} == {"f": "mid", "g": "mid", "h": "mid"}
     apart = replace(both, kind=GroupKind.ANTI_AFFINITY)
     assert planned(replace(spec, groups=(apart,)), federation())[0] == free
 
 
-def back_at_one_place(local: bool) -> tuple[Plan, ...] | Infeasible:
-    """f and j on one host at MID, the only place that has them, with a g between that is at SIDE."""
+def back_at_one_place(local: bool, managed: bool = True) -> tuple[Plan, ...] | Infeasible:
+    """f and j on one host at MID, the only place that has them, with a g between that is at SIDE; beside a LAN if `managed`."""
     saps = [sap(name, "MID") for name in ("west", "east", "north")]
     ways = [entry(x, y, point(2, 20)) for x, y in combinations(("west", "east", "north", "MID", "SIDE"), 2)]
     offers = [offer("x", "MID"), offer("y", "MID"), offer("z", "SIDE")]
@@ -319,12 +322,15 @@ def back_at_one_place(local: bool) -> tuple[Plan, ...] | Infeasible:
     pair = Group(id="pair", kind=GroupKind.AFFINITY, scope=GroupScope.HOST, functions=("f", "j"))
     ends = {"a": "mid.west", "b": "mid.east", "c": "mid.north"}
     types = {"f": "x", "g": "z", "j": "y"}
-    return plan(mesh_spec(ends, types, "a f g j b", "a f c", term_hours=1, groups=(pair,)), snap, NOW, None, 1)
+    spec = mesh_spec(ends, types, "a f g j b", "a f c", term_hours=1, groups=(pair,))
+    more = (lan("m", "f:mgmt"),) if managed else ()
+    return plan(replace(spec, links=(*spec.links, *more)), snap, NOW, None, 1)
 
 
 def test_only_a_domain_of_our_own_is_one_however_its_lines_go() -> None:
     assert isinstance(back_at_one_place(local=True), tuple)
-    refused = back_at_one_place(local=False)  # MID may be two domains below
+    assert isinstance(back_at_one_place(local=False, managed=False), tuple), "who has MID sees all of it"
+    refused = back_at_one_place(local=False)  # parts of it that a LAN joins may be two segments
     assert isinstance(refused, Infeasible)
     assert [(r.code, r.subject) for r in refused.reasons] == [(ReasonCode.AFFINITY, "pair")]
 
