@@ -72,7 +72,8 @@ async def built(bench: Bench, spec: ServiceSpec, at: Mapping[str, str], second: 
     assert isinstance(mesh, Mesh)
     ground = Ground(joints=JOINTS, unis={end.id: "uni2" if end.id in second.split() else "uni" for end in mesh.ends})
     saps = [sap_of("nni"), *(sap_of(uni, tunnel=False, mtu=1500) for uni in ("uni", "uni2"))]
-    service = agree(mesh, made_plan(mesh, ground, at), ground.snapshot(), {n: domain(n, spec, saps) for n in SIDES})
+    plan = made_plan(mesh, ground, at, whole=True)
+    service = agree(mesh, plan, ground.snapshot(), {n: domain(n, spec, saps) for n in SIDES})
     hosts = {}
     for end, uni in ground.unis.items():
         interface, gateway = service.host_at(end)
@@ -98,6 +99,14 @@ async def test_two_paths_share_a_function_and_stay_apart(bench: Bench) -> None:
     assert await shared.crossed("a", "b") == {"f", "g"}
     assert await shared.crossed("c", "d") == {"h", "f", "k"}
     assert not await shared.asked("a", "d"), "what enters f from a has no way to d"
+
+
+async def test_a_path_that_visits_a_domain_twice_is_one_service_there(bench: Bench) -> None:
+    back = await built(bench, service("a f g h b"), places("a f h b", "g"), second="b")
+    assert [part.key for part in back.service.parts.segments] == ["left.1", "right.1"]
+    assert [len(part.spec.paths) for part in back.service.parts.segments] == [2, 1]
+    assert await back.crossed("a", "b") == {"f", "g", "h"}
+    assert await back.crossed("b", "a") == {"f", "g", "h"}
 
 
 async def test_flows_take_the_branches_of_a_diamond(bench: Bench) -> None:
