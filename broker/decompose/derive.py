@@ -191,11 +191,14 @@ def _sites(views: tuple[SupplierView, ...]) -> dict[tuple[int, str], str]:
 
 
 def _places(views: tuple[SupplierView, ...], parts: list[_Part], met: set[str]) -> tuple[Place, ...]:
-    """The sites of parts and SAPs (`met`), and the parts that have words of their own."""
+    """The sites of parts and SAPs (`met`), and the parts that have words of their own. Of a site that is merged in one note
+    nothing is certain: a SAP may be at that."""
     known: dict[str, Place] = {}
     for view in views:
         for place in view.note.places:
-            known.setdefault(place.location, replace(_relayed(place), id=place.location, site=""))
+            first = known.setdefault(place.location, replace(_relayed(place), id=place.location, site=""))
+            if place.merged and not first.merged:
+                known[place.location] = replace(first, merged=True)
     told = {site: known[site] for site in met | {p.site for p in parts} if site in known}
     for p in parts:
         if p.beside:

@@ -194,6 +194,43 @@ def test_black_says_nothing_of_where_the_parts_of_a_site_are_when_one_shares_its
     assert told == {hub: (False, "", PlaceNaming.RELAYED), part: (True, "", PlaceNaming.RELAYED)}
 
 
+@pytest.mark.parametrize("disclosure", [OPEN, GREY])
+def test_what_is_near_a_sap_of_its_site_is_near_whichever_part_it_is(disclosure: Disclosure) -> None:
+    note, _ = shown(one_hub("x", "y"), disclosure)
+    near = (Distance(id="d", function="f0", to="a", max_km=1),)
+    for end, type in (("s0.uni", "x"), ("s1.uni", "y")):
+        assert not isinstance(plan(chain_spec(end, end, [type], distances=near), above(note), NOW), Infeasible)
+
+
+def test_parts_whose_sites_share_a_word_are_not_told_to_be_at_one_place() -> None:
+    """Two places in one country that offer the same at BLACK, each with a part that has a word of its own."""
+    views = [
+        view(
+            alias, [sap("uni", place)], [entry("uni", place, point(1, 1))], [offer(t, place) for t in types], bins=bins
+        )
+        for alias, place, types, bins in (
+            ("s0", "HUB", "xy", 8), ("s1", "HUB", "x", 2), ("s2", "FRA", "xy", 8), ("s3", "FRA", "y", 2),
+        )
+    ]  # fmt: skip
+    note, words = shown(snapshot(*views), BLACK)
+    assert words.words is not None
+    parts = [words.words[part_of(site, alias, site)] for site, alias in (("HUB", "s1"), ("FRA", "s3"))]
+    told = {p.id: p for p in note.places}
+    assert words.words["HUB"] == words.words["FRA"] == told[parts[0]].site == told[parts[1]].site
+    assert all(told[part].merged for part in parts)
+    assert kilometres(told[parts[0]], told[parts[1]]) == float("inf")
+
+
+def test_of_a_site_that_one_supplier_merged_nothing_is_certain() -> None:
+    views = [
+        replace(v, note=replace(v.note, places=tuple(replace(p, merged=merged) for p in v.note.places)))
+        for v, merged in zip(one_hub("x", "y").suppliers, (False, True), strict=True)
+    ]
+    for order in (views, views[::-1]):
+        note, _ = shown(snapshot(*order), OPEN)
+        assert {p.id: p.merged for p in note.places}["HUB"]
+
+
 def test_who_names_a_merged_place_may_get_any_of_them() -> None:
     snap = two_cities()
     words = lexicon(snap, SECRET, "above", BLACK)
@@ -249,7 +286,7 @@ def test_place_detail_is_what_is_told_of_a_place_that_keeps_its_name(
 def test_how_far_it_is_to_where_nobody_says_is_not_known() -> None:
     here, there = Place(id="a", country="DE", latitude=50), Place(id="b", country="DE")
     assert kilometres(here, there) == kilometres(there, replace(there, id="c")) == float("inf")
-    assert kilometres(there, there) == 0
+    assert kilometres(there, there) == kilometres(there, replace(there, id="c", site="b")) == 0
     assert kilometres(replace(there, merged=True), replace(there, merged=True)) == float("inf")
 
 
