@@ -343,8 +343,8 @@ def _limits(reach: Reach, ways: _Ways) -> tuple[SharedLimit, ...]:
         for told in unlike.values():
             way, key = told.way, f"{a}|{b}#{told.number}"
             draws.add(key, way.bandwidth_bps, way.draws)
-            for joint, labels in way.classes:
-                pools.takes(key, joint, labels)
+            for joint, labels, tied in way.classes:
+                pools.takes(key, joint, labels, tied)
             for sap, labels in zip((a, b), told.labels, strict=True):
                 if labels:
                     pools.takes(key, f"at {sap}", labels)

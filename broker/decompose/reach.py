@@ -49,8 +49,8 @@ class Reached:
     lan_alone: bool
     near: LabelSet | None
     far: LabelSet | None
-    classes: tuple[tuple[str, LabelSet], ...]
-    """(interconnect, labels that the class which passes it has in common)."""
+    classes: tuple[tuple[str, LabelSet, bool], ...]
+    """(interconnect, labels that the class which passes it has in common, whether an end of the way is in that class)."""
     passages: tuple[Passage, ...]
     draws: Mapping[str, float]
 
@@ -231,22 +231,23 @@ class Reach:
             draws=_sum(passages),
         )
 
-    def _classes(self, passages: Sequence[Passage]) -> tuple[tuple[str, LabelSet], ...]:
-        out: list[tuple[str, LabelSet]] = []
+    def _classes(self, passages: Sequence[Passage]) -> tuple[tuple[str, LabelSet, bool], ...]:
+        out: list[tuple[str, LabelSet, bool]] = []
         first = passages[0].way.source
+        tied = first < self._graph.sap_count
         labels = self._graph.sap(first).offer.free if first < self._graph.sap_count else None
         run: list[str] = []
         for passage in passages:
             here, there = passage.takes
             labels = both(labels, here)
             if not passage.straight:
-                out += [(id, labels or NO_LABEL) for id in run]
-                run, labels = [], None
+                out += [(id, labels or NO_LABEL, tied) for id in run]
+                run, labels, tied = [], None, False
             labels = both(labels, there)
             if passage.crossing is not None:
                 run.append(passage.crossing.id)
                 labels = both(labels, passage.crossing.labels)
-        return (*out, *((id, labels or NO_LABEL) for id in run))
+        return (*out, *((id, labels or NO_LABEL, True) for id in run))
 
 
 def _sum(passages: Iterable[Passage]) -> Mapping[str, float]:
