@@ -115,7 +115,8 @@ def _places(note: CapabilityNote, groups: Mapping[str, list[str]], disclosure: D
         if disclosure.abstraction is not Abstraction.WHITE:
             ours = all(p.naming is PlaceNaming.PUBLIC for p in told) and blurred.isdisjoint(members)
             naming = PlaceNaming.OWN if ours else PlaceNaming.RELAYED
-            place = replace(place, naming=naming, merged=several)
+            certain = not ours and len({p.named_by for p in told}) == 1 and blurred.isdisjoint(members)
+            place = replace(place, naming=naming, merged=several, named_by=told[0].named_by if certain else "")
         if disclosure.place_detail is PlaceDetail.NONE:
             place = replace(place, country=COUNTRY_UNTOLD)
         out.append(place)

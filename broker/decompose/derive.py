@@ -33,6 +33,7 @@ from broker.decompose.graph import Graph, PlaceVertex, graph_of, price_of
 from broker.decompose.origins import Origins
 from broker.decompose.plan import Snapshot, SupplierView
 from broker.decompose.reach import Known, Reach, Reached
+from broker.decompose.site_parts import named_by
 from capability_registry.front import Draws, shortened
 from capability_registry.label_pools import LabelPools
 from capability_registry.note import (
@@ -196,7 +197,8 @@ def _places(views: tuple[SupplierView, ...], parts: list[_Part], met: set[str]) 
     known: dict[str, Place] = {}
     for view in views:
         for place in view.note.places:
-            first = known.setdefault(place.location, replace(_relayed(place), id=place.location, site=""))
+            relayed = _relayed(place, view.alias)
+            first = known.setdefault(place.location, replace(relayed, id=place.location, site=""))
             if place.merged and not first.merged:
                 known[place.location] = replace(first, merged=True)
     told = {site: known[site] for site in met | {p.site for p in parts} if site in known}
@@ -206,9 +208,11 @@ def _places(views: tuple[SupplierView, ...], parts: list[_Part], met: set[str]) 
     return tuple(told[id] for id in sorted(told))
 
 
-def _relayed(place: Place) -> Place:
-    """We cannot tell what a supplier named itself from places of others."""
-    return replace(place, naming=PlaceNaming.RELAYED) if place.naming is PlaceNaming.OWN else place
+def _relayed(place: Place, alias: str) -> Place:
+    """We cannot tell what a supplier named itself from places of others; only from what else it named."""
+    if place.naming is PlaceNaming.OWN or place.named_by:
+        return replace(place, naming=PlaceNaming.RELAYED, named_by=named_by(alias, place.named_by))
+    return place
 
 
 def _scaled(price: Price, margin: Decimal) -> Price:

@@ -6,14 +6,17 @@ import random
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from itertools import combinations
 
 import pytest
 
 from broker.decompose.derive import derive
+from broker.decompose.graph import Graph
 from broker.decompose.lexicon import Lexicon, lexicon
 from broker.decompose.plan import Infeasible, Snapshot, SupplierView
 from broker.decompose.search import plan
 from broker.decompose.site_parts import part_of
+from broker.decompose.whereabouts import apart
 from capability_registry.abstraction import OPEN, Abstraction, Disclosure, PlaceDetail, abstracted
 from capability_registry.distance import kilometres
 from capability_registry.note import NOTE, Bin, CapabilityNote, Place, PlaceCapacity, PlaceNaming
@@ -48,7 +51,8 @@ def scattered(seed: int, rng: random.Random) -> Snapshot:
     views = []
     for v in snap.suppliers:
         naming = rng.choice(list(PlaceNaming))
-        places = (replace(p, country=rng.choice(("DE", "NL")), naming=naming) for p in v.note.places)
+        namer = rng.choice(("", "n")) if naming is PlaceNaming.RELAYED else ""
+        places = (replace(p, country=rng.choice(("DE", "NL")), naming=naming, named_by=namer) for p in v.note.places)
         views.append(replace(v, note=replace(v.note, places=tuple(places))))
     return snapshot(*views)
 
@@ -347,6 +351,36 @@ def test_what_one_supplier_named_itself_it_tells_apart(naming: PlaceNaming, cert
     group = Group(id="g", kind=APART, scope=GroupScope.PLACE, functions=("f0", "f1"))
     answer = plan(chain_spec("m.uni", "m.out", ["x", "x"], groups=(group,)), snap, NOW)
     assert isinstance(answer, Infeasible) is not certain
+
+
+def sold_by(*brokers: str, disclosure: Disclosure) -> Snapshot:
+    """All of these brokers sell the same two cities, in words of their own."""
+    views = []
+    for alias in brokers:
+        made, _ = shown(two_cities(), disclosure, audience=alias)
+        views.append(SupplierView(alias=alias, sp_id=alias, note=made, local=False, saps={}))
+    return snapshot(*views)
+
+
+@pytest.mark.parametrize("middle", [OPEN, GREY])
+@pytest.mark.parametrize("top", [OPEN, GREY])
+def test_what_one_of_those_below_named_it_tells_apart_at_every_level_above(middle: Disclosure, top: Disclosure) -> None:
+    note = shown(sold_by("a", "b", disclosure=GREY), middle)[0]
+    again = SupplierView(alias="m", sp_id="middle", note=note, local=False, saps={})
+    graph = Graph(above(shown(snapshot(again), top)[0]))
+    assert graph.place_count == 6
+    named = [place.named_by for n in range(6) if (place := graph.place_known(n)) is not None]
+    assert len(set(named)) == 2
+    for x, y in combinations(range(6), 2):
+        certain = named[x] == named[y] or graph.place_country[x] != graph.place_country[y]
+        assert apart(graph, x, y) is certain
+
+
+def test_of_a_word_for_places_that_two_named_it_is_not_told_who_did() -> None:
+    note, _ = shown(sold_by("a", "b", disclosure=GREY), BLACK)
+    assert [(p.merged, p.named_by) for p in note.places] == [(True, "")] * 2
+    alone, _ = shown(sold_by("a", disclosure=GREY), BLACK)
+    assert all(p.named_by for p in alone.places)
 
 
 def test_in_a_merged_place_functions_are_neither_together_nor_apart_nor_near() -> None:
