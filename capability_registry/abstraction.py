@@ -8,7 +8,7 @@ Rules kept here
   An order that names the word may be delivered at any of them, so it is never done worse.
 - That one offers most types and has most room, by powers of two: who is a little emptier today does not replace it.
 - What parts of a site have words of their own are told to be parts of one; where one of them shares its word with other
-  places, nothing is certain of where it is.
+  places, nothing is certain of where it is. Nor is it of a part whose site's word stands for several sites.
 - With its own name a place loses coordinates and tags, which would give it away.
 """
 
@@ -107,14 +107,16 @@ def _places(note: CapabilityNote, groups: Mapping[str, list[str]], disclosure: D
     out = []
     for word, members in groups.items():
         told = [known.get(m, Place(id=m, country=COUNTRY_UNTOLD)) for m in members]
-        site = told[0].location
+        site, several = told[0].location, len(members) > 1 or told[0].merged
         place = replace(told[0], id=word, latitude=0.0, longitude=0.0, tags=(), site="")
         if len(members) == 1 and site != told[0].id:
             place = replace(place, site=words.get(site, site))
+            several = several or len(groups.get(place.site, ())) > 1
         if disclosure.abstraction is not Abstraction.WHITE:
             ours = all(p.naming is PlaceNaming.PUBLIC for p in told) and blurred.isdisjoint(members)
             naming = PlaceNaming.OWN if ours else PlaceNaming.RELAYED
-            place = replace(place, naming=naming, merged=len(members) > 1 or told[0].merged)
+            certain = not ours and len({p.named_by for p in told}) == 1 and blurred.isdisjoint(members)
+            place = replace(place, naming=naming, merged=several, named_by=told[0].named_by if certain else "")
         if disclosure.place_detail is PlaceDetail.NONE:
             place = replace(place, country=COUNTRY_UNTOLD)
         out.append(place)

@@ -86,7 +86,8 @@ class Place:
     where they are not told. `merged`: it stands for several places, of which what one has is announced. `site`: the place
     that it is a part of, where the note announces several parts of one, each with what it has; empty: itself. A place is
     named by its id, all parts of a site by the site's. Of parts of one site that offer the same a service takes one: they may
-    be one thing that two sell."""
+    be one thing that two sell. `named_by`: of a name that is RELAYED, a word for who gave it; places of one such word with
+    different names are not one place. Empty: not told."""
 
     id: Name
     country: Annotated[str, Field(pattern="^[A-Z]{2}$")]
@@ -96,6 +97,7 @@ class Place:
     naming: PlaceNaming = PlaceNaming.PUBLIC
     merged: bool = False
     site: str = ""
+    named_by: str = ""
 
     @property
     def location(self) -> str:

@@ -5,10 +5,12 @@ Rules kept here
   released here is what a node does. A domain is `choose` over its own usage.
 - Notes are those of the last `refresh`: an order is planned at every level with what was announced before it came. A note
   is derived again only where one below it changed, and when somebody asks for it.
+- Each broker has a secret of its own, as nodes have: two brokers' words for one place are not the same.
 """
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections import Counter
 from collections.abc import Mapping
@@ -51,7 +53,6 @@ from service_model.words import Prefix
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 _ABOVE = "above"
-SECRET = bytes(32)
 HOPES = 0
 """How often an order is planned over what was announced before, where nothing else is said."""
 CALLS = 1000
@@ -159,6 +160,7 @@ class Middle:
         self.crankbacks: Counter[str] = Counter()
         self.hoped: Counter[str] = Counter()
         """By ref, how often its order was planned again, and over what was announced before."""
+        self._secret = hashlib.sha256(sp_id.encode()).digest()
         self._epoch = str(uuid.uuid5(uuid.NAMESPACE_OID, sp_id))
         self.refresh()
 
@@ -185,7 +187,7 @@ class Middle:
         return self._note
 
     def _lexicon(self) -> Lexicon:
-        return lexicon(self.snapshot, SECRET, _ABOVE, self.terms.disclosure)
+        return lexicon(self.snapshot, self._secret, _ABOVE, self.terms.disclosure)
 
     def reserve(self, ref: str, version: int, spec: ServiceSpec) -> Reserved | Refused:
         known = self._orders.get(ref)

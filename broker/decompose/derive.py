@@ -33,6 +33,7 @@ from broker.decompose.graph import Graph, PlaceVertex, graph_of, price_of
 from broker.decompose.origins import Origins
 from broker.decompose.plan import Snapshot, SupplierView
 from broker.decompose.reach import Known, Reach, Reached
+from broker.decompose.site_parts import named_by
 from capability_registry.front import Draws, shortened
 from capability_registry.label_pools import LabelPools
 from capability_registry.note import (
@@ -191,11 +192,15 @@ def _sites(views: tuple[SupplierView, ...]) -> dict[tuple[int, str], str]:
 
 
 def _places(views: tuple[SupplierView, ...], parts: list[_Part], met: set[str]) -> tuple[Place, ...]:
-    """The sites of parts and SAPs (`met`), and the parts that have words of their own."""
+    """The sites of parts and SAPs (`met`), and the parts that have words of their own. Of a site that is merged in one note
+    nothing is certain: a SAP may be at that."""
     known: dict[str, Place] = {}
     for view in views:
         for place in view.note.places:
-            known.setdefault(place.location, replace(_relayed(place), id=place.location, site=""))
+            relayed = _relayed(place, view.alias)
+            first = known.setdefault(place.location, replace(relayed, id=place.location, site=""))
+            if place.merged and not first.merged:
+                known[place.location] = replace(first, merged=True)
     told = {site: known[site] for site in met | {p.site for p in parts} if site in known}
     for p in parts:
         if p.beside:
@@ -203,9 +208,11 @@ def _places(views: tuple[SupplierView, ...], parts: list[_Part], met: set[str]) 
     return tuple(told[id] for id in sorted(told))
 
 
-def _relayed(place: Place) -> Place:
-    """We cannot tell what a supplier named itself from places of others."""
-    return replace(place, naming=PlaceNaming.RELAYED) if place.naming is PlaceNaming.OWN else place
+def _relayed(place: Place, alias: str) -> Place:
+    """We cannot tell what a supplier named itself from places of others; only from what else it named."""
+    if place.naming is PlaceNaming.OWN or place.named_by:
+        return replace(place, naming=PlaceNaming.RELAYED, named_by=named_by(alias, place.named_by))
+    return place
 
 
 def _scaled(price: Price, margin: Decimal) -> Price:
@@ -340,8 +347,8 @@ def _limits(reach: Reach, ways: _Ways) -> tuple[SharedLimit, ...]:
         for told in unlike.values():
             way, key = told.way, f"{a}|{b}#{told.number}"
             draws.add(key, way.bandwidth_bps, way.draws)
-            for joint, labels in way.classes:
-                pools.takes(key, joint, labels)
+            for joint, labels, tied in way.classes:
+                pools.takes(key, joint, labels, tied)
             for sap, labels in zip((a, b), told.labels, strict=True):
                 if labels:
                     pools.takes(key, f"at {sap}", labels)

@@ -6,6 +6,7 @@ Rules kept here
 - One of them bears the site's id, as if it were alone; whoever names that means the site, any part of it. The others bear a
   word made of our alias for the supplier and its own id: the same each time, so that it can be named in an order.
 - Who hears the words learns how many parts there are, and of their owners nothing.
+- Of who gave a place its name our customers hear a word made in the same way: the supplier, or whoever that is to the supplier.
 """
 
 from __future__ import annotations
@@ -19,5 +20,13 @@ _LONGEST = 63 - 1 - _DIGITS
 
 def part_of(site: str, alias: str, place: str) -> str:
     """Our word for what the supplier calls `place`."""
-    digest = hashlib.sha256(f"{alias}\0{place}".encode()).hexdigest()
-    return f"{site[:_LONGEST]}.{digest[:_DIGITS]}"
+    return f"{site[:_LONGEST]}.{_digest(alias, place)}"
+
+
+def named_by(alias: str, namer: str) -> str:
+    """Our word for whom the supplier calls `namer`; itself where that is empty."""
+    return _digest("names", alias, namer)
+
+
+def _digest(*texts: str) -> str:
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()[:_DIGITS]

@@ -3,7 +3,7 @@
 Rules kept here
 - Two places are apart where their countries differ. In one country a public name tells a place from every other public
   name, and what a supplier named itself it tells from the rest of its own note. What it was told under another's word may
-  be any of them.
+  be any of them, but for what the same one named (`named_by`).
 - Of what a note merged nothing is certain: two functions there are neither together nor apart.
 """
 
@@ -28,7 +28,9 @@ def apart(graph: Graph, x: int, y: int) -> bool:
         return False
     if None not in (here := graph.place_country[x], there := graph.place_country[y]) and here != there:
         return True
-    namings = {p.naming for p in (graph.place_known(x), graph.place_known(y)) if p is not None}
+    both = [p for p in (graph.place_known(x), graph.place_known(y)) if p is not None]
+    namings, namers = {p.naming for p in both}, {p.named_by for p in both}
     if graph.place_supplier[x] == graph.place_supplier[y]:
-        return namings <= {PlaceNaming.PUBLIC, PlaceNaming.OWN}
+        told_apart = len(both) == 2 and len(namers) == 1 and "" not in namers
+        return told_apart or namings <= {PlaceNaming.PUBLIC, PlaceNaming.OWN}
     return namings <= {PlaceNaming.PUBLIC}

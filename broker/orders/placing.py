@@ -135,7 +135,9 @@ def _segment(order: Order, known: dict[str, Segment], part: HandedDown, planned:
     spec, quote = part.spec, _quote(order, part)
     if old.state is SegmentState.HELD and _fits(old, spec) and old.quote == quote:
         spec = old.spec  # what is held and still fits is not asked again
-    return replace(handed(old, part), spec=spec, quote=quote, announced=planned.price, place=_place_of(planned))
+    return replace(
+        handed(old, part), spec=spec, quote=quote, announced=planned.price, place=_place_of(planned), gave_way=False
+    )
 
 
 def _quote(order: Order, part: HandedDown) -> str:

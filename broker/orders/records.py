@@ -80,6 +80,8 @@ class Segment:
     """False: no longer part of the plan; it is only to be released."""
     waits: int = 0
     """How often a label that it needs was under another order's hold."""
+    gave_way: bool = False
+    """It was held, and was given back so that another segment at its supplier goes first (`turns`)."""
     not_before: Instant | None = None
     """When it may be asked for again, while it waits for a label."""
 

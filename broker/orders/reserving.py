@@ -1,7 +1,8 @@
 """The tasks that follow a plan: crank_back, hold, agree, price, decide. Pure.
 
 Rules kept here
-- All segments are asked in one parallel wave; only what is refused, dearer or differs is asked again.
+- All segments are asked in one parallel wave, but for those that gave way (`turns`); only what is refused, dearer or differs
+  is asked again.
 - A label on which answers differ is pinned to the authority's value; only the other side is reserved again, at its next
   version. A label that cannot be had shrinks its class. Rounds and crank-backs are bounded.
 """
@@ -28,6 +29,7 @@ from broker.orders.retrying import MAX_ROUNDS, again, exhausted, refuse
 from broker.orders.split import NO_COMMON_LABEL, HandedDown, Split
 from broker.orders.states import Event, SegmentState
 from broker.orders.tasks import GUARD, Call, CallKind, Env, Pause, task
+from broker.orders.turns import waits_its_turn
 from service_model.money import FREE, CurrencyMismatch
 from service_model.outcomes import Reason, ReasonCode
 
@@ -104,6 +106,8 @@ def hold(order: Order, env: Env) -> Order | Pause:
             else:
                 calls.append(Call(CallKind.RELEASE, segment.key, segment.version))
                 order = order.with_segment(replace(segment, retry_at=None))
+            continue
+        if waits_its_turn(order, segment):
             continue
         version = segment.version
         if segment.state is SegmentState.RESERVING and segment.asked == digest:

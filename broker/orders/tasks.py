@@ -224,6 +224,7 @@ WORKFLOWS: dict[ServiceState, tuple[str, ...]] = {
         "place",
         "address",
         "contend",
+        "give_way",
         "crank_back",
         "hold",
         "reconsider",

@@ -6,14 +6,17 @@ import random
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from itertools import combinations
 
 import pytest
 
 from broker.decompose.derive import derive
+from broker.decompose.graph import Graph
 from broker.decompose.lexicon import Lexicon, lexicon
 from broker.decompose.plan import Infeasible, Snapshot, SupplierView
 from broker.decompose.search import plan
 from broker.decompose.site_parts import part_of
+from broker.decompose.whereabouts import apart
 from capability_registry.abstraction import OPEN, Abstraction, Disclosure, PlaceDetail, abstracted
 from capability_registry.distance import kilometres
 from capability_registry.note import NOTE, Bin, CapabilityNote, Place, PlaceCapacity, PlaceNaming
@@ -48,7 +51,8 @@ def scattered(seed: int, rng: random.Random) -> Snapshot:
     views = []
     for v in snap.suppliers:
         naming = rng.choice(list(PlaceNaming))
-        places = (replace(p, country=rng.choice(("DE", "NL")), naming=naming) for p in v.note.places)
+        namer = rng.choice(("", "n")) if naming is PlaceNaming.RELAYED else ""
+        places = (replace(p, country=rng.choice(("DE", "NL")), naming=naming, named_by=namer) for p in v.note.places)
         views.append(replace(v, note=replace(v.note, places=tuple(places))))
     return snapshot(*views)
 
@@ -194,6 +198,43 @@ def test_black_says_nothing_of_where_the_parts_of_a_site_are_when_one_shares_its
     assert told == {hub: (False, "", PlaceNaming.RELAYED), part: (True, "", PlaceNaming.RELAYED)}
 
 
+@pytest.mark.parametrize("disclosure", [OPEN, GREY])
+def test_what_is_near_a_sap_of_its_site_is_near_whichever_part_it_is(disclosure: Disclosure) -> None:
+    note, _ = shown(one_hub("x", "y"), disclosure)
+    near = (Distance(id="d", function="f0", to="a", max_km=1),)
+    for end, type in (("s0.uni", "x"), ("s1.uni", "y")):
+        assert not isinstance(plan(chain_spec(end, end, [type], distances=near), above(note), NOW), Infeasible)
+
+
+def test_parts_whose_sites_share_a_word_are_not_told_to_be_at_one_place() -> None:
+    """Two places in one country that offer the same at BLACK, each with a part that has a word of its own."""
+    views = [
+        view(
+            alias, [sap("uni", place)], [entry("uni", place, point(1, 1))], [offer(t, place) for t in types], bins=bins
+        )
+        for alias, place, types, bins in (
+            ("s0", "HUB", "xy", 8), ("s1", "HUB", "x", 2), ("s2", "FRA", "xy", 8), ("s3", "FRA", "y", 2),
+        )
+    ]  # fmt: skip
+    note, words = shown(snapshot(*views), BLACK)
+    assert words.words is not None
+    parts = [words.words[part_of(site, alias, site)] for site, alias in (("HUB", "s1"), ("FRA", "s3"))]
+    told = {p.id: p for p in note.places}
+    assert words.words["HUB"] == words.words["FRA"] == told[parts[0]].site == told[parts[1]].site
+    assert all(told[part].merged for part in parts)
+    assert kilometres(told[parts[0]], told[parts[1]]) == float("inf")
+
+
+def test_of_a_site_that_one_supplier_merged_nothing_is_certain() -> None:
+    views = [
+        replace(v, note=replace(v.note, places=tuple(replace(p, merged=merged) for p in v.note.places)))
+        for v, merged in zip(one_hub("x", "y").suppliers, (False, True), strict=True)
+    ]
+    for order in (views, views[::-1]):
+        note, _ = shown(snapshot(*order), OPEN)
+        assert {p.id: p.merged for p in note.places}["HUB"]
+
+
 def test_who_names_a_merged_place_may_get_any_of_them() -> None:
     snap = two_cities()
     words = lexicon(snap, SECRET, "above", BLACK)
@@ -249,7 +290,7 @@ def test_place_detail_is_what_is_told_of_a_place_that_keeps_its_name(
 def test_how_far_it_is_to_where_nobody_says_is_not_known() -> None:
     here, there = Place(id="a", country="DE", latitude=50), Place(id="b", country="DE")
     assert kilometres(here, there) == kilometres(there, replace(there, id="c")) == float("inf")
-    assert kilometres(there, there) == 0
+    assert kilometres(there, there) == kilometres(there, replace(there, id="c", site="b")) == 0
     assert kilometres(replace(there, merged=True), replace(there, merged=True)) == float("inf")
 
 
@@ -310,6 +351,36 @@ def test_what_one_supplier_named_itself_it_tells_apart(naming: PlaceNaming, cert
     group = Group(id="g", kind=APART, scope=GroupScope.PLACE, functions=("f0", "f1"))
     answer = plan(chain_spec("m.uni", "m.out", ["x", "x"], groups=(group,)), snap, NOW)
     assert isinstance(answer, Infeasible) is not certain
+
+
+def sold_by(*brokers: str, disclosure: Disclosure) -> Snapshot:
+    """All of these brokers sell the same two cities, in words of their own."""
+    views = []
+    for alias in brokers:
+        made, _ = shown(two_cities(), disclosure, audience=alias)
+        views.append(SupplierView(alias=alias, sp_id=alias, note=made, local=False, saps={}))
+    return snapshot(*views)
+
+
+@pytest.mark.parametrize("middle", [OPEN, GREY])
+@pytest.mark.parametrize("top", [OPEN, GREY])
+def test_what_one_of_those_below_named_it_tells_apart_at_every_level_above(middle: Disclosure, top: Disclosure) -> None:
+    note = shown(sold_by("a", "b", disclosure=GREY), middle)[0]
+    again = SupplierView(alias="m", sp_id="middle", note=note, local=False, saps={})
+    graph = Graph(above(shown(snapshot(again), top)[0]))
+    assert graph.place_count == 6
+    named = [place.named_by for n in range(6) if (place := graph.place_known(n)) is not None]
+    assert len(set(named)) == 2
+    for x, y in combinations(range(6), 2):
+        certain = named[x] == named[y] or graph.place_country[x] != graph.place_country[y]
+        assert apart(graph, x, y) is certain
+
+
+def test_of_a_word_for_places_that_two_named_it_is_not_told_who_did() -> None:
+    note, _ = shown(sold_by("a", "b", disclosure=GREY), BLACK)
+    assert [(p.merged, p.named_by) for p in note.places] == [(True, "")] * 2
+    alone, _ = shown(sold_by("a", disclosure=GREY), BLACK)
+    assert all(p.named_by for p in alone.places)
 
 
 def test_in_a_merged_place_functions_are_neither_together_nor_apart_nor_near() -> None:

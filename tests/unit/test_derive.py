@@ -7,14 +7,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
+from ipaddress import ip_network
 
 import pytest
 
 from address_planner.labels import LabelSet
 from broker.decompose.derive import HOLD_GUARD_S, derive
 from broker.decompose.plan import Infeasible, Snapshot, SupplierView
-from broker.decompose.search import fits, plan
+from broker.decompose.search import best, fits, plan
 from broker.decompose.site_parts import part_of
+from broker.orders.addressing import CannotAddress
+from broker.orders.placing import mesh_of
+from broker.orders.split import split
 from capability_registry.label_pools import LabelPools
 from capability_registry.note import NOTE, Bin, BorderEntry, CapabilityNote, PlaceCapacity, PointKind
 from service_model.constraints import PLACEMENT
@@ -363,6 +367,46 @@ def test_uses_of_a_joint_that_take_different_labels_do_not_share_what_the_poores
     ]
     pools.takes("a|d#0", "j", LabelSet.parse("7"))
     assert (2, {"a|b#0": 1.0, "a|d#0": 1.0}) in [(p.labels, dict(p.coefficients)) for p in pools.limits()]
+
+
+def test_a_use_that_may_be_left_fewer_labels_counts_in_each_pool_that_has_one_of_them() -> None:
+    pools = LabelPools()
+    pools.takes("a|b#0", "j", LabelSet.parse("4-7"), tied=True)
+    pools.takes("a|c#0", "j", LabelSet.parse("4-5"))
+    pools.takes("a|d#0", "j", LabelSet.parse("8"))
+    assert [(p.labels, "".join(key[2] for key in p.coefficients)) for p in pools.limits()] == [
+        (2, "bc"),
+        (3, "bcd"),
+        (1, "d"),
+    ]
+
+
+def test_labels_of_a_joint_are_promised_for_any_label_that_an_end_that_is_tied_to_it_may_be_left() -> None:
+    """The joint is passed three times, once for the outer end and twice with 100 or 101."""
+    narrow = LabelSet.parse("100-101")
+    saps = [
+        sap("x", "BER", to="outer", peer="sp-other", labels=LabelSet.parse("100-105")),
+        sap("n", "BER", to="j", peer="sp-right", labels=LabelSet.parse("100-105"), decides_labels=True),
+    ]
+    ways = [entry("x", "n", point(1, 1, swaps_labels=False)), entry("n", "BER", point(1, 1, labels_a=narrow))]
+    snap = snapshot(
+        view("left", saps, ways, [offer("y", "BER")]),
+        view(
+            "right",
+            [sap("n", "MUC", to="j", peer="sp-left", labels=LabelSet.parse("100-105")), sap("uni", "MUC")],
+            [entry("n", "MUC", point(1, 1)), entry("n", "uni", point(1, 1)), entry("MUC", "uni", point(1, 1))],
+            [offer("x", "MUC")],
+        ),
+    )
+    spec = chain_spec("left.x", "right.uni", ["x", "y"])
+    asked = replace(spec, ends=(replace(spec.ends[0], labels=narrow), spec.ends[1]))
+    found = best(asked, snap, NOW)
+    assert found is not None
+    with pytest.raises(CannotAddress, match="no common label"):
+        split(mesh_of(asked), found, snap, (ip_network("10.0.0.0/24"),), "svc")
+    assert not fits(note_of(snap), asked, NOW)
+    without = chain_spec("left.x", "right.uni", ["x"])
+    assert fits(note_of(snap), replace(without, ends=asked.ends), NOW)
 
 
 def test_of_many_sets_of_labels_what_any_has_is_all_that_is_counted_on() -> None:

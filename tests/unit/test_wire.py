@@ -291,7 +291,7 @@ NOTE = CapabilityNote(
     currency="CHF",
     places=(
         Place(id="DEFRA", country="DE", latitude=50.1, longitude=-8.6, tags=("eu",)),
-        Place(id="p-1", country="ZZ", naming=PlaceNaming.RELAYED, merged=True, site="DEFRA"),
+        Place(id="p-1", country="ZZ", naming=PlaceNaming.RELAYED, merged=True, site="DEFRA", named_by="b2"),
     ),
     functions=(
         FunctionOffer(

@@ -218,6 +218,7 @@ class Place(message.Message):
     NAMING_FIELD_NUMBER: builtins.int
     MERGED_FIELD_NUMBER: builtins.int
     SITE_FIELD_NUMBER: builtins.int
+    NAMED_BY_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Its id, by UN/LOCODE where there is one."""
     country: builtins.str
@@ -235,6 +236,10 @@ class Place(message.Message):
     parts that offer the same (types, ports, delays, flavours with units and runtime) a service takes one: they may be one
     thing that two sell. The site's id names all of them.
     """
+    named_by: builtins.str
+    """Of a name that is RELAYED, an opaque word for who gave it: places of one such word with different names (and sites) are not
+    one place. Empty: not told.
+    """
     @builtins.property
     def tags(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Free tags."""
@@ -250,10 +255,11 @@ class Place(message.Message):
         naming: PlaceNaming.ValueType | None = ...,
         merged: builtins.bool = ...,
         site: builtins.str = ...,
+        named_by: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_naming", b"_naming", "naming", b"naming"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_naming", b"_naming", "country", b"country", "id", b"id", "latitude", b"latitude", "longitude", b"longitude", "merged", b"merged", "naming", b"naming", "site", b"site", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_naming", b"_naming", "country", b"country", "id", b"id", "latitude", b"latitude", "longitude", b"longitude", "merged", b"merged", "named_by", b"named_by", "naming", b"naming", "site", b"site", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__naming: _TypeAlias = typing.Literal["naming"]  # noqa: Y015
     _WhichOneofArgType__naming: _TypeAlias = typing.Literal["_naming", b"_naming"]  # noqa: Y015
