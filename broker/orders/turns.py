@@ -2,7 +2,8 @@
 
 Rules kept here
 - A plan counts on the ways that it chose; a supplier takes the cheapest that is within what it is asked. So of two segments
-  at one supplier the first may take what only the other needs, though both can be had.
+  at one supplier, where all of it cannot be one (`broker.decompose.segments`), the first may take what only the other needs,
+  though both can be had.
 - Where a supplier refuses a segment and holds others of the order, these are given back; they are asked for again when
   all that go before them are held. A segment gives way once in a plan, and what has given way goes before nothing: so it ends.
 - Of the refusals, those that tell of something that was there and is taken: a label that can be chosen again, a quote, a

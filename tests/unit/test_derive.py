@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from ipaddress import ip_network
 
 import pytest
 
@@ -16,9 +15,6 @@ from broker.decompose.derive import HOLD_GUARD_S, derive
 from broker.decompose.plan import Infeasible, Snapshot, SupplierView
 from broker.decompose.search import best, fits, plan
 from broker.decompose.site_parts import part_of
-from broker.orders.addressing import CannotAddress
-from broker.orders.placing import mesh_of
-from broker.orders.split import split
 from capability_registry.label_pools import LabelPools
 from capability_registry.note import NOTE, Bin, BorderEntry, CapabilityNote, PlaceCapacity, PointKind
 from service_model.constraints import PLACEMENT
@@ -321,8 +317,9 @@ def test_ways_that_take_different_labels_at_one_sap_are_all_announced_each_with_
     [uni] = note.saps
     assert str(uni.free) == "100-199"
 
-    def wanted(type: str, label: int) -> bool:
-        ends = (End(id="a", sap="left.uni", labels=LabelSet.of([label])), End(id="b", sap="left.uni"))
+    def wanted(type: str, label: int, back: str = "1-4094") -> bool:
+        sets = (LabelSet.of([label]), LabelSet.parse(back))
+        ends = tuple(End(id=id, sap="left.uni", labels=labels) for id, labels in zip("ab", sets, strict=True))
         return fits(note, replace(chain_spec("left.uni", "left.uni", [type]), ends=ends), NOW)
 
     apart = by_the_way_to(note)
@@ -330,7 +327,9 @@ def test_ways_that_take_different_labels_at_one_sap_are_all_announced_each_with_
     assert apart("y", 160)
     assert not apart("x", 160)
     assert not apart("y", 195)
-    assert not wanted("x", 120), "two ends at one SAP: which gets which label is not followed"
+    assert wanted("x", 120), "two ends at one SAP: each has one of its own"
+    assert not wanted("x", 160)
+    assert not wanted("x", 120, "120,160")
 
 
 def by_the_way_to(note: CapabilityNote) -> Callable[[str, int], bool]:
@@ -400,10 +399,7 @@ def test_labels_of_a_joint_are_promised_for_any_label_that_an_end_that_is_tied_t
     )
     spec = chain_spec("left.x", "right.uni", ["x", "y"])
     asked = replace(spec, ends=(replace(spec.ends[0], labels=narrow), spec.ends[1]))
-    found = best(asked, snap, NOW)
-    assert found is not None
-    with pytest.raises(CannotAddress, match="no common label"):
-        split(mesh_of(asked), found, snap, (ip_network("10.0.0.0/24"),), "svc")
+    assert best(asked, snap, NOW) is None
     assert not fits(note_of(snap), asked, NOW)
     without = chain_spec("left.x", "right.uni", ["x"])
     assert fits(note_of(snap), replace(without, ends=asked.ends), NOW)
