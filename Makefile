@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export SPBROKER_DESCRIPTORS ?= $(abspath $(firstword $(wildcard ../shared/descriptors) $(wildcard shared/descriptors)))
 
-.PHONY: setup tools demo test lint bench proto clean help
+.PHONY: setup tools demo test chaos lint bench proto clean help
 
 help:
 	@echo "make demo    one order, four providers, packets that arrive   [NSD=FILE] [KEEP=1] [DRIVER=simulated]"
 	@echo "make test    every test                                       make lint   style, types, import rules, protobuf"
+	@echo "make chaos   every crash point, and many kills (long)"
 	@echo "make bench   the benchmarks, in short                         make clean  take away what was installed here"
 
 setup: $(STAMP)
@@ -34,6 +35,9 @@ demo: setup
 test: setup
 	@scripts/ensure-tools || { [ -z "$$CI" ] && echo "Going on without packet tests."; }
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+chaos: setup
+	SPBROKER_CRASH_POINTS=all SPBROKER_KILLS=200 $(BIN)/python -m pytest -n 2 --dist worksteal tests/chaos tests/crash $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -47,7 +47,7 @@ from lower_sp_clients.quotes import STANDING
 from lower_sp_clients.supplier import OutcomeUnknown, Supplier
 from lower_sp_clients.vim.accounting import TAKES
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Way
-from lower_sp_clients.vim.driver import SapPort
+from lower_sp_clients.vim.driver import Driver, SapPort
 from lower_sp_clients.vim.holds import AllocationState
 from lower_sp_clients.vim.local_vim import LocalVim
 from lower_sp_clients.vim.simulated import SimulatedDriver
@@ -226,11 +226,15 @@ class Node:
         self.down = asyncio.Event()
         self.down.set()
         self.vims: dict[str, LocalVim] = {}
+        self.store: Callable[[Engine], Engine] = lambda engine: engine
+        self.building: Callable[[str, Driver], Driver] = lambda name, driver: driver
+        """What a test puts before the store, and before the driver of a domain."""
         self.dearer: list[str] = []
         """Suppliers that held for more than they had announced."""
 
     async def open(self) -> None:
-        self.engine = Engine.open(self.path, migrate=migrate)
+        self.plain = Engine.open(self.path, migrate=migrate)
+        self.engine = self.store(self.plain)
         epoch = await epoch_of(self.engine, uuid.uuid4())
         self.catalogue = Catalogue(self.sp.name, remembers=self.hopes > 0)
         self.broker = Broker(
@@ -249,7 +253,7 @@ class Node:
         self.vims = {
             name: LocalVim(
                 domain,
-                self.drivers[name],
+                self.building(name, self.drivers[name]),
                 SqlHoldBook(self.engine, epoch, name),
                 SqlQuoteBook(self.engine, name, STANDING),
                 self.clock,
@@ -390,7 +394,7 @@ class Stack:
         """Let everybody do what can be done at this moment: behind what waits at each store's writer."""
         for node in self.nodes.values():
             if not node.down.is_set():
-                await node.engine.tx(lambda connection: None)
+                await node.plain.tx(lambda connection: None)
         for _ in range(5):
             await asyncio.sleep(0)
 
