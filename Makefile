@@ -37,7 +37,7 @@ test: setup
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 chaos: setup
-	SPBROKER_CRASH_POINTS=all SPBROKER_KILLS=200 $(BIN)/python -m pytest -n 2 --dist worksteal tests/chaos tests/crash $(ARGS)
+	SPBROKER_CRASH_POINTS=all SPBROKER_SCHEDULES=2000 SPBROKER_KILLS=200 $(BIN)/python -m pytest -n 2 --dist worksteal tests/chaos tests/crash $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -52,7 +52,7 @@ class Caller:
         now = self._clock.now()
         patience = (max(ctx.deadline or now, now) + GRACE - now).total_seconds()
         try:
-            await within(self._clock, patience, asyncio.gather(*tasks) if len(tasks) > 1 else tasks[0])
+            await within(self._clock, patience, asyncio.gather(*tasks, return_exceptions=True))
         finally:
             for task in tasks:
                 if not task.done():

@@ -7,13 +7,17 @@ that dies does nothing any more: what it had begun stays as it is, whoever waits
 from __future__ import annotations
 
 import asyncio
+import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeVar, cast
 
 import sqlalchemy
 
 from broker.storage.engine import Engine
+from broker.storage.sqlite import WRITER_PRAGMAS, choose_driver, connections, installed_drivers
 from lower_sp_clients.supplier import OutcomeUnknown
 from lower_sp_clients.vim.driver import Blueprint, Driver, DriverOffer, Item, Measurement, ProbePath, ProbeResult
 from tests.support.faults import Answer, Fault
@@ -43,26 +47,30 @@ class Points:
         """Whether it has begun: what a node does while it opens is no point."""
         self.died = asyncio.Event()
 
+    def meets(self, call: bool) -> Mishap | None:
+        """What befalls the next effect; only a `call` to a supplier can be lost or come twice."""
+        return self.mishap if len(self.seen) == self.at and (call or self.mishap.deadly) else None
+
     async def through(self, what: str, effect: Callable[[], Awaitable[T]], call: bool = False) -> T:
-        """`what`: for the report; `call`: a call to a supplier, which can be lost or come twice."""
+        """`what`: for the report."""
         if self.died.is_set():
             await _for_ever()
         if not self.counts:
             return await effect()
-        here = len(self.seen) == self.at
+        mishap = self.meets(call)
         self.seen.append(what)
-        if here and self.mishap is Mishap.DIES_BEFORE:
+        if mishap is Mishap.DIES_BEFORE:
             await self._die()
-        if here and call and self.mishap is Mishap.LOST_BEFORE:
+        if mishap is Mishap.LOST_BEFORE:
             raise OutcomeUnknown("the request was lost")
         result = await effect()
-        if here and call and self.mishap is Mishap.REPEATED:
+        if mishap is Mishap.REPEATED:
             result = await effect()
-        if here and self.mishap is Mishap.DIES_AFTER:
+        if mishap is Mishap.DIES_AFTER:
             await self._die()
         if self.died.is_set():
             await _for_ever()
-        if here and call and self.mishap is Mishap.LOST_AFTER:
+        if mishap is Mishap.LOST_AFTER:
             raise OutcomeUnknown("the answer was lost")
         return result
 
@@ -71,22 +79,57 @@ class Points:
         await _for_ever()
 
 
+@dataclass
+class Luck:
+    """What befalls a whole federation: at most `left` mishaps, one in `rarely` effects."""
+
+    rng: random.Random
+    left: int
+    rarely: int = 12
+    met: Counter[str] = field(default_factory=Counter)
+
+
+class Chance(Points):
+    """Any mishap at any point."""
+
+    def __init__(self, luck: Luck) -> None:
+        super().__init__()
+        self.luck = luck
+
+    def meets(self, call: bool) -> Mishap | None:
+        luck = self.luck
+        if not luck.left or luck.rng.randrange(luck.rarely):
+            return None
+        mishap = luck.rng.choice([m for m in Mishap if call or m.deadly])
+        luck.left -= 1
+        luck.met[mishap] += 1
+        return mishap
+
+
 async def _for_ever() -> None:
     await asyncio.Event().wait()
 
 
 class CrashingStore:
-    """An Engine whose writes are points."""
+    """The store of an Engine, whose writes are points. It has no threads, so that the same luck leads to the same life."""
 
     def __init__(self, engine: Engine, points: Callable[[], Points]) -> None:
         self._engine, self._points = engine, points
+        driver = choose_driver(installed_drivers())
+        opened = connections(engine.path, driver, begin="BEGIN IMMEDIATE", pragmas=WRITER_PRAGMAS)
+        self._connection = opened.connect()
 
     async def tx(self, work: Callable[[sqlalchemy.Connection], T]) -> T:
         name = getattr(work, "__qualname__", "work").removesuffix(".<locals>.work")
-        return await self._points().through(f"write {name}", lambda: self._engine.tx(work))
+        return await self._points().through(f"write {name}", lambda: self.read(work))
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._engine, name)
+    async def read(self, work: Callable[[sqlalchemy.Connection], T]) -> T:
+        with self._connection.begin():
+            return work(self._connection)
+
+    async def close(self) -> None:
+        self._connection.close()
+        await self._engine.close()
 
     @classmethod
     def over(cls, engine: Engine, points: Callable[[], Points]) -> Engine:
