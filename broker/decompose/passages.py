@@ -144,6 +144,7 @@ class Passages:
                 way.hour,
                 way.point.availability,
                 way.point.lan_alone,
+                [bool(graph.sap(v).offer.interconnect) for v in (way.source, way.target) if v < 2 * graph.sap_count],
                 draws,
                 *(self.has[name] for name, _ in draws[:2]),
             )

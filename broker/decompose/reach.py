@@ -50,7 +50,8 @@ class Reached:
     near: LabelSet | None
     far: LabelSet | None
     classes: tuple[tuple[str, LabelSet, bool], ...]
-    """(interconnect, labels that the class which passes it has in common, whether an end of the way is in that class)."""
+    """(interconnect, labels that the class which passes it has in common, whether an end of the way is in that class at which
+    an interconnect goes on: there who is behind it may have fewer)."""
     passages: tuple[Passage, ...]
     draws: Mapping[str, float]
 
@@ -234,7 +235,7 @@ class Reach:
     def _classes(self, passages: Sequence[Passage]) -> tuple[tuple[str, LabelSet, bool], ...]:
         out: list[tuple[str, LabelSet, bool]] = []
         first = passages[0].way.source
-        tied = first < self._graph.sap_count
+        tied = first < self._graph.sap_count and bool(self._graph.sap(first).offer.interconnect)
         labels = self._graph.sap(first).offer.free if first < self._graph.sap_count else None
         run: list[str] = []
         for passage in passages:
@@ -247,7 +248,9 @@ class Reach:
             if passage.crossing is not None:
                 run.append(passage.crossing.id)
                 labels = both(labels, passage.crossing.labels)
-        return (*out, *((id, labels or NO_LABEL, True) for id in run))
+        last = passages[-1].way.target
+        tied = tied or (bool(run) and bool(self._graph.sap(last).offer.interconnect))
+        return (*out, *((id, labels or NO_LABEL, tied) for id in run))
 
 
 def _sum(passages: Iterable[Passage]) -> Mapping[str, float]:
