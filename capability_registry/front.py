@@ -8,8 +8,6 @@ Rules kept here
 - Announced are the cheapest and the fastest. Then, one after the other until there are MOST, the way that gains most: the
   area of price times delay that is open with it and not without, to a flow that needs all that it offers and takes ROOM times
   the dearest and slowest. So what one way alone can do is not lost because it is dear.
-- Beside them, up to LANS ways that carry a LAN alone, the cheapest first, where none that is announced serves for it: a LAN has
-  no bound on delay, so of these delay counts for nothing.
 - Each way is attainable as a whole: nothing is combined of two.
 - A resource that several ways draw on is a shared limit where they together could overdraw it. (Of labels: `label_pools`.)
   One that another keeps within its bounds is not told: that bounds all its ways, each as often, by no more.
@@ -27,7 +25,6 @@ from capability_registry.note import PointKind, SharedLimit
 MANY = 16
 """Labels: where so many are left, which they are is not reckoned with."""
 MOST = 6
-LANS = 2
 ROOM = 2
 UNLIMITED_BPS = 100_000_000_000_000
 
@@ -52,7 +49,6 @@ class Candidate(Generic[W]):
     near: LabelSet | None = None
     far: LabelSet | None = None
     once: float = 0.0
-    lan_alone: bool = False
 
     def serves(self, other: Candidate[W]) -> bool:
         """Whether it offers all that the other does, price and delay aside."""
@@ -76,11 +72,10 @@ class Candidate(Generic[W]):
         )
 
 
-def announced(candidates: Iterable[Candidate[W]], most: int = MOST, lans: int = LANS) -> list[tuple[PointKind, W]]:
-    """The ways to announce, the cheapest first, then the fastest (it may be the same), then what gains most, then what carries
-    LANs; none of those that nothing is free on."""
-    usable = [c for c in candidates if c.bandwidth_bps > 0]
-    found = unbeaten(usable)
+def announced(candidates: Iterable[Candidate[W]], most: int = MOST) -> list[tuple[PointKind, W]]:
+    """The ways to announce, the cheapest first, then the fastest (it may be the same), then what gains most; none of those
+    that nothing is free on."""
+    found = unbeaten(c for c in candidates if c.bandwidth_bps > 0)
     if not found:
         return []
     cheapest = min(found, key=lambda c: (c.cost, c.delay_us))
@@ -95,21 +90,8 @@ def announced(candidates: Iterable[Candidate[W]], most: int = MOST, lans: int = 
         gains.pop(n)
         kept.append(best)
         gains = [_gain(c, kept, *most_of) if best.serves(c) else gain for c, gain in zip(rest, gains, strict=True)]
-    kept += for_lans(usable, kept, lans)
     kinds = (PointKind.CHEAPEST, PointKind.FASTEST, *(PointKind.BETWEEN for _ in kept[2:]))
     return [(kind, c.way) for kind, c in zip(kinds, kept, strict=True)]
-
-
-def for_lans(candidates: Iterable[Candidate[W]], kept: Iterable[Candidate[W]], most: int) -> list[Candidate[W]]:
-    """Those that carry a LAN alone for which none of `kept` serves."""
-    carrying = [k for k in kept if k.lan_alone]
-    more: list[Candidate[W]] = []
-    for c in sorted((c for c in candidates if c.lan_alone), key=lambda c: (c.cost, -c.bandwidth_bps, c.delay_us)):
-        if len(more) == most:
-            break
-        if not any(k.cost <= c.cost and k.once <= c.once and k.serves(c) for k in (*carrying, *more)):
-            more.append(c)
-    return more
 
 
 def unbeaten(candidates: Iterable[Candidate[W]]) -> list[Candidate[W]]:

@@ -4,9 +4,9 @@ Rules kept here
 - At a joint each use of a way takes one label, out of those that all joints of its class have in common. Uses that take
   different sets get labels of their own each where, of every union of the sets, no more uses lie within than it has labels
   (Hall, On representatives of subsets, 1935). Each such union of less than MANY labels is a pool.
-- A class with an end of the way in it is *tied*: whoever uses the way may have fewer labels there than it takes. So it counts in
-  each pool that has any of its labels. That of two that are tied to different ends each may be left the same one is not
-  reckoned with.
+- A class that goes on over an interconnect at an end of the way is *tied*: who is behind that may have fewer labels than the way
+  takes. So it counts in each pool that has any of its labels. That of two that are tied to different ends each may be left the
+  same one is not reckoned with, nor that a customer may name labels at an end of its own.
 - Where the sets make more than UNIONS of them, all uses share what any one of the sets has.
 - What a supplier's own pools say holds for each way that draws on them.
 """

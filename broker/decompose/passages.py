@@ -60,7 +60,6 @@ class Figures(NamedTuple):
     straight: bool
     takes: tuple[LabelSet | None, LabelSet | None]
     labels: LabelSet | None
-    lan_alone: bool
 
 
 class Passage:
@@ -69,13 +68,13 @@ class Passage:
 
     __slots__ = (
         "bandwidth", "content", "cost", "crossing", "delay", "draws", "figures", "free", "gone", "head", "labels", "lan",
-        "lan_alone", "many", "mtu", "offered", "once", "order", "passed", "straight", "tail", "takes", "way",
+        "many", "mtu", "offered", "once", "order", "passed", "straight", "tail", "takes", "way",
     )  # fmt: skip
 
     def __init__(self, tail: Node, head: Node, order: Order, figures: Figures) -> None:
         self.tail, self.head, self.order, self.figures, self.gone = tail, head, order, figures, False
         self.cost, self.delay, self.bandwidth, self.mtu, self.lan = figures[:5]
-        self.offered, self.passed, self.once, self.straight, self.takes, self.labels, self.lan_alone = figures[5:]
+        self.offered, self.passed, self.once, self.straight, self.takes, self.labels = figures[5:]
         self.free = 0 if self.labels is None else len(self.labels)
         self.many = self.labels is None or self.free >= MANY
         self.way: Way
@@ -111,8 +110,6 @@ class Passages:
         self.labels: dict[str, int] = {}
         self.mechanisms: dict[str, int] = {}
         self.countries: dict[str, int] = {}
-        self.some_carry_lans = False
-        """Whether some carry a LAN alone and others do not."""
 
     def start(self, vertex: int) -> Node | None:
         """The node of a vertex to leave from; None where nothing leads on."""
@@ -146,6 +143,8 @@ class Passages:
                 way.once,
                 way.hour,
                 way.point.availability,
+                way.point.lan_alone,
+                [bool(graph.sap(v).offer.interconnect) for v in (way.source, way.target) if v < 2 * graph.sap_count],
                 draws,
                 *(self.has[name] for name, _ in draws[:2]),
             )
@@ -163,7 +162,6 @@ class Passages:
         for passage in former.values():
             passage.gone = True
         self._link()
-        self.some_carry_lans = len({p.lan_alone for p in self._known.values()}) > 1
         return Difference(tuple(former.values()), tuple(new), frozenset(renewed))
 
     def offered(self, bits: int) -> frozenset[str]:
@@ -199,7 +197,6 @@ class Passages:
             straight=way.source < saps <= way.target < 2 * saps and not p.swaps_labels,
             takes=way.labels,
             labels=None if crossing is None else crossing.labels,
-            lan_alone=p.lan_alone,
         )
 
     def _draws(self, graph: Graph, way: Way, crossing: Crossing | None, number: int) -> tuple[tuple[str, float], ...]:

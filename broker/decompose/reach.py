@@ -7,7 +7,6 @@ Rules kept here
   of the way, the labels of the whole class are what may be used at that end (`near`, `far`; None: any). A part that takes
   fewer labels than are free at its ends narrows the class that it ends, and the one that it begins.
 - A way carries a LAN where all its parts do and each class has a second label; a LAN alone, where all its parts do.
-- Where some ways carry a LAN alone and others do not, the cheapest that do are followed by themselves, CARRYING at each node.
 - Followed is what is at least an eighth faster, or wider, than each cheaper way that is as able (cheaper over every term up
   to `hours`); at each node at most WIDTH walks, the cheapest, and beside
   them the fastest. So the front is coarse, and each way on it is exact.
@@ -28,7 +27,6 @@ from capability_registry.front import MOST, Candidate, announced
 from capability_registry.note import PointKind
 
 WIDTH = 16
-CARRYING = 4
 WORDS = 1000
 """Mechanisms and countries that were ever told of, beyond which all is found anew: each is a bit of every walk."""
 
@@ -52,7 +50,8 @@ class Reached:
     near: LabelSet | None
     far: LabelSet | None
     classes: tuple[tuple[str, LabelSet, bool], ...]
-    """(interconnect, labels that the class which passes it has in common, whether an end of the way is in that class)."""
+    """(interconnect, labels that the class which passes it has in common, whether an end of the way is in that class at which
+    an interconnect goes on: there who is behind it may have fewer)."""
     passages: tuple[Passage, ...]
     draws: Mapping[str, float]
 
@@ -67,14 +66,10 @@ Known = Candidate[Walk]
 
 
 class _Source:
-    """What is known from one node: its searches, and the ways to each end that was asked for. `carrying`: whether what carries
-    LANs is followed by itself."""
+    """What is known from one node: two searches, and the ways to each end that was asked for."""
 
-    def __init__(self, node: Node, labels: LabelSet | None, carrying: bool) -> None:
-        self.carrying = carrying
-        self._searches = [Search(node, labels, WIDTH), Search(node, labels, 1, fastest=True)]
-        if carrying:
-            self._searches.append(Search(node, labels, CARRYING, carrying=True))
+    def __init__(self, node: Node, labels: LabelSet | None) -> None:
+        self._searches = Search(node, labels, WIDTH, fastest=False), Search(node, labels, 1, fastest=True)
         self.found: dict[Node, list[Known]] = {}
 
     @property
@@ -87,7 +82,7 @@ class _Source:
         self.found = {end: known for end, known in self.found.items() if end not in ends}
 
     def walks(self, end: Node) -> list[Walk]:
-        """To an end: the cheapest, in their order, the fastest, and what is followed by itself."""
+        """To an end: the cheapest, in their order, and the fastest."""
         return [walk for search in self._searches for walk in search.ending(end)]
 
 
@@ -173,9 +168,9 @@ class Reach:
         here = self._sources.get(node)
         if here is None:
             labels = self._graph.sap(vertex).offer.free if vertex < self._graph.sap_count else None
-            here, carrying = self._former.pop(node, None), self._passages.some_carry_lans
-            if here is None or here.carrying != carrying:
-                here = _Source(node, labels, carrying)
+            here = self._former.pop(node, None)
+            if here is None:
+                here = _Source(node, labels)
             else:
                 here.follow(self._difference, labels)
             self._sources[node] = here
@@ -195,7 +190,6 @@ class Reach:
             near=walk.near,
             far=walk.far,
             once=walk.once,
-            lan_alone=all(p.lan_alone for p in walk.passages),
         )
 
     def _again(self, walk: Walk, reached: Reached) -> Reached:
@@ -230,7 +224,7 @@ class Reach:
             swaps_labels=not walk.tied,
             isolation=tuple(sorted(self._passages.offered(walk.offered))),
             countries=tuple(sorted(self._passages.passed(walk.passed) or ())),
-            lan_alone=all(p.lan_alone for p in passages),
+            lan_alone=all(way.point.lan_alone for way in ways),
             near=walk.near,
             far=walk.far,
             classes=self._classes(passages),
@@ -241,7 +235,7 @@ class Reach:
     def _classes(self, passages: Sequence[Passage]) -> tuple[tuple[str, LabelSet, bool], ...]:
         out: list[tuple[str, LabelSet, bool]] = []
         first = passages[0].way.source
-        tied = first < self._graph.sap_count
+        tied = first < self._graph.sap_count and bool(self._graph.sap(first).offer.interconnect)
         labels = self._graph.sap(first).offer.free if first < self._graph.sap_count else None
         run: list[str] = []
         for passage in passages:
@@ -254,7 +248,9 @@ class Reach:
             if passage.crossing is not None:
                 run.append(passage.crossing.id)
                 labels = both(labels, passage.crossing.labels)
-        return (*out, *((id, labels or NO_LABEL, True) for id in run))
+        last = passages[-1].way.target
+        tied = tied or (bool(run) and bool(self._graph.sap(last).offer.interconnect))
+        return (*out, *((id, labels or NO_LABEL, tied) for id in run))
 
 
 def _sum(passages: Iterable[Passage]) -> Mapping[str, float]:

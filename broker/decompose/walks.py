@@ -185,13 +185,10 @@ def same(x: Walk, y: Walk) -> bool:
 
 
 class Search:
-    """From one node. `kept`: at each node the walks that are kept, in their order. `carrying`: over passages alone that carry a
-    LAN by itself."""
+    """From one node. `kept`: at each node the walks that are kept, in their order."""
 
-    def __init__(
-        self, start: Node, labels: LabelSet | None, width: int, fastest: bool = False, carrying: bool = False
-    ) -> None:
-        self._start, self._width, self._fastest, self._carrying = start, width, fastest, carrying
+    def __init__(self, start: Node, labels: LabelSet | None, width: int, fastest: bool) -> None:
+        self._start, self._width, self._fastest = start, width, fastest
         self.kept: dict[Node, list[Walk]] = {}
         self._settled: dict[Node, int] = {}
         """Of each node that is looked at again, how many of its walks are settled."""
@@ -233,8 +230,7 @@ class Search:
 
     def ending(self, end: Node) -> list[Walk]:
         """What is kept at an end, in order."""
-        into = [p for p in end.into if p.lan_alone or not self._carrying]
-        walks = [(p, walk) for p in into for walk in self.kept.get(p.tail, ())]
+        walks = [(p, walk) for p in end.into for walk in self.kept.get(p.tail, ())]
         kept: list[Walk] = []
         for _, n in sorted((self._key_of(walk, p), n) for n, (p, walk) in enumerate(walks)):
             passage, walk = walks[n]
@@ -268,8 +264,6 @@ class Search:
 
     def _offer(self, walk: Walk, passage: Passage) -> None:
         """Have the walk with one passage more looked at when it is its turn, if it may be kept then."""
-        if self._carrying and not passage.lan_alone:
-            return
         known, settled = self.kept.get(passage.head), self._settled.get(passage.head, self._unsettled)
         if known:
             if settled is None:

@@ -4,8 +4,6 @@ Rules kept here
 - The border matrix announces routes that are free now between every two points (`capability_registry.front`), so what is
   announced is what a reservation then finds.
 - What several routes take together is a shared limit.
-- Where labels are not swapped a route ties those of the two SAPs that it joins. A LAN is bridged where LANs are offered: on a
-  route that passes such a place it is not tied, since it may have another label on either side.
 """
 
 from __future__ import annotations
@@ -40,14 +38,14 @@ def _matrix(domain: Domain, usage: Usage) -> tuple[tuple[BorderEntry, ...], tupl
     for a, b in combinations(points, 2):
         if found := routes.announced(a, b):
             mtu = min(sap_mtu.get(a, 65535), sap_mtu.get(b, 65535))
-            ends = a in sap_mtu and b in sap_mtu
-            entries.append(BorderEntry(a=a, b=b, points=tuple(_point(domain, k, r, mtu, ends) for k, r in found)))
+            tied = a in sap_mtu and b in sap_mtu and not domain.swaps_labels
+            entries.append(BorderEntry(a=a, b=b, points=tuple(_point(domain, k, r, mtu, tied) for k, r in found)))
             for number, route in {r.ways: (n, r) for n, (_, r) in reversed([*enumerate(found)])}.values():
                 draws.add(f"{a}|{b}#{number}", route.bandwidth_bps, {way.id: 1.0 for way in route.ways})
     return tuple(entries), draws.limits({way.id: routes.free(way) for way in domain.ways})
 
 
-def _point(domain: Domain, kind: PointKind, route: Route, mtu: int, sap_to_sap: bool) -> BorderPoint:
+def _point(domain: Domain, kind: PointKind, route: Route, mtu: int, tied: bool) -> BorderPoint:
     return BorderPoint(
         kind=kind,
         price=route.price,
@@ -59,13 +57,8 @@ def _point(domain: Domain, kind: PointKind, route: Route, mtu: int, sap_to_sap: 
         lan=bool(domain.lan),
         isolation=tuple(sorted(route.isolation)),
         countries=tuple(sorted(route.countries or ())),
-        lan_alone=bool(domain.lan) and not (sap_to_sap and _tied(domain, route)),
+        lan_alone=bool(domain.lan) and not tied,
     )
-
-
-def _tied(domain: Domain, route: Route) -> bool:
-    """Whether the labels at the ends of a route between SAPs are one, for a LAN too."""
-    return not domain.swaps_labels and not any(end in domain.lan for way in route.ways for end in (way.a, way.b))
 
 
 def note(domain: Domain, usage: Usage, edition: int, now: datetime, validity: timedelta) -> CapabilityNote:

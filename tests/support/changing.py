@@ -38,7 +38,6 @@ def _way(was: BorderPoint, rng: random.Random) -> BorderPoint:
         was,
         swaps_labels=rng.random() < 0.5,
         lan=rng.random() < 0.7,
-        lan_alone=rng.random() < 0.5,
         availability=rng.choice((1.0, 0.999, 0.9)),
         isolation=tuple(m for m in MECHANISMS if rng.random() < 0.6),
         countries=tuple(sorted(rng.sample(COUNTRIES, rng.randint(0, 2)))),
@@ -79,7 +78,6 @@ def _figure(note: CapabilityNote, rng: random.Random) -> CapabilityNote:
         lambda: replace(p, delay_us=rng.choice((p.delay_us + 3, p.delay_us // 2, 0))),
         lambda: replace(p, bandwidth_bps=rng.choice((0, 1, 2, 3, 8, 10))),
         lambda: replace(p, mtu=rng.choice((1500, 9000))),
-        lambda: replace(p, lan_alone=not p.lan_alone),
         lambda: _way(p, rng),
     )
     p = rng.choice(changes)()

@@ -56,17 +56,6 @@ def test_of_many_those_that_gain_most_stay() -> None:
     assert [name for _, name in announced(bent, most=3)] == ["cheap", "fast", "bargain"]
 
 
-def test_beside_them_what_carries_a_lan_alone_is_announced_where_none_that_is_does() -> None:
-    line = [way(f"{n}", n, 100 - n) for n in range(0, 101, 10)]
-    carrying = [
-        way("cheap", 50, 900, lan_alone=True, once=5), way("fast", 60, 500, lan_alone=True, once=5),
-        way("short", 70, 900, lan_alone=True, once=2), way("shorter", 80, 900, lan_alone=True, once=1),
-    ]  # fmt: skip
-    paths = told(*line)
-    assert told(*line, *carrying) == [*paths, "cheap", "short"], "a LAN is not bound in delay"
-    assert told(way("0", 0, 100, lan_alone=True), *line[1:], *carrying) == paths
-
-
 def test_what_ways_could_overdraw_together_is_a_limit_and_of_equal_ones_the_least() -> None:
     draws = Draws()
     draws.add("a|b#0", 10, {"trunk": 1.0, "narrow": 1.0, "own": 1.0})

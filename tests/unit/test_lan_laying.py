@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from datetime import timedelta
 from decimal import Decimal
 from itertools import combinations
 
@@ -12,7 +11,6 @@ import pytest
 
 from address_planner.labels import LabelSet
 from capability_registry.note import Encapsulation, Place, SapRole
-from lower_sp_clients.vim.announcing import note
 from lower_sp_clients.vim.choosing import Choice, choose
 from lower_sp_clients.vim.domain import Domain, Sap, Usage, Way
 from lower_sp_clients.vim.placing import Impossible
@@ -20,7 +18,6 @@ from service_model.constraints import Countries
 from service_model.money import FREE, Price
 from service_model.outcomes import ReasonCode
 from service_model.spec import End, LinkKind, ServiceFunctionPath, ServiceSpec, VirtualLink
-from tests.support.planning import NOW
 
 MEGA = 10**6
 
@@ -144,17 +141,3 @@ def test_a_lan_costs_no_more_than_any_set_of_ways_that_joins_it() -> None:
             assert refusal(here, elan("uvw"))[0] is ReasonCode.NO_PATH
         else:
             assert chosen(here, elan("uvw")).price.once == least
-
-
-@pytest.mark.parametrize(("swaps", "bridged", "alone"), [(True, "PQ", True), (False, "P", True), (False, "Q", False)])
-def test_a_lan_goes_by_itself_where_labels_are_swapped_or_it_is_bridged_on_the_way(
-    swaps: bool, bridged: str, alone: bool
-) -> None:
-    """From `u` over P to `v`; the places where LANs are offered bridge them."""
-    at = replace(domain(way("u", "P", 2), way("v", "P", 2)), swaps_labels=swaps, lan=frozenset(bridged))
-    told = {(e.a, e.b): e.points for e in note(at, Usage(), 1, NOW, timedelta(hours=1)).matrix}
-    assert [p.lan_alone for p in told["u", "v"]] == [alone] * len(told["u", "v"])
-    assert all(p.lan_alone for p in told["u", "P"])
-    two = elan("uv")
-    ends = tuple(replace(e, labels=LabelSet.of([n + 1])) for n, e in enumerate(two.ends))
-    assert chosen(at, replace(two, ends=ends)).addressing.labels == {"e0": 1, "e1": 2}

@@ -48,7 +48,7 @@ def found(reach: Reach, graph: Graph) -> Iterator[object]:
 
 FIELDS = (
     "once", "hour", "delay_us", "bandwidth_bps", "mtu", "availability", "lan", "swaps_labels", "isolation", "countries",
-    "classes", "draws", "near", "far", "lan_alone",
+    "classes", "draws", "near", "far",
 )  # fmt: skip
 
 
