@@ -47,10 +47,11 @@ class InTime:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SoonOn:
-    """On one path, from one position to another, it takes at most `limit` microseconds: over `lines`, and the functions
-    that the layers `inner` place. It remembers the sum."""
+    """On path number `path`, from one position to another, it takes at most `limit` microseconds: over `lines`, and the
+    functions that the layers `inner` place. It remembers the sum."""
 
     subject: str
+    path: int
     lines: frozenset[int]
     inner: frozenset[int]
     limit: float
@@ -146,11 +147,11 @@ def _fresh(placed: tuple[Placed, ...], here: int) -> int:
 
 
 def soon(layers: MeshLayers, distance: Distance, limit: float) -> Iterator[SoonOn]:
-    for path in layers.mesh.paths:
+    for number, path in enumerate(layers.mesh.paths):
         between = _between(layers, path, distance)
         if between is not None:
             lines, inner = between
-            yield SoonOn(distance.id, lines, inner, limit, layers)
+            yield SoonOn(distance.id, number, lines, inner, limit, layers)
 
 
 def _between(layers: MeshLayers, path: MeshPath, distance: Distance) -> tuple[frozenset[int], frozenset[int]] | None:

@@ -144,8 +144,8 @@ class PlannedSegment:
 
     `functions` in the order of the service, `places` by function. `budgets`: of each path that runs through it, by id, the
     delay handed down (plan plus a share of the slack) for each of its visits in order, microseconds. `price`: what the note
-    says. `near`: of each distance by delay that
-    runs through it, by id: its part of the bound in microseconds. `availability`: its part of that bound, if there is one.
+    says. `near`: of each distance by delay that runs through it, by id: by path, each visit's part of the bound in
+    microseconds, None where it is not between the two points. `availability`: its part of that bound, if there is one.
     """
 
     alias: str
@@ -154,7 +154,7 @@ class PlannedSegment:
     price: Price
     mtu: int
     budgets: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
-    near: Mapping[str, int] = field(default_factory=dict)
+    near: Mapping[str, Mapping[str, tuple[int | None, ...]]] = field(default_factory=dict)
     availability: float | None = None
 
 

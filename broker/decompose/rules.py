@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from broker.decompose.availability import available
 from broker.decompose.layered import Layers, Move, figures
@@ -204,6 +204,17 @@ class Soon:
     own: Callable[[int, int], float]
     """The delay of a function at a place, which does not count where it is the last."""
     start: float = 0.0
+    path: ClassVar[int] = 0
+    """The number of its path: a chain has one."""
+
+    @property
+    def lines(self) -> range:
+        return range(self.first + 1, self.last + 1)
+
+    @property
+    def inner(self) -> range:
+        """The layers that place the functions between the two positions."""
+        return range(self.first + 1, self.last)
 
     def after(self, memory: float, move: Move) -> float | None:
         sum = memory + (self.part(move) or 0.0)

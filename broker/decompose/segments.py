@@ -121,7 +121,7 @@ def to_plan(route: Route, trees: Sequence[Grown] = ()) -> Plan:
     for n, path in enumerate(mesh.paths):
         for part, visits in _visits(layers, runs, path, mesh.delay_limit(n)).items():
             budgets[part][path.path.id] = tuple(visits)
-    near = _near(layers, grouped)
+    near = _near(layers, runs, len(grouped))
     lines = {
         line.link.id: tuple(_stretch(layers, run) for run in runs if run.line == k) for k, line in enumerate(mesh.lines)
     }
@@ -235,7 +235,7 @@ def _segment(
     beyond: list[Move],
     met: list[int],
     budgets: dict[str, tuple[int, ...]],
-    near: dict[str, int],
+    near: dict[str, dict[str, tuple[int | None, ...]]],
     available: float | None,
 ) -> PlannedSegment:
     """`beyond`: the ways of LANs that are paid for; `met`: the SAPs where LANs end by themselves."""
@@ -259,35 +259,65 @@ def _segment(
     )
 
 
-def _visits(layers: Layers, runs: list[Run], path: MeshPath, limit: int | None) -> dict[int, list[int]]:
-    """Per part, the budgets of a path's visits there in order. It leaves a part over an interconnect only."""
-    placing = {move.layer: int(layers.late(move)[1]) for run in runs for move in run.moves if move.place >= 0}
-    own = [placing[layers.layer_of[f]] for f in path.functions]
-    visits: list[tuple[int, int]] = []
+@dataclass(slots=True)
+class _Visit:
+    """Of a path to a segment: `ways`, the lines that it takes there with their microseconds; `functions`, by number."""
+
+    part: int
+    ways: list[tuple[int, int]]
+    functions: list[int] = field(default_factory=list)
+
+
+def _walk(layers: Layers, runs: list[Run], path: MeshPath) -> list[_Visit]:
+    """A path's visits in order. It leaves a segment over an interconnect only."""
+    visits: list[_Visit] = []
     for n, line in enumerate(path.lines):
         for run in (run for run in runs if run.line == line):
-            taken = sum(int(layers.late(move)[0]) for move in run.moves)
+            taken = (line, sum(int(layers.late(move)[0]) for move in run.moves))
             if visits and run.interconnect is None:  # goes on behind a function
-                visits[-1] = (run.part, visits[-1][1] + own[n - 1] + taken)
+                visits[-1].functions.append(path.functions[n - 1])
+                visits[-1].ways.append(taken)
             else:
-                visits.append((run.part, taken))
+                visits.append(_Visit(run.part, [taken]))
+    return visits
+
+
+def _own(layers: Layers, runs: list[Run]) -> dict[int, int]:
+    """The delay of each function where it is, microseconds."""
+    placing = {move.layer: int(layers.late(move)[1]) for run in runs for move in run.moves if move.place >= 0}
+    return {f: placing[layer] for f, layer in enumerate(layers.layer_of)}
+
+
+def _visits(layers: Layers, runs: list[Run], path: MeshPath, limit: int | None) -> dict[int, list[int]]:
+    """Per part, the budgets of a path's visits there in order."""
+    own, walk = _own(layers, runs), _walk(layers, runs, path)
+    planned = [sum(us for _, us in v.ways) + sum(own[f] for f in v.functions) for v in walk]
     out: dict[int, list[int]] = {}
-    for (part, _), budget in zip(visits, share([taken for _, taken in visits], limit), strict=True):
-        out.setdefault(part, []).append(budget)
+    for visit, budget in zip(walk, share(planned, limit), strict=True):
+        out.setdefault(visit.part, []).append(budget)
     return out
 
 
-def _near(layers: Layers, grouped: list[list[Run]]) -> list[dict[str, int]]:
-    """For each segment, its part of each distance by delay that goes through it."""
-    out: list[dict[str, int]] = [{} for _ in grouped]
+def _near(layers: Layers, runs: list[Run], parts: int) -> list[dict[str, dict[str, tuple[int | None, ...]]]]:
+    """For each segment and distance by delay, its part of the bound for each visit of each path; None where that is not between
+    the two points."""
+    own = _own(layers, runs)
+    out: list[dict[str, dict[str, tuple[int | None, ...]]]] = [{} for _ in range(parts)]
     for rule in rules_of(layers):
-        if isinstance(rule, Soon | SoonOn):
-            moves = [[move for run in runs for move in run.moves] for runs in grouped]
-            parts = [[p for move in here if (p := rule.part(move)) is not None] for here in moves]
-            through = [n for n, part in enumerate(parts) if part]
-            bounds = share([round(sum(parts[n])) for n in through], round(rule.limit))
-            for n, bound in zip(through, bounds, strict=True):
-                out[n][rule.subject] = min(bound, out[n].get(rule.subject, bound))
+        if not isinstance(rule, Soon | SoonOn):
+            continue
+        path = layers.mesh.paths[rule.path]
+        walk = _walk(layers, runs, path)
+        through = [v for v in walk if any(line in rule.lines for line, _ in v.ways)]
+        planned = [
+            sum(us for line, us in v.ways if line in rule.lines)
+            + sum(own[f] for f in v.functions if layers.layer_of[f] in rule.inner)
+            for v in through
+        ]
+        bounds = {id(v): bound for v, bound in zip(through, share(planned, round(rule.limit)), strict=True)}
+        for part in {v.part for v in through}:
+            of_path = out[part].setdefault(rule.subject, {})
+            of_path[path.path.id] = tuple(bounds.get(id(v)) for v in walk if v.part == part)
     return out
 
 

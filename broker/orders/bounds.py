@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from broker.decompose.plan import PlannedSegment
 from broker.orders.cut import Cut, Visit
 from service_model.constraints import Distance, Group, GroupScope
 from service_model.flows import Flow
@@ -90,11 +91,21 @@ def _bounds(cut: Cut, i: int, visit: Visit) -> Iterator[int]:
     planned = cut.plan.segments[i]
     if cut.mesh.spec.delay_limit(visit.path) is not None:
         yield planned.budgets[visit.path.id][visit.number]
-    on_path = {split_point(hop)[0] for hop in visit.path.hops}
+    own = _owners(visit).intersection(planned.functions)
     for distance in cut.mesh.spec.distances:
-        points = {distance.function, distance.to}
-        if distance.id in planned.near and points <= on_path and not points.intersection(planned.functions):
-            yield planned.near[distance.id]
+        us = _near(planned, distance, visit)
+        if us is not None and own.isdisjoint((distance.function, distance.to)):
+            yield us
+
+
+def _near(planned: PlannedSegment, distance: Distance, visit: Visit) -> int | None:
+    """The visit's part of a distance by delay; None where it is not between its points."""
+    parts = planned.near.get(distance.id, {}).get(visit.path.id, ())
+    return parts[visit.number] if parts else None
+
+
+def _owners(visit: Visit) -> set[str]:
+    return {split_point(hop)[0] for hop in visit.hops}
 
 
 def groups(cut: Cut, i: int) -> Iterator[Group]:
@@ -112,25 +123,22 @@ def distances(cut: Cut, i: int, told: tuple[Told, ...]) -> Iterator[Distance]:
     ids = {d.id for d in cut.mesh.spec.distances}
     names = (f"d{n}" for n in range(1, 10_000) if f"d{n}" not in ids)
     for distance in cut.mesh.spec.distances:
-        if distance.id not in planned.near:
-            continue
         visits = [visit for t in told for visit in t.visits]
-        for n, (function, to) in enumerate(_spans(distance, visits, planned.functions)):
+        for n, ((function, to), us) in enumerate(_spans(distance, visits, planned).items()):
             id = distance.id if n == 0 else next(names)
-            yield Distance(id=id, function=function, to=to, max_delay_us=planned.near[distance.id])
+            yield Distance(id=id, function=function, to=to, max_delay_us=us)
 
 
-def _spans(distance: Distance, visits: Iterable[Visit], functions: tuple[str, ...]) -> list[tuple[str, str]]:
-    """From a function here to the other point, or to the end of a visit that leads there: each once."""
-    out: dict[tuple[str, str], None] = {}
+def _spans(distance: Distance, visits: Iterable[Visit], planned: PlannedSegment) -> dict[tuple[str, str], int]:
+    """From a function here to the other point, or to the end of a visit that leads there: each once, with its bound."""
+    out: dict[tuple[str, str], int] = {}
     for visit in visits:
-        order = {split_point(hop)[0]: k for k, hop in enumerate(visit.path.hops)}
-        if distance.function not in order or distance.to not in order:
+        us = _near(planned, distance, visit)
+        here = _owners(visit).intersection((distance.function, distance.to), planned.functions)
+        if us is None or not here:
             continue
-        points = sorted((distance.function, distance.to), key=order.__getitem__)
-        passed = {split_point(hop)[0] for hop in visit.hops}
-        here = [p for p in points if p in functions and p in passed]
-        if here:
-            to = points[1] if len(here) == 2 else visit.hops[-1 if here[0] == points[0] else 0]
-            out[here[0], to] = None
-    return list(out)
+        order = {split_point(hop)[0]: k for k, hop in enumerate(visit.path.hops)}
+        first, last = sorted((distance.function, distance.to), key=order.__getitem__)
+        span = (first, last if last in here else visit.hops[-1]) if first in here else (last, visit.hops[0])
+        out[span] = min(us, out.get(span, us))
+    return out
