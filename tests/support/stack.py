@@ -263,7 +263,6 @@ class Node:
         }
         for vim in self.vims.values():
             await vim.open()
-        self.down = asyncio.Event()
 
     async def close(self) -> None:
         self.down.set()
@@ -337,6 +336,7 @@ class Stack:
         node.catalogue.list(tuple(listings))
         self.announce(node.sp.name)
         await node.broker.open(node.sp.pools)
+        node.down = asyncio.Event()  # from now on it answers
         node.broker.use(node.lines)
 
     @staticmethod
