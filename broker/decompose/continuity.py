@@ -10,7 +10,7 @@ Rules kept here
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from address_planner.classes import LabelClass, LabelsExhausted, suggest
 from address_planner.labels import LabelSet
@@ -71,17 +71,26 @@ class Continuity:
     def apart(self, moves: Iterable[Move]) -> bool:
         """Whether all that a route takes labels for at one SAP or interconnect can have labels of their own. (Where it is hard to
         tell, not.)"""
-        if not self._checked:
+        moves = tuple(moves)
+        if not self._checked or not self._twice(moves):
             return True
         classes = list(self._classes(moves))
         met = Counter(where for item in classes for where in item.saps)
-        if max(met.values(), default=0) < 2:
-            return True
+        if all(len(item.labels) > sum(met[where] - 1 for where in item.saps) for item in classes):
+            return True  # each has one that none of the others at its SAPs takes
         try:
             suggest(classes, "")
         except LabelsExhausted:
             return False
         return True
+
+    def _twice(self, moves: Sequence[Move]) -> bool:
+        """Whether a route enters over one interconnect twice, or has several ends at one SAP."""
+        layers = self.layers
+        ends = [sap for sap in (*layers.tails, *layers.heads) if sap >= 0]
+        crossed = [layers.graph.crossing[m.entry] for m in moves if m.entry >= 0]
+        lans = bool(layers.mesh.lans) and bool(ends or crossed)
+        return lans or len(set(ends)) < len(ends) or len({c.id for c in crossed if c is not None}) < len(crossed)
 
     def _classes(self, moves: Iterable[Move]) -> Iterator[LabelClass]:
         """Of each line and each LAN beside it, where one label does: the interconnects and SAPs, and what may be used there."""

@@ -86,21 +86,31 @@ def runs_of(route: Route) -> list[Run]:
 
 def _whole(layers: Layers, runs: list[Run]) -> dict[int, int]:
     """Of each part, the first one of its supplier that it makes a segment with."""
-    mesh, suppliers = layers.mesh, layers.graph.suppliers
-    member_of = {layers.layer_of[f]: lan.id for lan in mesh.lans for f, _ in lan.members}
-    lans: dict[int, set[str]] = {}
-    seller: dict[int, int] = {}
-    for run in runs:
-        seller[run.part] = run.supplier
-        placing = {member_of[m.layer] for m in run.moves if m.place >= 0 and m.layer in member_of}
-        lans.setdefault(run.part, set()).update(placing, (lan.id for lan in mesh.lans_beside(run.line)))
+    seller = {run.part: run.supplier for run in runs}
+    suppliers = layers.graph.suppliers
+    lans = _lans(layers, runs) if layers.mesh.lans else {}
     out: dict[int, int] = {}
+    first: dict[int, list[int]] = {}
     for part, supplier in seller.items():
         able = PATHS in suppliers[supplier].note.api_features
-        known = [p for p in out.values() if able and seller[p] == supplier and lans[p].isdisjoint(lans[part])]
-        out[part] = known[0] if known else part
-        if known:
-            lans[known[0]] |= lans[part]
+        others = first.setdefault(supplier, []) if able else []
+        other = next((p for p in others if not lans or lans[p].isdisjoint(lans[part])), None)
+        if other is None:
+            others.append(part)
+        elif lans:
+            lans[other] |= lans[part]
+        out[part] = part if other is None else other
+    return out
+
+
+def _lans(layers: Layers, runs: list[Run]) -> dict[int, set[str]]:
+    """The LANs of each part: of its lines, and of the functions that it places."""
+    mesh = layers.mesh
+    member_of = {layers.layer_of[f]: lan.id for lan in mesh.lans for f, _ in lan.members}
+    out: dict[int, set[str]] = {}
+    for run in runs:
+        placing = {member_of[m.layer] for m in run.moves if m.place >= 0 and m.layer in member_of}
+        out.setdefault(run.part, set()).update(placing, (lan.id for lan in mesh.lans_beside(run.line)))
     return out
 
 
