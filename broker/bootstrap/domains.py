@@ -45,9 +45,14 @@ def domain_value(
 def sap_ports(doc: DomainDoc) -> tuple[SapPort, ...]:
     """The SAPs as the driver is configured with them."""
     return tuple(
-        SapPort(id=sap.id, encapsulation=sap.encapsulation.short, mtu=sap.mtu, settings=dict(sap.settings))
+        SapPort(id=sap.id, encapsulation=sap.encapsulation.short, mtu=sap.carries(), settings=dict(sap.settings))
         for sap in doc.saps
     )
+
+
+def not_offered(doc: DomainDoc, offer: DriverOffer) -> list[tuple[str, str]]:
+    """The SAPs whose encapsulation the driver does not have, each with that."""
+    return [(s.id, s.encapsulation.short) for s in doc.saps if s.encapsulation.short not in offer.encapsulations]
 
 
 def _sap(
@@ -73,7 +78,7 @@ def _sap(
         role=sap.role,
         place=sap.place,
         encapsulation=sap.encapsulation,
-        mtu=sap.mtu,
+        mtu=sap.carries(),
         labels=joint.labels if joint is not None else NATURAL_LABELS[sap.encapsulation],
         bandwidth_bps=sap.bandwidth_bps,
         interconnect=joint.name if joint is not None else "",

@@ -2,6 +2,7 @@
 
 Rules kept here
 - The suggested label is taken if it is free, else another of the label set, picked by hash; which one is said in the answer.
+- What goes straight from SAP to SAP of a domain that does not swap has one label, free at both.
 - A link's prefix is the one required, else carved from the allowed blocks; a port's address comes from the hosts given.
 - Where the functions are is decided in `placing`, which ways the LINEs take in `laying`, and the LANs in `lan_laying`.
 - Everything wrong is named at once where it can be, each with the spec's own word for the culprit.
@@ -9,17 +10,16 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from address_planner.labels import ANY_LABEL, LabelSet
 from address_planner.prefixes import PrefixTooSmall, carve, host_bits, pick_hosts
 from capability_registry.note import PortRole, SapRole
 from lower_sp_clients.vim.accounting import passes
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Usage, Way
+from lower_sp_clients.vim.labelling import choose_labels
 from lower_sp_clients.vim.lan_laying import lay_lans
 from lower_sp_clients.vim.laying import lay
-from lower_sp_clients.vim.placing import Impossible, assign, check_ends, flavour_of, no, place
+from lower_sp_clients.vim.placing import assign, check_ends, flavour_of, no, place
 from service_model.money import FREE, Price
 from service_model.outcomes import AddressingChoice, LinkChoice, Nogood, ReasonCode
 from service_model.spec import AddressRole, End, FunctionRequest, LinkKind, ServiceSpec, VirtualLink, split_point
@@ -65,7 +65,7 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
     for function in spec.functions:
         price = price + flavour_of(offers[function.id], function).price
     hosts = assign(domain, usage, spec, offers, placed)
-    labels = _labels(usage, spec, saps, key)
+    labels = choose_labels(domain, usage, spec, saps, key)
     links, reach = _addresses(spec, saps)
     return Choice(
         addressing=AddressingChoice(labels=labels, links=links, reach=reach),
@@ -116,51 +116,6 @@ def _check_ports(spec: ServiceSpec, offers: dict[str, CatalogueFunction]) -> Non
                     f"link {link.id!r}: port {port!r} of {owner!r} is a {roles[port].short} port",
                     link.id,
                 )
-
-
-def _labels(usage: Usage, spec: ServiceSpec, saps: dict[str, Sap], key: str) -> dict[str, int]:
-    """A label for each end: the suggested one if it is free, else another of its set by hash."""
-    out: dict[str, int] = {}
-    for end in spec.ends:
-        sap = saps[end.id]
-        mine = {out[e.id] for e in spec.ends if e.id in out and saps[e.id] is sap}
-        allowed = end.labels if end.labels is not None else ANY_LABEL
-        suggested, taken = end.suggested_label, usage.labels.get(sap.id, {})
-        if suggested in allowed and suggested in sap.labels and suggested not in mine and suggested not in taken:
-            assert suggested is not None
-            out[end.id] = suggested
-            continue
-        wanted = sap.labels & allowed
-        value = wanted.suggest(f"{key}/{end.id}")
-        if value in mine or value in taken:
-            left = wanted & usage.free_labels(sap)
-            value = next((v for v in _by_hash(left, f"{key}/{end.id}") if v not in mine), None)
-        if value is None:
-            raise _no_label(usage, end, sap, wanted)
-        out[end.id] = value
-    return out
-
-
-def _no_label(usage: Usage, end: End, sap: Sap, wanted: LabelSet) -> Impossible:
-    """Why none of the labels `wanted` is to be had. At the side that does not decide, one that is only held comes free when the
-    order that holds it finds another there: it is worth to wait for. How many there are is judged at the side that decides."""
-    acceptable = usage.free_labels(sap)
-    held = any(label in wanted for label in usage.held_labels.get(sap.id, ()))
-    waits = held and bool(sap.interconnect) and not sap.decides_labels
-    code = ReasonCode.LABEL_TAKEN if acceptable else ReasonCode.LABELS_EXHAUSTED
-    return no(
-        ReasonCode.LABEL_CONTENDED if waits else code,
-        f"end {end.id!r}: none of the labels {wanted or end.labels or sap.labels} is free at SAP {sap.id!r}",
-        end.id,
-        Nogood(end=end.id, acceptable_labels=acceptable),
-        retryable=waits,
-    )
-
-
-def _by_hash(left: LabelSet, key: str) -> Iterator[int]:
-    while (value := left.suggest(key)) is not None:
-        yield value
-        left -= LabelSet.of([value])
 
 
 def _addresses(spec: ServiceSpec, saps: dict[str, Sap]) -> tuple[tuple[LinkChoice, ...], dict[str, tuple[Prefix, ...]]]:

@@ -3,6 +3,8 @@
 Rules kept here
 - Points are SAPs and places; ways join them.
 - Functions are packed onto anonymous hosts as `capability_registry.packing` says: what the note announces fits.
+- A domain that does not swap labels carries one from SAP to SAP where both encapsulate alike. Between unlike ones it
+  converts, and a label of the one is none of the other.
 - Nothing here has an effect: `Usage` is changed by the caller, who keeps the durable record.
 """
 
@@ -78,6 +80,10 @@ class Domain:
 
     def sap(self, id: str) -> Sap | None:
         return next((s for s in self.saps if s.id == id), None)
+
+    def ties(self, *saps: Sap) -> bool:
+        """Whether what goes straight from one of these SAPs to another has the same label at both."""
+        return not self.swaps_labels and len({sap.encapsulation for sap in saps}) == 1
 
     def function(self, type: FunctionType) -> CatalogueFunction | None:
         return next((f for f in self.functions if f.type == type), None)

@@ -159,7 +159,7 @@ class SapPort:
 
     id: str
     encapsulation: str
-    """`ETHERNET` or `VXLAN`."""
+    """`ETHERNET`, `VLAN` or `VXLAN`."""
     mtu: int
     """Bytes of IP packet that a service may send through the SAP."""
     settings: Mapping[str, str] = field(default_factory=dict)

@@ -94,6 +94,9 @@ class Site:
     country: str = "NL"
     isolation: tuple[str, ...] = ()
     """Of its fast ways."""
+    left: Encapsulation = Encapsulation.VXLAN
+    right: Encapsulation = Encapsulation.VXLAN
+    """At its interconnects with the neighbours at either side. Plain Ethernet has the one label that it has."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +162,9 @@ def _domains(top: Sp) -> dict[str, list[Domain]]:
         for right in (s for s in sites if s.position == left.position + 1):
             joint = f"ic-{left.site.name}-{right.site.name}"
             for near, far, decides in ((left, right, True), (right, left, False)):
-                nni = _sap(near, f"to-{far.site.name}", SapRole.NNI, near.site.labels)
+                kind = near.site.right if near is left else near.site.left
+                labels = LabelSet.of([UNTAGGED]) if kind is Encapsulation.ETHERNET else near.site.labels
+                nni = _sap(near, f"to-{far.site.name}", SapRole.NNI, labels, kind)
                 near.saps.append(replace(nni, interconnect=joint, peer=_meets_as(far, near), decides_labels=decides))
     out: dict[str, list[Domain]] = {}
     for one in sites:
@@ -167,14 +172,14 @@ def _domains(top: Sp) -> dict[str, list[Domain]]:
     return out
 
 
-def _sap(at: _Placed, id: str, role: SapRole, labels: LabelSet) -> Sap:
+def _sap(at: _Placed, id: str, role: SapRole, labels: LabelSet, kind: Encapsulation = Encapsulation.VXLAN) -> Sap:
     uni = role is SapRole.UNI
     return Sap(
         id=id,
         role=role,
         place=at.site.name.upper(),
-        encapsulation=Encapsulation.ETHERNET if UNTAGGED in labels else Encapsulation.VXLAN,
-        mtu=1500 if uni else 1450,
+        encapsulation=Encapsulation.ETHERNET if UNTAGGED in labels else kind,
+        mtu=1500 if uni else kind.leaves(),
         labels=labels,
         bandwidth_bps=10**9,
     )
