@@ -21,7 +21,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from address_planner.labels import UNTAGGED, LabelSet
-from broker.bootstrap.planning import Planning
+from broker.bootstrap.planning import FEW_WAYS, Planning
 from broker.decompose.derive import derive
 from broker.decompose.lexicon import lexicon
 from broker.orders.broker import AccountView, Broker
@@ -221,6 +221,8 @@ class Node:
 
     def __init__(self, sp: Sp, domains: list[Domain], path: Path, clock: SimulatedClock, hopes: int) -> None:
         self.sp, self.path, self.clock, self.hopes = sp, path, clock, hopes
+        self.few = FEW_WAYS
+        """Up to so many ways it plans at once, and more in a process of its own, whose time no simulated clock tells."""
         self.terms = Terms(margin=MARGIN)
         self.domains = {d.name: d for d in domains}
         self.drivers = {
@@ -243,7 +245,7 @@ class Node:
             book=SqlOrderBook(self.engine, epoch),
             clock=self.clock,
             catalogue=self.catalogue,
-            planner=Planning(),
+            planner=Planning(self.few),
             quotes=SqlQuoteBook(self.engine, "", QUOTED),
             terms=lambda account: self.terms,
             new_id=lambda: str(uuid.uuid4()),
