@@ -183,6 +183,8 @@ class SapOffer:
     decides_labels: bool = False
     origins: Origins = ()
     more_labels: Labels = NO_LABEL
+    path_headers: bool = False
+    """Whether packets may be told to bear a path header there."""
 
     @property
     def free(self) -> LabelSet:

@@ -24,12 +24,14 @@ import broker.orders.delivering
 import broker.orders.placing
 import broker.orders.reserving  # noqa: F401
 from broker.decompose.lexicon import Lexicon, lexicon
+from broker.orders import path_ids
 from broker.orders.accounting import charges, status
 from broker.orders.calling import Caller
 from broker.orders.catalogue import Catalogue
 from broker.orders.comparing import overpriced
 from broker.orders.delivering import fold
 from broker.orders.listening import Listener
+from broker.orders.path_ids import PathIds
 from broker.orders.pools import Pool, Pools
 from broker.orders.reasons import incident_id
 from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook, Terms
@@ -86,6 +88,7 @@ class OrderEngine:
         self._dearer = dearer
         self._hopes = hopes
         self._pools = Pools((), ())
+        self._path_ids = PathIds()
         self.wanted: dict[str, Order] = {}
         self.saved: dict[str, Order] = {}
         self.by_ref: dict[tuple[str, str], str] = {}
@@ -106,7 +109,8 @@ class OrderEngine:
     async def open(self, pools: tuple[Pool, ...]) -> None:
         """Load every order and take up what a former process left unfinished."""
         orders, allocations = await self.book.load()
-        self._pools = Pools(pools, allocations)
+        self._pools = Pools(pools, [a for a in allocations if a.pool != path_ids.POOL])
+        self._path_ids = PathIds(a for a in allocations if a.pool == path_ids.POOL)
         self.sequence = await self.book.last_event()
         for order in orders:
             self.wanted[order.id] = self.saved[order.id] = order
@@ -142,16 +146,22 @@ class OrderEngine:
     def pools(self) -> Pools:
         return self._pools
 
+    @property
+    def path_ids(self) -> PathIds:
+        return self._path_ids
+
     def use_pools(self, pools: tuple[Pool, ...]) -> None:
         """Raises PoolInUse where a live allocation would lose its place."""
         self._pools = self._pools.changed(pools)
 
     async def tick(self) -> None:
-        """Free the blocks that have rested long enough."""
-        rested = self._pools.rested(self.clock.now())
-        if rested:
-            await self.book.put_allocations((), rested)
-            self._pools.stored((), rested)
+        """Free the blocks and path ids that have rested long enough."""
+        now = self.clock.now()
+        blocks, ids = self._pools.rested(now), self._path_ids.rested(now)
+        if blocks or ids:
+            await self.book.put_allocations((), (*blocks, *ids))
+            self._pools.stored((), blocks)
+            self._path_ids.stored((), ids)
 
     def allocations(self) -> tuple[Allocation, ...]:
         return self._pools.allocations()
@@ -237,6 +247,7 @@ class OrderEngine:
             now=self.clock.now(),
             snapshot=(snapshot := self.catalogue.snapshot),
             allocate=self._pools.allocate,
+            identify=self._path_ids.allocate,
             lexicon=self.lexicon,
             hoped=partial(self.catalogue.hoped, snapshot),
             hopes=self._hopes,
@@ -251,6 +262,7 @@ class OrderEngine:
     async def _record(self, order: Order, now: datetime) -> None:
         before = self.saved.get(order.id)
         put, drop = self._allocation_changes(before, order, now)
+        named, unnamed = self._path_ids.changes(before, order, now)
         rows = self._pending.pop(order.id, [])
         told = status(order, now) if order.version else None
         change = Change(
@@ -258,12 +270,13 @@ class OrderEngine:
             journal=[r for r in rows if isinstance(r, JournalEntry)],
             audit=[r for r in rows if isinstance(r, AuditRow)],
             charges=charges(before, order, now),
-            put=put,
-            drop=drop,
+            put=[*put, *named],
+            drop=[*drop, *unnamed],
             event=told,
         )
         sequence = await self.book.save(change)
         self._pools.stored(put, drop)
+        self._path_ids.stored(named, unnamed)
         self.saved[order.id] = order
         self._listener.index(order)
         if told is not None:
@@ -294,6 +307,7 @@ class OrderEngine:
         saved = self.saved.get(id)
         if (mine := self._pools.owned(id)) is not None and (saved is None or saved.block is None):
             self._pools.stored((), [mine])
+        self._path_ids.lost(id, saved)
         if id in self.saved:
             self.wanted[id] = self.saved[id]
             self._alarm(id, self.clock.now() + timedelta(seconds=1))

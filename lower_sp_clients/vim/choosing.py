@@ -51,6 +51,9 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
     through = passes(spec)
     for end in spec.ends:
         sap = saps[end.id]
+        if end.path_header is not None and not domain.path_headers:
+            message = f"end {end.id!r}: packets bear no path headers here"
+            raise no(ReasonCode.FEATURE_NOT_OFFERED, message, end.id)
         if sap.mtu < spec.min_mtu:
             raise no(ReasonCode.MTU, f"end {end.id!r}: MTU {sap.mtu} is below {spec.min_mtu}", end.id)
         if sap.bandwidth_bps - usage.bandwidth.get(sap.id, 0) < spec.bandwidth_bps * through[sap.id]:
@@ -68,7 +71,12 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
     labels = choose_labels(domain, usage, spec, saps, key)
     links, reach = _addresses(spec, saps)
     return Choice(
-        addressing=AddressingChoice(labels=labels, links=links, reach=reach),
+        addressing=AddressingChoice(
+            labels=labels,
+            links=links,
+            reach=reach,
+            path_headers={end.id: end.path_header for end in spec.ends if end.path_header is not None},
+        ),
         price=price,
         delay_us=laying.delay_us,
         ways=lined if spec.paths else lans,

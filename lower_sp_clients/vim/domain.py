@@ -64,7 +64,8 @@ class CatalogueFunction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
-    """`hosts`: capacity units of each host at a place. `lan`: the places that offer LAN links."""
+    """`hosts`: capacity units of each host at a place. `lan`: the places that offer LAN links. `path_headers`: whether packets
+    bear them at its SAPs."""
 
     name: str
     sp_id: str
@@ -75,6 +76,7 @@ class Domain:
     ways: tuple[Way, ...]
     functions: tuple[CatalogueFunction, ...]
     swaps_labels: bool = True
+    path_headers: bool = False
     max_hold_s: int = 300
     quote_s: int = 3600
 

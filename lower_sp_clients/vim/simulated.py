@@ -29,7 +29,7 @@ from lower_sp_clients.vim.driver import (
     SapPort,
 )
 from lower_sp_clients.vim.implementations import IMPLEMENTATIONS
-from lower_sp_clients.vim.simulated_domain import Domain, Lost, Station, echo
+from lower_sp_clients.vim.simulated_domain import Domain, Lost, Seen, Station, echo
 from lower_sp_clients.vim.soundness import ENCAPSULATIONS, check_blueprint, label_in_use
 
 Operation = Literal["apply", "remove", "inventory", "measure", "probe"]
@@ -40,7 +40,9 @@ class SimulatedDriver:
 
     def __init__(self, saps: Sequence[SapPort], *, offered: frozenset[str] = IMPLEMENTATIONS) -> None:
         self._saps = {sap.id: sap for sap in saps}
-        self._offer = DriverOffer(implementations=offered, encapsulations=ENCAPSULATIONS, lan=True, probes=True)
+        self._offer = DriverOffer(
+            implementations=offered, encapsulations=ENCAPSULATIONS, lan=True, probes=True, path_headers=True
+        )
         self._domain = Domain()
         self._faults: defaultdict[str, deque[tuple[Exception, bool]]] = defaultdict(deque)
 
@@ -57,6 +59,15 @@ class SimulatedDriver:
     def saps(self) -> tuple[str, ...]:
         """The ids of its SAPs."""
         return tuple(self._saps)
+
+    @property
+    def seen(self) -> tuple[Seen, ...]:
+        """What packets bore in its networks and where they left by its SAPs, the latest last."""
+        return tuple(self._domain.seen)
+
+    def blueprint(self, segment: str) -> Blueprint:
+        """What is built of a segment. Raises DriverError."""
+        return self._segment(segment)
 
     def join(self, sap: str, other: SimulatedDriver, other_sap: str) -> None:
         """Wire a SAP to one of another simulated domain. Raises DriverError for an unknown SAP, and for one that encapsulates
@@ -77,7 +88,7 @@ class SimulatedDriver:
         fault = self._fault("apply")
         if fault is not None and not fault[1]:
             raise fault[0]
-        check_blueprint(blueprint, self._saps, self._offer.implementations, self.check_parameters)
+        check_blueprint(blueprint, self._saps, self._offer.implementations, self.check_parameters, path_headers=True)
         for attachment in blueprint.attachments:
             held = self._domain.holder(attachment.sap, attachment.label)
             if held is not None and held[0] != blueprint.segment:

@@ -46,8 +46,11 @@ def check_blueprint(
     saps: Mapping[str, SapPort],
     implementations: frozenset[str],
     check_parameters: Callable[[str, Mapping[str, Any]], None],
+    *,
+    path_headers: bool,
 ) -> None:
-    """Raise DriverError naming what cannot be built in a domain of these SAPs and implementations."""
+    """Raise DriverError naming what cannot be built in a domain of these SAPs and implementations, whose packets bear path
+    headers or not."""
     if not _SEGMENT.fullmatch(blueprint.segment):
         raise DriverError(f"segment {blueprint.segment!r} is not 1-63 letters, digits or hyphens")
     networks = {network.id: network for network in blueprint.networks}
@@ -57,6 +60,8 @@ def check_blueprint(
         _check_function(function, networks, implementations, check_parameters)
     for attachment in blueprint.attachments:
         _check_attachment(attachment, networks, saps)
+        if not path_headers and (attachment.leaving or attachment.entering):
+            raise DriverError(f"attachment to SAP {attachment.sap!r}: packets bear no path headers here")
     _check_labels(blueprint)
     for network in blueprint.networks:
         _check_network(network, blueprint)

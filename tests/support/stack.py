@@ -212,6 +212,7 @@ def _domain(at: _Placed) -> Domain:
             for name in site.functions
         ),
         swaps_labels=site.swaps,
+        path_headers=True,
         max_hold_s=site.max_hold_s,
     )
 
@@ -447,6 +448,8 @@ class Stack:
                 found += [f"{vim.domain.name}: {h.state.short}" for h in vim.holds() if h.state in TAKES]
                 found += [f"{vim.domain.name}: {item}" for item in await vim.inventory()]
             found += [f"{name}: {a.value}" for a in node.broker.allocations() if a.state is not AllocationState.RESTING]
+            ids = node.broker.path_ids.allocations()
+            found += [f"{name}: path {a.value}" for a in ids if a.state is not AllocationState.RESTING]
             found += [f"{name}: {work}" for work in node.broker.unfinished()]
         return found
 
