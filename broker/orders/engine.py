@@ -155,13 +155,11 @@ class OrderEngine:
         self._pools = self._pools.changed(pools)
 
     async def tick(self) -> None:
-        """Free the blocks and path ids that have rested long enough."""
-        now = self.clock.now()
-        blocks, ids = self._pools.rested(now), self._path_ids.rested(now)
-        if blocks or ids:
-            await self.book.put_allocations((), (*blocks, *ids))
-            self._pools.stored((), blocks)
-            self._path_ids.stored((), ids)
+        """Free the blocks that have rested long enough."""
+        rested = self._pools.rested(self.clock.now())
+        if rested:
+            await self.book.put_allocations((), rested)
+            self._pools.stored((), rested)
 
     def allocations(self) -> tuple[Allocation, ...]:
         return self._pools.allocations()
@@ -262,7 +260,7 @@ class OrderEngine:
     async def _record(self, order: Order, now: datetime) -> None:
         before = self.saved.get(order.id)
         put, drop = self._allocation_changes(before, order, now)
-        named, unnamed = self._path_ids.changes(before, order, now)
+        named, unnamed = self._path_ids.changes(before, order)
         rows = self._pending.pop(order.id, [])
         told = status(order, now) if order.version else None
         change = Change(

@@ -2,15 +2,14 @@
 
 Rules kept here
 - As with blocks: taken at once, recorded by the caller in the transaction of the order, free again only when that is durable.
-  What was live rests before it is used again, so that a late packet is on nobody's path.
-- Which one is by hash of service and path, so that it tells nobody how many there are; where it is taken, by hash again.
+- Which one is by hash of service and path, so that it tells nobody how many there are; where it is taken, by hash again. So it
+  need not rest: it is not soon chosen again, and means something only under a label, which rests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
 from hashlib import blake2b
 
 from broker.orders.records import Order
@@ -20,7 +19,6 @@ from service_model.path_headers import ID_MAX
 
 POOL = "~path-ids"
 """The pool under which they are recorded: no domain and no pool of prefixes can be called so."""
-REST = timedelta(seconds=60)
 COUNT = (ID_MAX - 1) // 2
 """Even ones, from 2."""
 _TRIES = 256
@@ -70,7 +68,7 @@ class PathIds:
                 return id
         return next((id for id in range(2, 2 * self._count + 1, 2) if id not in self._taken), None)
 
-    def changes(self, before: Order | None, order: Order, now: datetime) -> tuple[list[Allocation], list[Allocation]]:
+    def changes(self, before: Order | None, order: Order) -> tuple[list[Allocation], list[Allocation]]:
         """What the change of the order changes of its identifiers, to be stored with it: (put, drop)."""
         wanted = set(order.path_ids.values())
         recorded = set(before.path_ids.values()) if before is not None else set()
@@ -81,8 +79,6 @@ class PathIds:
             if id in wanted:
                 if id not in recorded or mine.state is not state:
                     put.append(replace(mine, state=state))
-            elif mine.state is AllocationState.LIVE:
-                put.append(replace(mine, state=AllocationState.RESTING, until=now + REST))
             else:
                 drop.append(mine)
         return put, drop
@@ -99,14 +95,6 @@ class PathIds:
             self._drop(int(allocation.value))
         self._store(put)
 
-    def rested(self, now: datetime) -> tuple[Allocation, ...]:
-        """What has rested long enough: to be dropped from the store."""
-        return tuple(
-            a
-            for a in self._taken.values()
-            if a.state is AllocationState.RESTING and a.until is not None and a.until <= now
-        )
-
     def _store(self, allocations: Iterable[Allocation]) -> None:
         for allocation in allocations:
             self._put(allocation)
@@ -114,18 +102,11 @@ class PathIds:
     def _put(self, allocation: Allocation) -> None:
         id = int(allocation.value)
         self._taken[id] = allocation
-        if allocation.state is AllocationState.RESTING:
-            self._disown(allocation.owner, id)
-        else:
-            self._owned.setdefault(allocation.owner, set()).add(id)
+        self._owned.setdefault(allocation.owner, set()).add(id)
 
     def _drop(self, id: int) -> None:
         if (gone := self._taken.pop(id, None)) is not None:
-            self._disown(gone.owner, id)
-
-    def _disown(self, owner: str, id: int) -> None:
-        mine = self._owned.get(owner)
-        if mine is not None:
+            mine = self._owned[gone.owner]
             mine.discard(id)
             if not mine:
-                del self._owned[owner]
+                del self._owned[gone.owner]

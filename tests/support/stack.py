@@ -448,8 +448,7 @@ class Stack:
                 found += [f"{vim.domain.name}: {h.state.short}" for h in vim.holds() if h.state in TAKES]
                 found += [f"{vim.domain.name}: {item}" for item in await vim.inventory()]
             found += [f"{name}: {a.value}" for a in node.broker.allocations() if a.state is not AllocationState.RESTING]
-            ids = node.broker.path_ids.allocations()
-            found += [f"{name}: path {a.value}" for a in ids if a.state is not AllocationState.RESTING]
+            found += [f"{name}: path {a.value}" for a in node.broker.path_ids.allocations()]
             found += [f"{name}: {work}" for work in node.broker.unfinished()]
         return found
 
