@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -152,10 +152,13 @@ def _meets_as(one: _Placed, other: _Placed) -> str:
     return one.owners[depth] if depth < len(one.owners) else one.owners[-1]
 
 
-def _domains(top: Sp) -> dict[str, list[Domain]]:
+def _domains(top: Sp, line: Sequence[str] = ()) -> dict[str, list[Domain]]:
     """The domains of each SP, joined along the line. The left side of an interconnect is its authority."""
     sites: list[_Placed] = []
     _place_all(top, (), 0, sites)
+    if line:
+        for one in sites:
+            one.position = line.index(one.site.name)
     for one in sites:
         one.saps.append(_sap(one, "uni", SapRole.UNI, one.site.uni))
     for left in sites:
@@ -306,11 +309,13 @@ class Stack:
         clock: SimulatedClock | None = None,
         beside: tuple[Sp, ...] = (),
         hopes: int = 0,
+        line: Sequence[str] = (),
     ) -> None:
-        """`beside`: other SPs that buy from SPs of the same federation, and have no sites."""
+        """`beside`: other SPs that buy from SPs of the same federation, and have no sites. `line`: the sites in the order in
+        which they are joined, where that is not the order of the tree: so an SP may come by twice."""
         self.clock = clock or SimulatedClock()
         self.top = top
-        domains = _domains(top)
+        domains = _domains(top, line)
         self.nodes = {
             sp.name: Node(sp, domains.get(sp.name, []), directory / f"{sp.name}.db", self.clock, hopes)
             for sp in (*beside, *_sps(top))
