@@ -51,9 +51,11 @@ def sap_ports(doc: DomainDoc) -> tuple[SapPort, ...]:
     )
 
 
-def not_offered(doc: DomainDoc, offer: DriverOffer) -> list[tuple[str, str]]:
-    """The SAPs whose encapsulation the driver does not have, each with that."""
-    return [(s.id, s.encapsulation.short) for s in doc.saps if s.encapsulation.short not in offer.encapsulations]
+def not_offered(doc: DomainDoc, offer: DriverOffer) -> list[tuple[str, str, str]]:
+    """The SAPs whose encapsulation the driver does not have, each with that and with the driver's reason."""
+    why = {kind: reason for kind, _, reason in (missing.partition(": ") for missing in offer.missing)}
+    kinds = ((sap.id, sap.encapsulation.short) for sap in doc.saps)
+    return [(id, kind, why.get(kind, "")) for id, kind in kinds if kind not in offer.encapsulations]
 
 
 def _sap(

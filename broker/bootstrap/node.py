@@ -281,12 +281,9 @@ class Node:
         driver = make_driver(doc.driver, f"{self.sp_id}-{doc.name}", sap_ports(doc))
         for missing in driver.offer.missing:
             log.warning("the driver does not offer everything here", domain=doc.name, missing=missing)
-        for sap, encapsulation in not_offered(doc, driver.offer):
+        for sap, kind, why in not_offered(doc, driver.offer):
             log.warning(
-                "a SAP is not announced: the driver does not make its encapsulation here",
-                domain=doc.name,
-                sap=sap,
-                encapsulation=encapsulation,
+                "a SAP is not announced", domain=doc.name, sap=sap, encapsulation=kind, why=why or "not made here"
             )
         return driver
 
