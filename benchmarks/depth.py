@@ -20,6 +20,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -68,25 +70,36 @@ async def held_ms(stack: Stack, length: int, ref: str) -> float:
     return taken
 
 
-async def measured(length: int, depth: int, orders: int) -> tuple[float, float]:
-    """Milliseconds until the hold is answered: all at once, and one by one."""
+async def measured(lengths: Sequence[int], depth: int, orders: int) -> dict[tuple[int, int], tuple[float, float]]:
+    """By length and depth, the milliseconds until the hold is answered: all at once, and one by one. Every length in turn, so
+    that what else the machine does falls on all alike."""
+    taken: dict[tuple[str, int], list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="spbroker-depth-") as folder:
-        async with Stack(line(length, depth), Path(folder), clock=SystemClock()) as stack:  # type: ignore[arg-type]
-            taken: dict[str, list[float]] = {"at once": [], "one by one": []}
+        async with AsyncExitStack() as opened:
+            stacks = {}
+            for length in lengths:
+                (own := Path(folder) / str(length)).mkdir()
+                stack = Stack(line(length, depth), own, clock=SystemClock())  # type: ignore[arg-type]
+                stacks[length] = await opened.enter_async_context(stack)
             for n in range(-2, orders):  # the first two build graphs and statements
-                for name, found in taken.items():
+                for name, (length, stack) in product(("at once", "one by one"), stacks.items()):
                     for node in stack.nodes.values():
                         turn = asyncio.Lock()
                         for wire in node.lines.values():
                             wire.always["reserve"] = delayed() if name == "at once" else one_by_one(turn)
                     ms = await held_ms(stack, length, f"{name} {n}")
                     if n >= 0:
-                        found.append(ms)
-            return statistics.median(taken["at once"]), statistics.median(taken["one by one"])
+                        taken.setdefault((name, length), []).append(ms)
+    return {
+        (length, depth): (statistics.median(taken["at once", length]), statistics.median(taken["one by one", length]))
+        for length in lengths
+    }
 
 
 async def measure(lengths: Sequence[int], depths: Sequence[int], orders: int) -> dict[str, Any]:
-    figures = {(length, depth): await measured(length, depth, orders) for depth in depths for length in lengths}
+    figures: dict[tuple[int, int], tuple[float, float]] = {}
+    for depth in depths:
+        figures |= await measured(lengths, depth, orders)
     least, most, deep = lengths[0], lengths[-1], depths[-1]
     return {
         "benchmark": "depth",
