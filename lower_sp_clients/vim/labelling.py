@@ -2,8 +2,8 @@
 
 Rules kept here
 - The suggested label is taken if it is free, else another of the label set, picked by hash; a SAP has each label once.
-- Ends that the domain ties (a LINE from SAP to SAP, or a LAN beside it, where it does not swap) have one label, which is within
-  the sets of all of them and free at each. Two of them at one SAP have none.
+- Ends that the domain ties (a LINE from SAP to SAP where it does not swap) have one label, which is within the sets of all of
+  them and free at each. Two of them at one SAP have none. A LAN is bridged, and may have another label at each of its ends.
 """
 
 from __future__ import annotations
@@ -36,13 +36,10 @@ def tied(domain: Domain, spec: ServiceSpec, saps: Mapping[str, Sap]) -> list[tup
     """The ends in groups that have one label each, in the order of the spec."""
     group = {end.id: end.id for end in spec.ends}
     if not domain.swaps_labels:
-        straight = (x for x in spec.links if x.kind is LinkKind.LINE or not spec.functions)
-        for link in straight:
-            first, *rest = link.points
-            for point in rest:
-                if first in saps and point in saps and domain.ties(saps[first], saps[point]):
-                    kept, gone = group[first], group[point]
-                    group = {id: kept if of == gone else of for id, of in group.items()}
+        for a, b in (link.points for link in spec.links if link.kind is LinkKind.LINE):
+            if a in saps and b in saps and domain.ties(saps[a], saps[b]):
+                kept, gone = group[a], group[b]
+                group = {id: kept if of == gone else of for id, of in group.items()}
     out: dict[str, list[End]] = {}
     for end in spec.ends:
         out.setdefault(group[end.id], []).append(end)

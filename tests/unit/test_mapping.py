@@ -169,7 +169,6 @@ def test_a_domain_that_does_not_swap_converts_between_unlike_encapsulations_and_
     for swaps, uni in ((True, "site-a"), (False, "site-b")):
         [entry] = [e for e in announced.matrix if {e.a, e.b} == {uni, "to-lower"}]
         assert {p.swaps_labels for p in entry.points} == {swaps}, uni
-        assert {p.lan_alone for p in entry.points} == {swaps}, uni
 
 
 def test_pools_are_as_administered() -> None:
