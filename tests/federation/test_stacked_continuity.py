@@ -15,7 +15,7 @@ import pytest
 from address_planner.labels import UNTAGGED, LabelSet
 from lower_sp_clients.vim.holds import Hold
 from service_model.outcomes import ReasonCode, Refused, Reserved
-from service_model.spec import ServiceSpec
+from service_model.spec import LinkKind, ServiceSpec
 from tests.support.faults import alters
 from tests.support.orders import CTX, active, reserved
 from tests.support.stack import POOL, Site, Sp, Stack, chain
@@ -44,9 +44,10 @@ def transits(stack: Stack, site: str) -> list[tuple[int, int]]:
     out = []
     for hold in stack.vim(site).holds():
         assert hold.spec is not None
-        if not hold.spec.functions:
-            (_, one), (_, other) = _at(hold)
-            out.append((one, other))
+        assert hold.choice is not None
+        chosen = hold.choice.labels
+        lines = (link.points for link in hold.spec.links if link.kind is LinkKind.LINE)
+        out += [(chosen[a], chosen[b]) for a, b in lines if a in chosen and b in chosen]
     return out
 
 
