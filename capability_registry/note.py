@@ -45,6 +45,11 @@ class Encapsulation(Word):
     VLAN = "ENCAPSULATION_VLAN"
     VXLAN = "ENCAPSULATION_VXLAN"
 
+    def leaves(self, cable: int = 1500) -> int:
+        """Bytes of IP packet that it leaves of a cable that carries so many. VXLAN over IPv4 takes 50 (RFC 7348, 5); a VLAN tag
+        takes none: frames may have four bytes more for it (IEEE 802.3-2022, 3.2.7)."""
+        return cable - 50 if self is Encapsulation.VXLAN else cable
+
 
 class Runtime(Word):
     UNSPECIFIED = "RUNTIME_UNSPECIFIED"
@@ -180,6 +185,8 @@ class SapOffer:
     decides_labels: bool = False
     origins: Origins = ()
     more_labels: Labels = NO_LABEL
+    path_headers: bool = False
+    """Whether packets may be told to bear a path header there."""
 
     @property
     def free(self) -> LabelSet:

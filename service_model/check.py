@@ -71,6 +71,10 @@ def _ends(spec: ServiceSpec) -> Iterator[Problem]:
         elif end.labels is not None and end.suggested_label is not None and end.suggested_label not in end.labels:
             where: Path = ("ends", i, "suggested_label")
             yield Problem(where, f"the suggested label {end.suggested_label} is not among the labels {end.labels}")
+        if end.path_header is not None and not any(end.id in (p.hops[0], p.hops[-1]) for p in spec.paths):
+            yield Problem(
+                ("ends", i, "path_header"), f"no path begins or ends at {end.id!r}: nothing there bears a header"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter
 
 from service_model.money import FREE, Price
+from service_model.path_headers import PathHeader
 from service_model.words import Address, Instant, Labels, Prefix, Word
 
 
@@ -124,11 +125,12 @@ class LinkChoice:
 class AddressingChoice:
     """The supplier's choice within the constraint: a label per end, prefix and addresses per link,
     and in `reach` the prefixes that lie beyond an end that is the customer's; under `end@path` those to which one path
-    alone leads there."""
+    alone leads there. `path_headers`: what is borne at each end that was told one."""
 
     labels: Mapping[str, int] = field(default_factory=dict)
     links: tuple[LinkChoice, ...] = ()
     reach: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict)
+    path_headers: Mapping[str, PathHeader] = field(default_factory=dict)
 
     def link(self, id: str) -> LinkChoice | None:
         return next((link for link in self.links if link.link == id), None)

@@ -25,6 +25,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAd
 
 from service_model.constraints import ANYWHERE, Countries, Distance, Group, GroupScope
 from service_model.flows import Flow
+from service_model.path_headers import PathHeader
 from service_model.words import (
     Address,
     BitsPerSecond,
@@ -96,7 +97,8 @@ class End:
     """One end of the service, at a SAP of the supplier asked.
 
     `labels`: which labels may be used there (None: any); `suggested_label`: take this one if it is free (RFC 3473, 4.1).
-    `networks`: prefixes that lie behind the end, besides its link's own prefix.
+    `networks`: prefixes that lie behind the end, besides its link's own prefix. `path_header`: what packets bear there, which the
+    supplier puts on what leaves and expects of what comes; None: none.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -105,6 +107,7 @@ class End:
     labels: Labels | None = None
     suggested_label: Label | None = None
     networks: Annotated[tuple[Prefix, ...], Field(max_length=64)] = ()
+    path_header: PathHeader | None = None
 
 
 def _in_order(value: Any) -> Any:

@@ -31,6 +31,7 @@ from broker.decompose.search import best
 from broker.orders.accounting import answer
 from broker.orders.catalogue import Catalogue, Listing
 from broker.orders.delivering import fold
+from broker.orders.path_ids import PathIds
 from broker.orders.records import Order, Terms
 from broker.orders.states import Event
 from broker.orders.tasks import CallKind, Env, Pause, Question, abandon, advance
@@ -235,7 +236,8 @@ class Middle:
     def _run(self, order: Order) -> Order:
         words = self._lexicon()
         env = Env(
-            now=NOW, snapshot=self.snapshot, allocate=_block, lexicon=lambda account, terms: words,
+            now=NOW, snapshot=self.snapshot, allocate=_block, identify=PathIds().allocate,
+            lexicon=lambda account, terms: words,
             hoped=partial(self._catalogue.hoped, self.snapshot), hopes=self.hopes,
         )  # fmt: skip
         while (pause := advance(order, env)).calls or pause.asks or _waits(pause):

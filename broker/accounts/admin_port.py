@@ -124,6 +124,7 @@ class PoolKind(Word):
     UNSPECIFIED = "POOL_KIND_UNSPECIFIED"
     PREFIXES = "POOL_KIND_PREFIXES"
     LABELS = "POOL_KIND_LABELS"
+    PATH_IDS = "POOL_KIND_PATH_IDS"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,7 +140,8 @@ class PoolEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolUse:
-    """A pool of prefixes, or the labels of one SAP. `size` and `free` in addresses or labels, as decimal numbers.
+    """A pool of prefixes, the labels of one SAP, or the identifiers of paths. `size` and `free` in addresses, labels or paths, as
+    decimal numbers.
     `fragmentation`: the part of what is free that is not in `largest_free`."""
 
     name: str

@@ -23,7 +23,7 @@ from broker.accounts.administration import Administration
 from broker.accounts.planned import Preview
 from broker.bootstrap.feeds import Feeds
 from broker.bootstrap.planning import Planning
-from broker.bootstrap.pool_use import STATES, of_labels, of_prefixes, owners
+from broker.bootstrap.pool_use import STATES, of_labels, of_path_ids, of_prefixes, owners
 from broker.bootstrap.preview import preview
 from broker.bootstrap.promises import Record
 from broker.orders.accounting import remaining, status
@@ -81,7 +81,7 @@ class NodeAdmin:
     async def inventory(self) -> Inventory:
         """Everything allocated, held and built, and what the domains have that nobody asked for."""
         now = self._clock.now()
-        allocations = list(self._broker.allocations())
+        allocations = [*self._broker.allocations(), *self._broker.path_ids.allocations()]
         items, discrepancies = [], []
         for vim in self._vims():
             for hold in vim.holds():
@@ -111,7 +111,7 @@ class NodeAdmin:
     async def pools(self) -> tuple[PoolUse, ...]:
         known = owners(self._broker.orders())
         labels = (use for vim in self._vims() for use in of_labels(vim, known))
-        return (*of_prefixes(self._broker.pools, known), *labels)
+        return (*of_prefixes(self._broker.pools, known), *labels, *of_path_ids(self._broker.path_ids, known))
 
     async def suppliers(self) -> tuple[SupplierStatus, ...]:
         now, feeds = self._clock.now(), self._feeds.states()

@@ -39,15 +39,23 @@ def domain_value(
             and (made := _function(function, frozenset(p.place for p in doc.places))).places
         ),
         swaps_labels=doc.swaps_labels,
+        path_headers=offer.path_headers,
     )
 
 
 def sap_ports(doc: DomainDoc) -> tuple[SapPort, ...]:
     """The SAPs as the driver is configured with them."""
     return tuple(
-        SapPort(id=sap.id, encapsulation=sap.encapsulation.short, mtu=sap.mtu, settings=dict(sap.settings))
+        SapPort(id=sap.id, encapsulation=sap.encapsulation.short, mtu=sap.carries(), settings=dict(sap.settings))
         for sap in doc.saps
     )
+
+
+def not_offered(doc: DomainDoc, offer: DriverOffer) -> list[tuple[str, str, str]]:
+    """The SAPs whose encapsulation the driver does not have, each with that and with the driver's reason."""
+    why = {kind: reason for kind, _, reason in (missing.partition(": ") for missing in offer.missing)}
+    kinds = ((sap.id, sap.encapsulation.short) for sap in doc.saps)
+    return [(id, kind, why.get(kind, "")) for id, kind in kinds if kind not in offer.encapsulations]
 
 
 def _sap(
@@ -73,7 +81,7 @@ def _sap(
         role=sap.role,
         place=sap.place,
         encapsulation=sap.encapsulation,
-        mtu=sap.mtu,
+        mtu=sap.carries(),
         labels=joint.labels if joint is not None else NATURAL_LABELS[sap.encapsulation],
         bandwidth_bps=sap.bandwidth_bps,
         interconnect=joint.name if joint is not None else "",

@@ -27,7 +27,7 @@ from broker.accounts.secrets import Passwords
 from broker.bootstrap import mapping
 from broker.bootstrap.admin import NodeAdmin
 from broker.bootstrap.deriving import Deriving
-from broker.bootstrap.domains import domain_value, sap_ports
+from broker.bootstrap.domains import domain_value, not_offered, sap_ports
 from broker.bootstrap.feeds import Feeds
 from broker.bootstrap.planning import FEW_WAYS, Planning
 from broker.bootstrap.promises import Record
@@ -281,6 +281,10 @@ class Node:
         driver = make_driver(doc.driver, f"{self.sp_id}-{doc.name}", sap_ports(doc))
         for missing in driver.offer.missing:
             log.warning("the driver does not offer everything here", domain=doc.name, missing=missing)
+        for sap, kind, why in not_offered(doc, driver.offer):
+            log.warning(
+                "a SAP is not announced", domain=doc.name, sap=sap, encapsulation=kind, why=why or "not made here"
+            )
         return driver
 
     def _obstacles(self, whole: Administered) -> Sequence[Problem]:

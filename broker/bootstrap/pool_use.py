@@ -1,7 +1,8 @@
 """What is taken of each pool, and how broken up the rest is: as an operator sees it. Pure.
 
 Rules kept here
-- A pool of prefixes is the broker's own; a pool of labels is what one SAP of an own domain has.
+- A pool of prefixes is the broker's own; a pool of labels is what one SAP of an own domain has. The identifiers of paths are
+  one pool, told of where any is taken.
 - An owner is told as the order that it is for. A label of a domain is a segment's; the segment is looked up among our orders.
 """
 
@@ -11,6 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
 
 from broker.accounts.admin_port import AllocationState, PoolEntry, PoolKind, PoolUse
+from broker.orders.path_ids import POOL as PATH_IDS
+from broker.orders.path_ids import PathIds
 from broker.orders.pools import PREFIXES, Pools
 from broker.orders.records import Order
 from lower_sp_clients.vim import accounting
@@ -75,6 +78,19 @@ def of_labels(vim: LocalVim, known: Owners) -> Iterator[PoolUse]:
             largest_free=str(largest),
             fragmentation=_broken_up(len(free), len(largest)),
             entries=tuple(_entry(a, known) for a in sorted(taken.get(sap.id, ()), key=lambda a: int(a.value))),
+        )
+
+
+def of_path_ids(ids: PathIds, known: Owners) -> Iterator[PoolUse]:
+    """The identifiers of paths; sizes in paths."""
+    if taken := sorted(ids.allocations(), key=lambda a: int(a.value)):
+        yield PoolUse(
+            name=PATH_IDS.lstrip("~"),
+            kind=PoolKind.PATH_IDS,
+            extent=f"2-{2 * ids.size}",
+            size=str(ids.size),
+            free=str(ids.free),
+            entries=tuple(_entry(a, known) for a in taken),
         )
 
 

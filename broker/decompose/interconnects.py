@@ -2,8 +2,8 @@
 
 Rules kept here
 - An interconnect joins two SAPs when both notes name it, each names the other's SP as peer, exactly one side decides
-  labels, and the encapsulations are equal; it carries what both sides have free labels for. Suppliers of different
-  currencies are not joined, nor is anything joined to a supplier that is not planned with.
+  labels, and the encapsulations are equal, and known to us; it carries what both sides have free labels for. Suppliers of
+  different currencies are not joined, nor is anything joined to a supplier that is not planned with.
 - Named by one note only, and with a peer that is no supplier of ours, it is *dangling*.
 - What two suppliers both sell stands in the notes of both. Of more than two that name an interconnect the two count that
   name each other. Where none does, each dangles as if it were alone, and the other side of what one says is with us.
@@ -22,7 +22,7 @@ from address_planner.labels import LabelSet
 from broker.decompose.difference import difference
 from broker.decompose.piece import Flags, first_named
 from broker.decompose.plan import Snapshot, SupplierView
-from capability_registry.note import Lifecycle, SapOffer, SapRole
+from capability_registry.note import Encapsulation, Lifecycle, SapOffer, SapRole
 
 Side = tuple[SupplierView, SapOffer]
 
@@ -149,6 +149,8 @@ def mismatch(sides: tuple[Side, ...]) -> str:
         return f"not exactly one of {x.alias} and {y.alias} decides its labels"
     if p.encapsulation != q.encapsulation:
         return f"{x.alias} and {y.alias} encapsulate differently"
+    if p.encapsulation is Encapsulation.UNSPECIFIED:
+        return f"{x.alias} and {y.alias} encapsulate in a way that is not known here"
     if x.note.currency != y.note.currency:
         return f"{x.alias} and {y.alias} charge in different currencies"
     return ""

@@ -124,6 +124,7 @@ class Broker(Offers):
                 fresh,
                 block=known.block,
                 pool=known.pool,
+                path_ids=known.path_ids,
                 segments=tuple(replace(s, wanted=False) for s in known.segments),
                 released_upto=known.released_upto,
                 answers=known.answers,

@@ -24,19 +24,21 @@ import broker.orders.delivering
 import broker.orders.placing
 import broker.orders.reserving  # noqa: F401
 from broker.decompose.lexicon import Lexicon, lexicon
+from broker.orders import path_ids
 from broker.orders.accounting import charges, status
 from broker.orders.calling import Caller
 from broker.orders.catalogue import Catalogue
 from broker.orders.comparing import overpriced
 from broker.orders.delivering import fold
 from broker.orders.listening import Listener
+from broker.orders.path_ids import PathIds
 from broker.orders.pools import Pool, Pools
 from broker.orders.reasons import incident_id
 from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook, Terms
 from broker.orders.tasks import Call, Env, Pause, Planner, advance
 from lower_sp_clients.broadcast import Broadcast
 from lower_sp_clients.supplier import Context, OutcomeUnknown, Supplier
-from lower_sp_clients.vim.holds import Allocation, AllocationState
+from lower_sp_clients.vim.holds import Allocation
 from service_model.clock import Alarm, Clock, within
 from service_model.outcomes import Refused, Reserved, ServiceState, ServiceStatus
 
@@ -86,6 +88,7 @@ class OrderEngine:
         self._dearer = dearer
         self._hopes = hopes
         self._pools = Pools((), ())
+        self.path_ids = PathIds()
         self.wanted: dict[str, Order] = {}
         self.saved: dict[str, Order] = {}
         self.by_ref: dict[tuple[str, str], str] = {}
@@ -106,7 +109,8 @@ class OrderEngine:
     async def open(self, pools: tuple[Pool, ...]) -> None:
         """Load every order and take up what a former process left unfinished."""
         orders, allocations = await self.book.load()
-        self._pools = Pools(pools, allocations)
+        self._pools = Pools(pools, [a for a in allocations if a.pool != path_ids.POOL])
+        self.path_ids = PathIds(a for a in allocations if a.pool == path_ids.POOL)
         self.sequence = await self.book.last_event()
         for order in orders:
             self.wanted[order.id] = self.saved[order.id] = order
@@ -237,6 +241,7 @@ class OrderEngine:
             now=self.clock.now(),
             snapshot=(snapshot := self.catalogue.snapshot),
             allocate=self._pools.allocate,
+            identify=self.path_ids.allocate,
             lexicon=self.lexicon,
             hoped=partial(self.catalogue.hoped, snapshot),
             hopes=self._hopes,
@@ -250,7 +255,8 @@ class OrderEngine:
 
     async def _record(self, order: Order, now: datetime) -> None:
         before = self.saved.get(order.id)
-        put, drop = self._allocation_changes(before, order, now)
+        put, drop = self._pools.changes(before, order, now)
+        named, unnamed = self.path_ids.changes(before, order)
         rows = self._pending.pop(order.id, [])
         told = status(order, now) if order.version else None
         change = Change(
@@ -258,12 +264,13 @@ class OrderEngine:
             journal=[r for r in rows if isinstance(r, JournalEntry)],
             audit=[r for r in rows if isinstance(r, AuditRow)],
             charges=charges(before, order, now),
-            put=put,
-            drop=drop,
+            put=[*put, *named],
+            drop=[*drop, *unnamed],
             event=told,
         )
         sequence = await self.book.save(change)
         self._pools.stored(put, drop)
+        self.path_ids.stored(named, unnamed)
         self.saved[order.id] = order
         self._listener.index(order)
         if told is not None:
@@ -274,26 +281,13 @@ class OrderEngine:
                 if not waiter.recorded.done() and waiter.done(order):
                     waiter.recorded.set_result(order)
 
-    def _allocation_changes(
-        self, before: Order | None, order: Order, now: datetime
-    ) -> tuple[list[Allocation], list[Allocation]]:
-        """What the change of the order changes of its block, to be stored with it: (put, drop)."""
-        mine = self._pools.owned(order.id)
-        if mine is None:
-            return [], []
-        if order.block is not None:
-            state = AllocationState.LIVE if order.was_live else AllocationState.HELD
-            fresh = before is None or before.block is None or state is not mine.state
-            return ([replace(mine, state=state)], []) if fresh else ([], [])
-        rests = self._pools.given_back(mine, now, mine.state is AllocationState.LIVE)
-        return ([rests], []) if rests is not None else ([], [mine])
-
     def _lose(self, id: str, error: Exception) -> None:
         """The store refused: what was not recorded did not happen, and whoever waits hears of it."""
         self._pending.pop(id, None)
         saved = self.saved.get(id)
         if (mine := self._pools.owned(id)) is not None and (saved is None or saved.block is None):
             self._pools.stored((), [mine])
+        self.path_ids.lost(id, saved)
         if id in self.saved:
             self.wanted[id] = self.saved[id]
             self._alarm(id, self.clock.now() + timedelta(seconds=1))

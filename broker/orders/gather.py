@@ -29,6 +29,8 @@ def violation(spec: ServiceSpec, choice: AddressingChoice) -> Reason | None:
             return broken(end.id, "no label was chosen")
         if end.labels is not None and label not in end.labels:
             return broken(end.id, f"label {label} is not in {end.labels}")
+        if choice.path_headers.get(end.id) != end.path_header:
+            return broken(end.id, f"path header {choice.path_headers.get(end.id)} instead of {end.path_header}")
         twin = next(
             (e for e in spec.ends if e.id < end.id and e.sap == end.sap and choice.labels.get(e.id) == label), None
         )
@@ -97,6 +99,7 @@ def gather(spec: ServiceSpec, parts: Split, answers: Mapping[str, AddressingChoi
     own_ends = {end.id: end for end in spec.ends}
     labels: dict[str, int] = {}
     reach: dict[str, tuple[Prefix, ...]] = {}
+    borne = {end: header for a in answers.values() for end, header in a.path_headers.items() if end in own_ends}
     for answer in answers.values():
         labels |= {end: label for end, label in answer.labels.items() if end in own_ends}
         reach |= {end: prefixes for end, prefixes in answer.reach.items() if end in own_ends}
@@ -106,7 +109,7 @@ def gather(spec: ServiceSpec, parts: Split, answers: Mapping[str, AddressingChoi
         if crossing is not None and link.kind is LinkKind.LINE:
             for end in (p for p in link.points if p in own_ends):
                 reach.setdefault(end, (crossing.prefix, *own_ends[end].networks))
-    return AddressingChoice(labels=labels, links=links, reach=reach)
+    return AddressingChoice(labels=labels, links=links, reach=reach, path_headers=borne)
 
 
 def _gather_link(link: VirtualLink, parts: Split, answers: Mapping[str, AddressingChoice]) -> LinkChoice:
@@ -137,7 +140,10 @@ def whole(choice: AddressingChoice, told: Bindings) -> Bindings:
             )
         )
     return AddressingChoice(
-        labels={**told.labels, **choice.labels}, links=tuple(links), reach={**choice.reach, **told.reach}
+        labels={**told.labels, **choice.labels},
+        links=tuple(links),
+        reach={**choice.reach, **told.reach},
+        path_headers={**told.path_headers, **choice.path_headers},
     )
 
 
@@ -148,6 +154,13 @@ def unconfirmed(choice: AddressingChoice, told: Bindings) -> Reason | None:
             return Reason(
                 code=ReasonCode.CONSTRAINT_VIOLATED,
                 message=f"end {end!r}: bound to label {label}, held is {choice.labels.get(end)}",
+                subject=end,
+            )
+    for end, header in told.path_headers.items():
+        if choice.path_headers.get(end) != header:
+            return Reason(
+                code=ReasonCode.CONSTRAINT_VIOLATED,
+                message=f"end {end!r}: bound to path header {header}, held is {choice.path_headers.get(end)}",
                 subject=end,
             )
     for link in told.links:
@@ -180,7 +193,10 @@ def binding(spec: ServiceSpec, part: HandedDown, chosen: AddressingChoice, bound
         )
     reach = {end: _reach(bound, beyond) for end, beyond in part.towards.items()}
     return AddressingChoice(
-        labels=chosen.labels, links=tuple(links), reach={end: found for end, found in reach.items() if found}
+        labels=chosen.labels,
+        links=tuple(links),
+        reach={end: found for end, found in reach.items() if found},
+        path_headers=chosen.path_headers,
     )
 
 

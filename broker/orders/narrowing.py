@@ -4,6 +4,7 @@ Rules kept here
 - `constraint_of` says what a spec admits, as a value of `address_planner.constraints`.
 - Of a segment, a section of a LINE admits no more than the LINE, an end of the service no more than that end. Its own ends and
   what lies only within it are bounded by the blocks that it was given.
+- An end of the service bears the path header that we were told there, and no other.
 - A segment that is wider is a fault of ours and is not handed down: the order is refused, and nobody below has seen it.
 """
 
@@ -49,7 +50,7 @@ def widened(spec: ServiceSpec, part: HandedDown) -> Reason | None:
         *(Constraint(links={id: link}) for id, link in links),
         *(Constraint(ends={id: end}) for id, end in below.ends.items()),
     ]
-    wider = next((id for one in told for id in one.wider(above.of(one))), None)
+    wider = next((id for one in told for id in one.wider(above.of(one))), None) or _another_header(spec, part.spec)
     if wider is None:
         return None
     return Reason(
@@ -57,3 +58,8 @@ def widened(spec: ServiceSpec, part: HandedDown) -> Reason | None:
         message=f"what would be handed down of {wider!r} is wider than what was asked",
         subject=wider,
     )
+
+
+def _another_header(spec: ServiceSpec, part: ServiceSpec) -> str | None:
+    own = {end.id: end.path_header for end in spec.ends}
+    return next((end.id for end in part.ends if end.id in own and end.path_header != own[end.id]), None)

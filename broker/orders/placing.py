@@ -15,7 +15,9 @@ from broker.decompose.mesh import Mesh, read_mesh
 from broker.decompose.plan import Avoid, Infeasible, Plan, PlannedSegment, Snapshot
 from broker.orders import hoping
 from broker.orders.addressing import CannotAddress, block_bits
+from broker.orders.cut import Cut
 from broker.orders.narrowing import widened
+from broker.orders.path_headers import headed
 from broker.orders.reasons import told
 from broker.orders.records import Order, Segment, child_ref
 from broker.orders.retrying import again, exhausted, handed, refuse
@@ -87,7 +89,7 @@ def _known(plan: Plan, snapshot: Snapshot) -> bool:
 
 @task
 def address(order: Order, env: Env) -> Order | Pause:
-    """Take the block if none was given, and derive the segments from the plan."""
+    """Take the block if none was given and ids for the paths, and derive the segments from the plan."""
     if order.addressed or order.plan is None or order.spec is None:
         return order
     spec, plan = order.spec, order.plan
@@ -100,9 +102,14 @@ def address(order: Order, env: Env) -> Order | Pause:
                 return refuse(order, env.now, taken)
             order = replace(order, pool=taken[0], block=taken[1])
         allowed = (order.block,) if order.block is not None else ()
+    asked = bound(spec, order.terms.classes)
+    mesh, snapshot = mesh_of(asked), hoping.over(order, env)
+    ids = env.identify(order.id, headed(Cut(mesh, plan), snapshot), order.path_ids)
+    if isinstance(ids, Reason):
+        return refuse(order, env.now, ids)
+    order = replace(order, path_ids=ids)
     try:
-        asked = bound(spec, order.terms.classes)
-        parts = split(mesh_of(asked), plan, hoping.over(order, env), allowed, order.id, order.terms.classes)
+        parts = split(mesh, plan, snapshot, allowed, order.id, order.terms.classes, ids)
     except CannotAddress as error:
         if error.interconnects and not exhausted(order):
             return again(order, Avoid(interconnects=frozenset(error.interconnects)), error.reason)

@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from ipaddress import ip_network
 
 from address_planner.buddy import Buddy, NotAllocated, PoolExhausted
+from broker.orders.records import Order
 from lower_sp_clients.vim.holds import Allocation, AllocationState
 from service_model.outcomes import Nogood, Reason, ReasonCode
 from service_model.words import Prefix
@@ -111,6 +112,18 @@ class Pools:
             return found
         self._drop(self._owned[""])
         return found[1]
+
+    def changes(self, before: Order | None, order: Order, now: datetime) -> tuple[list[Allocation], list[Allocation]]:
+        """What the change of the order changes of its block, to be stored with it: (put, drop)."""
+        mine = self.owned(order.id)
+        if mine is None:
+            return [], []
+        if order.block is not None:
+            state = AllocationState.LIVE if order.was_live else AllocationState.HELD
+            fresh = before is None or before.block is None or state is not mine.state
+            return ([replace(mine, state=state)], []) if fresh else ([], [])
+        rests = self.given_back(mine, now, mine.state is AllocationState.LIVE)
+        return ([rests], []) if rests is not None else ([], [mine])
 
     def given_back(self, allocation: Allocation, now: datetime, was_live: bool) -> Allocation | None:
         """The allocation as it is to be stored when its owner is done: RESTING in quarantine; None: dropped."""

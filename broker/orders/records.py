@@ -197,6 +197,8 @@ class Order:
     pool: str = ""
     classes: tuple[LabelClass, ...] = ()
     links: Mapping[str, CrossingLink] = field(default_factory=dict)
+    path_ids: Mapping[str, int] = field(default_factory=dict)
+    """The identifiers of its paths between its segments."""
     segments: tuple[Segment, ...] = ()
     choice: AddressingChoice | None = None
     bindings: Bindings | None = None

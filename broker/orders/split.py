@@ -3,7 +3,8 @@
 Rules kept here
 - A segment has the service's ends that lie in it and one for each joint, the sections of its LINEs, and each path from joint
   to joint. Paths that are one there are one, for all their packets; flows go down only where paths part or meet.
-- What is told of paths, places and ways is as in `bounds`, of prefixes and hosts in `addressing`, of labels in `lanes`.
+- What is told of paths, places and ways is as in `bounds`, of prefixes and hosts in `addressing`, of labels in `lanes`, of path
+  headers in `path_headers`.
 - Isolation is asked for in the supplier's own words (`capability_registry.glossary`).
 - A segment that has LANs alone, of a service that has paths, has no bandwidth of its own.
 - A segment that is told what a supplier of an earlier release would not see requires the feature.
@@ -23,6 +24,7 @@ from broker.orders.addressing import Addressing, CannotAddress, CrossingLink, de
 from broker.orders.bounds import Told
 from broker.orders.cut import Cut
 from broker.orders.lanes import label_classes
+from broker.orders.path_headers import headers, with_headers
 from service_model.constraints import PLACEMENT
 from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode
@@ -67,9 +69,10 @@ def split(
     allowed: tuple[Prefix, ...],
     key: str,
     qos: Iterable[QosClass] = (),
+    path_ids: Mapping[str, int] | None = None,
 ) -> Split:
     """`allowed`: the share from above, or the block taken for this service. `key` seeds labels and names. `qos`: what the
-    service's class may be; its bounds are in the spec.
+    service's class may be; its bounds are in the spec. `path_ids`: the identifiers of paths, where they have any.
 
     Raises CannotAddress (PREFIX_TOO_SMALL, ADDRESS_EXHAUSTED, LABELS_EXHAUSTED).
     """
@@ -81,6 +84,7 @@ def split(
         none = Reason(code=ReasonCode.LABELS_EXHAUSTED, message=NO_COMMON_LABEL)
         raise CannotAddress(none, error.label_class.interconnects) from None
     labels = {(m.segment, m.end): c for c in classes for m in c.members}
+    told = headers(cut, snapshot, path_ids or {})
     own = {end.id for end in mesh.spec.ends}
     views = {view.alias: view for view in snapshot.suppliers}
     segments = []
@@ -92,7 +96,7 @@ def split(
             replace(end, labels=found.labels, suggested_label=found.suggested)
             if (found := labels.get((name, end.id)))
             else end
-            for end in spec.ends
+            for end in with_headers(spec.ends, told)
         )
         segments.append(
             HandedDown(

@@ -11,7 +11,7 @@ Theory of operation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
@@ -72,17 +72,20 @@ class Question:
 
 
 Allocate = Callable[[str, int], tuple[str, Prefix] | Reason]
+Identify = Callable[[str, Sequence[str], Mapping[str, int]], Mapping[str, int] | Reason]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Env:
     """What tasks may know besides the order. `allocate(service, host bits)` takes a block from the address pools,
-    `lexicon(account, terms)` knows what the account calls our places, `planned` are the questions that were answered.
+    `identify(service, paths, known)` gives an identifier to each path that has none, `lexicon(account, terms)` knows what the
+    account calls our places, `planned` are the questions that were answered.
     `hoped()` is the snapshot with what suppliers announced before; it is planned over at most `hopes` times for an order."""
 
     now: datetime
     snapshot: Snapshot
     allocate: Allocate
+    identify: Identify
     lexicon: Callable[[str, Terms], Lexicon]
     planned: tuple[tuple[Question, Found], ...] = ()
     hoped: Callable[[], Snapshot] | None = None
@@ -204,9 +207,10 @@ def gone(order: Order, env: Env) -> Order | Pause:
 
 @task
 def free(order: Order, env: Env) -> Order | Pause:
-    """Give the block back once nothing below can use it. The engine drops its allocation when it leaves the order."""
-    if order.block is not None and not any(remains(s) for s in order.segments):
-        return replace(order, block=None, pool="")
+    """Give block and path ids back once nothing below can use them. The engine drops their allocations then."""
+    has = order.block is not None or order.path_ids
+    if has and not any(remains(s) for s in order.segments):
+        return replace(order, block=None, pool="", path_ids={})
     return order
 
 

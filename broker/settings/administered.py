@@ -77,12 +77,17 @@ class DomainSap:
     role: SapRole
     place: Name
     encapsulation: Encapsulation = Encapsulation.ETHERNET
-    mtu: Mtu = 1500
+    mtu: Mtu | None = None
+    """Bytes of IP packet; None: what the encapsulation leaves of 1500."""
     bandwidth_bps: BitsPerSecond = 1_000_000_000
     interconnect: Name | None = None
     settings: Mapping[str, str] = field(default_factory=dict)
     state: AdminState = AdminState.IN_SERVICE
     window: Window | None = None
+
+    def carries(self) -> int:
+        """Bytes of IP packet that a service may send through it."""
+        return self.mtu if self.mtu is not None else self.encapsulation.leaves()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

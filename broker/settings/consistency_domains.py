@@ -5,7 +5,7 @@ Rules kept here
 - Every place is reached from every other over places, and every SAP has a link to a place: a SAP is a border, not a way
   through.
 - An NNI SAP names an interconnect, a UNI SAP none. An interconnect has one SAP of ours; if its peer is ourselves, one in
-  each of two domains.
+  each of two domains, which encapsulate alike.
 - The labels of an interconnect are those that its encapsulation has.
 - A function's places are in a domain, and a function type has one document.
 """
@@ -30,6 +30,7 @@ NATURAL_LABELS = {
 
 def domain_problems(whole: Administered, own_sp_id: str, broken: Set[Key]) -> Iterator[Problem]:
     users: dict[str, list[str]] = {}
+    kinds: dict[str, Encapsulation] = {}
     for domain in whole.domains:
         yield from _points(domain, whole, broken)
         yield from _links(domain)
@@ -44,6 +45,9 @@ def domain_problems(whole: Administered, own_sp_id: str, broken: Set[Key]) -> It
                 reason = f"domain {before[0]!r} has a SAP of interconnect {sap.interconnect!r} already"
                 yield Problem("domain", domain.name, f"saps[{i}].interconnect", reason)
             before.append(domain.name)
+            if (kind := kinds.setdefault(sap.interconnect, sap.encapsulation)) is not sap.encapsulation:
+                reason = f"{sap.encapsulation.short}, where the other side of interconnect {sap.interconnect!r} is {kind.short}"
+                yield Problem("domain", domain.name, f"saps[{i}].encapsulation", reason)
 
 
 def _points(domain: DomainDoc, whole: Administered, broken: Set[Key]) -> Iterator[Problem]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Connection, func, insert, select
 
+from broker.orders import path_ids
 from broker.orders.pools import PREFIXES
 from broker.orders.records import ORDER, Change, Order, Segment
 from broker.storage import tables as t
@@ -89,7 +90,9 @@ class SqlOrderBook:
             v = t.service_versions
             current = t.services.join(v, (v.c.service == t.services.c.id) & (v.c.version == t.services.c.version))
             rows = connection.execute(select(v.c.document).select_from(current).order_by(t.services.c.created))
-            return [ORDER.validate_json(row.document) for row in rows], _load_allocations(connection, PREFIXES)
+            return [ORDER.validate_json(row.document) for row in rows], [
+                a for pool in (PREFIXES, path_ids.POOL) for a in _load_allocations(connection, pool)
+            ]
 
         return await self._engine.read(work)
 

@@ -32,20 +32,25 @@ from service_model.spec import LAN_SITES
 
 def _matrix(domain: Domain, usage: Usage) -> tuple[tuple[BorderEntry, ...], tuple[SharedLimit, ...]]:
     routes, draws = Routes(domain, usage), Draws()
+    saps = {s.id: s for s in domain.saps}
     sap_mtu = {s.id: s.mtu for s in domain.saps}
     points = [*(s.id for s in domain.saps if s.usable), *(p.id for p in domain.places)]
     entries = []
     for a, b in combinations(points, 2):
         if found := routes.announced(a, b):
             mtu = min(sap_mtu.get(a, 65535), sap_mtu.get(b, 65535))
-            tied = a in sap_mtu and b in sap_mtu and not domain.swaps_labels
-            entries.append(BorderEntry(a=a, b=b, points=tuple(_point(domain, k, r, mtu, tied) for k, r in found)))
+            ends = [saps[point] for point in (a, b) if point in saps]
+            tied, swaps = len(ends) == 2 and domain.ties(*ends), domain.swaps_labels
+            swaps = swaps or (len(ends) == 2 and not tied)
+            entries.append(
+                BorderEntry(a=a, b=b, points=tuple(_point(domain, k, r, mtu, tied, swaps) for k, r in found))
+            )
             for number, route in {r.ways: (n, r) for n, (_, r) in reversed([*enumerate(found)])}.values():
                 draws.add(f"{a}|{b}#{number}", route.bandwidth_bps, {way.id: 1.0 for way in route.ways})
     return tuple(entries), draws.limits({way.id: routes.free(way) for way in domain.ways})
 
 
-def _point(domain: Domain, kind: PointKind, route: Route, mtu: int, tied: bool) -> BorderPoint:
+def _point(domain: Domain, kind: PointKind, route: Route, mtu: int, tied: bool, swaps: bool) -> BorderPoint:
     return BorderPoint(
         kind=kind,
         price=route.price,
@@ -53,7 +58,7 @@ def _point(domain: Domain, kind: PointKind, route: Route, mtu: int, tied: bool) 
         bandwidth_bps=route.bandwidth_bps,
         availability=route.availability,
         mtu=mtu,
-        swaps_labels=domain.swaps_labels,
+        swaps_labels=swaps,
         lan=bool(domain.lan),
         isolation=tuple(sorted(route.isolation)),
         countries=tuple(sorted(route.countries or ())),
@@ -94,6 +99,7 @@ def note(domain: Domain, usage: Usage, edition: int, now: datetime, validity: ti
                 interconnect=s.interconnect,
                 peer=s.peer,
                 decides_labels=s.decides_labels,
+                path_headers=domain.path_headers,
             )
             for s in domain.saps
             if s.usable

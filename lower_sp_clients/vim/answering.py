@@ -42,12 +42,16 @@ def not_held(hold: Hold | None, version: int, now: datetime) -> Reason | None:
 
 
 def unbound(hold: Hold | None, bindings: Bindings) -> Reason | None:
-    """The bindings must confirm every label, prefix and port address that was chosen."""
+    """The bindings must confirm every label, path header, prefix and port address that was chosen."""
     if hold is None or hold.choice is None:
         return NOT_HELD
     for end, label in hold.choice.labels.items():
         if bindings.labels.get(end) != label:
             message = f"end {end!r}: bound to label {bindings.labels.get(end)}, held is {label}"
+            return Reason(code=ReasonCode.CONSTRAINT_VIOLATED, message=message, subject=end)
+    for end, header in hold.choice.path_headers.items():
+        if bindings.path_headers.get(end) != header:
+            message = f"end {end!r}: bound to path header {bindings.path_headers.get(end)}, held is {header}"
             return Reason(code=ReasonCode.CONSTRAINT_VIOLATED, message=message, subject=end)
     for link in hold.choice.links:
         told = bindings.link(link.link)

@@ -11,7 +11,7 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_interface
 from typing import Any
 
@@ -28,7 +28,7 @@ from lower_sp_clients.vim.driver import (
     Route,
 )
 from service_model.outcomes import Bindings, LinkChoice
-from service_model.spec import LinkKind, ServiceFunctionPath, ServiceSpec, VirtualLink, split_point
+from service_model.spec import End, LinkKind, ServiceFunctionPath, ServiceSpec, VirtualLink, split_point
 from service_model.words import Address, Prefix
 
 
@@ -53,12 +53,22 @@ def blueprint(domain: Domain, segment: str, spec: ServiceSpec, bindings: Binding
             for f in spec.functions
         ),
         attachments=tuple(
-            Attachment(network=link.id, sap=ends[point].sap, label=bindings.labels[point])
+            _attachment(spec, bindings, link.id, ends[point])
             for link in spec.links
             for point in link.points
             if point in ends
         ),
     )
+
+
+def _attachment(spec: ServiceSpec, bindings: Bindings, network: str, end: End) -> Attachment:
+    bare = Attachment(network=network, sap=end.sap, label=bindings.labels[end.id])
+    header = bindings.path_headers.get(end.id)
+    if header is None:
+        return bare
+    last = any(path.hops[-1] == end.id for path in spec.paths)
+    leaving, entering = (header.forth, header.back) if last else (header.back, header.forth)
+    return replace(bare, leaving=leaving, entering=entering)
 
 
 def parameters(domain: Domain, spec: ServiceSpec, function: str) -> Mapping[str, Any]:

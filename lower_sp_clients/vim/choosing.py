@@ -2,6 +2,7 @@
 
 Rules kept here
 - The suggested label is taken if it is free, else another of the label set, picked by hash; which one is said in the answer.
+- What goes straight from SAP to SAP of a domain that does not swap has one label, free at both.
 - A link's prefix is the one required, else carved from the allowed blocks; a port's address comes from the hosts given.
 - Where the functions are is decided in `placing`, which ways the LINEs take in `laying`, and the LANs in `lan_laying`.
 - Everything wrong is named at once where it can be, each with the spec's own word for the culprit.
@@ -9,18 +10,17 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from address_planner.classes import LabelClass, LabelsExhausted, suggest
-from address_planner.labels import ANY_LABEL, LabelSet
 from address_planner.prefixes import PrefixTooSmall, carve, host_bits, pick_hosts
 from capability_registry.note import PortRole, SapRole
 from lower_sp_clients.vim.accounting import passes
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Usage, Way
+from lower_sp_clients.vim.labelling import choose_labels
 from lower_sp_clients.vim.lan_laying import lay_lans
 from lower_sp_clients.vim.laying import lay
-from lower_sp_clients.vim.placing import Impossible, assign, check_ends, flavour_of, no, place
+from lower_sp_clients.vim.placing import assign, check_ends, flavour_of, no, place
 from service_model.money import FREE, Price
 from service_model.outcomes import AddressingChoice, LinkChoice, Nogood, ReasonCode
 from service_model.spec import AddressRole, End, FunctionRequest, LinkKind, ServiceSpec, VirtualLink, split_point
@@ -57,6 +57,9 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
     through = passes(spec)
     for end in spec.ends:
         sap = saps[end.id]
+        if end.path_header is not None and not domain.path_headers:
+            message = f"end {end.id!r}: packets bear no path headers here"
+            raise no(ReasonCode.FEATURE_NOT_OFFERED, message, end.id)
         if sap.mtu < spec.min_mtu:
             raise no(ReasonCode.MTU, f"end {end.id!r}: MTU {sap.mtu} is below {spec.min_mtu}", end.id)
         if sap.bandwidth_bps - usage.bandwidth.get(sap.id, 0) < spec.bandwidth_bps * through[sap.id]:
@@ -71,10 +74,15 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
     for function in spec.functions:
         price = price + flavour_of(offers[function.id], function).price
     hosts = assign(domain, usage, spec, offers, placed)
-    labels = _labels(usage, spec, saps, key)
+    labels = choose_labels(domain, usage, spec, saps, key)
     links, reach = _addresses(spec, saps)
     return Choice(
-        addressing=AddressingChoice(labels=labels, links=links, reach=reach),
+        addressing=AddressingChoice(
+            labels=labels,
+            links=links,
+            reach=reach,
+            path_headers={end.id: end.path_header for end in spec.ends if end.path_header is not None},
+        ),
         price=price,
         delays_us=laying.delays_us,
         ways=lined if spec.paths else lans,
@@ -122,71 +130,6 @@ def _check_ports(spec: ServiceSpec, offers: dict[str, CatalogueFunction]) -> Non
                     f"link {link.id!r}: port {port!r} of {owner!r} is a {roles[port].short} port",
                     link.id,
                 )
-
-
-def _labels(usage: Usage, spec: ServiceSpec, saps: dict[str, Sap], key: str) -> dict[str, int]:
-    """A label for each end: the suggested one if it is free, else another of its set by hash. Several at one SAP choose so that
-    all have one."""
-    out: dict[str, int] = {}
-    for at in {sap.id: sap for sap in saps.values()}.values():
-        ends = [end for end in spec.ends if saps[end.id] is at]
-        if len(ends) > 1:
-            out |= _together(usage, at, ends, key)
-        else:
-            out[ends[0].id] = _label(usage, at, ends[0], key)
-    return out
-
-
-def _label(usage: Usage, sap: Sap, end: End, key: str) -> int:
-    allowed = end.labels if end.labels is not None else ANY_LABEL
-    suggested, taken = end.suggested_label, usage.labels.get(sap.id, {})
-    if suggested is not None and suggested in allowed and suggested in sap.labels and suggested not in taken:
-        return suggested
-    wanted = sap.labels & allowed
-    value = wanted.suggest(f"{key}/{end.id}")
-    if value in taken:
-        value = (wanted & usage.free_labels(sap)).suggest(f"{key}/{end.id}")
-    if value is None:
-        raise _no_label(usage, end, sap, wanted)
-    return value
-
-
-def _together(usage: Usage, sap: Sap, ends: Sequence[End], key: str) -> dict[str, int]:
-    """Labels for several ends at one SAP."""
-    allowed = {end.id: sap.labels if end.labels is None else sap.labels & end.labels for end in ends}
-    free = usage.free_labels(sap)
-    classes = [
-        LabelClass(
-            id=end.id,
-            members=(),
-            interconnects=(),
-            saps=(sap.id,),
-            labels=allowed[end.id] & free,
-            suggested=end.suggested_label,
-        )
-        for end in ends
-    ]
-    try:
-        return {item.id: item.suggested for item in suggest(classes, key) if item.suggested is not None}
-    except LabelsExhausted as error:
-        end = next(end for end in ends if end.id == error.label_class.id)
-        raise _no_label(usage, end, sap, allowed[end.id]) from None
-
-
-def _no_label(usage: Usage, end: End, sap: Sap, wanted: LabelSet) -> Impossible:
-    """Why none of the labels `wanted` is to be had. At the side that does not decide, one that is only held comes free when the
-    order that holds it finds another there: it is worth to wait for. How many there are is judged at the side that decides."""
-    acceptable = usage.free_labels(sap)
-    held = any(label in wanted for label in usage.held_labels.get(sap.id, ()))
-    waits = held and bool(sap.interconnect) and not sap.decides_labels
-    code = ReasonCode.LABEL_TAKEN if acceptable else ReasonCode.LABELS_EXHAUSTED
-    return no(
-        ReasonCode.LABEL_CONTENDED if waits else code,
-        f"end {end.id!r}: none of the labels {wanted or end.labels or sap.labels} is free at SAP {sap.id!r}",
-        end.id,
-        Nogood(end=end.id, acceptable_labels=acceptable),
-        retryable=waits,
-    )
 
 
 def _addresses(spec: ServiceSpec, saps: dict[str, Sap]) -> tuple[tuple[LinkChoice, ...], dict[str, tuple[Prefix, ...]]]:

@@ -3,6 +3,8 @@
 Rules kept here
 - Points are SAPs and places; ways join them.
 - Functions are packed onto anonymous hosts as `capability_registry.packing` says: what the note announces fits.
+- A domain that does not swap labels carries one from SAP to SAP where both encapsulate alike. Between unlike ones it
+  converts, and a label of the one is none of the other.
 - Nothing here has an effect: `Usage` is changed by the caller, who keeps the durable record.
 """
 
@@ -62,7 +64,8 @@ class CatalogueFunction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
-    """`hosts`: capacity units of each host at a place. `lan`: the places that offer LAN links."""
+    """`hosts`: capacity units of each host at a place. `lan`: the places that offer LAN links. `path_headers`: whether packets
+    bear them at its SAPs."""
 
     name: str
     sp_id: str
@@ -73,11 +76,16 @@ class Domain:
     ways: tuple[Way, ...]
     functions: tuple[CatalogueFunction, ...]
     swaps_labels: bool = True
+    path_headers: bool = False
     max_hold_s: int = 300
     quote_s: int = 3600
 
     def sap(self, id: str) -> Sap | None:
         return next((s for s in self.saps if s.id == id), None)
+
+    def ties(self, *saps: Sap) -> bool:
+        """Whether what goes straight from one of these SAPs to another has the same label at both."""
+        return not self.swaps_labels and len({sap.encapsulation for sap in saps}) == 1
 
     def function(self, type: FunctionType) -> CatalogueFunction | None:
         return next((f for f in self.functions if f.type == type), None)

@@ -7,7 +7,7 @@ is forgotten. It keeps no state of its own that a restart would lose.
 A blueprint is what one segment needs in one domain
 - a *network* is one broadcast domain; its members are function ports and attachments. Two members: a point-to-point link;
 - an *attachment* joins a network to a SAP of the domain under a label (0 = untagged). A network of two attachments and
-  no port is a transit;
+  no port is a transit. Where it says so, packets bear a path header outside: another one for what leaves than for what enters;
 - a *function* has ports with addresses and forwards at layer 3 between its data ports: one routing table per ingress port
   (so that several paths may share it), and the same routes for packets it originates (ICMP errors). A route of a flow is
   for its packets alone, and wins over one for all; one that names a port wins over one of the protocol. A management
@@ -20,6 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any, Protocol
+
+from service_model.path_headers import Mark
 
 
 class DriverError(Exception):
@@ -96,6 +98,8 @@ class Attachment:
     network: str
     sap: str
     label: int
+    leaving: Mark | None = None
+    entering: Mark | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +163,7 @@ class SapPort:
 
     id: str
     encapsulation: str
-    """`ETHERNET` or `VXLAN`."""
+    """`ETHERNET`, `VLAN` or `VXLAN`."""
     mtu: int
     """Bytes of IP packet that a service may send through the SAP."""
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -174,6 +178,7 @@ class DriverOffer:
     encapsulations: frozenset[str]
     lan: bool
     probes: bool
+    path_headers: bool = False
     missing: tuple[str, ...] = ()
     """What it cannot offer here, each with its reason, for the operator."""
 

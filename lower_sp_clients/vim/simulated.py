@@ -29,8 +29,8 @@ from lower_sp_clients.vim.driver import (
     SapPort,
 )
 from lower_sp_clients.vim.implementations import IMPLEMENTATIONS
-from lower_sp_clients.vim.simulated_domain import Domain, Lost, Station, echo
-from lower_sp_clients.vim.soundness import ETHERNET, VXLAN, check_blueprint, label_in_use
+from lower_sp_clients.vim.simulated_domain import Domain, Lost, Seen, Station, echo
+from lower_sp_clients.vim.soundness import ENCAPSULATIONS, check_blueprint, label_in_use
 
 Operation = Literal["apply", "remove", "inventory", "measure", "probe"]
 
@@ -41,7 +41,7 @@ class SimulatedDriver:
     def __init__(self, saps: Sequence[SapPort], *, offered: frozenset[str] = IMPLEMENTATIONS) -> None:
         self._saps = {sap.id: sap for sap in saps}
         self._offer = DriverOffer(
-            implementations=offered, encapsulations=frozenset({ETHERNET, VXLAN}), lan=True, probes=True
+            implementations=offered, encapsulations=ENCAPSULATIONS, lan=True, probes=True, path_headers=True
         )
         self._domain = Domain()
         self._faults: defaultdict[str, deque[tuple[Exception, bool]]] = defaultdict(deque)
@@ -60,11 +60,24 @@ class SimulatedDriver:
         """The ids of its SAPs."""
         return tuple(self._saps)
 
+    @property
+    def seen(self) -> tuple[Seen, ...]:
+        """What packets bore in its networks and where they left by its SAPs, the latest last."""
+        return tuple(self._domain.seen)
+
+    def blueprint(self, segment: str) -> Blueprint:
+        """What is built of a segment. Raises DriverError."""
+        return self._segment(segment)
+
     def join(self, sap: str, other: SimulatedDriver, other_sap: str) -> None:
-        """Wire a SAP to one of another simulated domain. Raises DriverError for an unknown SAP."""
+        """Wire a SAP to one of another simulated domain. Raises DriverError for an unknown SAP, and for one that encapsulates
+        in another way: no frame of the one would be one of the other."""
         for driver, name in ((self, sap), (other, other_sap)):
             if name not in driver._saps:
                 raise DriverError(f"unknown SAP {name!r}")
+        near, far = self._saps[sap].encapsulation, other._saps[other_sap].encapsulation
+        if near != far:
+            raise DriverError(f"SAP {sap!r} is {near}, and {other_sap!r} is {far}")
         self._domain.join(sap, other._domain, other_sap)
 
     def fail_next(self, operation: Operation, error: Exception, *, half_done: bool = False) -> None:
@@ -75,7 +88,7 @@ class SimulatedDriver:
         fault = self._fault("apply")
         if fault is not None and not fault[1]:
             raise fault[0]
-        check_blueprint(blueprint, self._saps, self._offer.implementations, self.check_parameters)
+        check_blueprint(blueprint, self._saps, self._offer.implementations, self.check_parameters, path_headers=True)
         for attachment in blueprint.attachments:
             held = self._domain.holder(attachment.sap, attachment.label)
             if held is not None and held[0] != blueprint.segment:

@@ -4,6 +4,8 @@ Rules enforced here
 - A packet goes where the blueprint says and nowhere else: tables of the ingress port, those of its flow first, longest
   prefix, next hop on the egress network, attachments with the same label on both sides of a joint. It is counted wherever
   it passes.
+- Outside, it bears the path header of the attachment that it left by, and one that comes with another than is expected is lost.
+  Inside it bears the domain's own, of this segment, whose index each function takes one off: nobody outside sees that one.
 - It is never fragmented: larger than the MTU of a network on its way, it is lost there.
 - A management port neither forwards nor is reached from another port; a function's own packets use all its routes.
 - A firewall judges the first packet of a flow; the reply passes where the request was accepted.
@@ -11,18 +13,29 @@ Rules enforced here
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from itertools import count
 
 from lower_sp_clients.vim.driver import Attachment, Blueprint, FlowMatch, Function, Port, PortCounters, Route
 from lower_sp_clients.vim.implementations import FIREWALL, METER, firewall_rules
+from service_model.path_headers import INDEX_FIRST, Mark
 
 Address = IPv4Address | IPv6Address
 Prefix = IPv4Network | IPv6Network
 
 HOP_LIMIT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a packet bore (None: no header) in a network of a segment, or where it left by a SAP under a label."""
+
+    where: str
+    mark: Mark | None
+    outside: bool
 
 
 @dataclass(eq=False, slots=True)
@@ -35,6 +48,10 @@ class Domain:
     """By segment, function, port and one of the four names of `PortCounters`."""
     values: dict[str, Counter[str]] = field(default_factory=dict)
     """By segment: the functions' own counters."""
+    numbers: dict[str, int] = field(default_factory=dict)
+    """By segment: the identifier of its own path, even, as long as it is built."""
+    seen: deque[Seen] = field(default_factory=lambda: deque(maxlen=10_000))
+    """What packets bore, in their order: in its networks, and where they left by its SAPs."""
 
     def join(self, sap: str, other: Domain, other_sap: str) -> None:
         """Wire a SAP to one of another domain: what leaves here under a label arrives there under the same."""
@@ -45,10 +62,13 @@ class Domain:
         """Build a segment; its counters begin at zero."""
         self.forget(blueprint.segment)
         self.built[blueprint.segment] = blueprint
+        taken = set(self.numbers.values())
+        self.numbers[blueprint.segment] = next(n for n in count(2, 2) if n not in taken)
         self.values[blueprint.segment] = Counter()
 
     def forget(self, segment: str) -> None:
         self.built.pop(segment, None)
+        self.numbers.pop(segment, None)
         self.values.pop(segment, None)
         for key in [key for key in self.counted if key[0] == segment]:
             del self.counted[key]
@@ -170,7 +190,7 @@ def echo(
 
 def hears(start: Station, port: Port) -> Iterator[tuple[Station, Port]]:
     """Who else gets a broadcast that leaves by a port, each as often as it comes there."""
-    for station, other, _ in _neighbours(start.domain, start.segment, port.network):
+    for station, other, _, _ in _neighbours(start.domain, start.segment, port.network):
         itself = station.domain is start.domain and station.segment == start.segment
         if not itself or (station.function.id, other.name) != (start.function.id, port.name):
             yield station, other
@@ -184,7 +204,7 @@ class _Flow:
 
     def send(self, origin: Station, packet: Packet, only_by: str | None) -> Station:
         """The station that the packet reaches. `only_by`: the port that it must leave the origin by."""
-        here, ingress = origin, None
+        here, ingress, index = origin, None, INDEX_FIRST
         for _ in range(HOP_LIMIT):
             if here.owns(packet.target):
                 return here
@@ -194,7 +214,11 @@ class _Flow:
             egress, next_hop = way
             if ingress is not None:
                 self._pass_function(here, ingress, packet)
-            here, ingress = _cross(here, egress, next_hop, packet)
+                index -= 1
+            there, ingress = _cross(here, egress, next_hop, packet, index)
+            if (there.domain, there.segment) != (here.domain, here.segment):
+                index = INDEX_FIRST
+            here = there
         raise Lost(f"{packet.target}: more than {HOP_LIMIT} hops")
 
     def _pass_function(self, here: Station, ingress: str, packet: Packet) -> None:
@@ -211,27 +235,60 @@ class _Flow:
         here.count_value("accepted", packet.size)
 
 
-def _cross(here: Station, egress: Port, next_hop: Address, packet: Packet) -> tuple[Station, str]:
-    """Over one broadcast domain to whoever has the next hop; the station and the port of entry."""
+def _cross(here: Station, egress: Port, next_hop: Address, packet: Packet, index: int) -> tuple[Station, str]:
+    """Over one broadcast domain to whoever has the next hop; the station and the port of entry. `index`: of the segment's own
+    path, as far as it has come there."""
     network = next(n for n in here.domain.built[here.segment].networks if n.id == egress.network)
     if packet.size > network.mtu:
         raise Lost(f"{here.function.id}: {packet.size} bytes do not fit the MTU {network.mtu} of {network.id}")
-    for station, port, mtu in _neighbours(here.domain, here.segment, egress.network):
+    for station, port, mtu, trail in _neighbours(here.domain, here.segment, egress.network):
         if any(interface.ip == next_hop for interface in port.interfaces):
             here.count(egress.name, "tx", packet.size)
             if packet.size > mtu:
                 raise Lost(f"{here.function.id}: {packet.size} bytes are lost on a network of MTU {mtu}")
+            _bear(here.domain, here.segment, egress.network, index)
+            for crossing in trail:
+                crossing.pass_on()
             station.count(port.name, "rx", packet.size)
             return station, port.name
     raise Lost(f"{here.function.id}: nobody answers for {next_hop} on {egress.network}")
 
 
-def _neighbours(domain: Domain, segment: str, network: str) -> Iterator[tuple[Station, Port, int]]:
-    """Every port of the broadcast domain that the network is part of, and the least MTU on the way to it."""
-    waiting: list[tuple[Domain, str, str, int | None]] = [(domain, segment, network, None)]
+def _bear(domain: Domain, segment: str, network: str, index: int) -> None:
+    """What a packet bears inside a segment: the domain's own path, where there is one outside."""
+    if any(a.leaving is not None for a in domain.built[segment].attachments):
+        mark = Mark(domain.numbers[segment], index)
+        domain.seen.append(Seen(f"{segment}/{network}", mark, outside=False))
+
+
+@dataclass(frozen=True, slots=True)
+class _Crossing:
+    """From one domain's attachment to the other's, into a network of a segment there."""
+
+    near: Domain
+    left_by: Attachment
+    far: Domain
+    segment: str
+    entered_by: Attachment
+
+    def pass_on(self) -> None:
+        """A packet takes off what it bore inside and bears what the path has here. Raises Lost."""
+        mark, expected = self.left_by.leaving, self.entered_by.entering
+        self.near.seen.append(Seen(f"{self.left_by.sap}:{self.left_by.label}", mark, outside=True))
+        if mark != expected:
+            raise Lost(f"{self.entered_by.sap}: a packet bears {mark or 'no header'}, {expected or 'none'} is expected")
+        _bear(self.far, self.segment, self.entered_by.network, INDEX_FIRST)
+
+
+def _neighbours(
+    domain: Domain, segment: str, network: str
+) -> Iterator[tuple[Station, Port, int, tuple[_Crossing, ...]]]:
+    """Every port of the broadcast domain that the network is part of, the least MTU on the way to it, and where that crosses
+    from one domain to another."""
+    waiting: list[tuple[Domain, str, str, int | None, tuple[_Crossing, ...]]] = [(domain, segment, network, None, ())]
     seen: set[tuple[int, str, str]] = set()
     while waiting:
-        at, owner, name, so_far = waiting.pop()
+        at, owner, name, so_far, trail = waiting.pop()
         if (id(at), owner, name) in seen:
             continue
         seen.add((id(at), owner, name))
@@ -241,10 +298,11 @@ def _neighbours(domain: Domain, segment: str, network: str) -> Iterator[tuple[St
         for function in blueprint.functions:
             for port in function.ports:
                 if port.network == name:
-                    yield Station(at, owner, function), port, mtu
+                    yield Station(at, owner, function), port, mtu, trail
         for attachment in blueprint.attachments:
             if attachment.network == name:
                 for far, far_sap in at.joints.get(attachment.sap, ()):
                     held = far.holder(far_sap, attachment.label)
                     if held is not None:
-                        waiting.append((far, held[0], held[1].network, mtu))
+                        crossing = _Crossing(at, attachment, far, held[0], held[1])
+                        waiting.append((far, held[0], held[1].network, mtu, (*trail, crossing)))

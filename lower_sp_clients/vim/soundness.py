@@ -3,7 +3,8 @@
 Rules enforced here (each error names the culprit)
 - Identifiers are unique and can be names of objects; networks, ports and SAPs that are referred to exist.
 - A network that is no LAN joins at most two members; an address is used once on a network.
-- A label is used once per SAP; ETHERNET SAPs carry untagged frames only, VXLAN SAPs a VNI of 1-16777215.
+- A label is used once per SAP; ETHERNET SAPs carry untagged frames only, VLAN SAPs an id of 1-4094, VXLAN SAPs a VNI of
+  1-16777215.
 - A network's MTU fits through the SAPs that it is attached to, and IPv6 needs 1280 bytes (RFC 8200, 5).
 - A route goes between data ports of its function, and its next hop is on a prefix of its egress port;
   there is one way from an ingress port to a destination, for all packets and for those of each flow.
@@ -16,7 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from address_planner.labels import LABEL_MAX, UNTAGGED
+from address_planner.labels import LABEL_MAX, UNTAGGED, VLAN_MAX
 from lower_sp_clients.vim.driver import (
     Attachment,
     Blueprint,
@@ -31,7 +32,9 @@ from lower_sp_clients.vim.implementations import PROTOCOLS
 
 IPV6_LEAST_MTU = 1280
 ETHERNET = "ETHERNET"
+VLAN = "VLAN"
 VXLAN = "VXLAN"
+ENCAPSULATIONS = frozenset({ETHERNET, VLAN, VXLAN})
 PORTED = ("tcp", "udp")
 
 _SEGMENT = re.compile(r"[A-Za-z0-9-]{1,63}")
@@ -43,8 +46,11 @@ def check_blueprint(
     saps: Mapping[str, SapPort],
     implementations: frozenset[str],
     check_parameters: Callable[[str, Mapping[str, Any]], None],
+    *,
+    path_headers: bool,
 ) -> None:
-    """Raise DriverError naming what cannot be built in a domain of these SAPs and implementations."""
+    """Raise DriverError naming what cannot be built in a domain of these SAPs and implementations, whose packets bear path
+    headers or not."""
     if not _SEGMENT.fullmatch(blueprint.segment):
         raise DriverError(f"segment {blueprint.segment!r} is not 1-63 letters, digits or hyphens")
     networks = {network.id: network for network in blueprint.networks}
@@ -54,6 +60,8 @@ def check_blueprint(
         _check_function(function, networks, implementations, check_parameters)
     for attachment in blueprint.attachments:
         _check_attachment(attachment, networks, saps)
+        if not path_headers and (attachment.leaving or attachment.entering):
+            raise DriverError(f"attachment to SAP {attachment.sap!r}: packets bear no path headers here")
     _check_labels(blueprint)
     for network in blueprint.networks:
         _check_network(network, blueprint)
@@ -126,6 +134,8 @@ def _check_attachment(attachment: Attachment, networks: Mapping[str, Network], s
         raise DriverError(f"network {network.id!r} has MTU {network.mtu}; SAP {sap.id!r} carries {sap.mtu}")
     if sap.encapsulation == ETHERNET and attachment.label != UNTAGGED:
         raise DriverError(f"SAP {sap.id!r} carries untagged frames only, not label {attachment.label}")
+    if sap.encapsulation == VLAN and not 0 < attachment.label <= VLAN_MAX:
+        raise DriverError(f"label {attachment.label} on SAP {sap.id!r} is no VLAN id")
     if sap.encapsulation == VXLAN and not 0 < attachment.label <= LABEL_MAX:
         raise DriverError(f"label {attachment.label} on SAP {sap.id!r} is no VNI")
 

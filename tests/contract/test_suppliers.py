@@ -28,6 +28,7 @@ from service_model.outcomes import (
     ServiceState,
     ServiceStatus,
 )
+from service_model.path_headers import PathHeader
 from service_model.quotes import Qualification, Quote
 from service_model.spec import Blocks, ServiceSpec
 from service_model.words import Prefix
@@ -293,6 +294,23 @@ async def test_a_commit_with_another_prefix_is_refused(bench: Bench) -> None:
     wrong = replace(choice, links=tuple(replace(x, prefix=moved(x.prefix)) for x in choice.links))
     assert isinstance(await bench.supplier.commit("r", 1, wrong, CTX), Refused)
     assert await bench.state() is ServiceState.RESERVED
+
+
+async def test_a_path_header_is_confirmed_as_it_was_told_and_bound_so(bench: Bench) -> None:
+    told = {"a": PathHeader(id=6, index=201, back_index=100), "b": PathHeader(id=6, index=200, back_index=101)}
+    spec = replace(bench.spec, ends=tuple(replace(end, path_header=told[end.id]) for end in bench.spec.ends))
+    held = await bench.reserve(spec=spec)
+    assert isinstance(held, Reserved), held
+    assert held.choice.path_headers == told
+    other = replace(held.choice, path_headers={**told, "b": told["a"]})
+    assert isinstance(await bench.supplier.commit("r", 1, other, CTX), Refused)
+    assert await bench.state() is ServiceState.RESERVED
+    assert await bench.supplier.commit("r", 1, held.choice, CTX) == Committed(ref="r", version=1)
+    await bench.becomes(ServiceState.ACTIVE)
+    status = await bench.supplier.status("r", CTX)
+    assert status.choice is not None
+    assert status.binding is not None
+    assert status.choice.path_headers == status.binding.path_headers == told
 
 
 async def test_what_was_never_held_cannot_be_committed(bench: Bench) -> None:

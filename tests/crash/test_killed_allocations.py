@@ -86,6 +86,11 @@ def whole(stack: Stack) -> None:
     assert blocks == having, "a block without an order, or an order without its block"
     taken = [ip_network(value) for value in (*blocks.values(), *resting)]
     assert not any(overlap(a, b) for a, b in combinations(taken, 2))
+    for node in stack.nodes.values():
+        ids = [(a.owner, int(a.value)) for a in node.broker.path_ids.allocations()]
+        named = {(o.id, id) for o in node.broker.orders() for id in o.path_ids.values()}
+        assert set(ids) == named, "an identifier without an order, or an order without its identifier"
+        assert len({id for _, id in ids}) == len(ids)
     held = {vim.domain.name: labels(stack, vim.domain.name) for vim in stack.vims()}
     for at in held.values():
         assert max(Counter(at.values()).values(), default=1) == 1, "one label for two segments"

@@ -192,6 +192,23 @@ async def test_a_border_that_is_not_as_configured_is_named(bench: LinuxBench) ->
     driver.close()
 
 
+@pytest.mark.parametrize("six", [False, True])
+async def test_a_tunnel_that_its_underlay_does_not_carry_is_named(bench: LinuxBench, six: bool) -> None:
+    ends = [(f"fd77::{i}", "/64") if six else (f"192.0.2.{i}", "/30") for i in (1, 2)]
+    headers = 70 if six else 50
+    wires = [WireEnd(bench.lab.namespace(f"n{i}"), "core0", (ip_interface("".join(e)),)) for i, e in enumerate(ends)]
+    bench.lab.wire(*wires, mtu=1450 + headers - 1)
+    settings = {"namespace": wires[0].namespace, "local": ends[0][0], "remote": ends[1][0]}
+    driver = LinuxDriver(f"{bench.token}-n", [SapPort(id="nni", encapsulation="VXLAN", mtu=1450, settings=settings)])
+    try:
+        culprit = f"SAP 'nni': underlay 'core0' has MTU {1449 + headers}, VXLAN with 1450 bytes needs {1450 + headers}"
+        with pytest.raises(DriverError, match=culprit):
+            await driver.apply(guarded(sap="nni", label=5))
+        assert await driver.inventory() == ()
+    finally:
+        driver.close()
+
+
 async def test_a_vxlan_interconnect_over_ipv6_carries_ipv4(bench: LinuxBench) -> None:
     ends = [WireEnd(bench.lab.namespace(f"six{i}"), "core0", (ip_interface(f"fd77::{i}/64"),)) for i in (1, 2)]
     bench.lab.wire(*ends)

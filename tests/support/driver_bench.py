@@ -2,9 +2,10 @@
 
     client -- uni [left] nni ==== nni [right] uni -- server
                          alt ==== alt
+                       trunk ==== trunk
 
 `uni` is ETHERNET, and so is `uni2`, which each domain has beside it. `nni` and `alt` are VXLAN over an underlay of MTU
-1500: a service may send 1450 bytes through them.
+1500: a service may send 1450 bytes through them. `trunk` is VLAN: 1500 bytes.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from lower_sp_clients.vim.driver import (
     SapPort,
 )
 from lower_sp_clients.vim.linux import LinuxDriver, namespaces, packets
+from lower_sp_clients.vim.linux.ability import NO_VLAN
 from lower_sp_clients.vim.linux.lab import Lab, WireEnd
 from lower_sp_clients.vim.linux.naming import NETWORK, NamespaceName
 from lower_sp_clients.vim.simulated import SimulatedDriver
@@ -85,11 +87,12 @@ class SimulatedBench:
             SapPort(id="uni2", encapsulation="ETHERNET", mtu=UNDERLAY_MTU),
             SapPort(id="nni", encapsulation="VXLAN", mtu=TUNNEL_MTU),
             SapPort(id="alt", encapsulation="VXLAN", mtu=TUNNEL_MTU),
+            SapPort(id="trunk", encapsulation="VLAN", mtu=UNDERLAY_MTU),
         ]
         self._left, self._right = SimulatedDriver(saps), SimulatedDriver(saps)
         self.left: Driver = self._left
         self.right: Driver = self._right
-        for name in ("nni", "alt"):
+        for name in ("nni", "alt", "trunk"):
             self._left.join(name, self._right, name)
         self._hosts: dict[str, SimulatedDriver] = {}
 
@@ -163,7 +166,7 @@ class LinuxBench:
         try:
             for side in _SIDES.values():
                 self.lab.namespace(f"{side.name}-uni")
-                for joint in side.underlay:
+                for joint in (*side.underlay, "trunk"):
                     self.lab.namespace(f"{side.name}-{joint}")
             for joint in ("nni", "alt"):
                 ends = (
@@ -171,6 +174,7 @@ class LinuxBench:
                     for s in _SIDES.values()
                 )
                 self.lab.wire(*ends, mtu=UNDERLAY_MTU)
+            self.lab.wire(*(WireEnd(f"{token}-{name}-trunk", "trunk0") for name in _SIDES), mtu=UNDERLAY_MTU)
             self._linux = {name: LinuxDriver(self.domain(name), self.saps(name)) for name in _SIDES}
         except BaseException:
             self.lab.close()
@@ -205,7 +209,13 @@ class LinuxBench:
             )
             for uni in ("uni", "uni2")
         ]
-        return [*tunnels, *access]
+        trunk = SapPort(
+            id="trunk",
+            encapsulation="VLAN",
+            mtu=UNDERLAY_MTU,
+            settings={"namespace": f"{self.token}-{side}-trunk", "device": "trunk0"},
+        )
+        return [*tunnels, *access, trunk]
 
     async def customer(
         self, side: str, interfaces: Sequence[str], routes: Sequence[tuple[Prefix, Address]] = (), sap: str = "uni"
@@ -281,18 +291,18 @@ def _children() -> list[str]:
     return found
 
 
-def linux_or_skip(token: str) -> LinuxBench:
-    """A Linux bench where everything is on offer."""
-    require_packets()
+def linux_or_skip(token: str, *, vlans: bool = False) -> LinuxBench:
+    """A Linux bench where everything is on offer, VLANs where they are asked for."""
+    require_packets(vlans=vlans)
     return LinuxBench(token)
 
 
-def require_packets() -> None:
+def require_packets(*, vlans: bool = False) -> None:
     """Skip the test where namespaces are not permitted or something is missing; fail it if CI demands packets."""
     try:
         driver = LinuxDriver("require-packets", [])
         driver.close()
-        reason = "; ".join(driver.offer.missing)
+        reason = "; ".join(what for what in driver.offer.missing if vlans or not what.startswith(NO_VLAN))
     except DriverError as error:
         reason = str(error)
     if reason:

@@ -13,6 +13,7 @@ from contextlib import aclosing
 from typing import Any
 
 from lower_sp_clients.supplier import EVERYTHING, Context, Interest, OutcomeUnknown, SignedNote, Supplier
+from service_model.clock import Clock
 from service_model.outcomes import (
     Bindings,
     Committed,
@@ -81,6 +82,16 @@ def delayed(turns: Callable[[], int]) -> Fault:
         for _ in range(turns()):
             await asyncio.sleep(0)
         return answer
+
+    return fault
+
+
+def takes(clock: Clock, seconds: float) -> Fault:
+    """The call is answered after so much time."""
+
+    async def fault(call: Answer, ref: str, version: int) -> Any:
+        await clock.sleep(seconds)
+        return await call()
 
     return fault
 

@@ -25,7 +25,7 @@ BLOCK = ip_network("10.64.0.0/22")
 PLACE = "X"
 
 
-def domain(name: str, spec: ServiceSpec, saps: Iterable[Sap]) -> Domain:
+def domain(name: str, spec: ServiceSpec, saps: Iterable[Sap], *, path_headers: bool = False) -> Domain:
     """A domain of one place that has the spec's functions as forwarders, with every port that the spec names."""
     points = [(split_point(p), link.kind) for link in spec.links for p in link.points]
     ports = {port: kind for (_, port), kind in points if port}
@@ -50,6 +50,7 @@ def domain(name: str, spec: ServiceSpec, saps: Iterable[Sap]) -> Domain:
                 places=frozenset({PLACE}),
             ),
         ),
+        path_headers=path_headers,
     )
 
 
@@ -105,9 +106,16 @@ class Agreed:
         }
 
 
-def agree(mesh: Mesh, plan: Plan, snapshot: Snapshot, domains: Mapping[str, Domain]) -> Agreed:
-    """Split the service, let the domains choose, and gather what they chose."""
-    parts = split(mesh, plan, snapshot, (BLOCK,), "k")
+def agree(
+    mesh: Mesh,
+    plan: Plan,
+    snapshot: Snapshot,
+    domains: Mapping[str, Domain],
+    path_ids: Mapping[str, int] | None = None,
+) -> Agreed:
+    """Split the service, let the domains choose, and gather what they chose. `path_ids`: of what packets bear between
+    two domains."""
+    parts = split(mesh, plan, snapshot, (BLOCK,), "k", path_ids=path_ids)
     answers = {p.key: choose(domains[p.alias], Usage(), p.spec, "k").addressing for p in parts.segments}
     for part in parts.segments:
         assert violation(part.spec, answers[part.key]) is None

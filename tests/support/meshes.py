@@ -107,7 +107,9 @@ class Ground:
         labels = LabelSet(((1, 99),))
         for (near, far), id in self.joints.items():
             if near == name:
-                yield sap(id, "X", to=interconnect(near, far), labels=labels, decides_labels=near < far)
+                yield sap(
+                    id, "X", to=interconnect(near, far), labels=labels, decides_labels=near < far, path_headers=True
+                )
         yield from (sap(id, "X", labels=labels) for id in self.unis.values())
 
 

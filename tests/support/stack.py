@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
@@ -21,7 +21,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from address_planner.labels import UNTAGGED, LabelSet
-from broker.bootstrap.planning import Planning
+from broker.bootstrap.planning import FEW_WAYS, Planning
 from broker.decompose.derive import derive
 from broker.decompose.lexicon import lexicon
 from broker.orders.broker import AccountView, Broker
@@ -94,6 +94,9 @@ class Site:
     country: str = "NL"
     isolation: tuple[str, ...] = ()
     """Of its fast ways."""
+    left: Encapsulation = Encapsulation.VXLAN
+    right: Encapsulation = Encapsulation.VXLAN
+    """At its interconnects with the neighbours at either side. Plain Ethernet has the one label that it has."""
 
 
 @dataclass(frozen=True)
@@ -149,17 +152,22 @@ def _meets_as(one: _Placed, other: _Placed) -> str:
     return one.owners[depth] if depth < len(one.owners) else one.owners[-1]
 
 
-def _domains(top: Sp) -> dict[str, list[Domain]]:
+def _domains(top: Sp, line: Sequence[str] = ()) -> dict[str, list[Domain]]:
     """The domains of each SP, joined along the line. The left side of an interconnect is its authority."""
     sites: list[_Placed] = []
     _place_all(top, (), 0, sites)
+    if line:
+        for one in sites:
+            one.position = line.index(one.site.name)
     for one in sites:
         one.saps.append(_sap(one, "uni", SapRole.UNI, one.site.uni))
     for left in sites:
         for right in (s for s in sites if s.position == left.position + 1):
             joint = f"ic-{left.site.name}-{right.site.name}"
             for near, far, decides in ((left, right, True), (right, left, False)):
-                nni = _sap(near, f"to-{far.site.name}", SapRole.NNI, near.site.labels)
+                kind = near.site.right if near is left else near.site.left
+                labels = LabelSet.of([UNTAGGED]) if kind is Encapsulation.ETHERNET else near.site.labels
+                nni = _sap(near, f"to-{far.site.name}", SapRole.NNI, labels, kind)
                 near.saps.append(replace(nni, interconnect=joint, peer=_meets_as(far, near), decides_labels=decides))
     out: dict[str, list[Domain]] = {}
     for one in sites:
@@ -167,14 +175,14 @@ def _domains(top: Sp) -> dict[str, list[Domain]]:
     return out
 
 
-def _sap(at: _Placed, id: str, role: SapRole, labels: LabelSet) -> Sap:
+def _sap(at: _Placed, id: str, role: SapRole, labels: LabelSet, kind: Encapsulation = Encapsulation.VXLAN) -> Sap:
     uni = role is SapRole.UNI
     return Sap(
         id=id,
         role=role,
         place=at.site.name.upper(),
-        encapsulation=Encapsulation.ETHERNET if UNTAGGED in labels else Encapsulation.VXLAN,
-        mtu=1500 if uni else 1450,
+        encapsulation=Encapsulation.ETHERNET if UNTAGGED in labels else kind,
+        mtu=1500 if uni else kind.leaves(),
         labels=labels,
         bandwidth_bps=10**9,
     )
@@ -207,6 +215,7 @@ def _domain(at: _Placed) -> Domain:
             for name in site.functions
         ),
         swaps_labels=site.swaps,
+        path_headers=True,
         max_hold_s=site.max_hold_s,
     )
 
@@ -216,6 +225,8 @@ class Node:
 
     def __init__(self, sp: Sp, domains: list[Domain], path: Path, clock: SimulatedClock, hopes: int) -> None:
         self.sp, self.path, self.clock, self.hopes = sp, path, clock, hopes
+        self.few = FEW_WAYS
+        """Up to so many ways it plans at once, and more in a process of its own, whose time no simulated clock tells."""
         self.terms = Terms(margin=MARGIN)
         self.domains = {d.name: d for d in domains}
         self.drivers = {
@@ -242,7 +253,7 @@ class Node:
             book=SqlOrderBook(self.engine, epoch),
             clock=self.clock,
             catalogue=self.catalogue,
-            planner=Planning(),
+            planner=Planning(self.few),
             quotes=SqlQuoteBook(self.engine, "", QUOTED),
             terms=lambda account: self.terms,
             new_id=lambda: str(uuid.uuid4()),
@@ -301,11 +312,13 @@ class Stack:
         clock: SimulatedClock | None = None,
         beside: tuple[Sp, ...] = (),
         hopes: int = 0,
+        line: Sequence[str] = (),
     ) -> None:
-        """`beside`: other SPs that buy from SPs of the same federation, and have no sites."""
+        """`beside`: other SPs that buy from SPs of the same federation, and have no sites. `line`: the sites in the order in
+        which they are joined, where that is not the order of the tree: so an SP may come by twice."""
         self.clock = clock or SimulatedClock()
         self.top = top
-        domains = _domains(top)
+        domains = _domains(top, line)
         self.nodes = {
             sp.name: Node(sp, domains.get(sp.name, []), directory / f"{sp.name}.db", self.clock, hopes)
             for sp in (*beside, *_sps(top))
@@ -444,6 +457,7 @@ class Stack:
                 found += [f"{vim.domain.name}: {h.state.short}" for h in vim.holds() if h.state in TAKES]
                 found += [f"{vim.domain.name}: {item}" for item in await vim.inventory()]
             found += [f"{name}: {a.value}" for a in node.broker.allocations() if a.state is not AllocationState.RESTING]
+            found += [f"{name}: path {a.value}" for a in node.broker.path_ids.allocations()]
             found += [f"{name}: {work}" for work in node.broker.unfinished()]
         return found
 

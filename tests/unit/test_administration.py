@@ -352,6 +352,17 @@ WINDOW = {"start": "2026-03-02T00:00:00Z", "end": "2026-03-01T00:00:00Z"}
             "domain/dc2: saps[0].interconnect: domain 'dc' has a SAP of interconnect 'ic-1' already",
         ),
         (
+            [
+                docs.interconnect(peer=docs.OWN),
+                docs.domain(
+                    "dc2",
+                    saps=[{**docs.domain()["saps"][1], "id": "y", "encapsulation": "VLAN"}],
+                    links=[link("y", "zrh")],
+                ),
+            ],
+            "domain/dc2: saps[0].encapsulation: VLAN, where the other side of interconnect 'ic-1' is VXLAN",
+        ),
+        (
             [docs.domain("lower", saps=OTHER_SAPS, links=[link("x", "zrh")])],
             "supplier/lower: name: the domain 'lower' has this name too: both are suppliers",
         ),

@@ -12,6 +12,7 @@ import pytest
 from address_planner.labels import LabelSet
 from service_model.check import check
 from service_model.flows import Flow, FlowProtocol
+from service_model.path_headers import PathHeader
 from service_model.problem import Problem
 from service_model.spec import (
     AddressRole,
@@ -44,6 +45,7 @@ def function(id: str) -> FunctionRequest:
     return FunctionRequest(id=id, type=FunctionType("v", "n", "1"))
 
 
+HEADER = PathHeader(id=2, index=254, back_index=254)
 ENDS = (End(id="a", sap="s1"), End(id="b", sap="s2"))
 TRANSIT = ServiceSpec(name="t", ends=ENDS, links=(line("l", "a", "b"),), paths=(path("a", "b"),))
 CHAIN = ServiceSpec(
@@ -190,6 +192,11 @@ FAULTS = [
         "the suggested label 10 is not among the labels 1-9",
     ),
     (replace(TRANSIT, ends=(replace(A, labels=LabelSet()), ENDS[1])), ("ends", 0, "labels"), "'a' may use no label"),
+    (
+        replace(TRANSIT, links=(lan("l", "a", "b"),), paths=(), ends=(replace(A, path_header=HEADER), ENDS[1])),
+        ("ends", 0, "path_header"),
+        "no path begins or ends at 'a'",
+    ),
     (
         replace(TRANSIT, links=(line("l", "a", "b", "c"),), ends=(*ENDS, End(id="c", sap="s"))),
         ("links", 0, "points"),

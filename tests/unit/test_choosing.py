@@ -8,11 +8,12 @@ from decimal import Decimal
 from ipaddress import ip_network
 from itertools import permutations
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from address_planner.labels import LabelSet
-from capability_registry.note import FunctionPort
+from capability_registry.note import Encapsulation, FunctionPort
 from lower_sp_clients.vim.announcing import note
 from lower_sp_clients.vim.choosing import Choice, choose
 from lower_sp_clients.vim.domain import Domain, Usage
@@ -79,6 +80,60 @@ def test_a_label_set_without_a_free_one_is_refused_with_what_would_do(domain: Do
     assert reason.nogood.acceptable_labels == LabelSet.parse("10-11,13-19")
     taken = Usage(labels={"uni": dict.fromkeys(range(10, 20), "other")})
     assert refusal(domain, spec, taken) is ReasonCode.LABELS_EXHAUSTED
+
+
+NNIS = LabelSet(((1000, 1999),))
+THROUGH = replace(chain("to-s1", "to-s3"), blocks=Blocks())
+
+
+def middle(tmp_path: Path, **more: Any) -> Domain:
+    """A domain between two interconnects."""
+    line = (Site("s1"), Site("s2", **more), Site("s3"))
+    return Stack(Sp("a", line), tmp_path).nodes["a"].domains["s2"]
+
+
+def through(*asked: tuple[str, int | None]) -> ServiceSpec:
+    """Its ends with these label sets and suggestions."""
+    ends = (
+        replace(end, labels=LabelSet.parse(labels), suggested_label=suggested)
+        for end, (labels, suggested) in zip(THROUGH.ends, asked, strict=True)
+    )
+    return replace(THROUGH, ends=tuple(ends))
+
+
+def test_what_goes_straight_through_a_domain_that_does_not_swap_has_one_label(tmp_path: Path) -> None:
+    domain = middle(tmp_path, swaps=False)
+    any_ = through(("1000-1999", None), ("1000-1999", None))
+    first = chosen(domain, any_).addressing.labels
+    assert first["a"] == first["b"]
+    suggested = through(("1000-1999", None), ("1000-1999", 1234))
+    assert chosen(domain, suggested).addressing.labels == {"a": 1234, "b": 1234}
+    taken = Usage(labels={"to-s1": {1234: "other"}})
+    other = chosen(domain, suggested, taken).addressing.labels
+    assert other["a"] == other["b"] != 1234
+    narrow = through(("1000-1004", 1001), ("1003-1009", 1009))
+    apart = Usage(labels={"to-s1": {1003: "other"}})
+    assert chosen(domain, narrow, apart).addressing.labels == {"a": 1004, "b": 1004}
+
+
+def test_where_no_label_is_free_at_both_sides_that_is_told_with_what_would_do(tmp_path: Path) -> None:
+    domain, narrow = middle(tmp_path, swaps=False), through(("1000-1001", None), ("1000-1001", None))
+    with pytest.raises(Impossible) as refused:
+        chosen(domain, narrow, Usage(labels={"to-s1": {1000: "x"}, "to-s3": {1001: "y"}}))
+    [reason] = refused.value.reasons
+    assert reason.code is ReasonCode.LABEL_TAKEN
+    assert reason.nogood is not None
+    assert reason.nogood.acceptable_labels == NNIS - LabelSet.of([1000, 1001])
+    assert refusal(domain, through(("1000-1001", None), ("1002-1003", None))) is ReasonCode.LABEL_TAKEN
+    one_sap = replace(THROUGH, ends=tuple(replace(e, sap="to-s1") for e in THROUGH.ends))
+    assert refusal(domain, one_sap) is ReasonCode.LABELS_EXHAUSTED
+
+
+def test_a_domain_that_swaps_or_converts_has_a_label_at_each_side_by_itself(tmp_path: Path) -> None:
+    apart = through(("1000-1000", None), ("1001-1001", None))
+    assert chosen(middle(tmp_path), apart).addressing.labels == {"a": 1000, "b": 1001}
+    unlike = middle(tmp_path, swaps=False, left=Encapsulation.VLAN)
+    assert chosen(unlike, apart).addressing.labels == {"a": 1000, "b": 1001}
 
 
 def test_a_way_that_is_passed_twice_must_have_room_for_both(domain: Domain) -> None:

@@ -42,6 +42,7 @@ from service_model.outcomes import (
     ServiceState,
     ServiceStatus,
 )
+from service_model.path_headers import PathHeader
 from service_model.spec import End, LinkAddressing, ServiceSpec, VirtualLink
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -178,19 +179,31 @@ def test_text_of_a_provider_is_shown_as_it_is_and_never_as_markup() -> None:
     assert "\x1b" not in drawn(service_tree(replace(STATUS, ref="a\x1b[31mb")))
 
 
+HEADER = PathHeader(id=4, index=254, back_index=253)
+
+
 def test_addresses_are_shown_as_constrained_chosen_and_bound() -> None:
     link = LinkAddressing(hosts=(ip_network("10.0.0.0/31"),))
     spec = ServiceSpec(
         name="s",
-        ends=(End(id="a", sap="x", labels=LabelSet.parse("5-9"), suggested_label=7), End(id="b", sap="y")),
+        ends=(
+            End(id="a", sap="x", labels=LabelSet.parse("5-9"), suggested_label=7, path_header=HEADER),
+            End(id="b", sap="y"),
+        ),
         links=(VirtualLink(id="l", points=("a", "b"), addressing=link),),
     )
     chosen = LinkChoice(link="l", prefix=ip_network("10.0.0.0/30"), addresses={"a": ip_address("10.0.0.1")}, mtu=1450)
-    choice = AddressingChoice(labels={"a": 8, "b": 0}, links=(chosen,), reach={"b": (ip_network("10.7.0.0/24"),)})
+    choice = AddressingChoice(
+        labels={"a": 8, "b": 0},
+        links=(chosen,),
+        reach={"b": (ip_network("10.7.0.0/24"),)},
+        path_headers={"a": HEADER},
+    )
     rows = [line.split("  ") for line in drawn(addressing_table(spec=spec, choice=choice)).splitlines()]
     assert [[cell.strip() for cell in row if cell.strip()] for row in rows if row[0][:1] != "─"] == [
         ["WHERE", "WHAT", "CONSTRAINED", "CHOSEN"],
         ["a", "label", "5-9 (suggested 7)", "8"],
+        ["path header", "4/254 forth, 5/253 back", "4/254 forth, 5/253 back"],
         ["b", "label", "any", "untagged"],
         ["beyond it", "–", "10.7.0.0/24"],
         ["l", "prefix", "any", "10.0.0.0/30"],

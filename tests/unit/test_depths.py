@@ -28,6 +28,7 @@ from lower_sp_clients.vim.choosing import choose
 from lower_sp_clients.vim.domain import Usage
 from service_model.check import check
 from service_model.outcomes import AddressingChoice
+from service_model.path_headers import PathHeader
 from service_model.spec import Blocks, LinkAddressing, ServiceSpec, split_point
 from service_model.words import Prefix
 from tests.support.mesh_delivery import domain, sap_of
@@ -154,6 +155,9 @@ WIDENINGS = {
         links=tuple(replace(link, addressing=replace(link.addressing, hosts=(), reserved=())) for link in spec.links),
     ),
     "labels": lambda spec: replace(spec, ends=tuple(replace(end, labels=None) for end in spec.ends)),
+    "path header": lambda spec: replace(
+        spec, ends=tuple(replace(end, path_header=PathHeader(id=2, index=1, back_index=1)) for end in spec.ends)
+    ),
 }
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from address_planner.labels import LabelSet
-from broker.bootstrap.domains import domain_value, sap_ports
+from broker.bootstrap.domains import domain_value, not_offered, sap_ports
 from broker.bootstrap.mapping import listings, next_turn, pools, terms
 from broker.orders.catalogue import Catalogue, Listing
 from broker.orders.pools import Pool
@@ -132,8 +132,43 @@ def test_the_driver_gets_each_sap_with_its_settings() -> None:
     [doc] = docs.administered(sap(1, settings={"namespace": "b1"})).domains
     assert sap_ports(doc) == (
         SapPort(id="site-a", encapsulation="ETHERNET", mtu=1500),
-        SapPort(id="to-lower", encapsulation="VXLAN", mtu=1500, settings={"namespace": "b1"}),
+        SapPort(id="to-lower", encapsulation="VXLAN", mtu=1450, settings={"namespace": "b1"}),
     )
+
+
+@pytest.mark.parametrize(("encapsulation", "mtu"), [("ETHERNET", 1500), ("VLAN", 1500), ("VXLAN", 1450)])
+def test_what_a_sap_carries_follows_from_its_encapsulation_where_nothing_is_said(encapsulation: str, mtu: int) -> None:
+    """In the domain, for its driver and in its note."""
+    changed = sap(0, encapsulation=encapsulation)
+    offer = replace(OFFER, encapsulations=frozenset({"ETHERNET", "VLAN", "VXLAN"}))
+    [doc] = docs.administered(changed).domains
+    announced = note(value(changed, offer=offer), Usage(), 1, docs.NOW, HOUR)
+    told = announced.sap("site-a")
+    assert told is not None
+    assert (sap_ports(doc)[0].mtu, told.mtu) == (mtu, mtu)
+    [doc] = docs.administered(sap(0, encapsulation=encapsulation, mtu=9000)).domains
+    assert sap_ports(doc)[0].mtu == 9000
+
+
+def test_a_sap_that_the_driver_has_no_device_for_is_named_and_not_announced() -> None:
+    changed = sap(0, encapsulation="VLAN")
+    [doc] = docs.administered(changed).domains
+    lacking = replace(OFFER, missing=("shaper: no sch_tbf", "VLAN: Operation not permitted; it takes cls_bpf"))
+    assert not_offered(doc, lacking) == [("site-a", "VLAN", "Operation not permitted; it takes cls_bpf")]
+    announced = note(value(changed), Usage(), 1, docs.NOW, HOUR)
+    assert [s.id for s in announced.saps] == ["to-lower"]
+    assert not [e for e in announced.matrix if "site-a" in (e.a, e.b)]
+    assert not_offered(doc, replace(OFFER, encapsulations=frozenset({"VLAN", "VXLAN"}))) == []
+
+
+def test_a_domain_that_does_not_swap_converts_between_unlike_encapsulations_and_swaps_there() -> None:
+    document = docs.domain(swaps_labels=False)
+    document["saps"] = [*document["saps"], {"id": "site-b", "role": "UNI", "place": "zrh", "encapsulation": "VXLAN"}]
+    document["links"] = [*document["links"], {"a": "site-b", "b": "zrh", "ways": [{"name": "w", "delay_us": 1}]}]
+    announced = note(value(document), Usage(), 1, docs.NOW, HOUR)
+    for swaps, uni in ((True, "site-a"), (False, "site-b")):
+        [entry] = [e for e in announced.matrix if {e.a, e.b} == {uni, "to-lower"}]
+        assert {p.swaps_labels for p in entry.points} == {swaps}, uni
 
 
 def test_pools_are_as_administered() -> None:

@@ -64,8 +64,9 @@ async def test_each_packet_crosses_the_functions_of_its_path_and_the_reply_cross
     assert isinstance(mesh, Mesh)
     drivers = network(mesh)
     saps = {name: [sap_of(id) for id in driver.saps] for name, driver in drivers.items()}
-    domains = {name: domain(name, mesh.spec, saps[name]) for name in NAMES}
-    service = agree(mesh, random_plan(rng, mesh), ANYWHERE.snapshot(), domains)
+    domains = {name: domain(name, mesh.spec, saps[name], path_headers=True) for name in NAMES}
+    ids = {path.id: 2 * n for n, path in enumerate(mesh.spec.paths, 1)}
+    service = agree(mesh, random_plan(rng, mesh), ANYWHERE.snapshot(), domains, ids)
     await service.build(drivers)
     hosts = {end.id: await customer(service, drivers, end.id) for end in mesh.ends}
     for path in mesh.spec.paths:
@@ -77,3 +78,14 @@ async def test_each_packet_crosses_the_functions_of_its_path_and_the_reply_cross
         after = await service.carried(drivers)
         crossed = {key: (after[key][0] - before[key][0], after[key][1] - before[key][1]) for key in after}
         assert crossed == expected(path, set(after)), path
+    bear_a_path_wherever_they_leave(service, drivers, ids)
+
+
+def bear_a_path_wherever_they_leave(
+    service: Agreed, drivers: Mapping[str, SimulatedDriver], ids: Mapping[str, int]
+) -> None:
+    """Packets that left towards another domain bore a path of the service. (One that is not expected there is lost.)"""
+    marks = [s.mark for driver in drivers.values() for s in driver.seen if s.outside and s.where.startswith("to-")]
+    assert bool(marks) == any(part.crossings for part in service.parts.segments)
+    assert {mark.id & ~1 for mark in marks if mark is not None} <= set(ids.values())
+    assert None not in marks

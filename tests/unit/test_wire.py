@@ -59,6 +59,7 @@ from service_model.outcomes import (
     ServiceState,
     ServiceStatus,
 )
+from service_model.path_headers import PathHeader
 from service_model.qos import QosClass
 from service_model.quotes import Qualification, Quote, QuotedSegment, unqualified
 from service_model.spec import (
@@ -134,6 +135,13 @@ ends = st.builds(
     labels=st.none() | labels,
     suggested_label=st.none() | st.integers(0, LABEL_MAX),
     networks=tuples(prefixes),
+    path_header=st.none()
+    | st.builds(
+        PathHeader,
+        id=st.integers(1, (1 << 23) - 1).map(lambda n: 2 * n),
+        index=st.integers(1, 255),
+        back_index=st.integers(1, 255),
+    ),
 )
 functions = st.builds(
     FunctionRequest,
@@ -230,6 +238,7 @@ CHOICE = AddressingChoice(
         LinkChoice(link="l3"),
     ),
     reach={"a": (ip_network("10.9.0.0/16"), ip_network("2001:db8:1::/48")), "b": ()},
+    path_headers={"a": PathHeader(id=4, index=254, back_index=253)},
 )
 REASON = Reason(
     code=ReasonCode.SEGMENT_REFUSED,
@@ -316,6 +325,7 @@ NOTE = CapabilityNote(
             peer="sp-a",
             decides_labels=True,
             more_labels=LabelSet.parse("300"),
+            path_headers=True,
         ),
     ),
     matrix=(

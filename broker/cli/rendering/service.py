@@ -88,7 +88,7 @@ def addressing_table(
     choice: AddressingChoice | None = None,
     binding: AddressingChoice | None = None,
 ) -> Table:
-    """Labels of each end, prefix and addresses of each link: as constrained (by `spec`), chosen and bound.
+    """Label and path header of each end, prefix and addresses of each link: as constrained (by `spec`), chosen and bound.
 
     There is a column for each of the three that is known; choice and binding come from `status` unless given.
     """
@@ -109,6 +109,7 @@ def addressing_table(
 
     for end in _ends(spec, choice, binding):
         row(end, "label", _label_constraint(spec, end), _label(choice, end), _label(binding, end))
+        row(end, "path header", _header_constraint(spec, end), _header(choice, end), _header(binding, end))
         row(end, "beyond it", "", _reach(choice, end), _reach(binding, end))
     for id in _links(spec, choice, binding):
         asked = next((link for link in spec.links if link.id == id), None) if spec else None
@@ -128,7 +129,7 @@ def _cell(text: str) -> Text:
 def _ends(spec: ServiceSpec | None, *sides: AddressingChoice | None) -> list[str]:
     named = [end.id for end in spec.ends] if spec else []
     for side in sides:
-        named += [*side.labels, *side.reach] if side else []
+        named += [*side.labels, *side.path_headers, *side.reach] if side else []
     return list(dict.fromkeys(named))
 
 
@@ -158,6 +159,15 @@ def _label(side: AddressingChoice | None, end: str) -> str:
     if side is None or end not in side.labels:
         return ""
     return str(side.labels[end]) if side.labels[end] else "untagged"
+
+
+def _header_constraint(spec: ServiceSpec | None, id: str) -> str:
+    end = next((end for end in spec.ends if end.id == id), None) if spec else None
+    return str(end.path_header) if end is not None and end.path_header is not None else ""
+
+
+def _header(side: AddressingChoice | None, end: str) -> str:
+    return str(side.path_headers[end]) if side is not None and end in side.path_headers else ""
 
 
 def _reach(side: AddressingChoice | None, end: str) -> str:

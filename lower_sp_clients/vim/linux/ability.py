@@ -4,6 +4,8 @@ Rules enforced here
 - A facility is tried, not looked up: a kernel module that is missing or a right that is not granted shows the same way.
 - What every service needs (namespaces, veth, bridges) is an error; the rest is left out of the offer, with the reason
   and the remedy.
+- VLANs are made by programs of traffic control (`trunks`): the kernel needs no VLAN devices for them, the caller the right
+  to load programs, which nobody has in a user namespace.
 """
 
 from __future__ import annotations
@@ -16,19 +18,24 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from lower_sp_clients.vim.driver import DriverError, DriverOffer
 from lower_sp_clients.vim.implementations import FIREWALL, FORWARDER, METER, SHAPER
-from lower_sp_clients.vim.linux import namespaces
+from lower_sp_clients.vim.linux import bpf, namespaces, trunks
 from lower_sp_clients.vim.linux.naming import BRIDGE
 from lower_sp_clients.vim.linux.ruleset import Nft
-from lower_sp_clients.vim.soundness import ETHERNET, VXLAN
+from lower_sp_clients.vim.soundness import ETHERNET, VLAN, VXLAN
 
 RIGHTS = (
     "run as root or with CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN (or inside `unshare -Urnm` with a tmpfs on /run)"
 )
 
 
+NO_VLAN = "VLAN: "
+"""How the reason begins why there are none."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Tried:
     vxlan: str | None
+    vlan: str | None
     tbf: str | None
     nftables: str | None
 
@@ -58,6 +65,10 @@ def detect(nft: Nft) -> DriverOffer:
         encapsulations.add(VXLAN)
     else:
         missing.append(f"VXLAN: {tried.vxlan}; load the kernel module vxlan")
+    if tried.vlan is None:
+        encapsulations.add(VLAN)
+    else:
+        missing.append(f"{NO_VLAN}{tried.vlan}; it takes cls_bpf, sch_ingress and CAP_BPF outside user namespaces")
     return DriverOffer(
         implementations=frozenset(implementations),
         encapsulations=frozenset(encapsulations),
@@ -74,7 +85,14 @@ def _try_all(nft: Nft) -> _Tried:
         index = ip.link_lookup(ifname="a")[0]
         vxlan = _refusal(ip.link, "add", ifname="v", kind="vxlan", vxlan_id=1, vxlan_port=4789)
         tbf = _refusal(ip.tc, "add", "tbf", index, root=True, rate=125_000, burst=15_140, latency="50ms")
-    return _Tried(vxlan=vxlan, tbf=tbf, nftables=_nftables(nft))
+        vlan = _refusal(_filtered, ip, index)
+    return _Tried(vxlan=vxlan, vlan=vlan, tbf=tbf, nftables=_nftables(nft))
+
+
+def _filtered(ip: Any, index: int) -> None:
+    trunks.hook(ip, index)
+    trunks.attach(ip, index, bpf.untagging(1, index), "try", 1)
+    trunks.attach(ip, index, bpf.tagging(1, index), "try", 2)
 
 
 def _refusal(call: Any, *arguments: Any, **options: Any) -> str | None:
@@ -82,6 +100,8 @@ def _refusal(call: Any, *arguments: Any, **options: Any) -> str | None:
         call(*arguments, **options)
     except NetlinkError as error:
         return str(error.args[-1])
+    except OSError as error:
+        return str(error.strerror or error)
     return None
 
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
+from ipaddress import IPv4Address, IPv6Address
 from itertools import groupby
 from typing import Any
 
@@ -23,7 +24,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from lower_sp_clients.vim.driver import DriverError
-from lower_sp_clients.vim.linux import namespaces
+from lower_sp_clients.vim.linux import namespaces, trunks
 from lower_sp_clients.vim.linux.forwarding import bridge_sysctls, configure_function, configure_ports
 from lower_sp_clients.vim.linux.naming import BRIDGE, border_tag
 from lower_sp_clients.vim.linux.plan import (
@@ -31,6 +32,7 @@ from lower_sp_clients.vim.linux.plan import (
     BridgeSpace,
     DeviceEnd,
     SegmentPlan,
+    TrunkPort,
     Tunnel,
     Wire,
 )
@@ -42,6 +44,9 @@ KERNEL_ERRORS = (NetlinkError, OSError)
 
 DEVICE_GROUP = 0x5350
 """The group number (`ip link show group`) of every device made here. Groups are per namespace."""
+
+TUNNEL_HEADERS = {4: 50, 6: 70}
+"""Bytes of a VXLAN tunnel's headers, by the version of its outer IP (RFC 7348, 5)."""
 
 CLEANING_SECONDS = 0.5
 """How long a VNI may still be in use by a namespace that somebody deleted by hand: the kernel cleans up later."""
@@ -64,6 +69,8 @@ def build(domain: str, plan: SegmentPlan, nft: Nft) -> None:
         _inside(namespace, partial(_add_tunnels, tunnels=tuple(tunnels)), what=f"border namespace {namespace!r}")
     for access in plan.accesses:
         _inside(access.border.namespace, partial(_join_access, domain=domain, segment=plan.segment, access=access))
+    for port in plan.trunks:
+        _inside(port.border.namespace, partial(_join_trunk, domain=domain, segment=plan.segment, port=port))
     for bridge in plan.bridges:
         _inside(bridge.name, partial(_join_bridge, bridge=bridge))
     for space in plan.functions:
@@ -172,6 +179,11 @@ def _join_access(ip: Any, domain: str, segment: str, access: AccessBridge) -> No
     ip.link("set", index=bridge, mtu=access.mtu, state="up")
 
 
+def _join_trunk(ip: Any, domain: str, segment: str, port: TrunkPort) -> None:
+    bridge_sysctls(port.member)
+    trunks.join(ip, domain, segment, port)
+
+
 def _add_wires(ip: Any, wires: Iterable[Wire]) -> None:
     for wire in wires:
         peer: dict[str, Any] = {"ifname": wire.b.device, "mtu": wire.mtu, "group": DEVICE_GROUP}
@@ -197,6 +209,7 @@ def _add_tunnels(ip: Any, tunnels: Iterable[Tunnel]) -> None:
             options["vxlan_df"] = 1  # what the underlay does not carry is told to the sender, never fragmented
         if border.device is not None:
             options["vxlan_link"] = index_of(ip, border.device)
+        _check_underlay(ip, tunnel)
         target = str(namespaces.DIRECTORY / tunnel.end.namespace)
         request = {"ifname": tunnel.end.device, "kind": "vxlan", "mtu": tunnel.mtu, "net_ns_fd": target, **options}
         deadline = time.monotonic() + CLEANING_SECONDS
@@ -204,6 +217,27 @@ def _add_tunnels(ip: Any, tunnels: Iterable[Tunnel]) -> None:
             if time.monotonic() > deadline:
                 raise label_in_use(tunnel.attachment)
             time.sleep(0.02)
+
+
+def _check_underlay(ip: Any, tunnel: Tunnel) -> None:
+    """Whether what a service may send fits into the underlay with the tunnel's headers: nothing is fragmented there."""
+    border = tunnel.border
+    index = ip.link_lookup(ifname=border.device) if border.device is not None else _towards(ip, border.remote)
+    for device in ip.get_links(*index) if index else ():
+        needed = tunnel.mtu + TUNNEL_HEADERS[border.remote.version]
+        if device.get("mtu") < needed:
+            raise DriverError(
+                f"SAP {border.sap!r}: underlay {device.get('ifname')!r} has MTU {device.get('mtu')}, "
+                f"VXLAN with {tunnel.mtu} bytes needs {needed}"
+            )
+
+
+def _towards(ip: Any, remote: IPv4Address | IPv6Address) -> list[int]:
+    """The device by which an address is reached; none where there is no way to it (yet)."""
+    try:
+        return [route.get("oif") for route in ip.route("get", dst=str(remote))]
+    except NetlinkError:
+        return []
 
 
 def _added(ip: Any, request: dict[str, Any]) -> bool:

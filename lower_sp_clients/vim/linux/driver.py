@@ -31,7 +31,7 @@ from lower_sp_clients.vim.driver import (
     ProbeResult,
     SapPort,
 )
-from lower_sp_clients.vim.linux import ability, build, namespaces, naming, packets, survey
+from lower_sp_clients.vim.linux import ability, build, namespaces, naming, packets, survey, trunks
 from lower_sp_clients.vim.linux.naming import NamespaceName, PortAlias
 from lower_sp_clients.vim.linux.plan import SegmentPlan, plan
 from lower_sp_clients.vim.linux.ruleset import Nft
@@ -68,7 +68,7 @@ class LinuxDriver:
         self._worker.shutdown()
 
     async def apply(self, blueprint: Blueprint) -> None:
-        check_blueprint(blueprint, self._saps, self._offer.implementations, self.check_parameters)
+        check_blueprint(blueprint, self._saps, self._offer.implementations, self.check_parameters, path_headers=False)
         wanted = plan(self._domain, blueprint, self._borders)
         await self._change(lambda: self._apply(wanted))
 
@@ -76,7 +76,7 @@ class LinuxDriver:
         await self._change(lambda: self._remove(segment))
 
     async def inventory(self) -> tuple[Item, ...]:
-        return await _read(lambda: survey.items(self._domain, self._border_namespaces))
+        return await _read(lambda: survey.items(self._domain, self._borders.values()))
 
     async def measure(self, segment: str) -> Measurement:
         return await _read(lambda: self._measure(segment))
@@ -105,6 +105,7 @@ class LinuxDriver:
             raise
 
     def _remove(self, segment: str) -> None:
+        trunks.remove(self._domain, segment, survey.trunks_of(self._borders.values()))
         for border in sorted(self._border_namespaces):
             doomed = [
                 index for _, owner, index in survey.border_devices(self._domain, border, [segment]) if owner == segment

@@ -2,7 +2,8 @@
 
 Rules enforced here
 - Two members, both ports: a veth pair between the functions. A port and a VXLAN attachment: the VXLAN device *is* the
-  port. A port and an ETHERNET attachment: a veth from the port to a bridge beside the access device.
+  port. A port and an ETHERNET attachment: a veth from the port to a bridge beside the access device; and a VLAN one: a
+  veth from the port to a member beside the trunk.
   All else (LAN, transit): a namespace with one bridge.
 - Each ingress port has a table: the function's routes for it, the connected prefixes of all data ports, and then
   `unreachable`, so a packet never falls through to another path's routes. A management port's table is
@@ -42,7 +43,7 @@ from lower_sp_clients.vim.implementations import (
     shaper_rate,
 )
 from lower_sp_clients.vim.linux import naming
-from lower_sp_clients.vim.linux.saps import Border, EthernetBorder, VxlanBorder
+from lower_sp_clients.vim.linux.saps import Border, EthernetBorder, VlanBorder, VxlanBorder
 
 FIRST_FLOW_TABLE = 1000
 FIRST_TABLE = 10_000
@@ -83,6 +84,16 @@ class AccessBridge:
     border: EthernetBorder
     attachment: Attachment
     bridge: str
+    member: str
+    mtu: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkPort:
+    """The veth `member` in a border namespace whose frames go over the trunk device, tagged."""
+
+    border: VlanBorder
+    attachment: Attachment
     member: str
     mtu: int
 
@@ -150,6 +161,7 @@ class SegmentPlan:
     wires: tuple[Wire, ...]
     tunnels: tuple[Tunnel, ...]
     accesses: tuple[AccessBridge, ...]
+    trunks: tuple[TrunkPort, ...] = ()
 
     @property
     def namespaces(self) -> frozenset[str]:
@@ -173,6 +185,7 @@ def plan(domain: str, blueprint: Blueprint, borders: Mapping[str, Border]) -> Se
         wires=tuple(weaver.wires),
         tunnels=tuple(weaver.tunnels),
         accesses=tuple(weaver.accesses),
+        trunks=tuple(weaver.trunks),
     )
 
 
@@ -228,6 +241,7 @@ class _Weaver:
         self.wires: list[Wire] = []
         self.tunnels: list[Tunnel] = []
         self.accesses: list[AccessBridge] = []
+        self.trunks: list[TrunkPort] = []
 
     def weave(self, network: Network) -> None:
         ports = [self._port_end(f, p) for f in self._blueprint.functions for p in f.ports if p.network == network.id]
@@ -249,6 +263,11 @@ class _Weaver:
             self.tunnels.append(Tunnel(end, border, attachment, network.mtu))
             return
         segment = self._blueprint.segment
+        if isinstance(border, VlanBorder):
+            member = naming.border_device(self._domain, segment, f"{border.sap}/{attachment.label}", "v")
+            self.trunks.append(TrunkPort(border, attachment, member, network.mtu))
+            self.wires.append(Wire(end, DeviceEnd(border.namespace, member), network.mtu))
+            return
         bridge = naming.border_device(self._domain, segment, border.sap, "b")
         member = naming.border_device(self._domain, segment, border.sap, "v")
         self.accesses.append(AccessBridge(border, attachment, bridge, member, network.mtu))

@@ -6,6 +6,7 @@ Rules enforced here
   underlay's device, optional). One border namespace per interconnect: a namespace refuses a second device of the
   same VNI and port, so two interconnects that share one could not use the same label.
 - ETHERNET: `namespace` and `device`, the access device. It stays where it is: it joins a bridge beside it.
+- VLAN: `namespace` and `device`, the trunk. It stays where it is, and several SAPs may not share it with one id.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from lower_sp_clients.vim.driver import SapPort
-from lower_sp_clients.vim.soundness import ETHERNET, VXLAN
+from lower_sp_clients.vim.soundness import ETHERNET, VLAN, VXLAN
 
 VXLAN_PORT = 4789
-ENCAPSULATIONS = frozenset({ETHERNET, VXLAN})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,16 +38,24 @@ class EthernetBorder:
     device: str
 
 
-Border = VxlanBorder | EthernetBorder
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VlanBorder:
+    sap: str
+    namespace: str
+    device: str
+
+
+Border = VxlanBorder | EthernetBorder | VlanBorder
 
 
 def border_of(sap: SapPort) -> Border:
     """Read the settings. Raises ValueError naming the SAP and the setting."""
-    if sap.encapsulation == ETHERNET:
+    if sap.encapsulation in (ETHERNET, VLAN):
         _only(sap, {"namespace", "device"})
-        return EthernetBorder(sap=sap.id, namespace=_required(sap, "namespace"), device=_required(sap, "device"))
+        border = EthernetBorder if sap.encapsulation == ETHERNET else VlanBorder
+        return border(sap=sap.id, namespace=_required(sap, "namespace"), device=_required(sap, "device"))
     if sap.encapsulation != VXLAN:
-        raise ValueError(f"SAP {sap.id!r}: encapsulation {sap.encapsulation!r} is neither ETHERNET nor VXLAN")
+        raise ValueError(f"SAP {sap.id!r}: encapsulation {sap.encapsulation!r} is none of ETHERNET, VLAN and VXLAN")
     _only(sap, {"namespace", "local", "remote", "port", "device"})
     local, remote = _address(sap, "local"), _address(sap, "remote")
     if local.version != remote.version:

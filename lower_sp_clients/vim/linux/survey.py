@@ -19,13 +19,15 @@ from typing import Any
 from pyroute2 import IPRoute
 
 from lower_sp_clients.vim.driver import Item, PortCounters
-from lower_sp_clients.vim.linux import namespaces, naming
+from lower_sp_clients.vim.linux import namespaces, naming, trunks
 from lower_sp_clients.vim.linux.naming import NamespaceName, PortAlias
 from lower_sp_clients.vim.linux.plan import AccessBridge, BridgeSpace, FunctionSpace, SegmentPlan
 from lower_sp_clients.vim.linux.ruleset import Nft, ruleset, values
+from lower_sp_clients.vim.linux.saps import Border, VlanBorder
 
 NAMESPACE = "namespace"
 INTERFACE = "interface"
+FILTER = "filter"
 
 _RTPROT_KERNEL = 2
 _RTM_F_CLONED = 0x200
@@ -38,17 +40,29 @@ def service_namespaces(domain: str) -> list[NamespaceName]:
     return [name for name in found if name is not None]
 
 
-def items(domain: str, borders: Iterable[str]) -> tuple[Item, ...]:
-    """Everything of the domain: its namespaces, and its devices in the border namespaces (`border:device`)."""
+def items(domain: str, borders: Iterable[Border]) -> tuple[Item, ...]:
+    """Everything of the domain: its namespaces, and in the border namespaces its devices (`border:device`) and its filters
+    on trunks (`border:trunk:vlan`)."""
+    borders = tuple(borders)
     services = service_namespaces(domain)
     found = [Item(segment=name.segment, kind=NAMESPACE, name=str(name)) for name in services]
     segments = {name.segment for name in services}
-    for border in sorted(set(borders)):
+    for namespace in sorted({border.namespace for border in borders}):
         found += [
-            Item(segment=segment, kind=INTERFACE, name=f"{border}:{device}")
-            for device, segment, _ in border_devices(domain, border, segments)
+            Item(segment=segment, kind=INTERFACE, name=f"{namespace}:{device}")
+            for device, segment, _ in border_devices(domain, namespace, segments)
+        ]
+    for trunk in trunks_of(borders):
+        found += [
+            Item(segment=segment, kind=FILTER, name=f"{trunk.namespace}:{trunk.device}:{vlan}")
+            for segment, vlan in trunks.owned(domain, trunk)
         ]
     return tuple(found)
+
+
+def trunks_of(borders: Iterable[Border]) -> list[VlanBorder]:
+    """One border for each trunk."""
+    return list({(b.namespace, b.device): b for b in borders if isinstance(b, VlanBorder)}.values())
 
 
 def border_devices(domain: str, border: str, segments: Iterable[str]) -> list[tuple[str, str, int]]:
@@ -98,6 +112,7 @@ def is_complete(domain: str, plan: SegmentPlan, nft: Nft) -> bool:
             all(mark.startswith(f"{plan.digest}:") for mark in borne.values())
             and borne == marks(plan, nft)
             and all(_access_complete(access) for access in plan.accesses)
+            and all(trunks.is_joined(domain, plan.segment, port) for port in plan.trunks)
         )
     except namespaces.NamespaceMissing:
         return False

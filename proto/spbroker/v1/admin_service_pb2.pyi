@@ -129,6 +129,8 @@ class _PoolKindEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_PoolKind.Valu
     """Blocks of addresses, one to a service."""
     POOL_KIND_LABELS: _PoolKind.ValueType  # 2
     """Labels, at one attachment point."""
+    POOL_KIND_PATH_IDS: _PoolKind.ValueType  # 13
+    """Identifiers of paths, of the broker."""
 
 class PoolKind(_PoolKind, metaclass=_PoolKindEnumTypeWrapper):
     """What a pool gives out."""
@@ -139,6 +141,8 @@ POOL_KIND_PREFIXES: PoolKind.ValueType  # 1
 """Blocks of addresses, one to a service."""
 POOL_KIND_LABELS: PoolKind.ValueType  # 2
 """Labels, at one attachment point."""
+POOL_KIND_PATH_IDS: PoolKind.ValueType  # 13
+"""Identifiers of paths, of the broker."""
 
 @typing.final
 class ApplyRequest(message.Message):
@@ -428,7 +432,7 @@ class ListPoolsResponse(message.Message):
 
 @typing.final
 class Pool(message.Message):
-    """One pool. Sizes are in addresses or labels, as decimal numbers: an IPv6 pool has more than 64 bits hold."""
+    """One pool. Sizes are in addresses, labels or paths, as decimal numbers: an IPv6 pool has more than 64 bits hold."""
 
     DESCRIPTOR: descriptor.Descriptor
 

@@ -454,6 +454,7 @@ class SapOffer(message.Message):
     DECIDES_LABELS_FIELD_NUMBER: builtins.int
     ORIGINS_FIELD_NUMBER: builtins.int
     MORE_LABELS_FIELD_NUMBER: builtins.int
+    PATH_HEADERS_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Its id."""
     role: SapRole.ValueType
@@ -472,6 +473,8 @@ class SapOffer(message.Message):
     """Of an NNI: the SP at the other side."""
     decides_labels: builtins.bool
     """Of an NNI: whether this side decides where answers about a label differ; true at exactly one side."""
+    path_headers: builtins.bool
+    """Whether packets may be told to bear a path header there (`End.path_header`)."""
     @builtins.property
     def labels(self) -> containers.RepeatedCompositeFieldContainer[words_pb2.LabelRange]:
         """Labels that are free, and do for every way of the note's matrix."""
@@ -499,10 +502,11 @@ class SapOffer(message.Message):
         decides_labels: builtins.bool = ...,
         origins: abc.Iterable[builtins.int] | None = ...,
         more_labels: abc.Iterable[words_pb2.LabelRange] | None = ...,
+        path_headers: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["bandwidth_bps", b"bandwidth_bps", "decides_labels", b"decides_labels", "encapsulation", b"encapsulation", "id", b"id", "interconnect", b"interconnect", "labels", b"labels", "more_labels", b"more_labels", "mtu", b"mtu", "origins", b"origins", "peer", b"peer", "place", b"place", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bandwidth_bps", b"bandwidth_bps", "decides_labels", b"decides_labels", "encapsulation", b"encapsulation", "id", b"id", "interconnect", b"interconnect", "labels", b"labels", "more_labels", b"more_labels", "mtu", b"mtu", "origins", b"origins", "path_headers", b"path_headers", "peer", b"peer", "place", b"place", "role", b"role"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

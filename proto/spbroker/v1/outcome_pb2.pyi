@@ -518,9 +518,31 @@ class AddressingChoice(message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @typing.final
+    class PathHeadersEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        @builtins.property
+        def value(self) -> words_pb2.PathHeader: ...
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: words_pb2.PathHeader | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     LABELS_FIELD_NUMBER: builtins.int
     LINKS_FIELD_NUMBER: builtins.int
     REACH_FIELD_NUMBER: builtins.int
+    PATH_HEADERS_FIELD_NUMBER: builtins.int
     @builtins.property
     def labels(self) -> containers.ScalarMap[builtins.str, builtins.int]:
         """The label of each end; 0 is untagged."""
@@ -533,16 +555,21 @@ class AddressingChoice(message.Message):
     def reach(self) -> containers.MessageMap[builtins.str, words_pb2.PrefixList]:
         """Prefixes that lie beyond each end; under `end@path` those to which that path alone leads there."""
 
+    @builtins.property
+    def path_headers(self) -> containers.MessageMap[builtins.str, words_pb2.PathHeader]:
+        """What packets bear at each end that was told a path header."""
+
     def __init__(
         self,
         *,
         labels: abc.Mapping[builtins.str, builtins.int] | None = ...,
         links: abc.Iterable[LinkChoice] | None = ...,
         reach: abc.Mapping[builtins.str, words_pb2.PrefixList] | None = ...,
+        path_headers: abc.Mapping[builtins.str, words_pb2.PathHeader] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["labels", b"labels", "links", b"links", "reach", b"reach"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["labels", b"labels", "links", b"links", "path_headers", b"path_headers", "reach", b"reach"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

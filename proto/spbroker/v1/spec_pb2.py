@@ -27,23 +27,23 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from spbroker.v1 import words_pb2 as spbroker_dot_v1_dot_words__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16spbroker/v1/spec.proto\x12\x0bspbroker.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17spbroker/v1/words.proto\"t\n\x05Group\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.spbroker.v1.GroupKind\x12&\n\x05scope\x18\x03 \x01(\x0e\x32\x17.spbroker.v1.GroupScope\x12\x11\n\tfunctions\x18\x04 \x03(\t\",\n\tCountries\x12\x0f\n\x07\x61llowed\x18\x01 \x03(\t\x12\x0e\n\x06\x64\x65nied\x18\x02 \x03(\t\"\x80\x01\n\x08\x44istance\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x66unction\x18\x02 \x01(\t\x12\n\n\x02to\x18\x03 \x01(\t\x12\x13\n\x06max_km\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x19\n\x0cmax_delay_us\x18\x05 \x01(\x03H\x01\x88\x01\x01\x42\t\n\x07_max_kmB\x0f\n\r_max_delay_us\"\x89\x01\n\x03\x45nd\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03sap\x18\x02 \x01(\t\x12%\n\x06labels\x18\x03 \x01(\x0b\x32\x15.spbroker.v1.LabelSet\x12\x1c\n\x0fsuggested_label\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x10\n\x08networks\x18\x05 \x03(\tB\x12\n\x10_suggested_label\"\xb5\x01\n\x0f\x46unctionRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x14\n\x07\x66lavour\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06places\x18\x04 \x03(\t\x12+\n\nparameters\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12)\n\tcountries\x18\x06 \x01(\x0b\x32\x16.spbroker.v1.CountriesB\n\n\x08_flavour\"h\n\x0fReservedAddress\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.spbroker.v1.AddressRole\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x12\n\x05point\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x08\n\x06_point\"o\n\x0eLinkAddressing\x12\x13\n\x06prefix\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\r\n\x05hosts\x18\x02 \x03(\t\x12.\n\x08reserved\x18\x03 \x03(\x0b\x32\x1c.spbroker.v1.ReservedAddressB\t\n\x07_prefix\"\x8d\x01\n\x0bVirtualLink\x12\n\n\x02id\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x15.spbroker.v1.LinkKindH\x00\x88\x01\x01\x12\x0e\n\x06points\x18\x03 \x03(\t\x12/\n\naddressing\x18\x04 \x01(\x0b\x32\x1b.spbroker.v1.LinkAddressingB\x07\n\x05_kind\"O\n\x04\x46low\x12+\n\x08protocol\x18\x01 \x01(\x0e\x32\x19.spbroker.v1.FlowProtocol\x12\x11\n\x04port\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x07\n\x05_port\"}\n\x13ServiceFunctionPath\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04hops\x18\x02 \x03(\t\x12\x19\n\x0cmax_delay_us\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12 \n\x05\x66lows\x18\x04 \x03(\x0b\x32\x11.spbroker.v1.FlowB\x0f\n\r_max_delay_us\"+\n\x06\x42locks\x12\x0f\n\x07\x61llowed\x18\x01 \x03(\t\x12\x10\n\x08\x65xcluded\x18\x02 \x03(\t\"\xa4\x06\n\x0bServiceSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x04\x65nds\x18\x02 \x03(\x0b\x32\x10.spbroker.v1.End\x12/\n\tfunctions\x18\x03 \x03(\x0b\x32\x1c.spbroker.v1.FunctionRequest\x12\'\n\x05links\x18\x04 \x03(\x0b\x32\x18.spbroker.v1.VirtualLink\x12/\n\x05paths\x18\x05 \x03(\x0b\x32 .spbroker.v1.ServiceFunctionPath\x12#\n\x06\x62locks\x18\x06 \x01(\x0b\x32\x13.spbroker.v1.Blocks\x12\x15\n\rbandwidth_bps\x18\x07 \x01(\x03\x12\x19\n\x0cmax_delay_us\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x07min_mtu\x18\t \x01(\rH\x01\x88\x01\x01\x12\x16\n\tmax_price\x18\n \x01(\tH\x02\x88\x01\x01\x12\x17\n\nterm_hours\x18\x0b \x01(\rH\x03\x88\x01\x01\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08managers\x18\x0e \x03(\t\x12\x19\n\x11required_features\x18\x0f \x03(\t\x12\x11\n\treference\x18\x10 \x01(\t\x12\x0c\n\x04tags\x18\x11 \x03(\t\x12\"\n\x06groups\x18\x12 \x03(\x0b\x32\x12.spbroker.v1.Group\x12(\n\tdistances\x18\x13 \x03(\x0b\x32\x15.spbroker.v1.Distance\x12)\n\tcountries\x18\x14 \x01(\x0b\x32\x16.spbroker.v1.Countries\x12\x11\n\tisolation\x18\x15 \x03(\t\x12\x10\n\x03qos\x18\x16 \x01(\tH\x04\x88\x01\x01\x12\x1d\n\x10min_availability\x18\x17 \x01(\x01H\x05\x88\x01\x01\x42\x0f\n\r_max_delay_usB\n\n\x08_min_mtuB\x0c\n\n_max_priceB\r\n\x0b_term_hoursB\x06\n\x04_qosB\x13\n\x11_min_availability*L\n\x08LinkKind\x12\x19\n\x15LINK_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eLINK_KIND_LINE\x10\x01\x12\x11\n\rLINK_KIND_LAN\x10\x02*\\\n\x0b\x41\x64\x64ressRole\x12\x1c\n\x18\x41\x44\x44RESS_ROLE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41\x44\x44RESS_ROLE_GATEWAY\x10\x01\x12\x15\n\x11\x41\x44\x44RESS_ROLE_PEER\x10\x02*^\n\tGroupKind\x12\x1a\n\x16GROUP_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13GROUP_KIND_AFFINITY\x10\x01\x12\x1c\n\x18GROUP_KIND_ANTI_AFFINITY\x10\x02*p\n\nGroupScope\x12\x1b\n\x17GROUP_SCOPE_UNSPECIFIED\x10\x00\x12\x14\n\x10GROUP_SCOPE_HOST\x10\x01\x12\x15\n\x11GROUP_SCOPE_PLACE\x10\x02\x12\x18\n\x14GROUP_SCOPE_SUPPLIER\x10\x03*s\n\x0c\x46lowProtocol\x12\x1d\n\x19\x46LOW_PROTOCOL_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46LOW_PROTOCOL_ICMP\x10\x01\x12\x15\n\x11\x46LOW_PROTOCOL_TCP\x10\x02\x12\x15\n\x11\x46LOW_PROTOCOL_UDP\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16spbroker/v1/spec.proto\x12\x0bspbroker.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17spbroker/v1/words.proto\"t\n\x05Group\x12\n\n\x02id\x18\x01 \x01(\t\x12$\n\x04kind\x18\x02 \x01(\x0e\x32\x16.spbroker.v1.GroupKind\x12&\n\x05scope\x18\x03 \x01(\x0e\x32\x17.spbroker.v1.GroupScope\x12\x11\n\tfunctions\x18\x04 \x03(\t\",\n\tCountries\x12\x0f\n\x07\x61llowed\x18\x01 \x03(\t\x12\x0e\n\x06\x64\x65nied\x18\x02 \x03(\t\"\x80\x01\n\x08\x44istance\x12\n\n\x02id\x18\x01 \x01(\t\x12\x10\n\x08\x66unction\x18\x02 \x01(\t\x12\n\n\x02to\x18\x03 \x01(\t\x12\x13\n\x06max_km\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x19\n\x0cmax_delay_us\x18\x05 \x01(\x03H\x01\x88\x01\x01\x42\t\n\x07_max_kmB\x0f\n\r_max_delay_us\"\xb7\x01\n\x03\x45nd\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03sap\x18\x02 \x01(\t\x12%\n\x06labels\x18\x03 \x01(\x0b\x32\x15.spbroker.v1.LabelSet\x12\x1c\n\x0fsuggested_label\x18\x04 \x01(\rH\x00\x88\x01\x01\x12\x10\n\x08networks\x18\x05 \x03(\t\x12,\n\x0bpath_header\x18\x10 \x01(\x0b\x32\x17.spbroker.v1.PathHeaderB\x12\n\x10_suggested_label\"\xb5\x01\n\x0f\x46unctionRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04type\x18\x02 \x01(\t\x12\x14\n\x07\x66lavour\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06places\x18\x04 \x03(\t\x12+\n\nparameters\x18\x05 \x01(\x0b\x32\x17.google.protobuf.Struct\x12)\n\tcountries\x18\x06 \x01(\x0b\x32\x16.spbroker.v1.CountriesB\n\n\x08_flavour\"h\n\x0fReservedAddress\x12&\n\x04role\x18\x01 \x01(\x0e\x32\x18.spbroker.v1.AddressRole\x12\x0f\n\x07\x61\x64\x64ress\x18\x02 \x01(\t\x12\x12\n\x05point\x18\x03 \x01(\tH\x00\x88\x01\x01\x42\x08\n\x06_point\"o\n\x0eLinkAddressing\x12\x13\n\x06prefix\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\r\n\x05hosts\x18\x02 \x03(\t\x12.\n\x08reserved\x18\x03 \x03(\x0b\x32\x1c.spbroker.v1.ReservedAddressB\t\n\x07_prefix\"\x8d\x01\n\x0bVirtualLink\x12\n\n\x02id\x18\x01 \x01(\t\x12(\n\x04kind\x18\x02 \x01(\x0e\x32\x15.spbroker.v1.LinkKindH\x00\x88\x01\x01\x12\x0e\n\x06points\x18\x03 \x03(\t\x12/\n\naddressing\x18\x04 \x01(\x0b\x32\x1b.spbroker.v1.LinkAddressingB\x07\n\x05_kind\"O\n\x04\x46low\x12+\n\x08protocol\x18\x01 \x01(\x0e\x32\x19.spbroker.v1.FlowProtocol\x12\x11\n\x04port\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x07\n\x05_port\"}\n\x13ServiceFunctionPath\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04hops\x18\x02 \x03(\t\x12\x19\n\x0cmax_delay_us\x18\x03 \x01(\x03H\x00\x88\x01\x01\x12 \n\x05\x66lows\x18\x04 \x03(\x0b\x32\x11.spbroker.v1.FlowB\x0f\n\r_max_delay_us\"+\n\x06\x42locks\x12\x0f\n\x07\x61llowed\x18\x01 \x03(\t\x12\x10\n\x08\x65xcluded\x18\x02 \x03(\t\"\xa4\x06\n\x0bServiceSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x1e\n\x04\x65nds\x18\x02 \x03(\x0b\x32\x10.spbroker.v1.End\x12/\n\tfunctions\x18\x03 \x03(\x0b\x32\x1c.spbroker.v1.FunctionRequest\x12\'\n\x05links\x18\x04 \x03(\x0b\x32\x18.spbroker.v1.VirtualLink\x12/\n\x05paths\x18\x05 \x03(\x0b\x32 .spbroker.v1.ServiceFunctionPath\x12#\n\x06\x62locks\x18\x06 \x01(\x0b\x32\x13.spbroker.v1.Blocks\x12\x15\n\rbandwidth_bps\x18\x07 \x01(\x03\x12\x19\n\x0cmax_delay_us\x18\x08 \x01(\x03H\x00\x88\x01\x01\x12\x14\n\x07min_mtu\x18\t \x01(\rH\x01\x88\x01\x01\x12\x16\n\tmax_price\x18\n \x01(\tH\x02\x88\x01\x01\x12\x17\n\nterm_hours\x18\x0b \x01(\rH\x03\x88\x01\x01\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08managers\x18\x0e \x03(\t\x12\x19\n\x11required_features\x18\x0f \x03(\t\x12\x11\n\treference\x18\x10 \x01(\t\x12\x0c\n\x04tags\x18\x11 \x03(\t\x12\"\n\x06groups\x18\x12 \x03(\x0b\x32\x12.spbroker.v1.Group\x12(\n\tdistances\x18\x13 \x03(\x0b\x32\x15.spbroker.v1.Distance\x12)\n\tcountries\x18\x14 \x01(\x0b\x32\x16.spbroker.v1.Countries\x12\x11\n\tisolation\x18\x15 \x03(\t\x12\x10\n\x03qos\x18\x16 \x01(\tH\x04\x88\x01\x01\x12\x1d\n\x10min_availability\x18\x17 \x01(\x01H\x05\x88\x01\x01\x42\x0f\n\r_max_delay_usB\n\n\x08_min_mtuB\x0c\n\n_max_priceB\r\n\x0b_term_hoursB\x06\n\x04_qosB\x13\n\x11_min_availability*L\n\x08LinkKind\x12\x19\n\x15LINK_KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eLINK_KIND_LINE\x10\x01\x12\x11\n\rLINK_KIND_LAN\x10\x02*\\\n\x0b\x41\x64\x64ressRole\x12\x1c\n\x18\x41\x44\x44RESS_ROLE_UNSPECIFIED\x10\x00\x12\x18\n\x14\x41\x44\x44RESS_ROLE_GATEWAY\x10\x01\x12\x15\n\x11\x41\x44\x44RESS_ROLE_PEER\x10\x02*^\n\tGroupKind\x12\x1a\n\x16GROUP_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13GROUP_KIND_AFFINITY\x10\x01\x12\x1c\n\x18GROUP_KIND_ANTI_AFFINITY\x10\x02*p\n\nGroupScope\x12\x1b\n\x17GROUP_SCOPE_UNSPECIFIED\x10\x00\x12\x14\n\x10GROUP_SCOPE_HOST\x10\x01\x12\x15\n\x11GROUP_SCOPE_PLACE\x10\x02\x12\x18\n\x14GROUP_SCOPE_SUPPLIER\x10\x03*s\n\x0c\x46lowProtocol\x12\x1d\n\x19\x46LOW_PROTOCOL_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46LOW_PROTOCOL_ICMP\x10\x01\x12\x15\n\x11\x46LOW_PROTOCOL_TCP\x10\x02\x12\x15\n\x11\x46LOW_PROTOCOL_UDP\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'spbroker.v1.spec_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LINKKIND']._serialized_start=2169
-  _globals['_LINKKIND']._serialized_end=2245
-  _globals['_ADDRESSROLE']._serialized_start=2247
-  _globals['_ADDRESSROLE']._serialized_end=2339
-  _globals['_GROUPKIND']._serialized_start=2341
-  _globals['_GROUPKIND']._serialized_end=2435
-  _globals['_GROUPSCOPE']._serialized_start=2437
-  _globals['_GROUPSCOPE']._serialized_end=2549
-  _globals['_FLOWPROTOCOL']._serialized_start=2551
-  _globals['_FLOWPROTOCOL']._serialized_end=2666
+  _globals['_LINKKIND']._serialized_start=2215
+  _globals['_LINKKIND']._serialized_end=2291
+  _globals['_ADDRESSROLE']._serialized_start=2293
+  _globals['_ADDRESSROLE']._serialized_end=2385
+  _globals['_GROUPKIND']._serialized_start=2387
+  _globals['_GROUPKIND']._serialized_end=2481
+  _globals['_GROUPSCOPE']._serialized_start=2483
+  _globals['_GROUPSCOPE']._serialized_end=2595
+  _globals['_FLOWPROTOCOL']._serialized_start=2597
+  _globals['_FLOWPROTOCOL']._serialized_end=2712
   _globals['_GROUP']._serialized_start=127
   _globals['_GROUP']._serialized_end=243
   _globals['_COUNTRIES']._serialized_start=245
@@ -51,21 +51,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_DISTANCE']._serialized_start=292
   _globals['_DISTANCE']._serialized_end=420
   _globals['_END']._serialized_start=423
-  _globals['_END']._serialized_end=560
-  _globals['_FUNCTIONREQUEST']._serialized_start=563
-  _globals['_FUNCTIONREQUEST']._serialized_end=744
-  _globals['_RESERVEDADDRESS']._serialized_start=746
-  _globals['_RESERVEDADDRESS']._serialized_end=850
-  _globals['_LINKADDRESSING']._serialized_start=852
-  _globals['_LINKADDRESSING']._serialized_end=963
-  _globals['_VIRTUALLINK']._serialized_start=966
-  _globals['_VIRTUALLINK']._serialized_end=1107
-  _globals['_FLOW']._serialized_start=1109
-  _globals['_FLOW']._serialized_end=1188
-  _globals['_SERVICEFUNCTIONPATH']._serialized_start=1190
-  _globals['_SERVICEFUNCTIONPATH']._serialized_end=1315
-  _globals['_BLOCKS']._serialized_start=1317
-  _globals['_BLOCKS']._serialized_end=1360
-  _globals['_SERVICESPEC']._serialized_start=1363
-  _globals['_SERVICESPEC']._serialized_end=2167
+  _globals['_END']._serialized_end=606
+  _globals['_FUNCTIONREQUEST']._serialized_start=609
+  _globals['_FUNCTIONREQUEST']._serialized_end=790
+  _globals['_RESERVEDADDRESS']._serialized_start=792
+  _globals['_RESERVEDADDRESS']._serialized_end=896
+  _globals['_LINKADDRESSING']._serialized_start=898
+  _globals['_LINKADDRESSING']._serialized_end=1009
+  _globals['_VIRTUALLINK']._serialized_start=1012
+  _globals['_VIRTUALLINK']._serialized_end=1153
+  _globals['_FLOW']._serialized_start=1155
+  _globals['_FLOW']._serialized_end=1234
+  _globals['_SERVICEFUNCTIONPATH']._serialized_start=1236
+  _globals['_SERVICEFUNCTIONPATH']._serialized_end=1361
+  _globals['_BLOCKS']._serialized_start=1363
+  _globals['_BLOCKS']._serialized_end=1406
+  _globals['_SERVICESPEC']._serialized_start=1409
+  _globals['_SERVICESPEC']._serialized_end=2213
 # @@protoc_insertion_point(module_scope)

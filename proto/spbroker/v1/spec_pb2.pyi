@@ -261,6 +261,7 @@ class End(message.Message):
     LABELS_FIELD_NUMBER: builtins.int
     SUGGESTED_LABEL_FIELD_NUMBER: builtins.int
     NETWORKS_FIELD_NUMBER: builtins.int
+    PATH_HEADER_FIELD_NUMBER: builtins.int
     id: builtins.str
     """The name of the end; it is also a connection point."""
     sap: builtins.str
@@ -275,6 +276,10 @@ class End(message.Message):
     def networks(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Prefixes that lie behind the end, besides its link's own; at most 64."""
 
+    @builtins.property
+    def path_header(self) -> words_pb2.PathHeader:
+        """What packets bear there: the supplier puts it on what leaves, and expects it of what comes; not set: no header."""
+
     def __init__(
         self,
         *,
@@ -283,10 +288,11 @@ class End(message.Message):
         labels: words_pb2.LabelSet | None = ...,
         suggested_label: builtins.int | None = ...,
         networks: abc.Iterable[builtins.str] | None = ...,
+        path_header: words_pb2.PathHeader | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_suggested_label", b"_suggested_label", "labels", b"labels", "suggested_label", b"suggested_label"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_suggested_label", b"_suggested_label", "labels", b"labels", "path_header", b"path_header", "suggested_label", b"suggested_label"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_suggested_label", b"_suggested_label", "id", b"id", "labels", b"labels", "networks", b"networks", "sap", b"sap", "suggested_label", b"suggested_label"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_suggested_label", b"_suggested_label", "id", b"id", "labels", b"labels", "networks", b"networks", "path_header", b"path_header", "sap", b"sap", "suggested_label", b"suggested_label"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__suggested_label: _TypeAlias = typing.Literal["suggested_label"]  # noqa: Y015
     _WhichOneofArgType__suggested_label: _TypeAlias = typing.Literal["_suggested_label", b"_suggested_label"]  # noqa: Y015

@@ -24,19 +24,21 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17spbroker/v1/words.proto\x12\x0bspbroker.v1\")\n\nLabelRange\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\r\"3\n\x08LabelSet\x12\'\n\x06ranges\x18\x01 \x03(\x0b\x32\x17.spbroker.v1.LabelRange\"\x1e\n\nPrefixList\x12\x10\n\x08prefixes\x18\x01 \x03(\t\"k\n\x05Price\x12\x15\n\x08\x63urrency\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04once\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x15\n\x08per_hour\x18\x03 \x01(\tH\x02\x88\x01\x01\x42\x0b\n\t_currencyB\x07\n\x05_onceB\x0b\n\t_per_hourb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17spbroker/v1/words.proto\x12\x0bspbroker.v1\";\n\nPathHeader\x12\n\n\x02id\x18\x01 \x01(\r\x12\r\n\x05index\x18\x02 \x01(\r\x12\x12\n\nback_index\x18\x03 \x01(\r\")\n\nLabelRange\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\r\"3\n\x08LabelSet\x12\'\n\x06ranges\x18\x01 \x03(\x0b\x32\x17.spbroker.v1.LabelRange\"\x1e\n\nPrefixList\x12\x10\n\x08prefixes\x18\x01 \x03(\t\"k\n\x05Price\x12\x15\n\x08\x63urrency\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04once\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x15\n\x08per_hour\x18\x03 \x01(\tH\x02\x88\x01\x01\x42\x0b\n\t_currencyB\x07\n\x05_onceB\x0b\n\t_per_hourb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'spbroker.v1.words_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LABELRANGE']._serialized_start=40
-  _globals['_LABELRANGE']._serialized_end=81
-  _globals['_LABELSET']._serialized_start=83
-  _globals['_LABELSET']._serialized_end=134
-  _globals['_PREFIXLIST']._serialized_start=136
-  _globals['_PREFIXLIST']._serialized_end=166
-  _globals['_PRICE']._serialized_start=168
-  _globals['_PRICE']._serialized_end=275
+  _globals['_PATHHEADER']._serialized_start=40
+  _globals['_PATHHEADER']._serialized_end=99
+  _globals['_LABELRANGE']._serialized_start=101
+  _globals['_LABELRANGE']._serialized_end=142
+  _globals['_LABELSET']._serialized_start=144
+  _globals['_LABELSET']._serialized_end=195
+  _globals['_PREFIXLIST']._serialized_start=197
+  _globals['_PREFIXLIST']._serialized_end=227
+  _globals['_PRICE']._serialized_start=229
+  _globals['_PRICE']._serialized_end=336
 # @@protoc_insertion_point(module_scope)

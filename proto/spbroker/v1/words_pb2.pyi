@@ -24,6 +24,36 @@ else:
 DESCRIPTOR: descriptor.FileDescriptor
 
 @typing.final
+class PathHeader(message.Message):
+    """The service path header (RFC 8300, 2.3) of all packets that pass one end. It is put on again, one less, where a segment ends,
+    whatever is borne inside (RFC 8459).
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ID_FIELD_NUMBER: builtins.int
+    INDEX_FIELD_NUMBER: builtins.int
+    BACK_INDEX_FIELD_NUMBER: builtins.int
+    id: builtins.int
+    """The identifier of the path, even, 2 to 16777214. Packets towards its first end bear the next one."""
+    index: builtins.int
+    """The index of packets towards the path's last end, 1 to 255."""
+    back_index: builtins.int
+    """The index of packets towards its first end, 1 to 255."""
+    def __init__(
+        self,
+        *,
+        id: builtins.int = ...,
+        index: builtins.int = ...,
+        back_index: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["back_index", b"back_index", "id", b"id", "index", b"index"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class LabelRange(message.Message):
     """A closed range of labels: VLAN ids (IEEE 802.1Q) or VNIs (RFC 7348). 0 is the untagged label."""
 
