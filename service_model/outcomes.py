@@ -187,8 +187,8 @@ class Reserved:
     price: Price = FREE
     remaining_s: float = 0.0
     delay_us: int = 0
-    path_delays_us: Mapping[str, int] = field(default_factory=dict)
     segments: tuple[SegmentStatus, ...] = ()
+    path_delays_us: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

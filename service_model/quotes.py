@@ -51,11 +51,11 @@ class Quote:
     id: str
     price: Price = FREE
     delay_us: int = 0
-    path_delays_us: Mapping[str, int] = field(default_factory=dict)
     remaining_s: float = 0.0
     segments: tuple[QuotedSegment, ...] = ()
     agreement: str = ""
     agreement_version: int = 0
+    path_delays_us: Mapping[str, int] = field(default_factory=dict)
 
 
 QUALIFICATION: TypeAdapter[Qualification] = TypeAdapter(Qualification)

@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from broker.decompose.plan import Infeasible, Plan, Snapshot, SupplierView
 from broker.decompose.search import plan, rejected
+from broker.orders.offers import FEATURES
 from capability_registry.hosting import fits
-from capability_registry.note import Bin
+from capability_registry.note import Bin, PlaceCapacity
 from service_model.check import check
 from service_model.constraints import PLACEMENT, Countries, Distance, Group, GroupKind, GroupScope
+from service_model.flows import PATHS
 from service_model.outcomes import ReasonCode
 from service_model.spec import End, ServiceSpec
 from service_model.spec_yaml import dump_spec, load_spec
@@ -201,27 +203,51 @@ def _isolated(v: SupplierView) -> SupplierView:
     return replace(v, note=replace(v.note, matrix=matrix))
 
 
-def by_host(kind: GroupKind, first: str, last: str) -> tuple[Plan, ...] | Infeasible:
-    """An x and a y of one group at two places, with a z between them that only `right` has."""
+def by_host(
+    kind: GroupKind,
+    first: str,
+    last: str,
+    hosts: int = 1,
+    features: tuple[str, ...] = tuple(sorted(FEATURES)),
+    managed: bool = False,
+) -> tuple[Plan, ...] | Infeasible:
+    """An x and a y of one group at two places, with a z between them that only `right` has; beside a LAN where `managed`."""
     group = Group(id="g", kind=kind, scope=GroupScope.HOST, functions=("f0", "f2"))
-    spec = chain_spec("left.uni", "left.out", ["x", "z", "y"], groups=(group,))
+    lans = [lan("m", "f0:mgmt", "f2:mgmt")] if managed else []
+    spec = chain_spec("left.uni", "left.out", ["x", "z", "y"], lans, groups=(group,))
     at = ((first,), (), (last,))
     functions = tuple(replace(f, places=places) for f, places in zip(spec.functions, at, strict=True))
-    return plan(replace(spec, functions=functions), there_and_back(), NOW)
+    snap = there_and_back(hosts)
+    views = (replace(v, note=replace(v.note, api_features=features)) for v in snap.suppliers)
+    return plan(replace(spec, functions=functions), replace(snap, suppliers=tuple(views)), NOW)
 
 
-def there_and_back() -> Snapshot:
-    """`left` has x and y, at BER and HAM; the z between them is at `right`, so that `left` has two segments."""
+def there_and_back(hosts: int = 1) -> Snapshot:
+    """`left` has x and y, at BER and HAM with so many hosts each; the z between them is at `right`, so that the path visits
+    `left` twice."""
     saps = [sap("uni", "BER"), sap("out", "HAM"), sap("n", "BER", to="ix", peer="sp-right", decides_labels=True)]
     ways = [entry(x, y, point(1, 10)) for x, y in combinations(("uni", "out", "n", "BER", "HAM"), 2)]
-    left = view("left", saps, ways, [offer(t, p) for t in "xy" for p in ("BER", "HAM")])
+    rooms = tuple(PlaceCapacity(place=p, bins=(Bin(size=8, count=hosts),), lan=True) for p in ("BER", "HAM"))
+    left = view("left", saps, ways, [offer(t, p) for t in "xy" for p in ("BER", "HAM")], capacities=rooms)
     far = [entry("n", "MUC", point(1, 10))]
     return snapshot(left, view("right", [sap("n", "MUC", to="ix", peer="sp-left")], far, [offer("z", "MUC")]))
 
 
-def test_two_segments_at_one_place_keep_no_hosts_apart_and_none_together() -> None:
+def test_hosts_at_one_place_are_kept_over_two_visits_where_these_are_one_segment() -> None:
     assert places(by_host(APART, "BER", "HAM")) == {"f0": "BER", "f1": "MUC", "f2": "HAM"}
-    for refused in (by_host(APART, "BER", "BER"), by_host(TOGETHER, "BER", "BER")):
+    assert places(by_host(TOGETHER, "BER", "BER")) == {"f0": "BER", "f1": "MUC", "f2": "BER"}
+    assert places(by_host(APART, "BER", "BER", hosts=2)) == {"f0": "BER", "f1": "MUC", "f2": "BER"}
+    alone = by_host(APART, "BER", "BER")
+    assert isinstance(alone, Infeasible)
+    assert {r.code for r in alone.reasons} == {ReasonCode.CAPACITY, ReasonCode.AFFINITY}
+
+
+@pytest.mark.parametrize("features", [(PLACEMENT,), tuple(sorted(FEATURES))], ids=["no paths", "beside a LAN"])
+def test_two_segments_at_one_place_keep_no_hosts_apart_and_none_together(features: tuple[str, ...]) -> None:
+    managed = PATHS in features
+    assert places(by_host(APART, "BER", "HAM", 2, features, managed)) == {"f0": "BER", "f1": "MUC", "f2": "HAM"}
+    for kind in (APART, TOGETHER):
+        refused = by_host(kind, "BER", "BER", 2, features, managed)
         assert isinstance(refused, Infeasible)
         assert [(r.code, r.subject) for r in refused.reasons] == [(ReasonCode.AFFINITY, "g")]
 
