@@ -148,9 +148,10 @@ class OrderEngine:
 
     async def tick(self) -> None:
         """Free the blocks that have rested long enough."""
-        rested = self._pools.rested(self.clock.now())
+        now = self.clock.now()
+        rested = self._pools.rested(now)
         if rested:
-            await self.book.put_allocations((), rested)
+            await self.book.put_allocations((), rested, now)
             self._pools.stored((), rested)
 
     def allocations(self) -> tuple[Allocation, ...]:

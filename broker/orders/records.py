@@ -323,7 +323,8 @@ class OrderBook(Protocol):
     async def save(self, change: Change) -> int:
         """All or nothing, durable on return. Returns the sequence number of the event (0: none)."""
 
-    async def put_allocations(self, put: Sequence[Allocation], drop: Sequence[Allocation]) -> None: ...
+    async def put_allocations(self, put: Sequence[Allocation], drop: Sequence[Allocation], at: datetime) -> None:
+        """All or nothing, each with its entry in the journal at `at`; durable on return."""
 
     async def events_after(self, sequence: int, account: str, limit: int) -> Sequence[tuple[int, bytes]]:
         """Events of the account's services behind `sequence`: (sequence, ServiceStatus as JSON)."""
