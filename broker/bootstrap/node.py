@@ -141,7 +141,7 @@ class Node:
             terms=self.terms,
             new_id=self._parts.new_id,
             secret=self._keys.origin_secret,
-            dearer=self.promises.dearer,
+            fell_short=self.promises.fell_short,
             hopes=self._parts.hopes,
         )
         self.publication = Publication(

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
+from address_planner.macs import MacSet
 from address_planner.prefixes import PrefixTooSmall, aggregate, carve, host_bits, host_prefix, pick_hosts
 from broker.orders.cut import Cut
 from service_model.outcomes import Nogood, Reason, ReasonCode
@@ -25,7 +26,7 @@ from service_model.spec import (
     VirtualLink,
     split_point,
 )
-from service_model.words import Address, Prefix
+from service_model.words import Address, Macs, Prefix
 
 
 class CannotAddress(Exception):
@@ -38,10 +39,12 @@ class CannotAddress(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrossingLink:
-    """A link whose points are in more than one segment: its prefix, and the address of each point that is decided here."""
+    """A link whose points are in more than one segment: its prefix, and the address of each point that is decided here. `macs`:
+    each port's part of the link's pool, where it has one."""
 
     prefix: Prefix
     addresses: Mapping[str, Address] = field(default_factory=dict)
+    macs: Mapping[str, Macs] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +74,8 @@ class Addressing:
             if point not in mine
         ]
         hosts = tuple(host_prefix(crossing.addresses[p]) for p in mine if p in crossing.addresses)
-        return LinkAddressing(prefix=crossing.prefix, hosts=aggregate(hosts), reserved=(*others, *reserved))
+        macs = MacSet(tuple(r for p in mine for r in crossing.macs[p].ranges)) if crossing.macs else None
+        return LinkAddressing(prefix=crossing.prefix, hosts=aggregate(hosts), reserved=(*others, *reserved), macs=macs)
 
 
 def block_bits(spec: ServiceSpec) -> int:
@@ -139,4 +143,15 @@ def _hosts(link: VirtualLink, prefix: Prefix) -> CrossingLink:
         raise CannotAddress(
             Reason(code=ReasonCode.ADDRESS_EXHAUSTED, message=f"link {link.id!r}: {error}", subject=link.id)
         ) from None
-    return CrossingLink(prefix=prefix, addresses=addresses)
+    return CrossingLink(prefix=prefix, addresses=addresses, macs=_macs(link, ports))
+
+
+def _macs(link: VirtualLink, ports: list[str]) -> dict[str, MacSet]:
+    """A part of the link's pool for each of its ports."""
+    pool = link.addressing.macs
+    if pool is None:
+        return {}
+    if pool.size < len(ports):
+        message = f"link {link.id!r}: {pool.size} hardware addresses are too few for {len(ports)} ports"
+        raise CannotAddress(Reason(code=ReasonCode.ADDRESS_EXHAUSTED, message=message, subject=link.id))
+    return dict(zip(ports, pool.parts(len(ports)), strict=True))

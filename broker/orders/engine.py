@@ -27,13 +27,13 @@ from broker.decompose.lexicon import Lexicon, lexicon
 from broker.orders.accounting import charges, status
 from broker.orders.calling import Caller
 from broker.orders.catalogue import Catalogue
-from broker.orders.comparing import overpriced
+from broker.orders.comparing import shortfall
 from broker.orders.delivering import fold
 from broker.orders.listening import Listener
 from broker.orders.pools import Pool, Pools
 from broker.orders.reasons import incident_id
 from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook, Terms
-from broker.orders.tasks import Call, Env, Pause, Planner, advance
+from broker.orders.tasks import Call, CallKind, Env, Pause, Planner, advance
 from lower_sp_clients.broadcast import Broadcast
 from lower_sp_clients.supplier import Context, OutcomeUnknown, Supplier
 from lower_sp_clients.vim.holds import Allocation, AllocationState
@@ -72,18 +72,19 @@ class OrderEngine:
         catalogue: Catalogue,
         planner: Planner,
         secret: bytes,
-        dearer: Callable[[str], None],
+        fell_short: Callable[[str], None],
         hopes: int = 0,
     ) -> None:
-        """`secret`: what accounts' words for our places are made with. `dearer` is told the alias of a supplier that held
-        for more than it had announced. `hopes`: how often an order may be planned over what was announced before."""
+        """`secret`: what accounts' words for our places are made with. `fell_short` is told the alias of a supplier that
+        held for more than announced, or not what it was asked. `hopes`: how often an order may be planned over what was
+        announced before."""
         self.catalogue = catalogue
         self.epoch = epoch
         self.book = book
         self.clock = clock
         self._planner = planner
         self._secret = secret
-        self._dearer = dearer
+        self._fell_short = fell_short
         self._hopes = hopes
         self._pools = Pools((), ())
         self.wanted: dict[str, Order] = {}
@@ -319,11 +320,10 @@ class OrderEngine:
             ):  # the whole story stays here; up goes the incident id
                 story = [f"{r.code.short}: {r.message}" for r in result.reasons]
                 log.info("supplier refused", service=id, segment=segment.key, incident=incident_id(segment), why=story)
-            if isinstance(result, Reserved) and segment is not None and overpriced(order, segment):
-                told = {"announced": str(segment.announced), "asked": str(segment.price)}
-                log.info("dearer than announced", service=id, segment=segment.key, **told)
-                if not segment.hoped:
-                    self._dearer(segment.alias)
+            holds = isinstance(result, Reserved) and call.kind is CallKind.RESERVE
+            if holds and segment is not None and (told := shortfall(order, segment)):
+                log.info("held otherwise than announced or asked", service=id, segment=segment.key, **told)
+                self._fell_short(segment.alias)
             outcome = type(result).__name__ if result is not None else "done"
             self._note(order, call, f"{outcome}: {result}" if isinstance(result, Exception) else outcome)
         self.wanted[id] = order

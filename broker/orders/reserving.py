@@ -30,6 +30,7 @@ from broker.orders.states import Event, SegmentState
 from broker.orders.tasks import GUARD, Call, CallKind, Env, Pause, task
 from service_model.money import FREE, CurrencyMismatch
 from service_model.outcomes import Reason, ReasonCode
+from service_model.port_names import named
 
 
 @task
@@ -196,7 +197,7 @@ def decide(order: Order, env: Env) -> Order | Pause:
     answers = {s.key: s.choice for s in mine if s.choice is not None}
     until = env.now + timedelta(seconds=order.terms.max_hold_s)
     expires = min([until, *(s.expires - GUARD for s in mine if s.expires is not None)])
-    choice = gather(order.spec, parts_of(order), answers)
+    choice = named(gather(order.spec, parts_of(order), answers), order.spec, env.snapshot.own_sp_id, order.ref)
     return replace(
         order,
         choice=choice,

@@ -27,7 +27,7 @@ from service_model.constraints import PLACEMENT
 from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode
 from service_model.qos import QOS, QosClass, class_of
-from service_model.spec import LAN_SITES, Blocks, End, LinkKind, ServiceSpec, VirtualLink, split_point
+from service_model.spec import LAN_SITES, MACS, Blocks, End, LinkKind, ServiceSpec, VirtualLink, split_point
 from service_model.words import Prefix
 
 NO_COMMON_LABEL = "no common label is left where two segments meet"
@@ -139,6 +139,7 @@ def _segment(cut: Cut, i: int, paths: tuple[Told, ...], addressing: Addressing, 
         (PLACEMENT, segment.needs_placement()),
         (PATHS, segment.needs_paths()),
         (LAN_SITES, segment.needs_sites()),
+        (MACS, segment.needs_macs()),
         (QOS, segment.needs_classes()),
     )
     needed = [feature for feature, asked in needs if asked]

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from address_planner.labels import ANY_LABEL, LabelSet
+from address_planner.macs import INDIVIDUAL, Mac
 from address_planner.prefixes import PrefixTooSmall, carve, host_bits, pick_hosts
 from capability_registry.note import PortRole, SapRole
 from lower_sp_clients.vim.accounting import passes
@@ -66,7 +67,7 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
         price = price + flavour_of(offers[function.id], function).price
     hosts = assign(domain, usage, spec, offers, placed)
     labels = _labels(usage, spec, saps, key)
-    links, reach = _addresses(spec, saps)
+    links, reach = _addresses(spec, saps, key)
     return Choice(
         addressing=AddressingChoice(labels=labels, links=links, reach=reach),
         price=price,
@@ -163,7 +164,9 @@ def _by_hash(left: LabelSet, key: str) -> Iterator[int]:
         left -= LabelSet.of([value])
 
 
-def _addresses(spec: ServiceSpec, saps: dict[str, Sap]) -> tuple[tuple[LinkChoice, ...], dict[str, tuple[Prefix, ...]]]:
+def _addresses(
+    spec: ServiceSpec, saps: dict[str, Sap], key: str
+) -> tuple[tuple[LinkChoice, ...], dict[str, tuple[Prefix, ...]]]:
     open_links = {link.id: host_bits(len(link.points)) for link in spec.links if chooses_prefix(link)}
     taken = [link.addressing.prefix for link in spec.links if link.addressing.prefix is not None]
     behind = [n for end in spec.ends for n in end.networks]
@@ -183,11 +186,24 @@ def _addresses(spec: ServiceSpec, saps: dict[str, Sap]) -> tuple[tuple[LinkChoic
             links.append(LinkChoice(link=link.id, prefix=prefix, mtu=mtu))
             continue
         addresses = _hosts_of(link, prefix, ports)
-        links.append(LinkChoice(link=link.id, prefix=prefix, addresses=addresses, mtu=mtu))
+        macs = _macs(link, ports, key)
+        links.append(LinkChoice(link=link.id, prefix=prefix, addresses=addresses, mtu=mtu, macs=macs))
         for point in link.points:
             if point in saps and saps[point].role is SapRole.UNI and link.kind is LinkKind.LINE:
                 reach[point] = (prefix, *spec.end(point).networks)
     return tuple(links), reach
+
+
+def _macs(link: VirtualLink, ports: list[str], key: str) -> dict[str, Mac]:
+    """A hardware address for each port, where the link has a pool of them."""
+    pool = link.addressing.macs
+    if pool is None:
+        return {}
+    try:
+        return (pool & INDIVIDUAL).pick(ports, f"{key}/{link.id}")
+    except IndexError:
+        message = f"link {link.id!r}: no hardware address is left for its {len(ports)} ports in {pool}"
+        raise no(ReasonCode.ADDRESS_EXHAUSTED, message, link.id) from None
 
 
 def chooses_prefix(link: VirtualLink) -> bool:

@@ -227,7 +227,7 @@ class Node:
         self.down.set()
         self.vims: dict[str, LocalVim] = {}
         self.dearer: list[str] = []
-        """Suppliers that held for more than they had announced."""
+        """Suppliers that held for more than they had announced, or otherwise than they were asked."""
 
     async def open(self) -> None:
         self.engine = Engine.open(self.path, migrate=migrate)
@@ -243,7 +243,7 @@ class Node:
             terms=lambda account: self.terms,
             new_id=lambda: str(uuid.uuid4()),
             secret=SECRET,
-            dearer=self.dearer.append,
+            fell_short=self.dearer.append,
             hopes=self.hopes,
         )
         self.vims = {

@@ -15,6 +15,7 @@ from itertools import combinations
 
 import pytest
 
+from address_planner.macs import MacSet
 from address_planner.prefixes import overlap
 from broker.decompose.mesh import Mesh, read_mesh
 from broker.decompose.plan import Plan
@@ -93,6 +94,12 @@ def possible(planned: Plan, swaps: bool) -> Plan:
 def drawn(seed: int) -> tuple[ServiceSpec, Delivery]:
     rng = random.Random(f"depths/{seed}")
     spec = random_service(rng)
+    pool, pooled = MacSet(((0x02_00_00_00_00_00, 0x02_00_00_00_FF_FF),)), random.Random(f"pooled/{seed}")
+    links = tuple(
+        replace(link, addressing=replace(link.addressing, macs=pool)) if pooled.random() < 0.3 else link
+        for link in spec.links
+    )
+    spec = replace(spec, links=links)
     return replace(spec, blocks=Blocks(allowed=(rng.choice(BLOCKS),))), Delivery(rng)
 
 
@@ -115,6 +122,10 @@ def test_at_every_depth_choices_are_within_what_was_asked_and_nothing_overlaps(f
             addresses = [found.addresses[p] for p in ports]
             assert len(set(found.addresses.values())) == len(found.addresses)
             assert all(a in found.prefix for a in addresses)
+            if link.addressing.macs is not None:
+                macs = [found.macs[p].number for p in ports]
+                assert len(set(macs)) == len(macs)
+                assert all(mac in link.addressing.macs for mac in macs)
         assert not any(overlap(a, b) for a, b in combinations(prefixes, 2)), seed
         for joint, labels in delivery.joints.items():
             assert len(labels) == len(set(labels)), (seed, joint)
@@ -137,6 +148,9 @@ WIDENINGS = {
     "hosts": lambda spec: replace(
         spec,
         links=tuple(replace(link, addressing=replace(link.addressing, hosts=(), reserved=())) for link in spec.links),
+    ),
+    "macs": lambda spec: replace(
+        spec, links=tuple(replace(link, addressing=replace(link.addressing, macs=None)) for link in spec.links)
     ),
     "labels": lambda spec: replace(spec, ends=tuple(replace(end, labels=None) for end in spec.ends)),
 }
