@@ -112,14 +112,20 @@ def disagreement(item: LabelClass, chosen: Mapping[tuple[str, str], int]) -> tup
 
 
 def without(
-    item: LabelClass, value: int | None, acceptable: LabelSet | None, key: str, taken: LabelSet = NO_LABEL
+    item: LabelClass,
+    value: int | None,
+    acceptable: LabelSet | None,
+    key: str,
+    taken: LabelSet = NO_LABEL,
+    proposed: int | None = None,
 ) -> LabelClass:
     """The class after a member could not take `value`: what is left, with a new suggestion that is not one of `taken`
-    by other classes. Raises LabelsExhausted."""
+    by other classes: what the member `proposed`, if that is left. Raises LabelsExhausted."""
     left = item.labels if value is None else item.labels - LabelSet.of([value])
     if acceptable is not None:
         left &= acceptable
-    again = (left - taken).suggest(f"{key}/{item.id}/{value}")
+    open_to_it = left - taken
+    again = proposed if proposed in open_to_it else open_to_it.suggest(f"{key}/{item.id}/{value}")
     if again is None:
         raise LabelsExhausted(item)
     return replace(item, labels=left, suggested=again)

@@ -39,6 +39,7 @@ def domain_value(
             and (made := _function(function, frozenset(p.place for p in doc.places))).places
         ),
         swaps_labels=doc.swaps_labels,
+        excluded=doc.excluded,
     )
 
 

@@ -12,9 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
+from address_planner.conflicts import carved_again
 from address_planner.macs import MacSet
-from address_planner.prefixes import PrefixTooSmall, aggregate, carve, host_bits, host_prefix, pick_hosts
+from address_planner.prefixes import PrefixTooSmall, aggregate, host_bits, host_prefix, pick_hosts
 from broker.orders.cut import Cut
 from service_model.outcomes import Nogood, Reason, ReasonCode
 from service_model.spec import (
@@ -27,6 +29,8 @@ from service_model.spec import (
     split_point,
 )
 from service_model.words import Address, Macs, Prefix
+
+NOTHING: Mapping[str, Prefix] = MappingProxyType({})
 
 
 class CannotAddress(Exception):
@@ -50,11 +54,12 @@ class CrossingLink:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addressing:
     """`crossing`: the links decided here. `shares`: the prefix of each link that its one segment decides. `excluded`: what
-    nobody takes."""
+    nobody takes. `carved`: the prefix of each link whose prefix was chosen here."""
 
     crossing: Mapping[str, CrossingLink]
     shares: Mapping[str, Prefix]
     excluded: tuple[Prefix, ...]
+    carved: Mapping[str, Prefix]
 
     def told(self, link: VirtualLink, points: Collection[str]) -> LinkAddressing:
         """The constraint for a segment that has the link between or among `points`."""
@@ -92,14 +97,17 @@ def _wanted(spec: ServiceSpec) -> dict[str, int]:
     }
 
 
-def decide(cut: Cut, allowed: tuple[Prefix, ...]) -> Addressing:
-    """`allowed`: the share from above, or the block taken for this service. Raises CannotAddress."""
+def decide(
+    cut: Cut, allowed: tuple[Prefix, ...], kept: Mapping[str, Prefix] = NOTHING, unusable: tuple[Prefix, ...] = ()
+) -> Addressing:
+    """`allowed`: the share from above, or the block taken for this service. `kept`: what was carved before, by link, and stays
+    where it can; `unusable`: what a supplier cannot use. Raises CannotAddress."""
     spec = cut.mesh.spec
     behind = [n for end in spec.ends for n in end.networks]
     excluded = aggregate([*spec.blocks.excluded, *behind])
     required = [link.addressing.prefix for link in spec.links if link.addressing.prefix is not None]
     try:
-        carved = carve(allowed, (*excluded, *required), _wanted(spec))
+        carved = carved_again(allowed, (*excluded, *required), _wanted(spec), kept, unusable)
     except PrefixTooSmall as error:
         raise CannotAddress(
             Reason(
@@ -115,7 +123,7 @@ def decide(cut: Cut, allowed: tuple[Prefix, ...]) -> Addressing:
         if _crosses(cut, link) and any(split_point(p)[1] for p in link.points)
     }
     shares = {id: prefix for id, prefix in carved.items() if id not in crossing}
-    return Addressing(crossing=crossing, shares=shares, excluded=excluded)
+    return Addressing(crossing=crossing, shares=shares, excluded=excluded, carved=carved)
 
 
 def _crosses(cut: Cut, link: VirtualLink) -> bool:

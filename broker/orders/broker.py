@@ -123,6 +123,9 @@ class Broker(Offers):
             fresh = replace(
                 fresh,
                 block=known.block,
+                former_blocks=known.former_blocks,
+                carved=known.carved,
+                unusable=known.unusable,
                 pool=known.pool,
                 segments=tuple(replace(s, wanted=False) for s in known.segments),
                 released_upto=known.released_upto,

@@ -192,6 +192,12 @@ class Order:
     rounds: int = 0
     block: Prefix | None = None
     pool: str = ""
+    former_blocks: tuple[Prefix, ...] = ()
+    """Blocks that it had before, while somebody below may still use them."""
+    carved: Mapping[str, Prefix] = field(default_factory=dict)
+    """By link, the prefix that was chosen here, for the link or for who chooses within."""
+    unusable: tuple[Prefix, ...] = ()
+    """What suppliers said that they cannot use."""
     classes: tuple[LabelClass, ...] = ()
     links: Mapping[str, CrossingLink] = field(default_factory=dict)
     segments: tuple[Segment, ...] = ()
@@ -230,6 +236,16 @@ class Order:
             state=self.state,
             released_upto=self.released_upto,
             refused={version: answer.digest for version, answer in self.answers.items()},
+        )
+
+    def blocks(self) -> frozenset[str]:
+        """Every block that is its own: the present one, former ones, and that of the hold which it may come back to."""
+        return frozenset(
+            str(block)
+            for order in (self, self.previous)
+            if order is not None
+            for block in (order.block, *order.former_blocks)
+            if block is not None
         )
 
     def with_segment(self, segment: Segment) -> Order:

@@ -71,12 +71,15 @@ class Question:
     why: bool = True
 
 
-Allocate = Callable[[str, int], tuple[str, Prefix] | Reason]
+class Allocate(Protocol):
+    def __call__(self, owner: str, bits: int, avoid: Sequence[Prefix] = ()) -> tuple[str, Prefix] | Reason:
+        """A block with at least `bits` host bits for a service, with no address of `avoid`: (pool name, prefix), or why there is
+        none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Env:
-    """What tasks may know besides the order. `allocate(service, host bits)` takes a block from the address pools,
+    """What tasks may know besides the order. `allocate(service, host bits, avoid)` takes a block from the address pools,
     `lexicon(account, terms)` knows what the account calls our places, `planned` are the questions that were answered.
     `hoped()` is the snapshot with what suppliers announced before; it is planned over at most `hopes` times for an order."""
 
@@ -205,8 +208,8 @@ def gone(order: Order, env: Env) -> Order | Pause:
 @task
 def free(order: Order, env: Env) -> Order | Pause:
     """Give the block back once nothing below can use it. The engine drops its allocation when it leaves the order."""
-    if order.block is not None and not any(remains(s) for s in order.segments):
-        return replace(order, block=None, pool="")
+    if order.blocks() and not any(remains(s) for s in order.segments):
+        return replace(order, block=None, former_blocks=(), pool="")
     return order
 
 

@@ -130,6 +130,9 @@ class DomainDoc:
     swaps_labels: bool = True
     label_quarantine_s: Annotated[int, Field(ge=0, le=86_400)] = 60
     """How long a label that was live rests before it may be used again."""
+    excluded: Annotated[tuple[Prefix, ...], Field(max_length=64)] = ()
+    """Prefixes that no link of a service may have here: those of the infrastructure. They are in no note; who gives one is told
+    what would do."""
     state: AdminState = AdminState.IN_SERVICE
     window: Window | None = None
 

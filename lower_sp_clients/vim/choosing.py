@@ -9,9 +9,10 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from address_planner.conflicts import conflicting, nearest
 from address_planner.labels import ANY_LABEL, LabelSet
 from address_planner.macs import INDIVIDUAL, Mac
 from address_planner.prefixes import PrefixTooSmall, carve, host_bits, pick_hosts
@@ -67,7 +68,8 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
         price = price + flavour_of(offers[function.id], function).price
     hosts = assign(domain, usage, spec, offers, placed)
     labels = _labels(usage, spec, saps, key)
-    links, reach = _addresses(spec, saps, key)
+    _check_prefixes(domain, spec)
+    links, reach = _addresses(domain, spec, saps, key)
     return Choice(
         addressing=AddressingChoice(labels=labels, links=links, reach=reach),
         price=price,
@@ -137,12 +139,12 @@ def _labels(usage: Usage, spec: ServiceSpec, saps: dict[str, Sap], key: str) -> 
             left = wanted & usage.free_labels(sap)
             value = next((v for v in _by_hash(left, f"{key}/{end.id}") if v not in mine), None)
         if value is None:
-            raise _no_label(usage, end, sap, wanted)
+            raise _no_label(usage, end, sap, wanted, f"{key}/{end.id}")
         out[end.id] = value
     return out
 
 
-def _no_label(usage: Usage, end: End, sap: Sap, wanted: LabelSet) -> Impossible:
+def _no_label(usage: Usage, end: End, sap: Sap, wanted: LabelSet, key: str) -> Impossible:
     """Why none of the labels `wanted` is to be had. At the side that does not decide, one that is only held comes free when the
     order that holds it finds another there: it is worth to wait for. How many there are is judged at the side that decides."""
     acceptable = usage.free_labels(sap)
@@ -153,7 +155,13 @@ def _no_label(usage: Usage, end: End, sap: Sap, wanted: LabelSet) -> Impossible:
         ReasonCode.LABEL_CONTENDED if waits else code,
         f"end {end.id!r}: none of the labels {wanted or end.labels or sap.labels} is free at SAP {sap.id!r}",
         end.id,
-        Nogood(end=end.id, acceptable_labels=acceptable),
+        Nogood(
+            end=end.id,
+            interconnect=sap.interconnect,
+            refused_labels=wanted or end.labels,
+            acceptable_labels=acceptable,
+            proposed_label=acceptable.suggest(key),
+        ),
         retryable=waits,
     )
 
@@ -164,8 +172,30 @@ def _by_hash(left: LabelSet, key: str) -> Iterator[int]:
         left -= LabelSet.of([value])
 
 
+def _check_prefixes(domain: Domain, spec: ServiceSpec) -> None:
+    """No prefix that was given to a link with ports is excluded here; all that are, are told at once."""
+    given = {
+        link.id: link.addressing.prefix
+        for link in spec.links
+        if link.addressing.prefix is not None and any(split_point(p)[1] for p in link.points)
+    }
+    wrong = [id for id, prefix in given.items() if conflicting([prefix], domain.excluded)]
+    if wrong:
+        raise _conflict(domain, given.values(), wrong[0])
+
+
+def _conflict(domain: Domain, given: Iterable[Prefix], link: str) -> Impossible:
+    refused = conflicting(given, domain.excluded)
+    return no(
+        ReasonCode.PREFIX_CONFLICT,
+        f"link {link!r}: {', '.join(map(str, refused))} cannot be used here",
+        link,
+        Nogood(link=link, refused_prefixes=refused, acceptable_prefixes=nearest(refused, domain.excluded)),
+    )
+
+
 def _addresses(
-    spec: ServiceSpec, saps: dict[str, Sap], key: str
+    domain: Domain, spec: ServiceSpec, saps: dict[str, Sap], key: str
 ) -> tuple[tuple[LinkChoice, ...], dict[str, tuple[Prefix, ...]]]:
     open_links = {link.id: host_bits(len(link.points)) for link in spec.links if chooses_prefix(link)}
     taken = [link.addressing.prefix for link in spec.links if link.addressing.prefix is not None]
@@ -173,8 +203,10 @@ def _addresses(
     if open_links and not spec.blocks.allowed:
         raise no(ReasonCode.NOT_ADDRESSABLE, "no prefixes were given to choose from", "blocks")
     try:
-        carved = carve(spec.blocks.allowed, (*spec.blocks.excluded, *taken, *behind), open_links)
+        carved = carve(spec.blocks.allowed, (*spec.blocks.excluded, *taken, *behind, *domain.excluded), open_links)
     except PrefixTooSmall as error:
+        if conflicting(spec.blocks.allowed, domain.excluded):
+            raise _conflict(domain, spec.blocks.allowed, error.wanted) from None
         raise no(ReasonCode.PREFIX_TOO_SMALL, str(error), error.wanted, Nogood(needed_addresses=error.needed)) from None
     links, reach = [], {}
     for link in spec.links:

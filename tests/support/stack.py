@@ -62,6 +62,7 @@ from service_model.spec import (
     ServiceSpec,
     VirtualLink,
 )
+from service_model.words import Prefix
 from tests.support.clock import SimulatedClock
 from tests.support.faults import FaultySupplier
 
@@ -94,6 +95,7 @@ class Site:
     country: str = "NL"
     isolation: tuple[str, ...] = ()
     """Of its fast ways."""
+    excluded: tuple[Prefix, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -208,6 +210,7 @@ def _domain(at: _Placed) -> Domain:
         ),
         swaps_labels=site.swaps,
         max_hold_s=site.max_hold_s,
+        excluded=site.excluded,
     )
 
 
