@@ -4,6 +4,7 @@ Rules kept here
 - A label means something only on one interconnect; members tied by segments that do not swap form one class.
 - The set offered to a class is the intersection of all members' free sets: narrowed, never widened.
 - Two classes on one interconnect never get the same suggestion.
+- Two ends of one segment get different suggestions while they can: within the segment both may go over one interconnect.
 - What is suggested to us for an end of a class is suggested on: both sides of that end then take it in one round. Other
   classes on the interconnect keep off it while they can.
 - Where answers differ, the value of the class's authority is pinned on the others; a member that cannot take it answers with
@@ -79,17 +80,17 @@ def suggest(classes: Sequence[LabelClass], key: str) -> tuple[LabelClass, ...]:
 
 def _choices(order: Sequence[LabelClass], values: Sequence[int], key: str) -> Iterator[int]:
     """The labels that the next class may have beside the `values` of those before it, by hash, what is suggested for a later one
-    last; more than there are classes serve nobody."""
+    or used at another end of the same segment last; more than there are classes serve nobody."""
     item, later = order[len(values)], order[len(values) + 1 :]
-    here = set(item.interconnects)
-    beside = zip(order, values, strict=False)
+    here, segments = set(item.interconnects), {m.segment for m in item.members}
+    beside = tuple(zip(order, values, strict=False))
     left = item.labels - LabelSet.of(v for other, v in beside if not here.isdisjoint(other.interconnects))
     if item.suggested is not None and item.suggested in left:
         yield item.suggested
         left -= LabelSet.of([item.suggested])
     wanted = LabelSet.of(
         other.suggested for other in later if other.suggested is not None and not here.isdisjoint(other.interconnects)
-    )
+    ) | LabelSet.of(v for other, v in beside if not segments.isdisjoint(m.segment for m in other.members))
     for some in (left - wanted, left & wanted):
         for _ in range(len(order)):
             value = some.suggest(f"{key}/{item.id}")

@@ -11,7 +11,7 @@ Theory of operation
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -38,7 +38,8 @@ from lower_sp_clients.broadcast import Broadcast
 from lower_sp_clients.supplier import Context, OutcomeUnknown, Supplier
 from lower_sp_clients.vim.holds import Allocation
 from service_model.clock import Alarm, Clock, within
-from service_model.outcomes import Refused, Reserved, ServiceState, ServiceStatus
+from service_model.outcomes import Reason, Refused, Reserved, ServiceState, ServiceStatus
+from service_model.words import Prefix
 
 log = structlog.get_logger()
 
@@ -134,10 +135,6 @@ class OrderEngine:
     def use(self, suppliers: Mapping[str, Supplier]) -> None:
         """These are the suppliers from now on, by alias."""
         self._listener.follow(suppliers)
-
-    def check_pools(self, pools: tuple[Pool, ...]) -> None:
-        """Raises PoolInUse where `use_pools` would."""
-        self._pools.changed(pools)
 
     @property
     def pools(self) -> Pools:
@@ -238,7 +235,7 @@ class OrderEngine:
         env = Env(
             now=self.clock.now(),
             snapshot=(snapshot := self.catalogue.snapshot),
-            allocate=self._pools.allocate,
+            allocate=self._allocate,
             lexicon=self.lexicon,
             hoped=partial(self.catalogue.hoped, snapshot),
             hopes=self._hopes,
@@ -249,6 +246,10 @@ class OrderEngine:
             env = replace(env, now=self.clock.now(), planned=(*env.planned, (asked, found)))
             pause = advance(pause.order, env)
         return pause
+
+    def _allocate(self, owner: str, bits: int, avoid: Sequence[Prefix] = ()) -> tuple[str, Prefix] | Reason:
+        """Of the pools as they are at this moment: they may be changed while an order is planned."""
+        return self._pools.allocate(owner, bits, avoid)
 
     async def _record(self, order: Order, now: datetime) -> None:
         before = self.saved.get(order.id)

@@ -2,6 +2,8 @@
 
 Rules kept here
 - A block belongs to one service; asking again for the same service gives the same block.
+- A pool that is drained gives nothing new, and what is allocated of it stays. One that would lose an allocated block cannot be
+  changed so.
 - A block that was live rests for the pool's quarantine before it is free again.
 - The record of every change is stored by the caller, in the transaction of the order that it belongs to. A block taken is
   taken at once; one given back is free only when that is durable (`stored`).
@@ -31,6 +33,8 @@ class Pool:
     prefix: Prefix
     block: int
     quarantine: timedelta
+    usable: bool = True
+    """Whether it gives anything new; what is allocated of it stays in any case."""
 
 
 class PoolInUse(Exception):
@@ -86,7 +90,11 @@ class Pools:
             return Reason(
                 code=ReasonCode.NOT_ADDRESSABLE, message="this provider has no address pool", subject="blocks"
             )
-        roomy = [p for p in self._pools.values() if p.prefix.max_prefixlen - p.block >= bits]
+        giving = [p for p in self._pools.values() if p.usable]
+        if not giving:
+            message = "no address pool of this provider is in service"
+            return Reason(code=ReasonCode.NOT_IN_SERVICE, message=message, subject="blocks", retryable=True)
+        roomy = [p for p in giving if p.prefix.max_prefixlen - p.block >= bits]
         if not roomy:
             return Reason(
                 code=ReasonCode.PREFIX_TOO_SMALL,

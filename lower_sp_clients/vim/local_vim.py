@@ -122,6 +122,10 @@ class LocalVim:
         self.domain = domain
         self._changed()
 
+    def rests(self, quarantine: timedelta) -> None:
+        """For how long labels that are given back from now on rest."""
+        self._ledger.quarantine = quarantine
+
     def _changed(self) -> None:
         self._stale_note = False
         self._notes.send(self.note())
