@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
 from dataclasses import replace
 from ipaddress import ip_network
 from itertools import combinations
@@ -16,7 +16,7 @@ from broker.orders.pools import Pool
 from lower_sp_clients.vim.holds import AllocationState
 from service_model.outcomes import Nogood, Reason, ReasonCode, Refused, Reserved
 from service_model.spec import LinkAddressing
-from tests.support.faults import alters
+from tests.support.faults import Answer, Fault, alters
 from tests.support.orders import CTX, active, reserved
 from tests.support.stack import POOL, Site, Sp, Stack, chain
 
@@ -33,10 +33,15 @@ def prefixes(answer: Reserved) -> list[object]:
     return [link.prefix for link in answer.choice.links if link.prefix is not None]
 
 
-def innermost(reasons: tuple[Reason, ...]) -> Iterator[Reason]:
-    for reason in reasons:
-        yield reason
-        yield from innermost(reason.causes)
+def second_waits_for(gate: asyncio.Event) -> Fault:
+    """The second version of a segment is held only when the gate is open."""
+
+    async def fault(call: Answer, ref: str, version: int) -> object:
+        if version > 1:
+            await gate.wait()
+        return await call()
+
+    return fault
 
 
 @pytest.mark.parametrize("excluded", ["10.64.0.4/31", "10.64.0.0/25", "10.64.0.0/29,10.64.0.16/28"])
@@ -77,6 +82,21 @@ async def test_where_a_block_cannot_be_used_the_top_takes_another_and_gives_it_b
         await stack.customer().terminate("r", CTX)
         await stack.ends_empty()
         assert stack.broker("a").allocations() == ()
+
+
+async def test_a_block_that_is_given_up_stays_until_nobody_below_can_use_it(tmp_path: Path) -> None:
+    async with Stack(federation("10.64.0.0/24"), tmp_path) as stack:
+        gate = asyncio.Event()
+        stack.line("a", "s1").always["reserve"] = second_waits_for(gate)
+        asking = asyncio.ensure_future(stack.customer().reserve("r", 1, SPEC, CTX))
+        await stack.until(lambda: stack.line("a", "s1").count("reserve") == 2, step=0.1)
+        assert sorted(a.value for a in stack.broker("a").allocations()) == ["10.64.0.0/24", "10.64.1.0/24"]
+        gate.set()
+        await stack.until(asking.done, step=0.1)
+        assert isinstance(asking.result(), Reserved)
+        assert [a.value for a in stack.broker("a").allocations()] == ["10.64.1.0/24"]
+        await stack.customer().terminate("r", CTX)
+        await stack.ends_empty()
 
 
 async def test_where_no_block_can_be_used_it_is_refused_and_nothing_is_left(tmp_path: Path) -> None:
