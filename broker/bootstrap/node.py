@@ -38,7 +38,7 @@ from broker.orders.records import QUOTED, Terms
 from broker.settings.administered import DomainDoc, SupplierDoc
 from broker.settings.present import Administered
 from broker.settings.problems import Problem
-from broker.storage.books import SqlEditions, SqlHoldBook, SqlOrderBook, epoch_of
+from broker.storage.books import SqlEditions, SqlHoldBook, SqlOrderBook, all_allocations, epoch_of
 from broker.storage.document_book import SqlDocumentBook
 from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
@@ -174,6 +174,7 @@ class Node:
             self.planning,
             self.terms,
             clock,
+            partial(all_allocations, self.engine),
         )
         present = await self.administration.open()
         await self._open_domains(present)

@@ -84,6 +84,11 @@ def _load_allocations(connection: Connection, prefix: str) -> list[Allocation]:
     ]
 
 
+async def all_allocations(engine: Engine) -> Sequence[Allocation]:
+    """The whole table: labels and blocks, whoever has them."""
+    return await engine.read(lambda connection: _load_allocations(connection, ""))
+
+
 async def epoch_of(engine: Engine, fresh: uuid.UUID) -> str:
     """The store's incarnation: made once, as `fresh`, with the store."""
 

@@ -8,6 +8,7 @@ from ipaddress import ip_network
 from address_planner.labels import LabelSet
 from broker.accounts.admin_port import PoolKind, PoolUse
 from broker.settings.anchor import ANCHOR
+from broker.storage import tables
 from capability_registry.note import CapabilityNote
 from capability_registry.signing import verify
 from lower_sp_clients.wire import parse_note
@@ -159,6 +160,19 @@ async def test_pools_tell_what_is_used_for_whose_service(nodes: Nodes, ann: Cust
     labels = [use for use in leaf if use.kind is PoolKind.LABELS and use.entries]
     assert all(int(use.size) - int(use.free) == len(use.entries) for use in labels)
     assert labels
+    await ann.end("web")
+
+
+async def test_an_allocation_that_the_store_lost_is_told_and_nothing_is_mended(nodes: Nodes, ann: Customer) -> None:
+    await ann.order("web", chain())
+    assert (await nodes["top"].inventory()).discrepancies == ()
+    assert (await nodes["leaf"].inventory()).discrepancies == ()
+    (block,) = [a.value for a in (await nodes["top"].inventory()).allocations]
+    await nodes["top"].node.engine.tx(lambda c: c.execute(tables.allocations.delete()).close())
+    for _ in range(2):
+        (found,) = (await nodes["top"].inventory()).discrepancies
+        assert (found.where, found.subject) == ("prefixes/", block)
+        assert found.message.endswith("which is not allocated")
     await ann.end("web")
 
 
