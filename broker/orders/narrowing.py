@@ -75,7 +75,12 @@ def _of_ports(spec: ServiceSpec) -> Iterator[tuple[str, PortConstraint]]:
 
 def widened(spec: ServiceSpec, part: HandedDown) -> Reason | None:
     """Where the segment admits what the service does not; None where it is narrower everywhere."""
-    above, below = constraint_of(spec), constraint_of(part.spec)
+    return wider_than(constraint_of(spec), part)
+
+
+def wider_than(above: Constraint, part: HandedDown) -> Reason | None:
+    """The same, of a service whose constraint is known."""
+    below = constraint_of(part.spec)
     links = ((part.lines.get(id, id), link) for id, link in below.links.items())  # a LINE may come by twice
     told = [
         *(Constraint(links={id: link}) for id, link in links),
