@@ -6,6 +6,7 @@ Rules kept here
 - Host sets and reserved addresses lie in their link's prefix and are of its family; an address is reserved once.
 - The first and last address of an IPv4 prefix shorter than /31 belong to nobody (RFC 3021 frees those of a /31).
 - A path whose two ends have networks has some of one family at both, or nothing could flow.
+- A pool of hardware addresses has none of a group, and one for each port of its link (IEEE 802-2014, 8.2.2).
 - A link with IPv6 needs an MTU of 1280 (RFC 8200, 5). Multicast and loopback prefixes name no customer.
 
 Prefixes nest or are disjoint, so one pass over them in order finds every overlap: nothing here is quadratic.
@@ -17,9 +18,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from address_planner.macs import INDIVIDUAL
 from address_planner.prefixes import overlap
 from service_model.problem import Path, Problem
-from service_model.spec import LinkAddressing, LinkKind, ServiceSpec, VirtualLink
+from service_model.spec import LinkAddressing, LinkKind, ServiceSpec, VirtualLink, split_point
 from service_model.words import Address, Prefix
 
 IPV6_LEAST_MTU = 1280
@@ -39,6 +41,7 @@ def address_faults(spec: ServiceSpec) -> Iterator[Problem]:
     yield from _excluded(prefixes, spec.blocks.excluded)
     for i, link in enumerate(spec.links):
         yield from _link(("links", i, "addressing"), link.id, link.addressing, spec.min_mtu)
+        yield from _macs(("links", i, "addressing", "macs"), link)
     yield from _families(spec)
 
 
@@ -132,6 +135,16 @@ def _link(path: Path, name: str, addressing: LinkAddressing, mtu: int) -> Iterat
         edges = (prefix.network_address, prefix.broadcast_address) if prefix and prefix.version == 4 else ()
         if prefix and prefix.prefixlen < 31 and reserved.address in edges:
             yield Problem(where, f"{reserved.address} is the network or broadcast address of {prefix}")
+
+
+def _macs(path: Path, link: VirtualLink) -> Iterator[Problem]:
+    pool, ports = link.addressing.macs, sum(bool(split_point(p)[1]) for p in link.points)
+    if pool is None:
+        return
+    if alien := pool - INDIVIDUAL:
+        yield Problem(path, f"{alien} of the link {link.id!r} is no hardware address of one port")
+    if pool.size < ports:
+        yield Problem(path, f"the link {link.id!r} has {ports} ports and a pool of {pool.size} hardware addresses")
 
 
 def _families(spec: ServiceSpec) -> Iterator[Problem]:

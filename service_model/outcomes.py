@@ -18,7 +18,7 @@ from pydantic import Field, TypeAdapter
 
 from service_model.money import FREE, Price
 from service_model.path_headers import PathHeader
-from service_model.words import Address, Instant, Labels, Prefix, Word
+from service_model.words import Address, Instant, Label, Labels, MacText, PortName, Prefix, Word
 
 
 class ReasonCode(Word):
@@ -88,12 +88,23 @@ class Alternative:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nogood:
     """A constraint that cannot hold, with what would: the acceptable labels, the size needed (addresses), or the nearest
-    alternative."""
+    alternative.
+
+    Of a conflict it says where (`end` and its `interconnect`, or `link`), what (`refused_labels`, `refused_prefixes`, in the
+    asker's own words) and what would do: `proposed_label` first, of all the `acceptable_labels`; `acceptable_prefixes` near
+    those that were asked for. Who holds it is not said.
+    """
 
     end: str = ""
     acceptable_labels: Labels | None = None
     needed_addresses: int | None = None
     alternative: Alternative | None = None
+    interconnect: str = ""
+    refused_labels: Labels | None = None
+    proposed_label: Label | None = None
+    link: str = ""
+    refused_prefixes: tuple[Prefix, ...] = ()
+    acceptable_prefixes: tuple[Prefix, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,12 +124,16 @@ class Reason:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkChoice:
-    """What was chosen for one link: its prefix, the address of each connection point that has one, and the MTU in bytes."""
+    """What was chosen for one link: its prefix, the address of each connection point that has one, and the MTU in bytes.
+    `macs`: the hardware address of each of the supplier's own ports, where the link has a pool. `ports`: what its own ports
+    are called between who asks and who answers."""
 
     link: str
     prefix: Prefix | None = None
     addresses: Mapping[str, Address] = field(default_factory=dict)
     mtu: int = 0
+    macs: Mapping[str, MacText] = field(default_factory=dict)
+    ports: Mapping[str, PortName] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

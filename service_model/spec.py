@@ -32,6 +32,7 @@ from service_model.words import (
     Instant,
     Label,
     Labels,
+    Macs,
     Microseconds,
     Mtu,
     Name,
@@ -90,6 +91,11 @@ class AddressRole(Word):
     UNSPECIFIED = "ADDRESS_ROLE_UNSPECIFIED"
     GATEWAY = "ADDRESS_ROLE_GATEWAY"
     PEER = "ADDRESS_ROLE_PEER"
+    TUNNEL_ENDPOINT = "ADDRESS_ROLE_TUNNEL_ENDPOINT"
+
+
+MACS = "mac-pools"
+"""The feature of who gives ports hardware addresses from the pool of their link."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,13 +151,15 @@ class LinkAddressing:
     """Layer-3 constraint of one link.
 
     `prefix`: REQUIRED; None leaves it to the supplier, from the blocks. `hosts`: what the supplier's own ports may take
-    (empty: any of the prefix). `reserved`: addresses already given to somebody else on the link.
+    (empty: any of the prefix). `reserved`: addresses already given to somebody else on the link. `macs`: the pool that the
+    supplier's own ports take their hardware addresses from; None: any.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     prefix: Prefix | None = None
     hosts: Annotated[tuple[Prefix, ...], Field(max_length=64)] = ()
     reserved: Annotated[tuple[ReservedAddress, ...], Field(max_length=64)] = ()
+    macs: Macs | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,6 +251,10 @@ class ServiceSpec:
         on_paths = {ends[hop] for path in self.paths for hop in path.hops if hop in ends}
         on_lans = {ends[p] for link in self.links if link.kind is LinkKind.LAN for p in link.points if p in ends}
         return not on_lans <= on_paths
+
+    def needs_macs(self) -> bool:
+        """Whether any link has a pool of hardware addresses: only suppliers with the feature `mac-pools` take from it."""
+        return any(link.addressing.macs is not None for link in self.links)
 
     def delay_limit(self, path: ServiceFunctionPath) -> int | None:
         """The lower of the bounds on one of its paths, microseconds one way."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -273,5 +273,5 @@ def _plan(question: Question, snapshot: Snapshot) -> tuple[Plan, ...] | Infeasib
     return (found,) if found else Infeasible(reasons=(Reason(code=ReasonCode.NO_PATH, message="no plan"),))
 
 
-def _block(owner: str, bits: int) -> tuple[str, Prefix]:
+def _block(owner: str, bits: int, avoid: Sequence[Prefix] = ()) -> tuple[str, Prefix]:
     return "pool", ip_network(f"10.0.0.0/{32 - bits}")

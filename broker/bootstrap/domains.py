@@ -12,8 +12,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from broker.settings.administered import DomainDoc, DomainLink, DomainSap, FunctionDoc, InterconnectDoc, PlaceDoc
-from broker.settings.consistency_domains import NATURAL_LABELS
 from broker.settings.present import Administered, takes_new
+from capability_registry.label_kinds import labels_of
 from capability_registry.note import Flavour
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Way
 from lower_sp_clients.vim.driver import DriverOffer, SapPort
@@ -40,6 +40,7 @@ def domain_value(
         ),
         swaps_labels=doc.swaps_labels,
         path_headers=offer.path_headers,
+        excluded=doc.excluded,
     )
 
 
@@ -82,7 +83,7 @@ def _sap(
         place=sap.place,
         encapsulation=sap.encapsulation,
         mtu=sap.carries(),
-        labels=joint.labels if joint is not None else NATURAL_LABELS[sap.encapsulation],
+        labels=joint.labels if joint is not None else labels_of(sap.encapsulation),
         bandwidth_bps=sap.bandwidth_bps,
         interconnect=joint.name if joint is not None else "",
         peer=joint.peer if joint is not None else "",

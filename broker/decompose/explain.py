@@ -25,10 +25,10 @@ from broker.decompose.routes import find
 from broker.decompose.rules import broken, rules_of
 from broker.decompose.vocabulary import listed
 from capability_registry.packing import packs
-from service_model.constraints import PLACEMENT, GroupKind, GroupScope
+from service_model.constraints import GroupKind, GroupScope
+from service_model.features import needed_everywhere
 from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode
-from service_model.qos import QOS
 from service_model.spec import FunctionRequest
 
 CLASSES = (
@@ -260,10 +260,7 @@ def _feature(question: Question, relaxed: Route) -> tuple[str, str]:
     """The first supplier of the best route that would not see the constraints, or not deliver a function on several lines."""
     graph, mesh = question.graph, question.mesh
     passed = [*question.saps, *(node for node, _ in walked(relaxed))]
-    everywhere = [
-        f for f, asked in ((PLACEMENT, mesh.spec.needs_placement()), (QOS, mesh.spec.needs_classes())) if asked
-    ]
-    needed = [(node, feature) for feature in everywhere for node in passed]
+    needed = [(node, feature) for feature in needed_everywhere(mesh.spec) for node in passed]
     for move in relaxed.moves:
         if move.place >= 0 and mesh.branches(mesh.lines[move.layer].head):
             needed.append((graph.sap_count + move.place, PATHS))

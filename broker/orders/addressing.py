@@ -12,8 +12,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
-from address_planner.prefixes import PrefixTooSmall, aggregate, carve, host_bits, host_prefix, pick_hosts
+from address_planner.conflicts import carved_again
+from address_planner.macs import MacSet
+from address_planner.prefixes import PrefixTooSmall, aggregate, host_bits, host_prefix, pick_hosts
 from broker.orders.cut import Cut
 from service_model.outcomes import Nogood, Reason, ReasonCode
 from service_model.spec import (
@@ -25,7 +28,9 @@ from service_model.spec import (
     VirtualLink,
     split_point,
 )
-from service_model.words import Address, Prefix
+from service_model.words import Address, Macs, Prefix
+
+NOTHING: Mapping[str, Prefix] = MappingProxyType({})
 
 
 class CannotAddress(Exception):
@@ -38,20 +43,23 @@ class CannotAddress(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrossingLink:
-    """A link whose points are in more than one segment: its prefix, and the address of each point that is decided here."""
+    """A link whose points are in more than one segment: its prefix, and the address of each point that is decided here. `macs`:
+    each port's part of the link's pool, where it has one."""
 
     prefix: Prefix
     addresses: Mapping[str, Address] = field(default_factory=dict)
+    macs: Mapping[str, Macs] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addressing:
     """`crossing`: the links decided here. `shares`: the prefix of each link that its one segment decides. `excluded`: what
-    nobody takes."""
+    nobody takes. `carved`: the prefix of each link whose prefix was chosen here."""
 
     crossing: Mapping[str, CrossingLink]
     shares: Mapping[str, Prefix]
     excluded: tuple[Prefix, ...]
+    carved: Mapping[str, Prefix]
 
     def told(self, link: VirtualLink, points: Collection[str]) -> LinkAddressing:
         """The constraint for a segment that has the link between or among `points`."""
@@ -71,7 +79,8 @@ class Addressing:
             if point not in mine
         ]
         hosts = tuple(host_prefix(crossing.addresses[p]) for p in mine if p in crossing.addresses)
-        return LinkAddressing(prefix=crossing.prefix, hosts=aggregate(hosts), reserved=(*others, *reserved))
+        macs = MacSet(tuple(r for p in mine for r in crossing.macs[p].ranges)) if crossing.macs else None
+        return LinkAddressing(prefix=crossing.prefix, hosts=aggregate(hosts), reserved=(*others, *reserved), macs=macs)
 
 
 def block_bits(spec: ServiceSpec) -> int:
@@ -88,14 +97,17 @@ def _wanted(spec: ServiceSpec) -> dict[str, int]:
     }
 
 
-def decide(cut: Cut, allowed: tuple[Prefix, ...]) -> Addressing:
-    """`allowed`: the share from above, or the block taken for this service. Raises CannotAddress."""
+def decide(
+    cut: Cut, allowed: tuple[Prefix, ...], kept: Mapping[str, Prefix] = NOTHING, unusable: tuple[Prefix, ...] = ()
+) -> Addressing:
+    """`allowed`: the share from above, or the block taken for this service. `kept`: what was carved before, by link, and stays
+    where it can; `unusable`: what a supplier cannot use. Raises CannotAddress."""
     spec = cut.mesh.spec
     behind = [n for end in spec.ends for n in end.networks]
     excluded = aggregate([*spec.blocks.excluded, *behind])
     required = [link.addressing.prefix for link in spec.links if link.addressing.prefix is not None]
     try:
-        carved = carve(allowed, (*excluded, *required), _wanted(spec))
+        carved = carved_again(allowed, (*excluded, *required), _wanted(spec), kept, unusable)
     except PrefixTooSmall as error:
         raise CannotAddress(
             Reason(
@@ -111,7 +123,7 @@ def decide(cut: Cut, allowed: tuple[Prefix, ...]) -> Addressing:
         if _crosses(cut, link) and any(split_point(p)[1] for p in link.points)
     }
     shares = {id: prefix for id, prefix in carved.items() if id not in crossing}
-    return Addressing(crossing=crossing, shares=shares, excluded=excluded)
+    return Addressing(crossing=crossing, shares=shares, excluded=excluded, carved=carved)
 
 
 def _crosses(cut: Cut, link: VirtualLink) -> bool:
@@ -139,4 +151,15 @@ def _hosts(link: VirtualLink, prefix: Prefix) -> CrossingLink:
         raise CannotAddress(
             Reason(code=ReasonCode.ADDRESS_EXHAUSTED, message=f"link {link.id!r}: {error}", subject=link.id)
         ) from None
-    return CrossingLink(prefix=prefix, addresses=addresses)
+    return CrossingLink(prefix=prefix, addresses=addresses, macs=_macs(link, ports))
+
+
+def _macs(link: VirtualLink, ports: list[str]) -> dict[str, MacSet]:
+    """A part of the link's pool for each of its ports."""
+    pool = link.addressing.macs
+    if pool is None:
+        return {}
+    if pool.size < len(ports):
+        message = f"link {link.id!r}: {pool.size} hardware addresses are too few for {len(ports)} ports"
+        raise CannotAddress(Reason(code=ReasonCode.ADDRESS_EXHAUSTED, message=message, subject=link.id))
+    return dict(zip(ports, pool.parts(len(ports)), strict=True))

@@ -9,8 +9,11 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
+from address_planner.macs import INDIVIDUAL, Mac
 from address_planner.prefixes import inside, is_usable, overlap
+from broker.orders.narrowing import adjacencies_of
 from broker.orders.split import HandedDown, Split
 from service_model.outcomes import AddressingChoice, Bindings, LinkChoice, Reason, ReasonCode
 from service_model.spec import LinkKind, ServiceSpec, VirtualLink, split_point
@@ -52,11 +55,27 @@ def violation(spec: ServiceSpec, choice: AddressingChoice) -> Reason | None:
             continue
         if answer.prefix is None:
             return broken(link.id, "no prefix was chosen")
-        wrong = _prefix_wrong(spec, link, answer.prefix, chosen) or _addresses_wrong(link, answer, ports)
+        wrong = (
+            _prefix_wrong(spec, link, answer.prefix, chosen)
+            or _addresses_wrong(link, answer, ports)
+            or _macs_wrong(link, answer, ports)
+        )
         if wrong:
             return broken(link.id, wrong)
         chosen.append(answer.prefix)
-    return None
+    clash = _clash(spec, choice)
+    return broken(*clash) if clash is not None else None
+
+
+def _clash(spec: ServiceSpec, choice: AddressingChoice) -> tuple[str, str] | None:
+    """Two links that share what only parts of one adjacency may: which, and why."""
+    links = [(link, answer) for link in spec.links if (answer := choice.link(link.id)) is not None]
+    prefixes = {link.id: (answer.prefix,) for link, answer in links if answer.prefix is not None}
+    own = {
+        link.id: {p: a for p in link.points if split_point(p)[1] and (a := answer.addresses.get(p)) is not None}
+        for link, answer in links
+    }
+    return adjacencies_of(spec).clash(prefixes, own)
 
 
 def _joins(spec: ServiceSpec, link: str, point: str) -> bool:
@@ -94,6 +113,20 @@ def _addresses_wrong(link: VirtualLink, answer: LinkChoice, ports: list[str]) ->
     return ""
 
 
+def _macs_wrong(link: VirtualLink, answer: LinkChoice, ports: list[str]) -> str:
+    pool, own = link.addressing.macs, set[Mac]()
+    for port in ports if pool is not None else ():
+        mac = answer.macs.get(port)
+        if mac is None:
+            return f"no hardware address was chosen for {port}"
+        if pool is not None and mac.number not in pool & INDIVIDUAL:
+            return f"hardware address {mac} of {port} is not in {pool}"
+        if mac in own:
+            return f"hardware address {mac} of {port} is taken"
+        own.add(mac)
+    return ""
+
+
 def gather(spec: ServiceSpec, parts: Split, answers: Mapping[str, AddressingChoice]) -> AddressingChoice:
     """The service's own choice from its segments' (`answers` by segment key)."""
     own_ends = {end.id: end for end in spec.ends}
@@ -116,14 +149,15 @@ def _gather_link(link: VirtualLink, parts: Split, answers: Mapping[str, Addressi
     crossing = parts.links.get(link.id)
     prefix = crossing.prefix if crossing else link.addressing.prefix
     addresses: dict[str, Address] = dict(crossing.addresses) if crossing else {}
-    mtus = []
+    mtus, macs = [], dict[str, Mac]()
     names = {p.key: [link.id, *(own for own, line in p.lines.items() if line == link.id)] for p in parts.segments}
     for key, answer in answers.items():
         for part in filter(None, map(answer.link, names[key])):
             prefix = prefix or part.prefix
             addresses |= {point: address for point, address in part.addresses.items() if point in link.points}
+            macs |= {point: mac for point, mac in part.macs.items() if point in link.points}
             mtus.append(part.mtu)
-    return LinkChoice(link=link.id, prefix=prefix, addresses=addresses, mtu=min(mtus, default=0))
+    return LinkChoice(link=link.id, prefix=prefix, addresses=addresses, mtu=min(mtus, default=0), macs=macs)
 
 
 def whole(choice: AddressingChoice, told: Bindings) -> Bindings:
@@ -137,6 +171,8 @@ def whole(choice: AddressingChoice, told: Bindings) -> Bindings:
                 prefix=link.prefix or above.prefix,
                 addresses={**above.addresses, **link.addresses},
                 mtu=min(link.mtu, above.mtu or link.mtu),
+                macs=link.macs,
+                ports=link.ports,
             )
         )
     return AddressingChoice(
@@ -188,9 +224,7 @@ def binding(spec: ServiceSpec, part: HandedDown, chosen: AddressingChoice, bound
                 address = known.addresses.get(point if point in service_link.points else far[0] if far else point)
                 if address is not None:
                     addresses[point] = address
-        links.append(
-            LinkChoice(link=link.id, prefix=own.prefix or known.prefix, addresses=addresses, mtu=known.mtu or own.mtu)
-        )
+        links.append(replace(own, prefix=own.prefix or known.prefix, addresses=addresses, mtu=known.mtu or own.mtu))
     reach = {end: _reach(bound, beyond) for end, beyond in part.towards.items()}
     return AddressingChoice(
         labels=chosen.labels,

@@ -16,15 +16,16 @@ from broker.decompose.plan import Avoid, Infeasible, Plan, PlannedSegment, Snaps
 from broker.orders import hoping
 from broker.orders.addressing import CannotAddress, block_bits
 from broker.orders.cut import Cut
-from broker.orders.narrowing import widened
+from broker.orders.narrowing import constraint_of, wider_than
 from broker.orders.path_headers import headed
+from broker.orders.readdressing import as_labelled, without_room
 from broker.orders.reasons import told
 from broker.orders.records import Order, Segment, child_ref
 from broker.orders.retrying import again, exhausted, handed, refuse
 from broker.orders.split import HandedDown, split
 from broker.orders.states import SegmentState
 from broker.orders.tasks import Env, Pause, Question, task
-from service_model.outcomes import Reason
+from service_model.outcomes import Reason, ReasonCode
 from service_model.qos import bound
 from service_model.spec import ServiceSpec
 
@@ -109,12 +110,20 @@ def address(order: Order, env: Env) -> Order | Pause:
         return refuse(order, env.now, ids)
     order = replace(order, path_ids=ids)
     try:
-        parts = split(mesh, plan, snapshot, allowed, order.id, order.terms.classes, ids)
+        classes = order.terms.classes
+        parts = split(mesh, plan, snapshot, allowed, order.id, classes, order.carved, order.unusable, ids)
     except CannotAddress as error:
+        if order.unusable and error.reason.code is ReasonCode.PREFIX_TOO_SMALL:
+            found = without_room(order, env, bits, error.reason.subject)
+            return refuse(order, env.now, found) if isinstance(found, Reason) else found
         if error.interconnects and not exhausted(order):
             return again(order, Avoid(interconnects=frozenset(error.interconnects)), error.reason)
         return refuse(order, env.now, error.reason)
-    wider = next(filter(None, (widened(asked, part) for part in parts.segments)), None)
+    if order.classes:  # the plan stays: only prefixes were chosen again
+        same = tuple(as_labelled(order, part) for part in parts.segments)
+        parts = replace(parts, segments=same, classes=order.classes)
+    above = constraint_of(asked)
+    wider = next(filter(None, (wider_than(above, asked, part) for part in parts.segments)), None)
     if wider is not None:
         return refuse(order, env.now, wider)
     known = {s.key: s for s in order.segments}
@@ -124,7 +133,14 @@ def address(order: Order, env: Env) -> Order | Pause:
     )
     kept = {s.key for s in segments}
     rest = tuple(replace(s, wanted=False) for s in order.segments if s.key not in kept)
-    return replace(order, addressed=True, segments=(*segments, *rest), classes=parts.classes, links=parts.links)
+    return replace(
+        order,
+        addressed=True,
+        segments=(*segments, *rest),
+        classes=parts.classes,
+        links=parts.links,
+        carved=parts.carved,
+    )
 
 
 def mesh_of(spec: ServiceSpec) -> Mesh:

@@ -2,6 +2,8 @@
 
 Rules kept here
 - A block belongs to one service; asking again for the same service gives the same block.
+- A pool that is drained gives nothing new, and what is allocated of it stays. One that would lose an allocated block cannot be
+  changed so.
 - A block that was live rests for the pool's quarantine before it is free again.
 - The record of every change is stored by the caller, in the transaction of the order that it belongs to. A block taken is
   taken at once; one given back is free only when that is durable (`stored`).
@@ -9,13 +11,14 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import ip_network
 
 from address_planner.buddy import Buddy, NotAllocated, PoolExhausted
-from broker.orders.records import Order
+from address_planner.conflicts import conflicting
+from address_planner.prefixes import subtract
 from lower_sp_clients.vim.holds import Allocation, AllocationState
 from service_model.outcomes import Nogood, Reason, ReasonCode
 from service_model.words import Prefix
@@ -30,6 +33,8 @@ class Pool:
     prefix: Prefix
     block: int
     quarantine: timedelta
+    usable: bool = True
+    """Whether it gives anything new; what is allocated of it stays in any case."""
 
 
 class PoolInUse(Exception):
@@ -45,7 +50,7 @@ class Pools:
         self._pools = {p.name: p for p in pools}
         self._buddies = {p.name: Buddy(p.prefix) for p in pools}
         self._allocations: dict[tuple[str, str], Allocation] = {}
-        self._owned: dict[str, Allocation] = {}
+        self._owned: dict[str, dict[str, Allocation]] = {}
         for allocation in allocations:
             name = allocation.pool.removeprefix(PREFIXES)
             if name not in self._buddies:
@@ -71,19 +76,25 @@ class Pools:
         """The same allocations under other pools. Raises PoolInUse where one would lose its place."""
         return Pools(pools, self.allocations())
 
-    def owned(self, owner: str) -> Allocation | None:
-        """The block that a service has: HELD or LIVE."""
-        return self._owned.get(owner)
+    def owned(self, owner: str) -> tuple[Allocation, ...]:
+        """The blocks that a service has, HELD or LIVE, the one that it took last at the end."""
+        return tuple(self._owned.get(owner, {}).values())
 
-    def allocate(self, owner: str, bits: int) -> tuple[str, Prefix] | Reason:
-        """A block with at least `bits` host bits for a service: (pool name, prefix), or why there is none."""
-        if (mine := self._owned.get(owner)) is not None:
+    def allocate(self, owner: str, bits: int, avoid: Sequence[Prefix] = ()) -> tuple[str, Prefix] | Reason:
+        """A block with at least `bits` host bits for a service, with no address of `avoid`: (pool name, prefix), or why there is
+        none. The one that it had stays its own until the change of its order is `stored`."""
+        mine = next(iter(self.owned(owner)[-1:]), None)
+        if mine is not None and not conflicting([ip_network(mine.value)], avoid):
             return mine.pool.removeprefix(PREFIXES), ip_network(mine.value)
         if not self._pools:
             return Reason(
                 code=ReasonCode.NOT_ADDRESSABLE, message="this provider has no address pool", subject="blocks"
             )
-        roomy = [p for p in self._pools.values() if p.prefix.max_prefixlen - p.block >= bits]
+        giving = [p for p in self._pools.values() if p.usable]
+        if not giving:
+            message = "no address pool of this provider is in service"
+            return Reason(code=ReasonCode.NOT_IN_SERVICE, message=message, subject="blocks", retryable=True)
+        roomy = [p for p in giving if p.prefix.max_prefixlen - p.block >= bits]
         if not roomy:
             return Reason(
                 code=ReasonCode.PREFIX_TOO_SMALL,
@@ -93,7 +104,7 @@ class Pools:
             )
         for pool in roomy:
             try:
-                prefix = self._buddies[pool.name].allocate(pool.block)
+                prefix = self._block(pool, avoid)
             except PoolExhausted:
                 continue
             allocation = Allocation(
@@ -105,32 +116,36 @@ class Pools:
             code=ReasonCode.ADDRESS_EXHAUSTED, message="every address pool is used up", subject="blocks", retryable=True
         )
 
+    def _block(self, pool: Pool, avoid: Sequence[Prefix]) -> Prefix:
+        """Raises PoolExhausted."""
+        buddy = self._buddies[pool.name]
+        near = conflicting([pool.prefix], avoid)
+        return buddy.allocate_within(pool.block, subtract([pool.prefix], near)) if near else buddy.allocate(pool.block)
+
     def available(self, bits: int) -> Prefix | Reason:
         """The block that `allocate` would give now, which is not taken."""
         found = self.allocate("", bits)
         if isinstance(found, Reason):
             return found
-        self._drop(self._owned[""])
+        self._drop(*self.owned(""))
         return found[1]
 
-    def changes(self, before: Order | None, order: Order, now: datetime) -> tuple[list[Allocation], list[Allocation]]:
-        """What the change of the order changes of its block, to be stored with it: (put, drop)."""
-        mine = self.owned(order.id)
-        if mine is None:
-            return [], []
-        if order.block is not None:
-            state = AllocationState.LIVE if order.was_live else AllocationState.HELD
-            fresh = before is None or before.block is None or state is not mine.state
-            return ([replace(mine, state=state)], []) if fresh else ([], [])
-        rests = self.given_back(mine, now, mine.state is AllocationState.LIVE)
-        return ([rests], []) if rests is not None else ([], [mine])
-
-    def given_back(self, allocation: Allocation, now: datetime, was_live: bool) -> Allocation | None:
-        """The allocation as it is to be stored when its owner is done: RESTING in quarantine; None: dropped."""
-        quarantine = self._pools[allocation.pool.removeprefix(PREFIXES)].quarantine
-        if was_live and quarantine:
-            return replace(allocation, state=AllocationState.RESTING, until=now + quarantine)
-        return None
+    def changes(
+        self, owner: str, had: Set[str], wants: Set[str], live: bool, now: datetime
+    ) -> tuple[list[Allocation], list[Allocation]]:
+        """What is to be stored where a service that had these blocks wants those: (put, drop). What was live rests."""
+        state = AllocationState.LIVE if live else AllocationState.HELD
+        put, drop = list[Allocation](), list[Allocation]()
+        for mine in self.owned(owner):
+            quarantine = self._pools[mine.pool.removeprefix(PREFIXES)].quarantine
+            if mine.value in wants:
+                if mine.value not in had or state is not mine.state:
+                    put.append(replace(mine, state=state))
+            elif mine.state is AllocationState.LIVE and quarantine:
+                put.append(replace(mine, state=AllocationState.RESTING, until=now + quarantine))
+            else:
+                drop.append(mine)
+        return put, drop
 
     def stored(self, put: Sequence[Allocation], drop: Sequence[Allocation]) -> None:
         """These changes are durable: what is dropped is free from now on."""
@@ -142,9 +157,9 @@ class Pools:
     def _put(self, allocation: Allocation) -> None:
         self._allocations[allocation.pool, allocation.value] = allocation
         if allocation.state is not AllocationState.RESTING:
-            self._owned[allocation.owner] = allocation
-        elif self._owned.get(allocation.owner, allocation).value == allocation.value:
-            self._owned.pop(allocation.owner, None)
+            self._owned.setdefault(allocation.owner, {})[allocation.value] = allocation
+        else:
+            self._disown(allocation)
 
     def rested(self, now: datetime) -> tuple[Allocation, ...]:
         """What has rested long enough: to be dropped from the store."""
@@ -158,5 +173,10 @@ class Pools:
         if self._allocations.pop((allocation.pool, allocation.value), None) is None:
             return
         self._buddies[allocation.pool.removeprefix(PREFIXES)].free(ip_network(allocation.value))
-        if (mine := self._owned.get(allocation.owner)) is not None and mine.value == allocation.value:
-            del self._owned[allocation.owner]
+        self._disown(allocation)
+
+    def _disown(self, allocation: Allocation) -> None:
+        mine = self._owned.get(allocation.owner, {})
+        mine.pop(allocation.value, None)
+        if not mine:
+            self._owned.pop(allocation.owner, None)

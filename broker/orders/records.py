@@ -195,6 +195,12 @@ class Order:
     rounds: int = 0
     block: Prefix | None = None
     pool: str = ""
+    former_blocks: tuple[Prefix, ...] = ()
+    """Blocks that it had before, while somebody below may still use them."""
+    carved: Mapping[str, Prefix] = field(default_factory=dict)
+    """By link, the prefix that was chosen here, for the link or for who chooses within."""
+    unusable: tuple[Prefix, ...] = ()
+    """What suppliers said that they cannot use."""
     classes: tuple[LabelClass, ...] = ()
     links: Mapping[str, CrossingLink] = field(default_factory=dict)
     path_ids: Mapping[str, int] = field(default_factory=dict)
@@ -237,6 +243,21 @@ class Order:
             released_upto=self.released_upto,
             refused={version: answer.digest for version, answer in self.answers.items()},
         )
+
+    def own_blocks(self) -> tuple[Prefix, ...]:
+        """Its former blocks and the present one."""
+        return (*self.former_blocks, *((self.block,) if self.block is not None else ()))
+
+    def blocks(self) -> frozenset[str]:
+        """Every block that is its own, and those of the hold which it may come back to."""
+        before = self.previous.own_blocks() if self.previous is not None else ()
+        return frozenset(map(str, (*self.own_blocks(), *before)))
+
+    def alone(self) -> Order:
+        """Without the hold that it might have come back to. The blocks of that stay until nobody below can use them."""
+        before = self.previous.own_blocks() if self.previous is not None else ()
+        left = tuple(block for block in before if block not in self.own_blocks())
+        return replace(self, previous=None, former_blocks=(*self.former_blocks, *left))
 
     def with_segment(self, segment: Segment) -> Order:
         return replace(self, segments=tuple(segment if s.key == segment.key else s for s in self.segments))
@@ -329,7 +350,8 @@ class OrderBook(Protocol):
     async def save(self, change: Change) -> int:
         """All or nothing, durable on return. Returns the sequence number of the event (0: none)."""
 
-    async def put_allocations(self, put: Sequence[Allocation], drop: Sequence[Allocation]) -> None: ...
+    async def put_allocations(self, put: Sequence[Allocation], drop: Sequence[Allocation], at: datetime) -> None:
+        """All or nothing, each with its entry in the journal at `at`; durable on return."""
 
     async def events_after(self, sequence: int, account: str, limit: int) -> Sequence[tuple[int, bytes]]:
         """Events of the account's services behind `sequence`: (sequence, ServiceStatus as JSON)."""

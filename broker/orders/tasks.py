@@ -71,13 +71,18 @@ class Question:
     why: bool = True
 
 
-Allocate = Callable[[str, int], tuple[str, Prefix] | Reason]
 Identify = Callable[[str, Sequence[str], Mapping[str, int]], Mapping[str, int] | Reason]
+
+
+class Allocate(Protocol):
+    def __call__(self, owner: str, bits: int, avoid: Sequence[Prefix] = ()) -> tuple[str, Prefix] | Reason:
+        """A block with at least `bits` host bits for a service, with no address of `avoid`: (pool name, prefix), or why there is
+        none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Env:
-    """What tasks may know besides the order. `allocate(service, host bits)` takes a block from the address pools,
+    """What tasks may know besides the order. `allocate(service, host bits, avoid)` takes a block from the address pools,
     `identify(service, paths, known)` gives an identifier to each path that has none, `lexicon(account, terms)` knows what the
     account calls our places, `planned` are the questions that were answered.
     `hoped()` is the snapshot with what suppliers announced before; it is planned over at most `hopes` times for an order."""
@@ -182,7 +187,7 @@ def expire(order: Order, env: Env) -> Order | Pause:
 def abandon(order: Order) -> Order:
     """Nothing of the order is wanted any more."""
     segments = tuple(replace(s, wanted=False) for s in order.segments)
-    return replace(order, segments=segments, previous=None, expires=None, extending=None)
+    return replace(order.alone(), segments=segments, expires=None, extending=None)
 
 
 @task
@@ -207,10 +212,9 @@ def gone(order: Order, env: Env) -> Order | Pause:
 
 @task
 def free(order: Order, env: Env) -> Order | Pause:
-    """Give block and path ids back once nothing below can use them. The engine drops their allocations then."""
-    has = order.block is not None or order.path_ids
-    if has and not any(remains(s) for s in order.segments):
-        return replace(order, block=None, pool="", path_ids={})
+    """Give blocks and path ids back once nothing below can use them. The engine drops their allocations then."""
+    if (order.blocks() or order.path_ids) and not any(remains(s) for s in order.segments):
+        return replace(order, block=None, former_blocks=(), pool="", path_ids={})
     return order
 
 

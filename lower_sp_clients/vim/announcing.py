@@ -27,7 +27,7 @@ from lower_sp_clients.vim.routing import Route, Routes
 from service_model.constraints import PLACEMENT
 from service_model.flows import PATHS
 from service_model.qos import QOS
-from service_model.spec import LAN_SITES
+from service_model.spec import LAN_SITES, MACS
 
 
 def _matrix(domain: Domain, usage: Usage) -> tuple[tuple[BorderEntry, ...], tuple[SharedLimit, ...]]:
@@ -80,7 +80,7 @@ def note(domain: Domain, usage: Usage, edition: int, now: datetime, validity: ti
         audience=domain.sp_id,
         not_before=now,
         expires=now + validity,
-        api_features=(LAN_SITES, PATHS, PLACEMENT, QOS),
+        api_features=(LAN_SITES, MACS, PATHS, PLACEMENT, QOS),
         places=domain.places,
         functions=tuple(offers),
         capacities=tuple(

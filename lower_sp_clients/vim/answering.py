@@ -59,6 +59,9 @@ def unbound(hold: Hold | None, bindings: Bindings) -> Reason | None:
         if link.prefix is not None and bound != link.prefix:
             message = f"link {link.link!r}: bound to prefix {bound}, held is {link.prefix}"
             return Reason(code=ReasonCode.CONSTRAINT_VIOLATED, message=message, subject=link.link)
+        if link.macs and (told is None or told.macs != link.macs):
+            message = f"link {link.link!r}: bound to other hardware addresses than are held"
+            return Reason(code=ReasonCode.CONSTRAINT_VIOLATED, message=message, subject=link.link)
         for point, address in link.addresses.items():
             if split_point(point)[1] and (told is None or told.addresses.get(point) != address):
                 message = f"port {point!r}: bound to another address than {address}, which is held"

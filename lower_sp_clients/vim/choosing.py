@@ -10,9 +10,11 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from address_planner.conflicts import conflicting, nearest
+from address_planner.macs import INDIVIDUAL, Mac
 from address_planner.prefixes import PrefixTooSmall, carve, host_bits, pick_hosts
 from capability_registry.note import PortRole, SapRole
 from lower_sp_clients.vim.accounting import passes
@@ -20,7 +22,7 @@ from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Usage, W
 from lower_sp_clients.vim.labelling import choose_labels
 from lower_sp_clients.vim.lan_laying import lay_lans
 from lower_sp_clients.vim.laying import lay
-from lower_sp_clients.vim.placing import assign, check_ends, flavour_of, no, place
+from lower_sp_clients.vim.placing import Impossible, assign, check_ends, flavour_of, no, place
 from service_model.money import FREE, Price
 from service_model.outcomes import AddressingChoice, LinkChoice, Nogood, ReasonCode
 from service_model.spec import AddressRole, End, FunctionRequest, LinkKind, ServiceSpec, VirtualLink, split_point
@@ -75,7 +77,8 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
         price = price + flavour_of(offers[function.id], function).price
     hosts = assign(domain, usage, spec, offers, placed)
     labels = choose_labels(domain, usage, spec, saps, key)
-    links, reach = _addresses(spec, saps)
+    _check_prefixes(domain, spec)
+    links, reach = _addresses(domain, spec, saps, key)
     return Choice(
         addressing=AddressingChoice(
             labels=labels,
@@ -132,15 +135,41 @@ def _check_ports(spec: ServiceSpec, offers: dict[str, CatalogueFunction]) -> Non
                 )
 
 
-def _addresses(spec: ServiceSpec, saps: dict[str, Sap]) -> tuple[tuple[LinkChoice, ...], dict[str, tuple[Prefix, ...]]]:
+def _check_prefixes(domain: Domain, spec: ServiceSpec) -> None:
+    """No prefix that was given to a link with ports is excluded here; all that are, are told at once."""
+    given = {
+        link.id: link.addressing.prefix
+        for link in spec.links
+        if link.addressing.prefix is not None and any(split_point(p)[1] for p in link.points)
+    }
+    wrong = [id for id, prefix in given.items() if conflicting([prefix], domain.excluded)]
+    if wrong:
+        raise _conflict(domain, given.values(), wrong[0])
+
+
+def _conflict(domain: Domain, given: Iterable[Prefix], link: str) -> Impossible:
+    refused = conflicting(given, domain.excluded)
+    return no(
+        ReasonCode.PREFIX_CONFLICT,
+        f"link {link!r}: {', '.join(map(str, refused))} cannot be used here",
+        link,
+        Nogood(link=link, refused_prefixes=refused, acceptable_prefixes=nearest(refused, domain.excluded)),
+    )
+
+
+def _addresses(
+    domain: Domain, spec: ServiceSpec, saps: dict[str, Sap], key: str
+) -> tuple[tuple[LinkChoice, ...], dict[str, tuple[Prefix, ...]]]:
     open_links = {link.id: host_bits(len(link.points)) for link in spec.links if chooses_prefix(link)}
     taken = [link.addressing.prefix for link in spec.links if link.addressing.prefix is not None]
     behind = [n for end in spec.ends for n in end.networks]
     if open_links and not spec.blocks.allowed:
         raise no(ReasonCode.NOT_ADDRESSABLE, "no prefixes were given to choose from", "blocks")
     try:
-        carved = carve(spec.blocks.allowed, (*spec.blocks.excluded, *taken, *behind), open_links)
+        carved = carve(spec.blocks.allowed, (*spec.blocks.excluded, *taken, *behind, *domain.excluded), open_links)
     except PrefixTooSmall as error:
+        if conflicting(spec.blocks.allowed, domain.excluded):
+            raise _conflict(domain, spec.blocks.allowed, error.wanted) from None
         raise no(ReasonCode.PREFIX_TOO_SMALL, str(error), error.wanted, Nogood(needed_addresses=error.needed)) from None
     links, reach = [], {}
     for link in spec.links:
@@ -152,11 +181,24 @@ def _addresses(spec: ServiceSpec, saps: dict[str, Sap]) -> tuple[tuple[LinkChoic
             links.append(LinkChoice(link=link.id, prefix=prefix, mtu=mtu))
             continue
         addresses = _hosts_of(link, prefix, ports)
-        links.append(LinkChoice(link=link.id, prefix=prefix, addresses=addresses, mtu=mtu))
+        macs = _macs(link, ports, key)
+        links.append(LinkChoice(link=link.id, prefix=prefix, addresses=addresses, mtu=mtu, macs=macs))
         for point in link.points:
             if point in saps and saps[point].role is SapRole.UNI and link.kind is LinkKind.LINE:
                 reach[point] = (prefix, *spec.end(point).networks)
     return tuple(links), reach
+
+
+def _macs(link: VirtualLink, ports: list[str], key: str) -> dict[str, Mac]:
+    """A hardware address for each port, where the link has a pool of them."""
+    pool = link.addressing.macs
+    if pool is None:
+        return {}
+    try:
+        return (pool & INDIVIDUAL).pick(ports, f"{key}/{link.id}")
+    except IndexError:
+        message = f"link {link.id!r}: no hardware address is left for its {len(ports)} ports in {pool}"
+        raise no(ReasonCode.ADDRESS_EXHAUSTED, message, link.id) from None
 
 
 def chooses_prefix(link: VirtualLink) -> bool:

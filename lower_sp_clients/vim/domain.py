@@ -18,6 +18,7 @@ from address_planner.labels import LabelSet
 from capability_registry.note import Bin, Encapsulation, Flavour, FunctionPort, Place, SapRole
 from service_model.money import Price
 from service_model.spec import FunctionType
+from service_model.words import Prefix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,7 @@ class CatalogueFunction:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
     """`hosts`: capacity units of each host at a place. `lan`: the places that offer LAN links. `path_headers`: whether packets
-    bear them at its SAPs."""
+    bear them at its SAPs. `excluded`: prefixes that no link of a service may have here."""
 
     name: str
     sp_id: str
@@ -79,6 +80,7 @@ class Domain:
     path_headers: bool = False
     max_hold_s: int = 300
     quote_s: int = 3600
+    excluded: tuple[Prefix, ...] = ()
 
     def sap(self, id: str) -> Sap | None:
         return next((s for s in self.saps if s.id == id), None)

@@ -88,10 +88,10 @@ class _Tied:
         value = self.wanted.suggest(name)
         found = value if self.free(value) else self.left.suggest(name)
         if found is None:
-            raise self.none()
+            raise self.none(key)
         return found
 
-    def none(self) -> Impossible:
+    def none(self, key: str) -> Impossible:
         """Why none of the labels wanted is to be had. At the side that does not decide, one that is only held comes free when
         the order that holds it finds another there: it is worth to wait for. How many there are is judged at the side that
         decides."""
@@ -109,7 +109,13 @@ class _Tied:
             ReasonCode.LABEL_CONTENDED if waits else code,
             f"end {end.id!r}: none of the labels {wanted or end.labels or sap.labels} is free at SAP {sap.id!r}",
             end.id,
-            Nogood(end=end.id, acceptable_labels=acceptable),
+            Nogood(
+                end=end.id,
+                interconnect=sap.interconnect,
+                refused_labels=wanted or end.labels,
+                acceptable_labels=acceptable,
+                proposed_label=acceptable.suggest(f"{key}/{end.id}"),
+            ),
             retryable=waits,
         )
 
@@ -135,5 +141,5 @@ def _together(several: Sequence[_Tied], key: str) -> dict[str, int]:
     try:
         found = {item.id: item.suggested for item in suggest(classes, key)}
     except LabelsExhausted as error:
-        raise next(group for group in several if group.ends[0].id == error.label_class.id).none() from None
+        raise next(group for group in several if group.ends[0].id == error.label_class.id).none(key) from None
     return {end.id: value for group in several for end in group.ends if (value := found[group.ends[0].id]) is not None}

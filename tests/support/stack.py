@@ -62,6 +62,7 @@ from service_model.spec import (
     ServiceSpec,
     VirtualLink,
 )
+from service_model.words import Prefix
 from tests.support.clock import SimulatedClock
 from tests.support.faults import FaultySupplier
 
@@ -97,6 +98,7 @@ class Site:
     left: Encapsulation = Encapsulation.VXLAN
     right: Encapsulation = Encapsulation.VXLAN
     """At its interconnects with the neighbours at either side. Plain Ethernet has the one label that it has."""
+    excluded: tuple[Prefix, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -217,6 +219,7 @@ def _domain(at: _Placed) -> Domain:
         swaps_labels=site.swaps,
         path_headers=True,
         max_hold_s=site.max_hold_s,
+        excluded=site.excluded,
     )
 
 
@@ -241,7 +244,7 @@ class Node:
         self.building: Callable[[str, Driver], Driver] = lambda name, driver: driver
         """What a test puts before the store, and before the driver of a domain."""
         self.dearer: list[str] = []
-        """Suppliers that held for more than they had announced."""
+        """Suppliers that held for more than they had announced, or otherwise than they were asked."""
 
     async def open(self) -> None:
         self.plain = Engine.open(self.path, migrate=migrate)
@@ -258,7 +261,7 @@ class Node:
             terms=lambda account: self.terms,
             new_id=lambda: str(uuid.uuid4()),
             secret=SECRET,
-            dearer=self.dearer.append,
+            fell_short=self.dearer.append,
             hopes=self.hopes,
         )
         self.vims = {
