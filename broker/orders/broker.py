@@ -124,6 +124,8 @@ class Broker(Offers):
                 fresh,
                 block=known.block,
                 pool=known.pool,
+                second_block=known.second_block,
+                second_pool=known.second_pool,
                 segments=tuple(replace(s, wanted=False) for s in known.segments),
                 released_upto=known.released_upto,
                 answers=known.answers,

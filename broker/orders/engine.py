@@ -277,23 +277,15 @@ class OrderEngine:
     def _allocation_changes(
         self, before: Order | None, order: Order, now: datetime
     ) -> tuple[list[Allocation], list[Allocation]]:
-        """What the change of the order changes of its block, to be stored with it: (put, drop)."""
-        mine = self._pools.owned(order.id)
-        if mine is None:
-            return [], []
-        if order.block is not None:
-            state = AllocationState.LIVE if order.was_live else AllocationState.HELD
-            fresh = before is None or before.block is None or state is not mine.state
-            return ([replace(mine, state=state)], []) if fresh else ([], [])
-        rests = self._pools.given_back(mine, now, mine.state is AllocationState.LIVE)
-        return ([rests], []) if rests is not None else ([], [mine])
+        """What the change of the order changes of its blocks, to be stored with it: (put, drop)."""
+        state = AllocationState.LIVE if order.was_live else AllocationState.HELD
+        return self._pools.changes(order.id, order.blocks, before.blocks if before else (), state, now)
 
     def _lose(self, id: str, error: Exception) -> None:
         """The store refused: what was not recorded did not happen, and whoever waits hears of it."""
         self._pending.pop(id, None)
         saved = self.saved.get(id)
-        if (mine := self._pools.owned(id)) is not None and (saved is None or saved.block is None):
-            self._pools.stored((), [mine])
+        self._pools.stored((), self._pools.unkept(id, saved.blocks if saved else ()))
         if id in self.saved:
             self.wanted[id] = self.saved[id]
             self._alarm(id, self.clock.now() + timedelta(seconds=1))

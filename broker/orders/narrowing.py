@@ -2,6 +2,7 @@
 
 Rules kept here
 - `constraint_of` says what a spec admits, as a value of `address_planner.constraints`.
+- A family is judged by itself: of one that a link has not, no prefix is admitted there.
 - Of a segment, a section of a LINE admits no more than the LINE, an end of the service no more than that end. Its own ends and
   what lies only within it are bounded by the blocks that it was given.
 - A segment that is wider is a fault of ours and is not handed down: the order is refused, and nobody below has seen it.
@@ -11,31 +12,42 @@ from __future__ import annotations
 
 from address_planner.constraints import Constraint, EndConstraint, LinkConstraint
 from address_planner.labels import ANY_LABEL
-from address_planner.prefix_sets import EVERYWHERE, PrefixSet
+from address_planner.prefix_sets import EVERYWHERE, NOWHERE, PrefixSet
 from broker.orders.split import HandedDown
+from service_model.families import BOTH
 from service_model.outcomes import Reason, ReasonCode
-from service_model.spec import AddressRole, ServiceSpec, VirtualLink, split_point
+from service_model.spec import AddressRole, ServiceSpec, VirtualLink
 
 
 def constraint_of(spec: ServiceSpec) -> Constraint:
-    """Prefixes and hosts of the links that have ports on them, their least MTU (bytes), and the labels of the ends."""
+    """Prefixes and hosts of the links that have ports on them, by `link_key` of each family, their least MTU (bytes), and the
+    labels of the ends."""
     blocks = PrefixSet.of(spec.blocks.allowed) if spec.blocks.allowed else EVERYWHERE
     behind = (network for end in spec.ends for network in end.networks)
-    required = (link.addressing.prefix for link in spec.links if link.addressing.prefix is not None)
+    required = (prefix for link in spec.links for prefix in link.addressing.prefixes)
     open_to_all = blocks - PrefixSet.of((*spec.blocks.excluded, *behind, *required))
     return Constraint(
         links={
-            link.id: _of_link(link, open_to_all, spec.min_mtu)
+            link_key(link.id, version): _of_link(
+                link, open_to_all if version in (spec.versions_of(link) or BOTH) else NOWHERE, spec.min_mtu, version
+            )
             for link in spec.links
-            if any(split_point(p)[1] for p in link.points)
+            for version in BOTH
+            if link.ports
         },
         ends={end.id: EndConstraint(labels=ANY_LABEL if end.labels is None else end.labels) for end in spec.ends},
     )
 
 
-def _of_link(link: VirtualLink, blocks: PrefixSet, min_mtu: int) -> LinkConstraint:
-    told = link.addressing
-    taken = PrefixSet.of(r.address for r in told.reserved if r.role is not AddressRole.GATEWAY)
+def link_key(link: str, version: int) -> str:
+    """What a link's constraint for one IP version stands under: `/` is in no name."""
+    return f"{link}/IPv{version}"
+
+
+def _of_link(link: VirtualLink, blocks: PrefixSet, min_mtu: int, version: int) -> LinkConstraint:
+    told = link.addressing.of(version)
+    own = {r.address for r in told.reserved if r.role is AddressRole.GATEWAY or r.point in link.ports}
+    taken = PrefixSet.of(r.address for r in told.reserved if r.address not in own)
     hosts = (PrefixSet.of(told.hosts) if told.hosts else EVERYWHERE) - taken
     allowed = EVERYWHERE if told.prefix is not None else blocks
     return LinkConstraint(required=told.prefix, allowed=allowed, hosts=hosts, min_mtu=min_mtu)
@@ -44,7 +56,12 @@ def _of_link(link: VirtualLink, blocks: PrefixSet, min_mtu: int) -> LinkConstrai
 def widened(spec: ServiceSpec, part: HandedDown) -> Reason | None:
     """Where the segment admits what the service does not; None where it is narrower everywhere."""
     above, below = constraint_of(spec), constraint_of(part.spec)
-    links = ((part.lines.get(id, id), link) for id, link in below.links.items())  # a LINE may come by twice
+    links = (
+        (link_key(part.lines.get(link.id, link.id), version), below.links[link_key(link.id, version)])
+        for link in part.spec.links  # a LINE may come by twice
+        for version in BOTH
+        if link.ports
+    )
     told = [
         *(Constraint(links={id: link}) for id, link in links),
         *(Constraint(ends={id: end}) for id, end in below.ends.items()),

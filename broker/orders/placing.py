@@ -87,19 +87,18 @@ def _known(plan: Plan, snapshot: Snapshot) -> bool:
 
 @task
 def address(order: Order, env: Env) -> Order | Pause:
-    """Take the block if none was given, and derive the segments from the plan."""
+    """Take a block of each family if none was given, and derive the segments from the plan."""
     if order.addressed or order.plan is None or order.spec is None:
         return order
     spec, plan = order.spec, order.plan
     allowed = spec.blocks.allowed
-    bits = block_bits(spec)
-    if not allowed and bits:
-        if order.block is None:
-            taken = env.allocate(order.id, bits)
-            if isinstance(taken, Reason):
-                return refuse(order, env.now, taken)
-            order = replace(order, pool=taken[0], block=taken[1])
-        allowed = (order.block,) if order.block is not None else ()
+    sizes = block_bits(spec)
+    if not allowed and sizes:
+        taken = env.allocate(order.id, sizes)
+        if isinstance(taken, Reason):
+            return refuse(order, env.now, taken)
+        order = order.with_blocks(taken)
+        allowed = order.blocks
     try:
         asked = bound(spec, order.terms.classes)
         parts = split(mesh_of(asked), plan, hoping.over(order, env), allowed, order.id, order.terms.classes)

@@ -1,7 +1,7 @@
 """The address pools of a broker: one block per service, from buddy allocators rebuilt from the store.
 
 Rules kept here
-- A block belongs to one service; asking again for the same service gives the same block.
+- A block belongs to one service, which has at most one of a family; asking again for the same service gives the same blocks.
 - A block that was live rests for the pool's quarantine before it is free again.
 - The record of every change is stored by the caller, in the transaction of the order that it belongs to. A block taken is
   taken at once; one given back is free only when that is durable (`stored`).
@@ -9,7 +9,7 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import ip_network
@@ -44,7 +44,8 @@ class Pools:
         self._pools = {p.name: p for p in pools}
         self._buddies = {p.name: Buddy(p.prefix) for p in pools}
         self._allocations: dict[tuple[str, str], Allocation] = {}
-        self._owned: dict[str, Allocation] = {}
+        self._owned: dict[str, dict[str, Allocation]] = {}
+        """By service, then by the block."""
         for allocation in allocations:
             name = allocation.pool.removeprefix(PREFIXES)
             if name not in self._buddies:
@@ -70,23 +71,36 @@ class Pools:
         """The same allocations under other pools. Raises PoolInUse where one would lose its place."""
         return Pools(pools, self.allocations())
 
-    def owned(self, owner: str) -> Allocation | None:
-        """The block that a service has: HELD or LIVE."""
-        return self._owned.get(owner)
+    def owned(self, owner: str) -> tuple[Allocation, ...]:
+        """The blocks that a service has: HELD or LIVE."""
+        return tuple(self._owned.get(owner, {}).values())
 
-    def allocate(self, owner: str, bits: int) -> tuple[str, Prefix] | Reason:
-        """A block with at least `bits` host bits for a service: (pool name, prefix), or why there is none."""
-        if (mine := self._owned.get(owner)) is not None:
-            return mine.pool.removeprefix(PREFIXES), ip_network(mine.value)
-        if not self._pools:
-            return Reason(
-                code=ReasonCode.NOT_ADDRESSABLE, message="this provider has no address pool", subject="blocks"
-            )
-        roomy = [p for p in self._pools.values() if p.prefix.max_prefixlen - p.block >= bits]
+    def allocate(self, owner: str, sizes: Mapping[int, int]) -> tuple[tuple[str, Prefix], ...] | Reason:
+        """Blocks for a service, of at least so many host bits by IP version (0: of either): (pool name, prefix) of each that
+        it then has, or why there is none."""
+        before = set(self.owned(owner))
+        for version, bits in sizes.items():
+            mine = self.owned(owner)
+            if any(version in (0, ip_network(a.value).version) for a in mine):
+                continue
+            found = self._allocated(owner, bits, version)
+            if isinstance(found, Reason):
+                for allocation in set(mine) - before:
+                    self._drop(allocation)
+                return found
+        return tuple((a.pool.removeprefix(PREFIXES), ip_network(a.value)) for a in self.owned(owner))
+
+    def _allocated(self, owner: str, bits: int, version: int) -> Reason | None:
+        kind = f"IPv{version} " if version else ""
+        pools = [p for p in self._pools.values() if version in (0, p.prefix.version)]
+        if not pools:
+            message = f"this provider has no {kind}address pool"
+            return Reason(code=ReasonCode.NOT_ADDRESSABLE, message=message, subject="blocks")
+        roomy = [p for p in pools if p.prefix.max_prefixlen - p.block >= bits]
         if not roomy:
             return Reason(
                 code=ReasonCode.PREFIX_TOO_SMALL,
-                message=f"no pool gives blocks of {1 << bits} addresses",
+                message=f"no pool gives blocks of {1 << bits} {kind}addresses",
                 subject="blocks",
                 nogood=Nogood(needed_addresses=1 << bits),
             )
@@ -95,22 +109,17 @@ class Pools:
                 prefix = self._buddies[pool.name].allocate(pool.block)
             except PoolExhausted:
                 continue
-            allocation = Allocation(
-                pool=PREFIXES + pool.name, value=str(prefix), owner=owner, state=AllocationState.HELD
-            )
-            self._put(allocation)
-            return pool.name, prefix
-        return Reason(
-            code=ReasonCode.ADDRESS_EXHAUSTED, message="every address pool is used up", subject="blocks", retryable=True
-        )
+            self._put(Allocation(pool=PREFIXES + pool.name, value=str(prefix), owner=owner, state=AllocationState.HELD))
+            return None
+        message = f"every {kind}address pool is used up"
+        return Reason(code=ReasonCode.ADDRESS_EXHAUSTED, message=message, subject="blocks", retryable=True)
 
-    def available(self, bits: int) -> Prefix | Reason:
-        """The block that `allocate` would give now, which is not taken."""
-        found = self.allocate("", bits)
-        if isinstance(found, Reason):
-            return found
-        self._drop(self._owned[""])
-        return found[1]
+    def available(self, sizes: Mapping[int, int]) -> tuple[Prefix, ...] | Reason:
+        """The blocks that `allocate` would give now, which are not taken."""
+        found = self.allocate("", sizes)
+        for allocation in self.owned(""):
+            self._drop(allocation)
+        return found if isinstance(found, Reason) else tuple(prefix for _, prefix in found)
 
     def given_back(self, allocation: Allocation, now: datetime, was_live: bool) -> Allocation | None:
         """The allocation as it is to be stored when its owner is done: RESTING in quarantine; None: dropped."""
@@ -118,6 +127,27 @@ class Pools:
         if was_live and quarantine:
             return replace(allocation, state=AllocationState.RESTING, until=now + quarantine)
         return None
+
+    def unkept(self, owner: str, kept: Iterable[Prefix]) -> list[Allocation]:
+        """What a service has that is none of these blocks."""
+        values = {str(block) for block in kept}
+        return [mine for mine in self.owned(owner) if mine.value not in values]
+
+    def changes(
+        self, owner: str, kept: Iterable[Prefix], known: Iterable[Prefix], state: AllocationState, now: datetime
+    ) -> tuple[list[Allocation], list[Allocation]]:
+        """What is to be stored when a service keeps these blocks, of which some were `known`, in this state: (put, drop)."""
+        put, drop = list[Allocation](), list[Allocation]()
+        gone, stays = self.unkept(owner, kept), {str(block) for block in known}
+        for mine in self.owned(owner):
+            if mine not in gone:
+                if mine.value not in stays or mine.state is not state:
+                    put.append(replace(mine, state=state))
+            elif (rests := self.given_back(mine, now, mine.state is AllocationState.LIVE)) is not None:
+                put.append(rests)
+            else:
+                drop.append(mine)
+        return put, drop
 
     def stored(self, put: Sequence[Allocation], drop: Sequence[Allocation]) -> None:
         """These changes are durable: what is dropped is free from now on."""
@@ -129,8 +159,14 @@ class Pools:
     def _put(self, allocation: Allocation) -> None:
         self._allocations[allocation.pool, allocation.value] = allocation
         if allocation.state is not AllocationState.RESTING:
-            self._owned[allocation.owner] = allocation
-        elif self._owned.get(allocation.owner, allocation).value == allocation.value:
+            self._owned.setdefault(allocation.owner, {})[allocation.value] = allocation
+        else:
+            self._disown(allocation)
+
+    def _disown(self, allocation: Allocation) -> None:
+        mine = self._owned.get(allocation.owner, {})
+        mine.pop(allocation.value, None)
+        if not mine:
             self._owned.pop(allocation.owner, None)
 
     def rested(self, now: datetime) -> tuple[Allocation, ...]:
@@ -145,5 +181,4 @@ class Pools:
         if self._allocations.pop((allocation.pool, allocation.value), None) is None:
             return
         self._buddies[allocation.pool.removeprefix(PREFIXES)].free(ip_network(allocation.value))
-        if (mine := self._owned.get(allocation.owner)) is not None and mine.value == allocation.value:
-            del self._owned[allocation.owner]
+        self._disown(allocation)

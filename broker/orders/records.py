@@ -9,7 +9,7 @@ Rules kept here
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -192,6 +192,8 @@ class Order:
     rounds: int = 0
     block: Prefix | None = None
     pool: str = ""
+    second_block: Prefix | None = None
+    second_pool: str = ""
     classes: tuple[LabelClass, ...] = ()
     links: Mapping[str, CrossingLink] = field(default_factory=dict)
     segments: tuple[Segment, ...] = ()
@@ -211,6 +213,16 @@ class Order:
     """Whether anything of it was ever committed: its block then rests before it is used again."""
     confirmed: bool = False
     """Whether its commit was answered with Committed."""
+
+    @property
+    def blocks(self) -> tuple[Prefix, ...]:
+        """What it has of the pools: a block of a family."""
+        return tuple(block for block in (self.block, self.second_block) if block is not None)
+
+    def with_blocks(self, taken: Iterable[tuple[str, Prefix]]) -> Order:
+        """The same with these of the pools: (pool name, block), at most two."""
+        (pool, block), (second_pool, second_block) = (*taken, ("", None), ("", None))[:2]
+        return replace(self, pool=pool, block=block, second_pool=second_pool, second_block=second_block)
 
     def on(self, event: Event) -> Order:
         """The order after `event` by the table. Raises IllegalTransition."""

@@ -24,6 +24,7 @@ from broker.orders.bounds import Told
 from broker.orders.cut import Cut
 from broker.orders.lanes import label_classes
 from service_model.constraints import PLACEMENT
+from service_model.families import DUAL_STACK, FIXED_PORTS, families_of
 from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode
 from service_model.qos import QOS, QosClass, class_of
@@ -119,7 +120,7 @@ def _segment(cut: Cut, i: int, paths: tuple[Told, ...], addressing: Addressing, 
         links=links,
         paths=limited,
         blocks=Blocks(
-            allowed=aggregate(p for link in links if (p := addressing.shares.get(link.id)) is not None),
+            allowed=aggregate(prefix for link in links for prefix in addressing.shares.get(link.id, ())),
             excluded=addressing.excluded,
         ),
         bandwidth_bps=whole.bandwidth_bps if limited or not whole.paths else 0,
@@ -134,12 +135,15 @@ def _segment(cut: Cut, i: int, paths: tuple[Told, ...], addressing: Addressing, 
         countries=whole.countries,
         isolation=whole.isolation,
         min_availability=planned.availability,
+        families=families_of(whole.versions) if whole.families or len(whole.versions) > 1 else (),
     )
     needs = (
         (PLACEMENT, segment.needs_placement()),
         (PATHS, segment.needs_paths()),
         (LAN_SITES, segment.needs_sites()),
         (QOS, segment.needs_classes()),
+        (DUAL_STACK, segment.needs_dual_stack()),
+        (FIXED_PORTS, bool(segment.fixed_ports())),
     )
     needed = [feature for feature, asked in needs if asked]
     return replace(segment, required_features=tuple(dict.fromkeys([*whole.required_features, *needed])))

@@ -11,7 +11,7 @@ Theory of operation
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
@@ -71,12 +71,12 @@ class Question:
     why: bool = True
 
 
-Allocate = Callable[[str, int], tuple[str, Prefix] | Reason]
+Allocate = Callable[[str, Mapping[int, int]], tuple[tuple[str, Prefix], ...] | Reason]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Env:
-    """What tasks may know besides the order. `allocate(service, host bits)` takes a block from the address pools,
+    """What tasks may know besides the order. `allocate(service, host bits by IP version)` takes blocks from the address pools,
     `lexicon(account, terms)` knows what the account calls our places, `planned` are the questions that were answered.
     `hoped()` is the snapshot with what suppliers announced before; it is planned over at most `hopes` times for an order."""
 
@@ -204,9 +204,9 @@ def gone(order: Order, env: Env) -> Order | Pause:
 
 @task
 def free(order: Order, env: Env) -> Order | Pause:
-    """Give the block back once nothing below can use it. The engine drops its allocation when it leaves the order."""
-    if order.block is not None and not any(remains(s) for s in order.segments):
-        return replace(order, block=None, pool="")
+    """Give the blocks back once nothing below can use them. The engine drops the allocation of what leaves the order."""
+    if order.blocks and not any(remains(s) for s in order.segments):
+        return order.with_blocks(())
     return order
 
 

@@ -4,6 +4,7 @@ Rules enforced here (each error names the culprit)
 - Identifiers are unique and can be names of objects; networks, ports and SAPs that are referred to exist.
 - A network that is no LAN joins at most two members; an address is used once on a network.
 - A label is used once per SAP; ETHERNET SAPs carry untagged frames only, VXLAN SAPs a VNI of 1-16777215.
+- Ports have addresses of the IP versions that the driver offers.
 - A network's MTU fits through the SAPs that it is attached to, and IPv6 needs 1280 bytes (RFC 8200, 5).
 - A route goes between data ports of its function, and its next hop is on a prefix of its egress port;
   there is one way from an ingress port to a destination, for all packets and for those of each flow.
@@ -13,7 +14,7 @@ Rules enforced here (each error names the culprit)
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from address_planner.labels import LABEL_MAX, UNTAGGED
@@ -43,8 +44,9 @@ def check_blueprint(
     saps: Mapping[str, SapPort],
     implementations: frozenset[str],
     check_parameters: Callable[[str, Mapping[str, Any]], None],
+    versions: Collection[int] = (4, 6),
 ) -> None:
-    """Raise DriverError naming what cannot be built in a domain of these SAPs and implementations."""
+    """Raise DriverError naming what cannot be built in a domain of these SAPs, implementations and IP versions."""
     if not _SEGMENT.fullmatch(blueprint.segment):
         raise DriverError(f"segment {blueprint.segment!r} is not 1-63 letters, digits or hyphens")
     networks = {network.id: network for network in blueprint.networks}
@@ -52,6 +54,10 @@ def check_blueprint(
     _identifiers("function", (f.id for f in blueprint.functions))
     for function in blueprint.functions:
         _check_function(function, networks, implementations, check_parameters)
+        foreign = [(p.name, i) for p in function.ports for i in p.interfaces if i.version not in versions]
+        for port, interface in foreign:
+            culprit = f"function {function.id!r}: port {port!r}"
+            raise DriverError(f"{culprit} has {interface.ip}, and there is no IPv{interface.version} here")
     for attachment in blueprint.attachments:
         _check_attachment(attachment, networks, saps)
     _check_labels(blueprint)

@@ -1,5 +1,5 @@
-"""Trees, shared functions and diamonds across two domains: every driver sends each packet through the functions of its path
-and no other, and the reply through the same in reverse."""
+"""Trees, shared functions and diamonds across two domains: every driver sends each packet of either family through the
+functions of its path and no other, and the reply through the same in reverse."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import pytest_asyncio
 
 from broker.decompose.mesh import Mesh, read_mesh
 from lower_sp_clients.vim.driver import Driver
+from service_model.families import families_of
 from service_model.flows import Flow, FlowProtocol
 from service_model.spec import ServiceSpec
 from tests.support.driver_bench import Bench, SimulatedBench, linux_or_skip
@@ -21,7 +22,8 @@ from tests.support.mesh_delivery import Agreed, agree, domain, sap_of
 from tests.support.meshes import Ground, made_plan, service
 
 SIDES = ("left", "right")
-EVERYTHING = ip_network("0.0.0.0/0")
+EVERYTHING = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+BOTH, SIX = families_of((4, 6)), families_of((6,))
 JOINTS = {("left", "right"): "nni", ("right", "left"): "nni"}
 TCP_80, ICMP = Flow(protocol=FlowProtocol.TCP, port=80), Flow(protocol=FlowProtocol.ICMP)
 REQUEST = 1400
@@ -44,15 +46,20 @@ class Built:
     service: Agreed
     hosts: Mapping[str, str]
 
-    async def asked(self, a: str, b: str, port: int | None = None) -> bool:
+    async def asked(self, a: str, b: str, port: int | None = None, version: int = 4) -> bool:
         """Whether a request from end a to end b, an echo or to a TCP port, is answered."""
-        target = ip_interface(self.service.host_at(b)[0]).ip
+        target = ip_interface(self.service.host_at(b)[version][0]).ip
         return await self.bench.asks(self.hosts[a], self.hosts[b], target, port)
 
     async def crossed(self, a: str, b: str, port: int | None = None) -> set[str]:
-        """The functions that such a request and its answer went through."""
+        """The functions that such a request and its answer went through, of whichever family the service has."""
+        each = [await self._crossed(a, b, port, version) for version in self.service.host_at(b)]
+        assert all(functions == each[0] for functions in each), each
+        return each[0]
+
+    async def _crossed(self, a: str, b: str, port: int | None, version: int) -> set[str]:
         before = await self.service.carried(drivers(self.bench))
-        assert await self.asked(a, b, port), (a, b, port)
+        assert await self.asked(a, b, port, version), (a, b, port, version)
         after = await self.service.carried(drivers(self.bench))
         moved = {key: [y - x for x, y in zip(before[key], after[key], strict=True)] for key in after}
         used = {key for key, grown in moved.items() if max(grown) >= REQUEST}
@@ -75,8 +82,9 @@ async def built(bench: Bench, spec: ServiceSpec, at: Mapping[str, str], second: 
     service = agree(mesh, made_plan(mesh, ground, at), ground.snapshot(), {n: domain(n, spec, saps) for n in SIDES})
     hosts = {}
     for end, uni in ground.unis.items():
-        interface, gateway = service.host_at(end)
-        hosts[end] = await bench.customer(at[end], [interface], [(EVERYTHING, ip_address(gateway))], uni)
+        stacks = service.host_at(end)
+        ways = [(EVERYTHING[version], ip_address(gateway)) for version, (_, gateway) in stacks.items()]
+        hosts[end] = await bench.customer(at[end], [interface for interface, _ in stacks.values()], ways, uni)
     await service.build(drivers(bench))
     return Built(bench, service, hosts)
 
@@ -86,22 +94,25 @@ def places(left: str, right: str) -> dict[str, str]:
 
 
 async def test_a_tree_leads_to_each_sink_through_its_own_functions(bench: Bench) -> None:
-    tree = await built(bench, service("a f g b", "a f h c"), places("a f h c", "g b"), second="c")
+    tree = await built(bench, service("a f g b", "a f h c", families=BOTH), places("a f h c", "g b"), second="c")
     assert await tree.crossed("a", "b") == {"f", "g"}
     assert await tree.crossed("a", "c") == {"f", "h"}
     assert await tree.crossed("c", "a") == {"f", "h"}
     assert not await tree.asked("b", "c"), "no path leads from sink to sink"
+    assert not await tree.asked("b", "c", version=6)
 
 
 async def test_two_paths_share_a_function_and_stay_apart(bench: Bench) -> None:
-    shared = await built(bench, service("a f g b", "c h f k d"), places("a f c h", "g b k d"), second="c d")
+    shared = await built(
+        bench, service("a f g b", "c h f k d", families=SIX), places("a f c h", "g b k d"), second="c d"
+    )
     assert await shared.crossed("a", "b") == {"f", "g"}
     assert await shared.crossed("c", "d") == {"h", "f", "k"}
-    assert not await shared.asked("a", "d"), "what enters f from a has no way to d"
+    assert not await shared.asked("a", "d", version=6), "what enters f from a has no way to d"
 
 
 async def test_flows_take_the_branches_of_a_diamond(bench: Bench) -> None:
-    spec = service("a s g j b", "a s h j b", flows={"w0": (TCP_80, ICMP)})
+    spec = service("a s g j b", "a s h j b", flows={"w0": (TCP_80, ICMP)}, families=BOTH)
     diamond = await built(bench, spec, places("a s g", "h j b"))
     assert await diamond.crossed("a", "b", port=80) == {"s", "g", "j"}
     assert await diamond.crossed("a", "b", port=81) == {"s", "h", "j"}

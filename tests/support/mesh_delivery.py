@@ -22,6 +22,7 @@ from service_model.spec import LinkKind, ServiceSpec, split_point
 from tests.support.planning import kind
 
 BLOCK = ip_network("10.64.0.0/22")
+BLOCKS = (BLOCK, ip_network("fd00:64::/56"))
 PLACE = "X"
 
 
@@ -87,14 +88,17 @@ class Agreed:
             told = binding(self.spec, part, self.answers[part.key], self.bound)
             await drivers[part.alias].apply(blueprint(self.domains[part.alias], _name(part), part.spec, told))
 
-    def host_at(self, end: str) -> tuple[str, str]:
-        """The interface of the customer's host at an end (`address/length`), and its gateway."""
+    def host_at(self, end: str) -> dict[int, tuple[str, str]]:
+        """By IP version, the interface of the customer's host at an end (`address/length`), and its gateway."""
         link = next(link for link in self.spec.links if end in link.points)
         chosen = self.bound.link(link.id)
         assert chosen is not None
-        assert chosen.prefix is not None
         (port,) = (p for p in link.points if p != end)
-        return f"{chosen.addresses[end]}/{chosen.prefix.prefixlen}", str(chosen.addresses[port])
+        return {
+            stack.prefix.version: (f"{stack.addresses[end]}/{stack.prefix.prefixlen}", str(stack.addresses[port]))
+            for stack in chosen.stacks
+            if stack.prefix is not None
+        }
 
     async def carried(self, drivers: Mapping[str, Driver]) -> dict[tuple[str, str], tuple[int, int]]:
         """Bytes that entered and left each port of its functions so far."""
@@ -107,7 +111,7 @@ class Agreed:
 
 def agree(mesh: Mesh, plan: Plan, snapshot: Snapshot, domains: Mapping[str, Domain]) -> Agreed:
     """Split the service, let the domains choose, and gather what they chose."""
-    parts = split(mesh, plan, snapshot, (BLOCK,), "k")
+    parts = split(mesh, plan, snapshot, BLOCKS, "k")
     answers = {p.key: choose(domains[p.alias], Usage(), p.spec, "k").addressing for p in parts.segments}
     for part in parts.segments:
         assert violation(part.spec, answers[part.key]) is None

@@ -19,11 +19,12 @@ from address_planner.prefixes import overlap
 from broker.decompose.mesh import Mesh, read_mesh
 from broker.decompose.plan import Plan
 from broker.orders.gather import gather, violation
-from broker.orders.narrowing import constraint_of, widened
+from broker.orders.narrowing import constraint_of, link_key, widened
 from broker.orders.split import HandedDown, split
 from lower_sp_clients.vim.choosing import choose
 from lower_sp_clients.vim.domain import Usage
 from service_model.check import check
+from service_model.families import families_of
 from service_model.outcomes import AddressingChoice
 from service_model.spec import Blocks, LinkAddressing, ServiceSpec, split_point
 from service_model.words import Prefix
@@ -33,6 +34,7 @@ from tests.support.meshes import NAMES, Ground, random_plan, random_service
 SERVICES = int(os.environ.get("SPBROKER_DEPTHS", "60"))
 DEPTH = 6
 BLOCKS = (ip_network("10.64.0.0/21"), ip_network("fd00:64::/48"))
+STACKS = ((4,), (6,), (4, 6))
 
 
 @dataclass
@@ -93,7 +95,10 @@ def possible(planned: Plan, swaps: bool) -> Plan:
 def drawn(seed: int) -> tuple[ServiceSpec, Delivery]:
     rng = random.Random(f"depths/{seed}")
     spec = random_service(rng)
-    return replace(spec, blocks=Blocks(allowed=(rng.choice(BLOCKS),))), Delivery(rng)
+    versions = STACKS[rng.choice((0, 1)) + seed % 2]
+    allowed = tuple(block for block in BLOCKS if block.version in versions)
+    said = families_of(versions) if len(versions) > 1 or seed % 3 else ()
+    return replace(spec, blocks=Blocks(allowed=allowed), families=said), Delivery(rng)
 
 
 @pytest.mark.parametrize("first", range(0, SERVICES, 20))
@@ -106,15 +111,15 @@ def test_at_every_depth_choices_are_within_what_was_asked_and_nothing_overlaps(f
         for link in spec.links:
             found = choice.link(link.id)
             assert found is not None
-            ports = [p for p in link.points if split_point(p)[1]]
-            if not ports:
+            if not link.ports:
                 continue
-            assert found.prefix is not None
-            assert found.prefix in above.links[link.id].allowed
-            prefixes.append(found.prefix)
-            addresses = [found.addresses[p] for p in ports]
-            assert len(set(found.addresses.values())) == len(found.addresses)
-            assert all(a in found.prefix for a in addresses)
+            assert [p.version for p in found.prefixes] == sorted({p.version for p in spec.blocks.allowed})
+            prefixes += found.prefixes
+            for stack in found.stacks:
+                assert stack.prefix is not None
+                assert stack.prefix in above.links[link_key(link.id, stack.prefix.version)].allowed
+                assert len(set(stack.addresses.values())) == len(stack.addresses)
+                assert all(stack.addresses[p] in stack.prefix for p in link.ports)
         assert not any(overlap(a, b) for a, b in combinations(prefixes, 2)), seed
         for joint, labels in delivery.joints.items():
             assert len(labels) == len(set(labels)), (seed, joint)
@@ -131,8 +136,20 @@ def test_the_drawn_trees_are_deep_and_wide() -> None:
     assert segments > 20
 
 
+def stacked(told: LinkAddressing) -> LinkAddressing:
+    """The same with a prefix of the other family, where it has one alone."""
+    if len(told.prefixes) != 1:
+        return told
+    other = ip_network("2001:db8::/127" if told.prefixes[0].version == 4 else "192.0.2.0/31")
+    return replace(told, second_prefix=other)
+
+
 WIDENINGS = {
     "blocks": lambda spec: replace(spec, blocks=Blocks(allowed=(ip_network("0.0.0.0/0"), ip_network("::/0")))),
+    "family": lambda spec: replace(
+        spec,
+        links=tuple(replace(link, addressing=stacked(link.addressing)) for link in spec.links),
+    ),
     "mtu": lambda spec: replace(spec, min_mtu=600),
     "hosts": lambda spec: replace(
         spec,

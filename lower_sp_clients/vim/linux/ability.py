@@ -31,6 +31,7 @@ class _Tried:
     vxlan: str | None
     tbf: str | None
     nftables: str | None
+    ipv6: str | None
 
 
 def detect(nft: Nft) -> DriverOffer:
@@ -58,12 +59,15 @@ def detect(nft: Nft) -> DriverOffer:
         encapsulations.add(VXLAN)
     else:
         missing.append(f"VXLAN: {tried.vxlan}; load the kernel module vxlan")
+    if tried.ipv6 is not None:
+        missing.append(f"IPv6: {tried.ipv6}; start the kernel without ipv6.disable")
     return DriverOffer(
         implementations=frozenset(implementations),
         encapsulations=frozenset(encapsulations),
         lan=True,
         probes=True,
         missing=tuple(missing),
+        versions=frozenset({4, 6} if tried.ipv6 is None else {4}),
     )
 
 
@@ -74,7 +78,8 @@ def _try_all(nft: Nft) -> _Tried:
         index = ip.link_lookup(ifname="a")[0]
         vxlan = _refusal(ip.link, "add", ifname="v", kind="vxlan", vxlan_id=1, vxlan_port=4789)
         tbf = _refusal(ip.tc, "add", "tbf", index, root=True, rate=125_000, burst=15_140, latency="50ms")
-    return _Tried(vxlan=vxlan, tbf=tbf, nftables=_nftables(nft))
+        ipv6 = _refusal(ip.addr, "add", index=index, address="fd00::1", prefixlen=64)
+    return _Tried(vxlan=vxlan, tbf=tbf, nftables=_nftables(nft), ipv6=ipv6)
 
 
 def _refusal(call: Any, *arguments: Any, **options: Any) -> str | None:

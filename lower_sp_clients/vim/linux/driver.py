@@ -68,7 +68,8 @@ class LinuxDriver:
         self._worker.shutdown()
 
     async def apply(self, blueprint: Blueprint) -> None:
-        check_blueprint(blueprint, self._saps, self._offer.implementations, self.check_parameters)
+        offer = self._offer
+        check_blueprint(blueprint, self._saps, offer.implementations, self.check_parameters, offer.versions)
         wanted = plan(self._domain, blueprint, self._borders)
         await self._change(lambda: self._apply(wanted))
 
