@@ -6,7 +6,7 @@ Rules kept here
   prefix of a family.
 - A link's prefix keeps off the excluded blocks (customers' networks are among those: they are not ours to use).
 - Host sets and reserved addresses lie in their link's prefix of their family; an address is reserved once, and a function's
-  port has one of a family.
+  port has one of a family, among the hosts.
 - The first and last address of an IPv4 prefix shorter than /31 belong to nobody (RFC 3021 frees those of a /31).
 - A path whose two ends have networks has some of one family at both, or nothing could flow.
 - A link with IPv6 needs an MTU of 1280 (RFC 8200, 5). Multicast and loopback prefixes name no customer.
@@ -43,7 +43,7 @@ def address_faults(spec: ServiceSpec) -> Iterator[Problem]:
     yield from _excluded(prefixes, spec.blocks.excluded)
     for i, link in enumerate(spec.links):
         yield from _link(("links", i, "addressing"), link, spec.min_mtu)
-        yield from _fixed_twice(("links", i, "addressing"), link)
+        yield from _fixed(("links", i, "addressing"), link)
     yield from _families(spec)
     yield from _foreign(spec)
 
@@ -152,13 +152,17 @@ def _link(path: Path, link: VirtualLink, mtu: int) -> Iterator[Problem]:
                 yield Problem(where, f"{reserved.address} is the network or broadcast address of {prefix}")
 
 
-def _fixed_twice(path: Path, link: VirtualLink) -> Iterator[Problem]:
+def _fixed(path: Path, link: VirtualLink) -> Iterator[Problem]:
     seen: dict[tuple[str, int], Address] = {}
     for k, reserved in enumerate(link.addressing.reserved):
         if reserved.point in link.ports and reserved.point is not None:
             other = seen.setdefault((reserved.point, reserved.address.version), reserved.address)
             if other != reserved.address:
                 reason = f"{reserved.point!r} has {other} already, and gets one address of a family"
+                yield Problem((*path, "reserved", k, "address"), reason)
+            hosts = link.addressing.of(reserved.address.version).hosts
+            if hosts and not any(reserved.address in among for among in hosts):
+                reason = f"{reserved.address} of {reserved.point!r} is not among the hosts that its ports may take"
                 yield Problem((*path, "reserved", k, "address"), reason)
 
 

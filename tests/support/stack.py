@@ -51,6 +51,7 @@ from lower_sp_clients.vim.driver import SapPort
 from lower_sp_clients.vim.holds import AllocationState
 from lower_sp_clients.vim.local_vim import LocalVim
 from lower_sp_clients.vim.simulated import SimulatedDriver
+from service_model.families import ANY_FAMILY, AddressFamily
 from service_model.money import Price
 from service_model.outcomes import ServiceState
 from service_model.spec import (
@@ -71,6 +72,7 @@ PORTS = (
     FunctionPort(name="side"),
     FunctionPort(name="mgmt", role=PortRole.MANAGEMENT),
 )
+POOL6 = Pool(name="p6", prefix=ip_network("fd00:64::/48"), block=64, quarantine=timedelta(seconds=30))
 POOL = Pool(name="p", prefix=ip_network("10.64.0.0/16"), block=24, quarantine=timedelta(seconds=30))
 VALIDITY = timedelta(days=365)
 SECRET = b"s" * 32
@@ -94,6 +96,8 @@ class Site:
     country: str = "NL"
     isolation: tuple[str, ...] = ()
     """Of its fast ways."""
+    families: tuple[AddressFamily, ...] = ANY_FAMILY
+    """That its functions forward."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,7 @@ def _domain(at: _Placed) -> Domain:
                 ports=PORTS,
                 flavours=(Flavour(name="s", price=Price(per_hour=Decimal("0.1") * site.cost)),),
                 places=frozenset([place]),
+                families=site.families,
             )
             for name in site.functions
         ),
