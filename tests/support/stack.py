@@ -47,7 +47,7 @@ from lower_sp_clients.quotes import STANDING
 from lower_sp_clients.supplier import OutcomeUnknown, Supplier
 from lower_sp_clients.vim.accounting import TAKES
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Way
-from lower_sp_clients.vim.driver import SapPort
+from lower_sp_clients.vim.driver import Driver, SapPort
 from lower_sp_clients.vim.holds import AllocationState
 from lower_sp_clients.vim.local_vim import LocalVim
 from lower_sp_clients.vim.simulated import SimulatedDriver
@@ -227,6 +227,8 @@ class Node:
             d.name: SimulatedDriver([SapPort(id=s.id, encapsulation=s.encapsulation.short, mtu=s.mtu) for s in d.saps])
             for d in domains
         }
+        self.instead: dict[str, Driver] = {}
+        """Drivers that a test puts in the place of simulated ones, by domain, before it opens the stack."""
         self.lines: dict[str, FaultySupplier] = {}
         self.down = asyncio.Event()
         self.down.set()
@@ -254,7 +256,7 @@ class Node:
         self.vims = {
             name: LocalVim(
                 domain,
-                self.drivers[name],
+                self.instead.get(name, self.drivers[name]),
                 SqlHoldBook(self.engine, epoch, name),
                 SqlQuoteBook(self.engine, name, STANDING),
                 self.clock,
