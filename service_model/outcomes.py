@@ -157,7 +157,11 @@ class LinkChoice:
 
     def of(self, version: int) -> Stack:
         """What was chosen for one family: without a prefix, nothing."""
-        return next((s for s in self.stacks if s.prefix is not None and s.prefix.version == version), Stack())
+        if self.prefix is not None and self.prefix.version == version:
+            return Stack(self.prefix, self.addresses)
+        if self.second_prefix is not None and self.second_prefix.version == version:
+            return Stack(self.second_prefix, self.second_addresses)
+        return Stack()
 
     def all_addresses(self, point: str) -> tuple[Address, ...]:
         """Those of one connection point."""

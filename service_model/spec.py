@@ -252,29 +252,47 @@ class ServiceSpec:
     def versions(self) -> tuple[int, ...]:
         """The IP versions of its LINEs, in order: as said; else those of the prefixes that it states, of networks and LINEs.
         None: one, which the supplier chooses."""
-        stated = [network for end in self.ends for network in end.networks]
-        stated += [p for link in self.links if link.kind is LinkKind.LINE for p in link.addressing.prefixes]
-        return versions(self.families) or tuple(sorted({prefix.version for prefix in stated}))
+        if said := versions(self.families):
+            return said
+        found = {network.version for end in self.ends for network in end.networks}
+        for link in self.links:
+            if link.kind is LinkKind.LINE and link.addressing.prefix is not None:
+                found.update(prefix.version for prefix in link.addressing.prefixes)
+        return tuple(sorted(found))
 
-    def versions_of(self, link: VirtualLink) -> tuple[int, ...]:
-        """The IP versions of one link: a LAN whose prefix is stated has that one's."""
-        if link.kind is LinkKind.LAN and link.addressing.prefixes:
-            return tuple(sorted(prefix.version for prefix in link.addressing.prefixes))
-        return self.versions
+    def link_versions(self) -> dict[str, tuple[int, ...]]:
+        """The IP versions of each link: a LAN whose prefix is stated has that one's."""
+        own = self.versions
+        return {
+            link.id: tuple(sorted(prefix.version for prefix in link.addressing.prefixes))
+            if link.kind is LinkKind.LAN and link.addressing.prefixes
+            else own
+            for link in self.links
+        }
 
     def versions_at(self, function: str) -> frozenset[int]:
         """The IP versions that a function has to know, of all links with a port of it."""
-        joined = (link for link in self.links if any(split_point(point)[0] == function for point in link.points))
-        return frozenset(version for link in joined for version in self.versions_of(link))
+        versions = self.link_versions()
+        joined = (link.id for link in self.links if any(split_point(p)[0] == function for p in link.points))
+        return frozenset(version for link in joined for version in versions[link])
 
     def needs_dual_stack(self) -> bool:
         """Whether a link with a port on it has both families: only suppliers with the feature `dual-stack` deliver that."""
-        return any(len(self.versions_of(link)) > 1 and link.ports for link in self.links)
+        both = len(self.versions) > 1
+        return any(
+            link.ports
+            for link in self.links
+            if (
+                link.addressing.second_prefix is not None
+                if link.kind is LinkKind.LAN and link.addressing.prefix is not None
+                else both
+            )
+        )
 
     def fixed_ports(self) -> frozenset[str]:
         """The functions of which a port's address is stated: only suppliers with the feature `fixed-ports` keep that."""
-        fixed = (r.point for link in self.links for r in link.addressing.reserved if r.point in link.ports)
-        return frozenset(split_point(point)[0] for point in fixed if point is not None)
+        owners = (split_point(r.point) for link in self.links for r in link.addressing.reserved if r.point is not None)
+        return frozenset(owner for owner, port in owners if port)
 
     def needs_placement(self) -> bool:
         """Whether anything is asked that only suppliers with the feature `placement-constraints` keep. Places say the rest:

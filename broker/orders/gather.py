@@ -42,6 +42,7 @@ def violation(spec: ServiceSpec, choice: AddressingChoice) -> Reason | None:
             if prefix not in behind:
                 return broken(end.id, f"{prefix} is said to lie behind it")
     chosen: list[Prefix] = []
+    versions = spec.link_versions()
     for link in spec.links:
         answer = choice.link(link.id)
         if answer is None:
@@ -50,7 +51,7 @@ def violation(spec: ServiceSpec, choice: AddressingChoice) -> Reason | None:
             return broken(link.id, f"MTU {answer.mtu} is below {spec.min_mtu}")
         if not link.ports:
             continue
-        wrong = _families_wrong(spec.versions_of(link), answer)
+        wrong = _families_wrong(versions[link.id], answer)
         for stack in answer.stacks:
             wrong = wrong or _prefix_wrong(spec, link, stack, chosen) or _addresses_wrong(link, stack)
         if wrong:

@@ -25,12 +25,16 @@ def constraint_of(spec: ServiceSpec) -> Constraint:
     blocks = PrefixSet.of(spec.blocks.allowed) if spec.blocks.allowed else EVERYWHERE
     behind = (network for end in spec.ends for network in end.networks)
     required = (prefix for link in spec.links for prefix in link.addressing.prefixes)
+    versions = spec.link_versions()
     open_to_all = blocks - PrefixSet.of((*spec.blocks.excluded, *behind, *required))
+    absent = LinkConstraint(allowed=NOWHERE, min_mtu=spec.min_mtu)
     return Constraint(
         links={
             link_key(link.id, version): _of_link(
-                link, open_to_all if version in (spec.versions_of(link) or BOTH) else NOWHERE, spec.min_mtu, version
+                link, open_to_all if version in (versions[link.id] or BOTH) else NOWHERE, spec.min_mtu, version
             )
+            if version in (versions[link.id] or BOTH) or any(p.version == version for p in link.addressing.prefixes)
+            else absent
             for link in spec.links
             for version in BOTH
             if link.ports

@@ -24,7 +24,7 @@ from broker.orders.bounds import Told
 from broker.orders.cut import Cut
 from broker.orders.lanes import label_classes
 from service_model.constraints import PLACEMENT
-from service_model.families import DUAL_STACK, FIXED_PORTS, families_of
+from service_model.families import DUAL_STACK, FIXED_PORTS, AddressFamily, families_of
 from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode
 from service_model.qos import QOS, QosClass, class_of
@@ -84,10 +84,12 @@ def split(
     labels = {(m.segment, m.end): c for c in classes for m in c.members}
     own = {end.id for end in mesh.spec.ends}
     views = {view.alias: view for view in snapshot.suppliers}
+    had = mesh.spec.versions
+    families = families_of(had) if mesh.spec.families or len(had) > 1 else ()
     segments = []
     for i, name in enumerate(cut.keys):
         alias, paths = plan.segments[i].alias, bounds.paths(cut, i)
-        spec = _segment(cut, i, paths, addressing, key)
+        spec = _segment(cut, i, paths, addressing, key, families)
         spec = _in_their_words(spec, views[alias], class_of(mesh.spec, qos))
         ends = tuple(
             replace(end, labels=found.labels, suggested_label=found.suggested)
@@ -108,7 +110,14 @@ def split(
     return Split(segments=tuple(segments), classes=classes, links=addressing.crossing)
 
 
-def _segment(cut: Cut, i: int, paths: tuple[Told, ...], addressing: Addressing, key: str) -> ServiceSpec:
+def _segment(
+    cut: Cut,
+    i: int,
+    paths: tuple[Told, ...],
+    addressing: Addressing,
+    key: str,
+    families: tuple[AddressFamily, ...],
+) -> ServiceSpec:
     whole, planned = cut.mesh.spec, cut.plan.segments[i]
     links = (*_lines(cut, i, addressing), *_lans(cut, i, addressing))
     own = {end.id: end for end in whole.ends}
@@ -135,7 +144,7 @@ def _segment(cut: Cut, i: int, paths: tuple[Told, ...], addressing: Addressing, 
         countries=whole.countries,
         isolation=whole.isolation,
         min_availability=planned.availability,
-        families=families_of(whole.versions) if whole.families or len(whole.versions) > 1 else (),
+        families=families,
     )
     needs = (
         (PLACEMENT, segment.needs_placement()),

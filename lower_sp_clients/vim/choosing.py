@@ -177,7 +177,8 @@ def _by_hash(left: LabelSet, key: str) -> Iterator[int]:
 
 
 def _addresses(spec: ServiceSpec, saps: dict[str, Sap]) -> tuple[tuple[LinkChoice, ...], dict[str, tuple[Prefix, ...]]]:
-    open_links = {link.id: wanted for link in spec.links if (wanted := wanted_of(spec, link)) is not None}
+    versions = spec.link_versions()
+    open_links = {link.id: w for link in spec.links if (w := _wanted(link, versions[link.id])) is not None}
     taken = [prefix for link in spec.links for prefix in link.addressing.prefixes]
     behind = [n for end in spec.ends for n in end.networks]
     if open_links and not spec.blocks.allowed:
@@ -208,10 +209,10 @@ def _addresses(spec: ServiceSpec, saps: dict[str, Sap]) -> tuple[tuple[LinkChoic
     return tuple(links), reach
 
 
-def wanted_of(spec: ServiceSpec, link: VirtualLink) -> Wanted | None:
+def _wanted(link: VirtualLink, versions: tuple[int, ...]) -> Wanted | None:
     """The prefixes of a link that are the supplier's to choose: of each family that it has and of which none is required, where
     some function has a port on it; None: it has none to choose."""
-    versions, stated = spec.versions_of(link), link.addressing.prefixes
+    stated = link.addressing.prefixes
     missing = tuple(v for v in versions if v not in {prefix.version for prefix in stated})
     open_ = link.ports and (missing or not (versions or stated))
     return Wanted(host_bits(len(link.points)), missing) if open_ else None

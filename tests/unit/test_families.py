@@ -76,8 +76,7 @@ V4, V6 = ip_network("172.20.0.0/24"), ip_network("2001:db8::/64")
 def test_links_have_what_is_said_else_what_follows_from_networks_and_prefixes(
     spec: ServiceSpec, line: tuple[int, ...], lan: tuple[int, ...]
 ) -> None:
-    assert spec.versions_of(spec.link("l0")) == line
-    assert spec.versions_of(spec.link("mgmt")) == lan
+    assert spec.link_versions() == {"l0": line, "l1": line, "l2": line, "mgmt": lan}
     assert spec.versions_at("f0") == {*line, *lan}
 
 

@@ -171,7 +171,7 @@ def _prefix_constraint(asked: VirtualLink | None, spec: ServiceSpec | None) -> s
         return ""
     stated = asked.addressing.prefixes
     lines = [*map(str, stated)]
-    left = set(spec.versions_of(asked)) - {prefix.version for prefix in stated}
+    left = set(spec.link_versions()[asked.id]) - {prefix.version for prefix in stated}
     if asked.ports and (left or not stated):
         blocks = [str(p) for p in spec.blocks.allowed if p.version in (left or BOTH)]
         lines += [f"of {', '.join(blocks)}" if blocks else ANY]
