@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from datetime import timedelta
 from ipaddress import ip_address, ip_network
@@ -9,18 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from address_planner.labels import LabelSet
 from address_planner.prefixes import PrefixTooSmall, overlap
 from address_planner.stacks import Wanted, carve_stacks
+from broker.cli.rendering import note_tables
 from broker.decompose.plan import Infeasible, Plan, SupplierView
 from broker.decompose.search import plan
 from broker.orders.gather import violation
 from broker.orders.pools import Pool, Pools
 from lower_sp_clients.vim.choosing import choose
 from lower_sp_clients.vim.domain import Domain, Usage
+from lower_sp_clients.vim.driver import Blueprint, DriverError, Network
 from lower_sp_clients.vim.linux.namespaces import has_ipv6, write_sysctl
 from lower_sp_clients.vim.placing import Impossible
+from lower_sp_clients.vim.simulated import SimulatedDriver
 from service_model.families import ANY_FAMILY, FIXED_PORTS, AddressFamily, families_of, versions
 from service_model.outcomes import AddressingChoice, LinkChoice, Reason, ReasonCode
 from service_model.spec import (
@@ -32,6 +37,7 @@ from service_model.spec import (
     ServiceSpec,
     VirtualLink,
 )
+from tests.support.driver_bench import two_port
 from tests.support.planning import NOW, chain_spec, entry, offer, point, sap, snapshot, view
 from tests.support.stack import POOL, POOL6, Site, Sp, Stack, chain
 
@@ -344,6 +350,24 @@ def test_on_a_kernel_without_ipv6_nothing_of_it_is_set(tmp_path: Path) -> None:
     (tmp_path / "ipv6").mkdir()
     write_sysctl("ipv6/disable", 1, tmp_path)
     assert (tmp_path / "ipv6" / "disable").read_text() == "1"
+
+
+async def test_a_driver_without_ipv6_builds_no_port_that_has_it() -> None:
+    driver = SimulatedDriver([], versions=frozenset({4}))
+    made = two_port("f", "forwarder", ("a", "10.0.0.1/24"), ("b", "10.0.1.1/24 fd00::1/64"))
+    networks = (Network(id="a", mtu=1500), Network(id="b", mtu=1500))
+    with pytest.raises(DriverError, match=r"function 'f': port 'east' has fd00::1, and there is no IPv6 here"):
+        await driver.apply(Blueprint(segment="s", networks=networks, functions=(made,)))
+    assert await driver.inventory() == ()
+
+
+def test_a_note_shows_which_families_a_function_forwards() -> None:
+    offers = [replace(offer(name, "p"), families=f) for name, f in (("x", ANY_FAMILY), ("y", SIX), ("z", ()))]
+    out = io.StringIO()
+    Console(file=out, width=200).print(note_tables(view("s", [sap("uni", "p")], (), offers).note))
+    rows = [line.split() for line in out.getvalue().splitlines() if line.startswith("acme/")]
+    assert [row[-2:] for row in rows[:2]] == [["4+6", "p"], ["6", "p"]]
+    assert rows[2][-4:] == ["4", "or", "6", "p"]
 
 
 def test_families_have_one_order() -> None:
