@@ -13,6 +13,7 @@ fast storage allocator, 1965, with the sizes that have a free block as the bits 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop, heappush
 
 from address_planner.prefixes import Prefix
@@ -53,6 +54,26 @@ class Buddy:
         self._drop(block, size)
         self._split(block, size, block, bits)
         return self._prefix(block, bits)
+
+    def allocate_within(self, length: int, within: Sequence[Prefix]) -> Prefix:
+        """The lowest free prefix of this length that lies in one of `within`. Raises PoolExhausted."""
+        bits = self._width - length
+        found = min((b for part in within for b in self._holding(bits, part)), default=None)
+        if found is None:
+            raise PoolExhausted(f"pool {self.prefix} has no free /{length} left in {', '.join(map(str, within))}")
+        prefix = self._prefix(found, bits)
+        self.take(prefix)
+        return prefix
+
+    def _holding(self, bits: int, within: Prefix) -> Iterator[int]:
+        """Of each free block that has a block of so many host bits in common with `within`, the first."""
+        first, most = self._block(within)
+        for size in range(bits, self._bits + 1) if most >= bits else ():
+            for block in self._free[size]:
+                if size >= most and block >> size == first >> size:
+                    yield first
+                elif size < most and block >> most == first >> most:
+                    yield block
 
     def take(self, prefix: Prefix) -> None:
         """Allocate exactly this prefix. Raises NotAllocated when it is not wholly free."""

@@ -4,7 +4,9 @@ Rules kept here
 - A label means something only on one interconnect; members tied by segments that do not swap form one class.
 - The set offered to a class is the intersection of all members' free sets: narrowed, never widened.
 - Two classes on one interconnect never get the same suggestion.
-- What is suggested to us for an end of a class is suggested on: both sides of that end then take it in one round.
+- Two ends of one segment get different suggestions while they can: within the segment both may go over one interconnect.
+- What is suggested to us for an end of a class is suggested on: both sides of that end then take it in one round. Other
+  classes on the interconnect keep off it while they can.
 - Where answers differ, the value of the class's authority is pinned on the others; a member that cannot take it answers with
   what it could (acceptable label set, RFC 3473, 4.1), and the class chooses again from what is left. Rounds are bounded.
 """
@@ -62,7 +64,7 @@ def suggest(classes: Sequence[LabelClass], key: str) -> tuple[LabelClass, ...]:
     steps = 0
     while len(values) < len(order):
         if len(choices) == len(values):
-            choices.append(_choices(order[: len(values) + 1], values, key, len(order)))
+            choices.append(_choices(order, values, key))
         value = next(choices[-1], None)
         steps += 1
         if value is not None:
@@ -76,21 +78,26 @@ def suggest(classes: Sequence[LabelClass], key: str) -> tuple[LabelClass, ...]:
     return tuple(replace(item, suggested=found[item.id]) for item in classes)
 
 
-def _choices(items: Sequence[LabelClass], values: Sequence[int], key: str, most: int) -> Iterator[int]:
-    """The labels that the last of `items` may have beside the others' `values`, by hash; more than `most` serve nobody."""
-    *others, item = items
-    here = set(item.interconnects)
-    beside = zip(others, values, strict=True)
+def _choices(order: Sequence[LabelClass], values: Sequence[int], key: str) -> Iterator[int]:
+    """The labels that the next class may have beside the `values` of those before it, by hash, what is suggested for a later one
+    or used at another end of the same segment last; more than there are classes serve nobody."""
+    item, later = order[len(values)], order[len(values) + 1 :]
+    here, segments = set(item.interconnects), {m.segment for m in item.members}
+    beside = tuple(zip(order, values, strict=False))
     left = item.labels - LabelSet.of(v for other, v in beside if not here.isdisjoint(other.interconnects))
     if item.suggested is not None and item.suggested in left:
         yield item.suggested
         left -= LabelSet.of([item.suggested])
-    for _ in range(most):
-        value = left.suggest(f"{key}/{item.id}")
-        if value is None:
-            return
-        yield value
-        left -= LabelSet.of([value])
+    wanted = LabelSet.of(
+        other.suggested for other in later if other.suggested is not None and not here.isdisjoint(other.interconnects)
+    ) | LabelSet.of(v for other, v in beside if not segments.isdisjoint(m.segment for m in other.members))
+    for some in (left - wanted, left & wanted):
+        for _ in range(len(order)):
+            value = some.suggest(f"{key}/{item.id}")
+            if value is None:
+                break
+            yield value
+            some -= LabelSet.of([value])
 
 
 def disagreement(item: LabelClass, chosen: Mapping[tuple[str, str], int]) -> tuple[int, tuple[Member, ...]] | None:
@@ -106,14 +113,20 @@ def disagreement(item: LabelClass, chosen: Mapping[tuple[str, str], int]) -> tup
 
 
 def without(
-    item: LabelClass, value: int | None, acceptable: LabelSet | None, key: str, taken: LabelSet = NO_LABEL
+    item: LabelClass,
+    value: int | None,
+    acceptable: LabelSet | None,
+    key: str,
+    taken: LabelSet = NO_LABEL,
+    proposed: int | None = None,
 ) -> LabelClass:
     """The class after a member could not take `value`: what is left, with a new suggestion that is not one of `taken`
-    by other classes. Raises LabelsExhausted."""
+    by other classes: what the member `proposed`, if that is left. Raises LabelsExhausted."""
     left = item.labels if value is None else item.labels - LabelSet.of([value])
     if acceptable is not None:
         left &= acceptable
-    again = (left - taken).suggest(f"{key}/{item.id}/{value}")
+    open_to_it = left - taken
+    again = proposed if proposed in open_to_it else open_to_it.suggest(f"{key}/{item.id}/{value}")
     if again is None:
         raise LabelsExhausted(item)
     return replace(item, labels=left, suggested=again)

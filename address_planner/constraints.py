@@ -6,7 +6,9 @@ Rules kept here
 - `a & b` (narrow) admits what both admit: it is associative, commutative and idempotent, and never widens. Where nothing is left
   it raises Contradiction, which names the culprit.
 - `a <= b`: whatever a admits, b admits. A broker hands down what is `<=` what it was given itself.
-- Who says nothing of a link or an end admits anything there.
+- Who says nothing of a link, an end or a port admits anything there.
+- A reserved address is what its role makes of it: a peer's or a tunnel's end is no address for a port, the gateway's is the only
+  one for the port that is the gateway.
 """
 
 from __future__ import annotations
@@ -15,13 +17,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from address_planner.adjacencies import Adjacencies
 from address_planner.labels import ANY_LABEL, LabelSet
+from address_planner.macs import ANY_MAC, MacSet
 from address_planner.prefix_sets import EVERYWHERE, PrefixSet
 from address_planner.prefixes import Prefix
 
 
 class Contradiction(ValueError):
-    """Two constraints that nothing fulfils together. `subject`: which link or end; empty where only one is spoken of."""
+    """Two constraints that nothing fulfils together. `subject`: which link, end or port; empty where only one is spoken of."""
 
     def __init__(self, message: str, subject: str = "") -> None:
         super().__init__(f"{subject!r}: {message}" if subject else message)
@@ -84,34 +88,62 @@ class EndConstraint:
         return self.labels <= other.labels
 
 
-_Part = TypeVar("_Part", LinkConstraint, EndConstraint)
-ANY_LINK, ANY_END = LinkConstraint(), EndConstraint()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortConstraint:
+    """Of one port of a function: the addresses that it may take, and the hardware addresses."""
+
+    addresses: PrefixSet = EVERYWHERE
+    macs: MacSet = ANY_MAC
+
+    def __and__(self, other: PortConstraint) -> PortConstraint:
+        addresses, macs = self.addresses & other.addresses, self.macs & other.macs
+        if not addresses:
+            raise Contradiction("no address is left for the port")
+        if not macs:
+            raise Contradiction("no hardware address is left for the port")
+        return PortConstraint(addresses=addresses, macs=macs)
+
+    def __le__(self, other: PortConstraint) -> bool:
+        return self.addresses <= other.addresses and self.macs <= other.macs
+
+
+_Part = TypeVar("_Part", LinkConstraint, EndConstraint, PortConstraint)
+ANY_LINK, ANY_END, ANY_PORT = LinkConstraint(), EndConstraint(), PortConstraint()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
-    """Of a service or segment, by the ids of its links and ends."""
+    """Of a service or segment, by the ids of its links, ends and ports; `adjacencies`: which links are one."""
 
     links: Mapping[str, LinkConstraint] = field(default_factory=dict)
     ends: Mapping[str, EndConstraint] = field(default_factory=dict)
+    ports: Mapping[str, PortConstraint] = field(default_factory=dict)
+    adjacencies: Adjacencies = Adjacencies()
 
     def __and__(self, other: Constraint) -> Constraint:
-        return Constraint(links=_narrowed(self.links, other.links), ends=_narrowed(self.ends, other.ends))
+        return Constraint(
+            links=_narrowed(self.links, other.links),
+            ends=_narrowed(self.ends, other.ends),
+            ports=_narrowed(self.ports, other.ports),
+            adjacencies=self.adjacencies & other.adjacencies,
+        )
 
     def __le__(self, other: Constraint) -> bool:
-        return not any(self.wider(other))
+        return self.adjacencies <= other.adjacencies and not any(self.wider(other))
 
     def of(self, other: Constraint) -> Constraint:
         """The part of it that is about what `other` is about."""
         return Constraint(
             links={id: link for id, link in self.links.items() if id in other.links},
             ends={id: end for id, end in self.ends.items() if id in other.ends},
+            ports={id: port for id, port in self.ports.items() if id in other.ports},
         )
 
     def wider(self, other: Constraint) -> Iterator[str]:
-        """The links and ends where something is admitted that `other` does not admit."""
+        """The links, ends and ports where something is admitted that `other` does not admit."""
         yield from (id for id, theirs in other.links.items() if not self.links.get(id, ANY_LINK) <= theirs)
         yield from (id for id, theirs in other.ends.items() if not self.ends.get(id, ANY_END) <= theirs)
+        yield from (id for id, theirs in other.ports.items() if not self.ports.get(id, ANY_PORT) <= theirs)
 
 
 def _narrowed(a: Mapping[str, _Part], b: Mapping[str, _Part]) -> dict[str, _Part]:

@@ -5,8 +5,9 @@
 Rules kept here
 - In memory: the same seeded moves on a pool and on netaddr's IPSet, used as OpenStack Neutron uses it (the smallest free
   CIDR that holds the prefix is split). Both in one run, in turns; before each turn the pool is as full as the moves keep it.
-- Durable: an allocation is a row, committed before the next is made, through the store's engine and writer as a node does;
-  beside it the same driver that inserts the same row and commits. The same with a hundred rows to a commit.
+- Durable: an allocation is a row and its entry in the journal, committed before the next is made, through the store's engine
+  and writer as a node does; beside it the same driver that inserts the same two rows and commits. The same with a hundred
+  allocations to a commit.
 - Fragmentation: one seeded trace of prefixes of mixed sizes and lifetimes, on the pool and on a buddy allocator that breaks
   the smallest block that fits (best fit). Compared is the largest free block, over the trace and at its end. First fit is
   what the pool does; that it gives what a plain scan for the first block gives is a test (`tests/unit/test_buddy.py`).
@@ -27,6 +28,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from ipaddress import ip_network
 from itertools import pairwise
 from pathlib import Path
@@ -60,6 +62,8 @@ SPACES = {
     "v4": Space("10.0.0.0/12", (24, 25, 26, 26, 27, 27, 28, 28, 29, 29, 30, 31), 2000),
     "v6": Space("fd00::/40", (56, 60, 60, 62, 62, 63, 64, 64, 64, 64, 127, 127), 2000),
 }
+AT = datetime(2026, 1, 1, tzinfo=UTC)
+"""When everything durable happens."""
 Move = tuple[int, int]
 """(length, -1): allocate; (-1, n): free the nth of what lives."""
 
@@ -157,6 +161,11 @@ async def durable(folder: Path, rows: int, batch: int, turns: int) -> dict[str, 
         "PRIMARY KEY (pool, value))"
     )
     bare.execute("CREATE INDEX ix_allocations_owner ON allocations (owner)")
+    bare.execute(
+        "CREATE TABLE journal (seq INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT, service TEXT, segment TEXT, what TEXT, "
+        "key TEXT, detail TEXT)"
+    )
+    bare.execute("CREATE INDEX ix_journal_service ON journal (service)")
     pool, ours, theirs = Buddy(ip_network("10.0.0.0/8")), [], []
     try:
         for turn in range(turns):
@@ -171,6 +180,7 @@ async def durable(folder: Path, rows: int, batch: int, turns: int) -> dict[str, 
                         for value, owner in named[first : first + batch]
                     ],
                     (),
+                    AT,
                 )
             ours.append(rows / (time.perf_counter() - begin))
             begin = time.perf_counter()
@@ -180,6 +190,13 @@ async def durable(folder: Path, rows: int, batch: int, turns: int) -> dict[str, 
                     "INSERT INTO allocations VALUES (?, ?, ?, ?, ?, ?)",
                     [
                         ("prefixes/p", value, owner, "epoch", "HELD", None)
+                        for value, owner in named[first : first + batch]
+                    ],
+                )
+                bare.executemany(
+                    "INSERT INTO journal (at, service, segment, what, key, detail) VALUES (?, ?, ?, ?, ?, ?)",
+                    [
+                        (AT.isoformat(timespec="microseconds"), owner, "", "allocation", value, "prefixes/p HELD")
                         for value, owner in named[first : first + batch]
                     ],
                 )

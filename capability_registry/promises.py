@@ -1,8 +1,9 @@
 """What suppliers announced and then made good: one count for each.
 
 Rules kept here
-- Who is asked for what its note promises, and holds it: kept. Refused for want of what was announced, or held for more than
-  was announced: broken. What is asked for beyond the note, in hope, counts for neither.
+- Who is asked for what its note promises, and holds it: kept. Refused for want of what was announced, held for more than
+  was announced, or outside the constraint that it was given: broken. What is asked for beyond the note, in hope, counts for
+  neither.
 - A refusal for another reason (a label that somebody was quicker to take, a budget, a quota, the request itself) counts
   for neither.
 - Counts are halved when they reach LONG: what a supplier did last weighs most. Some grace goes before: one refusal of a
@@ -56,8 +57,8 @@ class Promises:
     def held(self) -> Promises:
         return replace(self, kept=self.kept + 1)._recent()
 
-    def dearer(self) -> Promises:
-        """After it held, counted already, but for more than it had announced: that was not kept."""
+    def fell_short(self) -> Promises:
+        """After it held, counted already, but for more than it had announced or outside what it was asked: that was not kept."""
         return replace(self, kept=max(0, self.kept - 1), broken=self.broken + 1)
 
     def refused(self, codes: Iterable[ReasonCode]) -> Promises:

@@ -9,6 +9,7 @@ Rules kept here
   port has one of a family, among the hosts.
 - The first and last address of an IPv4 prefix shorter than /31 belong to nobody (RFC 3021 frees those of a /31).
 - A path whose two ends have networks has some of one family at both, or nothing could flow.
+- A pool of hardware addresses has none of a group, and one for each port of its link (IEEE 802-2014, 8.2.2).
 - A link with IPv6 needs an MTU of 1280 (RFC 8200, 5). Multicast and loopback prefixes name no customer.
 
 Prefixes nest or are disjoint, so one pass over them in order finds every overlap: nothing here is quadratic.
@@ -20,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from address_planner.macs import INDIVIDUAL
 from address_planner.prefixes import overlap
 from service_model.families import named, versions
 from service_model.problem import Path, Problem
@@ -44,6 +46,7 @@ def address_faults(spec: ServiceSpec) -> Iterator[Problem]:
     for i, link in enumerate(spec.links):
         yield from _link(("links", i, "addressing"), link, spec.min_mtu)
         yield from _fixed(("links", i, "addressing"), link)
+        yield from _macs(("links", i, "addressing", "macs"), link)
     yield from _families(spec)
     yield from _foreign(spec)
 
@@ -164,6 +167,16 @@ def _fixed(path: Path, link: VirtualLink) -> Iterator[Problem]:
             if hosts and not any(reserved.address in among for among in hosts):
                 reason = f"{reserved.address} of {reserved.point!r} is not among the hosts that its ports may take"
                 yield Problem((*path, "reserved", k, "address"), reason)
+
+
+def _macs(path: Path, link: VirtualLink) -> Iterator[Problem]:
+    pool, ports = link.addressing.macs, len(link.ports)
+    if pool is None:
+        return
+    if alien := pool - INDIVIDUAL:
+        yield Problem(path, f"{alien} of the link {link.id!r} is no hardware address of one port")
+    if pool.size < ports:
+        yield Problem(path, f"the link {link.id!r} has {ports} ports and a pool of {pool.size} hardware addresses")
 
 
 def _families(spec: ServiceSpec) -> Iterator[Problem]:

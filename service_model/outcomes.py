@@ -17,7 +17,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter
 
 from service_model.money import FREE, Price
-from service_model.words import Address, Instant, Labels, Prefix, Word
+from service_model.words import Address, Instant, Label, Labels, MacText, PortName, Prefix, Word
 
 
 class ReasonCode(Word):
@@ -88,12 +88,23 @@ class Alternative:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Nogood:
     """A constraint that cannot hold, with what would: the acceptable labels, the size needed (addresses), or the nearest
-    alternative."""
+    alternative.
+
+    Of a conflict it says where (`end` and its `interconnect`, or `link`), what (`refused_labels`, `refused_prefixes`, in the
+    asker's own words) and what would do: `proposed_label` first, of all the `acceptable_labels`; `acceptable_prefixes` near
+    those that were asked for. Who holds it is not said.
+    """
 
     end: str = ""
     acceptable_labels: Labels | None = None
     needed_addresses: int | None = None
     alternative: Alternative | None = None
+    interconnect: str = ""
+    refused_labels: Labels | None = None
+    proposed_label: Label | None = None
+    link: str = ""
+    refused_prefixes: tuple[Prefix, ...] = ()
+    acceptable_prefixes: tuple[Prefix, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +133,9 @@ class Stack:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkChoice:
     """What was chosen for one link: its prefix, the address of each connection point that has one, and the MTU in bytes.
-    Where it has both families, `prefix` is the IPv4 one, and the IPv6 one is the second."""
+    Where it has both families, `prefix` is the IPv4 one, and the IPv6 one is the second. `macs`: the hardware address of each of
+    the supplier's own ports, where the link has a pool. `ports`: what its own ports are called between who asks and who
+    answers."""
 
     link: str
     prefix: Prefix | None = None
@@ -130,6 +143,8 @@ class LinkChoice:
     mtu: int = 0
     second_prefix: Prefix | None = None
     second_addresses: Mapping[str, Address] = field(default_factory=dict)
+    macs: Mapping[str, MacText] = field(default_factory=dict)
+    ports: Mapping[str, PortName] = field(default_factory=dict)
 
     @classmethod
     def stacked(cls, link: str, stacks: Iterable[Stack], mtu: int = 0) -> LinkChoice:

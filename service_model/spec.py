@@ -33,6 +33,7 @@ from service_model.words import (
     Instant,
     Label,
     Labels,
+    Macs,
     Microseconds,
     Mtu,
     Name,
@@ -91,6 +92,11 @@ class AddressRole(Word):
     UNSPECIFIED = "ADDRESS_ROLE_UNSPECIFIED"
     GATEWAY = "ADDRESS_ROLE_GATEWAY"
     PEER = "ADDRESS_ROLE_PEER"
+    TUNNEL_ENDPOINT = "ADDRESS_ROLE_TUNNEL_ENDPOINT"
+
+
+MACS = "mac-pools"
+"""The feature of who gives ports hardware addresses from the pool of their link."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +152,8 @@ class LinkAddressing:
 
     `prefix`: REQUIRED; None leaves it to the supplier, from the blocks. `hosts`: what the supplier's own ports may take
     (empty: any of the prefix). `reserved`: addresses already given to somebody else on the link. `second_prefix`: of the
-    other family, REQUIRED as well; hosts and reserved addresses are of either.
+    other family, REQUIRED as well; hosts and reserved addresses are of either. `macs`: the pool that the supplier's own ports
+    take their hardware addresses from; None: any.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -154,6 +161,7 @@ class LinkAddressing:
     hosts: Annotated[tuple[Prefix, ...], Field(max_length=64)] = ()
     reserved: Annotated[tuple[ReservedAddress, ...], Field(max_length=64)] = ()
     second_prefix: Prefix | None = None
+    macs: Macs | None = None
 
     @property
     def prefixes(self) -> tuple[Prefix, ...]:
@@ -311,6 +319,10 @@ class ServiceSpec:
         on_paths = {ends[hop] for path in self.paths for hop in path.hops if hop in ends}
         on_lans = {ends[p] for link in self.links if link.kind is LinkKind.LAN for p in link.points if p in ends}
         return not on_lans <= on_paths
+
+    def needs_macs(self) -> bool:
+        """Whether any link has a pool of hardware addresses: only suppliers with the feature `mac-pools` take from it."""
+        return any(link.addressing.macs is not None for link in self.links)
 
     def delay_limit(self, path: ServiceFunctionPath) -> int | None:
         """The lower of the bounds on one of its paths, microseconds one way."""

@@ -27,6 +27,8 @@ from pydantic import (
 )
 
 from address_planner.labels import LabelSet
+from address_planner.macs import Mac, MacSet
+from address_planner.port_ids import PortId
 
 _REMEMBERED = 8192
 _network = lru_cache(_REMEMBERED)(ip_network)
@@ -134,6 +136,49 @@ Labels = Annotated[
     PlainSerializer(_labels_out, return_type=list[dict[str, int]]),
     WithJsonSchema({"type": "string", "pattern": "^[0-9, -]*$", "description": "e.g. 100-199,300"}),
 ]
+
+
+def _macs_in(value: Any) -> MacSet:
+    if isinstance(value, MacSet):
+        return value
+    if not isinstance(value, str):
+        raise ValueError("a pool of hardware addresses is a text like 02:00:00:00:00:00-02:00:00:00:00:ff")
+    return MacSet.parse(value)
+
+
+def _mac_in(value: Any) -> Mac:
+    if isinstance(value, Mac):
+        return value
+    return Mac.parse(value if isinstance(value, str) else "")
+
+
+def _port_in(value: Any) -> PortId:
+    if isinstance(value, PortId):
+        return value
+    return PortId.parse(value if isinstance(value, str) else "")
+
+
+_MAC = "[0-9a-f]{2}(:[0-9a-f]{2}){5}"
+Macs = Annotated[
+    MacSet,
+    PlainValidator(_macs_in),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^({_MAC}(-{_MAC})?(,|$))*$"}),
+]
+"""A pool of hardware addresses."""
+MacText = Annotated[
+    Mac,
+    PlainValidator(_mac_in),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": f"^{_MAC}$"}),
+]
+PortName = Annotated[
+    PortId,
+    PlainValidator(_port_in),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": "^[^/]+(/[^/]+){3}$"}),
+]
+"""A logical port identifier, `sp/service/link/cp`."""
 
 
 def _utc(value: datetime) -> datetime:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -268,5 +268,5 @@ def _plan(question: Question, snapshot: Snapshot) -> tuple[Plan, ...] | Infeasib
     return (found,) if found else Infeasible(reasons=(Reason(code=ReasonCode.NO_PATH, message="no plan"),))
 
 
-def _block(owner: str, sizes: Mapping[int, int]) -> tuple[tuple[str, Prefix], ...]:
+def _block(owner: str, sizes: Mapping[int, int], avoid: Sequence[Prefix] = ()) -> tuple[tuple[str, Prefix], ...]:
     return (("pool", ip_network(f"10.0.0.0/{32 - max(sizes.values())}")),)

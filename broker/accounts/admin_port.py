@@ -69,6 +69,8 @@ class Change:
     action: ChangeAction
     diffs: tuple[FieldDiff, ...] = ()
     problems: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    """What stays allocated of what the object gives out no more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +137,8 @@ class PoolEntry:
     account: str = ""
     ref: str = ""
     until: Instant | None = None
+    outside: bool = False
+    """It is no more of the pool, and is not given again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +153,8 @@ class PoolUse:
     free: str
     largest_free: str = ""
     fragmentation: float = 0.0
+    draining: bool = False
+    """It gives nothing new."""
     entries: tuple[PoolEntry, ...] = ()
 
 
@@ -207,6 +213,10 @@ class AdminPort(Protocol):
 
     async def suppliers(self) -> tuple[SupplierStatus, ...]:
         """Every lower SP, by alias."""
+
+    async def abandon(self, account: str, ref: str, reason: str, *, actor: str) -> tuple[str, ...]:
+        """Wait no longer for suppliers that do not give back their parts of a service that is being ended; which parts those
+        are. Raises ServiceNotFound; ValueError, whose message says why, where nothing is given up."""
 
     async def set_password(self, account: str, password: str, *, actor: str) -> None:
         """Raises AccountNotFound; ValueError, whose message says why, for a password that is not acceptable."""

@@ -4,6 +4,7 @@ Theory of operation
 - Each document is read by its type; then the *resulting whole*, current documents with the change in them, is checked,
   here (`consistency`) and by the node (`check`, which may refuse what does not fit what is running). Any problem, also
   of a document that the change did not name, and nothing is applied.
+- What a change leaves allocated that is given out no more is told with it (`drained`).
 - The change is stored in one transaction with its audit. Then it is the present, and the node is told (`changed`).
 - Changes are made one after the other. One that has begun is finished, also if its caller goes away.
 - A document without a password hash leaves the account's password as it is: `export` does not show it.
@@ -44,6 +45,7 @@ class Administration:
         clock: Clock,
         passwords: Passwords,
         check: Callable[[Administered], Sequence[Problem]],
+        drained: Callable[[Administered], Sequence[Problem]] = lambda whole: (),
         changed: Callable[[Administered], Awaitable[None]],
     ) -> None:
         self._sp_id = sp_id
@@ -51,6 +53,7 @@ class Administration:
         self._clock = clock
         self._passwords = passwords
         self._check = check
+        self._drained = drained
         self._changed = changed
         self._lock = asyncio.Lock()
         self._running: set[asyncio.Task[Any]] = set()
@@ -102,13 +105,14 @@ class Administration:
             wrong += self._lockout(whole, given)
             if not wrong:
                 wrong += self._check(whole)
+            left = self._drained(whole) if not wrong else ()
             done = not wrong and not dry_run
             real = [e for e in edits if e.before is None or e.after != e.before.document]
             if done and real:
                 await self._store(
                     real, Authorship(at=self._clock.now(), actor=actor, reason=reason[:MAX_REASON], action="apply")
                 )
-            return Applied(changes=_changes(edits, wrong, named), applied=done)
+            return Applied(changes=_changes(edits, wrong, left, named), applied=done)
 
     def _read(self, documents: Documents) -> tuple[list[tuple[Key, Document]], list[Problem]]:
         """The documents that can be read, each with its key, and what is wrong with the others."""
@@ -170,8 +174,11 @@ class Administration:
             await self._store([edit], Authorship(at=self._clock.now(), actor=actor, reason="", action="set_password"))
 
 
-def _changes(edits: Sequence[Edit], wrong: Sequence[Problem], named: set[Key]) -> tuple[Change, ...]:
-    """One change for each document and each object removed, then for others that have problems because of them."""
+def _changes(
+    edits: Sequence[Edit], wrong: Sequence[Problem], left: Sequence[Problem], named: set[Key]
+) -> tuple[Change, ...]:
+    """One change for each document and each object removed, then for others that have problems because of them. `left`: what
+    stays allocated."""
     by_key: dict[Key, list[str]] = {}
     for problem in wrong:
         by_key.setdefault((problem.kind, problem.name), []).append(problem.text)
@@ -185,6 +192,7 @@ def _changes(edits: Sequence[Edit], wrong: Sequence[Problem], named: set[Key]) -
                 action=_action(before, edit.after),
                 diffs=diffs(before, edit.after),
                 problems=tuple(by_key.pop(edit.key, ())),
+                notices=tuple(p.text for p in left if (p.kind, p.name) == edit.key),
             )
         )
     for key, texts in by_key.items():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from broker.accounts.admin_port import (
@@ -26,6 +26,7 @@ from broker.bootstrap.planning import Planning
 from broker.bootstrap.pool_use import STATES, of_labels, of_prefixes, owners
 from broker.bootstrap.preview import preview
 from broker.bootstrap.promises import Record
+from broker.bootstrap.reconciling import disagreements
 from broker.orders.accounting import remaining, status
 from broker.orders.broker import Broker
 from broker.orders.catalogue import Catalogue
@@ -33,6 +34,7 @@ from broker.orders.records import Terms
 from broker.orders.states import AS_SERVICE
 from capability_registry.feed import Feed
 from lower_sp_clients.vim import accounting
+from lower_sp_clients.vim.holds import Allocation as Recorded
 from lower_sp_clients.vim.local_vim import LocalVim
 from service_model.clock import Clock
 from service_model.outcomes import Reason, ServiceState
@@ -51,7 +53,9 @@ class NodeAdmin:
         planning: Planning,
         terms: Callable[[str], Terms | Reason],
         clock: Clock,
+        recorded: Callable[[], Awaitable[Sequence[Recorded]]],
     ) -> None:
+        """`recorded`: the table of allocations, as it is in the store."""
         self._administration = administration
         self._broker = broker
         self._catalogue = catalogue
@@ -61,12 +65,16 @@ class NodeAdmin:
         self._planning = planning
         self._terms = terms
         self._clock = clock
+        self._recorded = recorded
 
     async def apply(self, documents: Documents, *, dry_run: bool, prune: bool, reason: str, actor: str) -> Applied:
         return await self._administration.apply(documents, dry_run=dry_run, prune=prune, reason=reason, actor=actor)
 
     async def export(self, kinds: tuple[str, ...]) -> Documents:
         return await self._administration.export(kinds)
+
+    async def abandon(self, account: str, ref: str, reason: str, *, actor: str) -> tuple[str, ...]:
+        return await self._broker.give_up(account, ref, reason, actor)
 
     async def set_password(self, account: str, password: str, *, actor: str) -> None:
         await self._administration.set_password(account, password, actor=actor)
@@ -79,7 +87,8 @@ class NodeAdmin:
         return await preview(self._planning, spec, snapshot, now, terms, alternatives, explain)
 
     async def inventory(self) -> Inventory:
-        """Everything allocated, held and built, and what the domains have that nobody asked for."""
+        """Everything allocated, held and built, what the domains have that nobody asked for, and where the table of allocations
+        is not what its owners have."""
         now = self._clock.now()
         allocations = list(self._broker.allocations())
         items, discrepancies = [], []
@@ -94,6 +103,8 @@ class NodeAdmin:
                 Discrepancy(where=vim.domain.name, subject=message.split(" of ")[0], message=message)
                 for message in vim.discrepancies(found)
             ]
+        first, again = await self._disagreements(), await self._disagreements()
+        discrepancies += [d for d in again if d in first]  # what is only under way differs for a moment
         holds = tuple(
             Hold(account=o.account, ref=o.ref, version=o.version, remaining_s=remaining(o, now))
             for o in self._broker.orders()
@@ -107,6 +118,11 @@ class NodeAdmin:
             items=tuple(items),
             discrepancies=tuple(discrepancies),
         )
+
+    async def _disagreements(self) -> list[Discrepancy]:
+        recorded = await self._recorded()
+        holds = ((vim.domain.name, hold) for vim in self._vims() for hold in vim.holds())
+        return list(disagreements(recorded, self._broker.orders(), holds))
 
     async def pools(self) -> tuple[PoolUse, ...]:
         known = owners(self._broker.orders())

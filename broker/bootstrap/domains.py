@@ -13,8 +13,8 @@ from __future__ import annotations
 from datetime import datetime
 
 from broker.settings.administered import DomainDoc, DomainLink, DomainSap, FunctionDoc, InterconnectDoc, PlaceDoc
-from broker.settings.consistency_domains import NATURAL_LABELS
 from broker.settings.present import Administered, takes_new
+from capability_registry.label_kinds import labels_of
 from capability_registry.note import Flavour
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Way
 from lower_sp_clients.vim.driver import DriverOffer, SapPort
@@ -42,6 +42,7 @@ def domain_value(
             and made.families
         ),
         swaps_labels=doc.swaps_labels,
+        excluded=doc.excluded,
     )
 
 
@@ -77,7 +78,7 @@ def _sap(
         place=sap.place,
         encapsulation=sap.encapsulation,
         mtu=sap.mtu,
-        labels=joint.labels if joint is not None else NATURAL_LABELS[sap.encapsulation],
+        labels=joint.labels if joint is not None else labels_of(sap.encapsulation),
         bandwidth_bps=sap.bandwidth_bps,
         interconnect=joint.name if joint is not None else "",
         peer=joint.peer if joint is not None else "",

@@ -22,9 +22,15 @@ from capability_registry.note import Lifecycle
 from service_model.outcomes import Reason, ReasonCode
 
 
-def pools(administered: Administered) -> tuple[Pool, ...]:
+def pools(administered: Administered, now: datetime) -> tuple[Pool, ...]:
     return tuple(
-        Pool(name=p.name, prefix=p.prefix, block=p.block, quarantine=timedelta(seconds=p.quarantine_s))
+        Pool(
+            name=p.name,
+            prefix=p.prefix,
+            block=p.block,
+            quarantine=timedelta(seconds=p.quarantine_s),
+            usable=takes_new(p.state, p.window, now),
+        )
         for p in administered.pools
     )
 
@@ -100,6 +106,7 @@ def next_turn(administered: Administered, now: datetime) -> datetime | None:
     """When the next maintenance window begins or ends, so that what is usable has to be looked at again."""
     windows: list[Window | None] = [d.window for d in administered.suppliers]
     windows += [d.window for d in administered.interconnects]
+    windows += [d.window for d in administered.pools]
     for domain in administered.domains:
         windows += [domain.window, *(sap.window for sap in domain.saps)]
     turns = [instant for w in windows if w is not None for instant in (w.start, w.end) if instant > now]

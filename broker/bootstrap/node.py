@@ -24,7 +24,7 @@ import structlog
 from broker.accounts.administration import Administration
 from broker.accounts.founding import Keys
 from broker.accounts.secrets import Passwords
-from broker.bootstrap import mapping
+from broker.bootstrap import mapping, running
 from broker.bootstrap.admin import NodeAdmin
 from broker.bootstrap.deriving import Deriving
 from broker.bootstrap.domains import domain_value, sap_ports
@@ -34,13 +34,11 @@ from broker.bootstrap.promises import Record
 from broker.bootstrap.publication import Edition, Publication
 from broker.orders.broker import AccountView, Broker
 from broker.orders.catalogue import Catalogue
-from broker.orders.pools import PoolInUse
 from broker.orders.records import QUOTED, Terms
-from broker.orders.states import GONE
 from broker.settings.administered import DomainDoc, SupplierDoc
 from broker.settings.present import Administered
 from broker.settings.problems import Problem
-from broker.storage.books import SqlEditions, SqlHoldBook, SqlOrderBook, epoch_of
+from broker.storage.books import SqlEditions, SqlHoldBook, SqlOrderBook, all_allocations, epoch_of
 from broker.storage.document_book import SqlDocumentBook
 from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
@@ -55,7 +53,6 @@ from lower_sp_clients import wire
 from lower_sp_clients.quotes import STANDING
 from lower_sp_clients.remote_sp import ClientTls, RemoteSp
 from lower_sp_clients.supplier import SignedNote, Supplier
-from lower_sp_clients.vim.accounting import TAKES
 from lower_sp_clients.vim.driver import Driver, DriverError
 from lower_sp_clients.vim.factory import make_driver
 from lower_sp_clients.vim.local_vim import LocalVim
@@ -141,7 +138,7 @@ class Node:
             terms=self.terms,
             new_id=self._parts.new_id,
             secret=self._keys.origin_secret,
-            dearer=self.promises.dearer,
+            fell_short=self.promises.fell_short,
             hopes=self._parts.hopes,
         )
         self.publication = Publication(
@@ -164,6 +161,7 @@ class Node:
             clock=clock,
             passwords=self._parts.passwords,
             check=self._obstacles,
+            drained=self._drained,
             changed=self._rewire,
         )
         self.admin = NodeAdmin(
@@ -176,10 +174,11 @@ class Node:
             self.planning,
             self.terms,
             clock,
+            partial(all_allocations, self.engine),
         )
         present = await self.administration.open()
         await self._open_domains(present)
-        await self.broker.open(mapping.pools(present))
+        await self.broker.open(mapping.pools(present, clock.now()))
         await self._rewire(present)
         self._ticker = asyncio.create_task(self._tick_for_ever(), name="ticker")
 
@@ -235,6 +234,7 @@ class Node:
         self._turn = mapping.next_turn(present, now)
         for doc, vim in self._vims.values():
             self._configure(doc, vim, present)
+        self.broker.use_pools(mapping.pools(present, now))
         self.catalogue.list(mapping.listings(present, self.sp_id, now))
 
     async def _tick_for_ever(self) -> None:
@@ -257,6 +257,7 @@ class Node:
             if sap_ports(known[0]) != sap_ports(doc) or known[0].driver != doc.driver:
                 vim.driver = self._driver(doc)
             self._configure(doc, vim, present)
+            vim.rests(timedelta(seconds=doc.label_quarantine_s))
             self._vims[doc.name] = (doc, vim)
         wanted = {doc.name for doc in present.domains}
         for name in [n for n in self._vims if n not in wanted]:
@@ -285,16 +286,12 @@ class Node:
 
     def _obstacles(self, whole: Administered) -> Sequence[Problem]:
         """What is running that does not allow `whole` to become the present."""
-        problems = []
-        try:
-            self.broker.check_pools(mapping.pools(whole))
-        except PoolInUse as error:
-            problems.append(Problem(kind="pool", name=error.pool, field="", reason=str(error)))
-        domains = {doc.name: doc for doc in whole.domains}
-        for name, (_, vim) in self._vims.items():
-            live = sum(1 for hold in vim.holds() if hold.state in TAKES)
-            if name not in domains and live:
-                problems.append(Problem(kind="domain", name=name, field="", reason=f"{live} segments are still in it"))
+        vims = {name: vim for name, (_, vim) in self._vims.items()}
+        problems = [
+            *running.pools_in_the_way(self.broker.pools, mapping.pools(whole, self._parts.clock.now())),
+            *running.domains_in_the_way(whole, vims),
+            *running.suppliers_in_the_way(whole, self._remotes, self.broker.orders()),
+        ]
         for doc in whole.domains:
             known = self._vims.get(doc.name)
             if known is None or sap_ports(known[0]) != sap_ports(doc):
@@ -302,13 +299,10 @@ class Node:
                     self._driver(doc)
                 except (DriverError, ValueError) as error:
                     problems.append(Problem(kind="domain", name=doc.name, field="driver", reason=str(error)))
-        aliases = {doc.name for doc in whole.suppliers}
-        for order in self.broker.orders():
-            for segment in order.segments:
-                if segment.alias in self._remotes and segment.alias not in aliases and segment.state not in GONE:
-                    reason = f"segment {segment.key} of service {order.ref!r} is still with it"
-                    problems.append(Problem(kind="supplier", name=segment.alias, field="", reason=reason))
         return problems
+
+    def _drained(self, whole: Administered) -> Sequence[Problem]:
+        return tuple(running.drained(whole, {n: vim for n, (_, vim) in self._vims.items()}, self.broker.pools))
 
     async def _rewire(self, present: Administered) -> None:
         self._turn = None
@@ -330,7 +324,6 @@ class Node:
         self._follow_windows(present)
         suppliers: dict[str, Supplier] = {name: vim for name, (_, vim) in self._vims.items()}
         listened = {name: self.promises.listening(name, remote) for name, (_, remote) in self._remotes.items()}
-        self.broker.use_pools(mapping.pools(present))
         self.broker.use(suppliers | listened)
         self.feeds.follow(suppliers | {name: remote for name, (_, remote) in self._remotes.items()})
         for remote in dropped:

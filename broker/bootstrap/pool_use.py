@@ -10,10 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_network
 
+from address_planner.label_kinds import KindedLabels
 from broker.accounts.admin_port import AllocationState, PoolEntry, PoolKind, PoolUse
+from broker.bootstrap.running import labels_in_use
 from broker.orders.pools import PREFIXES, Pools
 from broker.orders.records import Order
-from lower_sp_clients.vim import accounting
+from capability_registry.label_kinds import kind_of
+from lower_sp_clients.vim.domain import Sap
 from lower_sp_clients.vim.holds import Allocation
 from lower_sp_clients.vim.holds import AllocationState as Recorded
 from lower_sp_clients.vim.local_vim import LocalVim
@@ -53,6 +56,7 @@ def of_prefixes(pools: Pools, known: Owners) -> Iterator[PoolUse]:
             free=str(free),
             largest_free=f"/{length}" if length is not None else "",
             fragmentation=_broken_up(free, 1 << bits if bits >= 0 else 0),
+            draining=not pool.usable,
             entries=tuple(_entry(a, known) for a in mine),
         )
 
@@ -60,8 +64,7 @@ def of_prefixes(pools: Pools, known: Owners) -> Iterator[PoolUse]:
 def of_labels(vim: LocalVim, known: Owners) -> Iterator[PoolUse]:
     """The SAPs of an own domain; sizes in labels."""
     taken: dict[str, list[Allocation]] = {}
-    held = (hold for hold in vim.holds() if hold.state in accounting.TAKES)
-    for allocation in (*(a for hold in held for a in accounting.labels(vim.domain.name, hold)), *vim.resting()):
+    for allocation in labels_in_use(vim):
         taken.setdefault(allocation.pool.partition("/")[2], []).append(allocation)
     for sap in vim.domain.saps:
         free = vim.free_labels(sap)
@@ -69,20 +72,35 @@ def of_labels(vim: LocalVim, known: Owners) -> Iterator[PoolUse]:
         yield PoolUse(
             name=f"{vim.domain.name}/{sap.id}",
             kind=PoolKind.LABELS,
-            extent=str(sap.labels),
+            extent=_extent(sap),
             size=str(len(sap.labels)),
             free=str(len(free)),
             largest_free=str(largest),
             fragmentation=_broken_up(len(free), len(largest)),
-            entries=tuple(_entry(a, known) for a in sorted(taken.get(sap.id, ()), key=lambda a: int(a.value))),
+            draining=not sap.usable,
+            entries=tuple(
+                _entry(a, known, outside=int(a.value) not in sap.labels)
+                for a in sorted(taken.get(sap.id, ()), key=lambda a: int(a.value))
+            ),
         )
 
 
-def _entry(allocation: Allocation, known: Owners) -> PoolEntry:
+def _entry(allocation: Allocation, known: Owners, outside: bool = False) -> PoolEntry:
     account, ref = known.get(allocation.owner, ("", ""))
     return PoolEntry(
-        value=allocation.value, state=STATES[allocation.state], account=account, ref=ref, until=allocation.until
+        value=allocation.value,
+        state=STATES[allocation.state],
+        account=account,
+        ref=ref,
+        until=allocation.until,
+        outside=outside,
     )
+
+
+def _extent(sap: Sap) -> str:
+    """Its labels with what they are; as plain numbers where the encapsulation is of a newer release."""
+    kind = kind_of(sap.encapsulation)
+    return str(KindedLabels(kind, sap.labels)) if kind is not None and sap.labels <= kind.labels else str(sap.labels)
 
 
 def _broken_up(free: int, largest: int) -> float:

@@ -74,10 +74,10 @@ class Record:
             self._counts[alias] = after
             self._changed.add(alias)
 
-    def dearer(self, alias: str) -> None:
-        """What the supplier held was dearer than it had announced."""
+    def fell_short(self, alias: str) -> None:
+        """What the supplier held was dearer than it had announced, or not what it was asked."""
         if alias in self._listened:
-            self._counts[alias] = self.of(alias).dearer()
+            self._counts[alias] = self.of(alias).fell_short()
             self._changed.add(alias)
 
     async def tick(self) -> None:

@@ -7,19 +7,15 @@ from __future__ import annotations
 
 from broker.decompose.labelling import Route, walked
 from broker.decompose.layered import Question
-from service_model.constraints import PLACEMENT
 from service_model.families import named, versions
-from service_model.qos import QOS
+from service_model.features import needed_everywhere
 
 
 def feature(question: Question, relaxed: Route) -> tuple[str, str]:
     """The first supplier of the best route that would not see the constraints, or not deliver what a function needs."""
     graph, mesh = question.graph, question.mesh
     passed = [*question.saps, *(node for node, _ in walked(relaxed))]
-    everywhere = [
-        f for f, asked in ((PLACEMENT, mesh.spec.needs_placement()), (QOS, mesh.spec.needs_classes())) if asked
-    ]
-    needed = [(node, feature) for feature in everywhere for node in passed]
+    needed = [(node, feature) for feature in needed_everywhere(mesh.spec) for node in passed]
     for move in relaxed.moves:
         if move.place >= 0:
             features = mesh.features_at(mesh.lines[move.layer].head)

@@ -33,9 +33,8 @@ from broker.decompose.plan import Avoid
 from broker.decompose.surcharge import Surcharges
 from capability_registry.distance import kilometres
 from capability_registry.note import Flavour, FunctionOffer, FunctionPort, PortRole
-from service_model.constraints import PLACEMENT
+from service_model.features import needed_everywhere
 from service_model.outcomes import ReasonCode
-from service_model.qos import QOS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,8 +159,7 @@ class Layers(ABC):
         planned outage."""
         graph, known = self.graph, lapses(self.graph)
         suppliers = known.valid(self.q.now)
-        needed = {PLACEMENT: self.spec.needs_placement(), QOS: self.spec.needs_classes()}
-        for feature in (f for f, need in needed.items() if need and self.holds(ReasonCode.FEATURE_NOT_OFFERED)):
+        for feature in needed_everywhere(self.spec) if self.holds(ReasonCode.FEATURE_NOT_OFFERED) else ():
             suppliers &= graph.offering_feature(feature)
         saps, places = suppliers[graph.sap_supplier], suppliers[graph.place_supplier]
         for i, outage in known.outages:

@@ -11,11 +11,12 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from address_planner.macs import MacSet
 from address_planner.prefixes import PrefixTooSmall, aggregate, host_bits, host_prefix, pick_hosts
-from address_planner.stacks import Wanted, carve_stacks
+from address_planner.stacks import NOTHING, Wanted, carve_stacks
 from broker.orders.cut import Cut
 from service_model.outcomes import Nogood, Reason, ReasonCode, Stack
 from service_model.spec import (
@@ -27,7 +28,7 @@ from service_model.spec import (
     VirtualLink,
     split_point,
 )
-from service_model.words import Address, Prefix
+from service_model.words import Address, Macs, Prefix
 
 
 class CannotAddress(Exception):
@@ -41,10 +42,11 @@ class CannotAddress(Exception):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrossingLink:
     """A link whose points are in more than one segment: its prefix, and the address of each point that is decided here; of
-    the other family the second, where it has both."""
+    the other family the second, where it has both. `macs`: each port's part of the link's pool, where it has one."""
 
     prefix: Prefix
     addresses: Mapping[str, Address] = field(default_factory=dict)
+    macs: Mapping[str, Macs] = field(default_factory=dict)
     second_prefix: Prefix | None = None
     second_addresses: Mapping[str, Address] = field(default_factory=dict)
 
@@ -62,11 +64,12 @@ class CrossingLink:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addressing:
     """`crossing`: the links decided here. `shares`: the prefixes of each link that its one segment decides. `excluded`: what
-    nobody takes."""
+    nobody takes. `carved`: the prefixes of each link of which some were chosen here."""
 
     crossing: Mapping[str, CrossingLink]
     shares: Mapping[str, tuple[Prefix, ...]]
     excluded: tuple[Prefix, ...]
+    carved: Mapping[str, tuple[Prefix, ...]]
 
     def told(self, link: VirtualLink, points: Collection[str]) -> LinkAddressing:
         """The constraint for a segment that has the link between or among `points`."""
@@ -94,6 +97,7 @@ class Addressing:
             hosts=aggregate(hosts),
             reserved=(*others, *fixed, *reserved),
             second_prefix=crossing.second_prefix,
+            macs=MacSet(tuple(r for p in mine for r in crossing.macs[p].ranges)) if crossing.macs else None,
         )
 
 
@@ -118,14 +122,20 @@ def _wanted(spec: ServiceSpec) -> dict[str, Wanted]:
     return out
 
 
-def decide(cut: Cut, allowed: tuple[Prefix, ...]) -> Addressing:
-    """`allowed`: the share from above, or the block taken for this service. Raises CannotAddress."""
+def decide(
+    cut: Cut,
+    allowed: tuple[Prefix, ...],
+    kept: Mapping[str, Sequence[Prefix]] = NOTHING,
+    unusable: tuple[Prefix, ...] = (),
+) -> Addressing:
+    """`allowed`: the share from above, or the block taken for this service. `kept`: what was carved before, by link, and stays
+    where it can; `unusable`: what a supplier cannot use. Raises CannotAddress."""
     spec = cut.mesh.spec
     behind = [n for end in spec.ends for n in end.networks]
     excluded = aggregate([*spec.blocks.excluded, *behind])
     required = [prefix for link in spec.links for prefix in link.addressing.prefixes]
     try:
-        carved = carve_stacks(allowed, (*excluded, *required), _wanted(spec))
+        carved = carve_stacks(allowed, (*excluded, *required), _wanted(spec), kept, unusable)
     except PrefixTooSmall as error:
         raise CannotAddress(
             Reason(
@@ -141,7 +151,7 @@ def decide(cut: Cut, allowed: tuple[Prefix, ...]) -> Addressing:
         if _crosses(cut, link) and link.ports
     }
     shares = {id: prefixes for id, prefixes in carved.items() if id not in crossing}
-    return Addressing(crossing=crossing, shares=shares, excluded=excluded)
+    return Addressing(crossing=crossing, shares=shares, excluded=excluded, carved=carved)
 
 
 def _crosses(cut: Cut, link: VirtualLink) -> bool:
@@ -154,7 +164,8 @@ def _crosses(cut: Cut, link: VirtualLink) -> bool:
 def _crossing(link: VirtualLink, prefixes: tuple[Prefix, ...]) -> CrossingLink:
     """A prefix of each family that it has."""
     first, *more = sorted(prefixes, key=lambda prefix: prefix.version)
-    out = CrossingLink(prefix=first, addresses=_hosts(link, link.addressing.of(first.version), first))
+    hosts = _hosts(link, link.addressing.of(first.version), first)
+    out = CrossingLink(prefix=first, addresses=hosts, macs=_macs(link))
     for second in more:
         hosts = _hosts(link, link.addressing.of(second.version), second)
         out = replace(out, second_prefix=second, second_addresses=hosts)
@@ -180,3 +191,14 @@ def _hosts(link: VirtualLink, told: LinkAddressing, prefix: Prefix) -> dict[str,
             Reason(code=ReasonCode.ADDRESS_EXHAUSTED, message=f"link {link.id!r}: {error}", subject=link.id)
         ) from None
     return addresses
+
+
+def _macs(link: VirtualLink) -> dict[str, MacSet]:
+    """A part of the link's pool for each of its ports."""
+    pool, ports = link.addressing.macs, link.ports
+    if pool is None:
+        return {}
+    if pool.size < len(ports):
+        message = f"link {link.id!r}: {pool.size} hardware addresses are too few for {len(ports)} ports"
+        raise CannotAddress(Reason(code=ReasonCode.ADDRESS_EXHAUSTED, message=message, subject=link.id))
+    return dict(zip(ports, pool.parts(len(ports)), strict=True))

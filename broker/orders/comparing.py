@@ -18,6 +18,7 @@ from broker.orders import learning
 from broker.orders.placing import within_price
 from broker.orders.records import Order, Segment
 from broker.orders.retrying import MAX_CRANKBACKS, again
+from broker.orders.states import SegmentState
 from broker.orders.tasks import Env, Pause, Question, task
 from service_model.outcomes import Reason
 
@@ -26,6 +27,15 @@ def overpriced(order: Order, segment: Segment) -> bool:
     """Whether a held segment costs more over the term than it was planned with."""
     hours = order.spec.term_hours if order.spec is not None else 0
     return segment.wanted and learning.is_dearer(segment.announced, segment.price, hours)
+
+
+def shortfall(order: Order, segment: Segment) -> dict[str, str]:
+    """What to tell of a supplier's hold that is not as it had announced, or not as it was asked: nothing where it is."""
+    if segment.state is SegmentState.RELEASING and segment.reasons:
+        return {"broken": segment.reasons[0].message}
+    if overpriced(order, segment) and not segment.hoped:
+        return {"announced": str(segment.announced), "asked": str(segment.price)}
+    return {}
 
 
 @task

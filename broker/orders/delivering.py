@@ -28,6 +28,7 @@ from service_model.outcomes import (
     ServiceState,
     ServiceStatus,
 )
+from service_model.port_names import misnamed
 
 EXTEND_BELOW = timedelta(seconds=20)
 """A child's hold that ends sooner is prolonged before the decision to commit is recorded."""
@@ -170,7 +171,7 @@ def _reserved(segment: Segment, result: Result, sent: datetime) -> Segment:
     if isinstance(result, Refused):
         return replace(segment, state=SegmentState.REFUSED, reasons=result.reasons)
     assert isinstance(result, Reserved)
-    wrong = violation(segment.spec, result.choice)
+    wrong = violation(segment.spec, result.choice) or _misnamed(segment, result)
     if wrong is not None:  # released at once, and judged as a refusal
         return replace(segment, state=SegmentState.RELEASING, reasons=(wrong,))
     return replace(
@@ -185,6 +186,13 @@ def _reserved(segment: Segment, result: Result, sent: datetime) -> Segment:
         lingers=False,
         bindings=None,
     )
+
+
+def _misnamed(segment: Segment, result: Reserved) -> Reason | None:
+    found = misnamed(result.choice, segment.ref)
+    if found is None:
+        return None
+    return Reason(code=ReasonCode.CONSTRAINT_VIOLATED, message=f"{found[0]!r}: {found[1]}", subject=found[0])
 
 
 def _extended(segment: Segment, result: Result, sent: datetime) -> Segment:

@@ -11,7 +11,7 @@ Theory of operation
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -27,18 +27,19 @@ from broker.decompose.lexicon import Lexicon, lexicon
 from broker.orders.accounting import charges, status
 from broker.orders.calling import Caller
 from broker.orders.catalogue import Catalogue
-from broker.orders.comparing import overpriced
+from broker.orders.comparing import shortfall
 from broker.orders.delivering import fold
 from broker.orders.listening import Listener
 from broker.orders.pools import Pool, Pools
 from broker.orders.reasons import incident_id
 from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook, Terms
-from broker.orders.tasks import Call, Env, Pause, Planner, advance
+from broker.orders.tasks import Call, CallKind, Env, Pause, Planner, advance
 from lower_sp_clients.broadcast import Broadcast
 from lower_sp_clients.supplier import Context, OutcomeUnknown, Supplier
-from lower_sp_clients.vim.holds import Allocation, AllocationState
+from lower_sp_clients.vim.holds import Allocation
 from service_model.clock import Alarm, Clock, within
-from service_model.outcomes import Refused, Reserved, ServiceState, ServiceStatus
+from service_model.outcomes import Reason, Refused, Reserved, ServiceState, ServiceStatus
+from service_model.words import Prefix
 
 log = structlog.get_logger()
 
@@ -72,18 +73,19 @@ class OrderEngine:
         catalogue: Catalogue,
         planner: Planner,
         secret: bytes,
-        dearer: Callable[[str], None],
+        fell_short: Callable[[str], None],
         hopes: int = 0,
     ) -> None:
-        """`secret`: what accounts' words for our places are made with. `dearer` is told the alias of a supplier that held
-        for more than it had announced. `hopes`: how often an order may be planned over what was announced before."""
+        """`secret`: what accounts' words for our places are made with. `fell_short` is told the alias of a supplier that
+        held for more than announced, or not what it was asked. `hopes`: how often an order may be planned over what was
+        announced before."""
         self.catalogue = catalogue
         self.epoch = epoch
         self.book = book
         self.clock = clock
         self._planner = planner
         self._secret = secret
-        self._dearer = dearer
+        self._fell_short = fell_short
         self._hopes = hopes
         self._pools = Pools((), ())
         self.wanted: dict[str, Order] = {}
@@ -134,10 +136,6 @@ class OrderEngine:
         """These are the suppliers from now on, by alias."""
         self._listener.follow(suppliers)
 
-    def check_pools(self, pools: tuple[Pool, ...]) -> None:
-        """Raises PoolInUse where `use_pools` would."""
-        self._pools.changed(pools)
-
     @property
     def pools(self) -> Pools:
         return self._pools
@@ -148,9 +146,10 @@ class OrderEngine:
 
     async def tick(self) -> None:
         """Free the blocks that have rested long enough."""
-        rested = self._pools.rested(self.clock.now())
+        now = self.clock.now()
+        rested = self._pools.rested(now)
         if rested:
-            await self.book.put_allocations((), rested)
+            await self.book.put_allocations((), rested, now)
             self._pools.stored((), rested)
 
     def allocations(self) -> tuple[Allocation, ...]:
@@ -236,7 +235,7 @@ class OrderEngine:
         env = Env(
             now=self.clock.now(),
             snapshot=(snapshot := self.catalogue.snapshot),
-            allocate=self._pools.allocate,
+            allocate=self._allocate,
             lexicon=self.lexicon,
             hoped=partial(self.catalogue.hoped, snapshot),
             hopes=self._hopes,
@@ -247,6 +246,12 @@ class OrderEngine:
             env = replace(env, now=self.clock.now(), planned=(*env.planned, (asked, found)))
             pause = advance(pause.order, env)
         return pause
+
+    def _allocate(
+        self, owner: str, sizes: Mapping[int, int], avoid: Sequence[Prefix] = ()
+    ) -> tuple[tuple[str, Prefix], ...] | Reason:
+        """Of the pools as they are at this moment: they may be changed while an order is planned."""
+        return self._pools.allocate(owner, sizes, avoid)
 
     async def _record(self, order: Order, now: datetime) -> None:
         before = self.saved.get(order.id)
@@ -278,14 +283,15 @@ class OrderEngine:
         self, before: Order | None, order: Order, now: datetime
     ) -> tuple[list[Allocation], list[Allocation]]:
         """What the change of the order changes of its blocks, to be stored with it: (put, drop)."""
-        state = AllocationState.LIVE if order.was_live else AllocationState.HELD
-        return self._pools.changes(order.id, order.blocks, before.blocks if before else (), state, now)
+        had = before.blocks() if before is not None else frozenset[str]()
+        return self._pools.changes(order.id, had, order.blocks(), order.was_live, now)
 
     def _lose(self, id: str, error: Exception) -> None:
         """The store refused: what was not recorded did not happen, and whoever waits hears of it."""
         self._pending.pop(id, None)
         saved = self.saved.get(id)
-        self._pools.stored((), self._pools.unkept(id, saved.blocks if saved else ()))
+        kept = saved.blocks() if saved is not None else frozenset[str]()
+        self._pools.stored((), [mine for mine in self._pools.owned(id) if mine.value not in kept])
         if id in self.saved:
             self.wanted[id] = self.saved[id]
             self._alarm(id, self.clock.now() + timedelta(seconds=1))
@@ -310,11 +316,10 @@ class OrderEngine:
             ):  # the whole story stays here; up goes the incident id
                 story = [f"{r.code.short}: {r.message}" for r in result.reasons]
                 log.info("supplier refused", service=id, segment=segment.key, incident=incident_id(segment), why=story)
-            if isinstance(result, Reserved) and segment is not None and overpriced(order, segment):
-                told = {"announced": str(segment.announced), "asked": str(segment.price)}
-                log.info("dearer than announced", service=id, segment=segment.key, **told)
-                if not segment.hoped:
-                    self._dearer(segment.alias)
+            holds = isinstance(result, Reserved) and call.kind is CallKind.RESERVE
+            if holds and segment is not None and (told := shortfall(order, segment)):
+                log.info("held otherwise than announced or asked", service=id, segment=segment.key, **told)
+                self._fell_short(segment.alias)
             outcome = type(result).__name__ if result is not None else "done"
             self._note(order, call, f"{outcome}: {result}" if isinstance(result, Exception) else outcome)
         self.wanted[id] = order

@@ -12,7 +12,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from address_planner.macs import INDIVIDUAL, Mac
 from address_planner.prefixes import inside, is_usable, overlap
+from broker.orders.narrowing import adjacencies_of
 from broker.orders.split import HandedDown, Split
 from service_model.families import BOTH
 from service_model.outcomes import AddressingChoice, Bindings, LinkChoice, Reason, ReasonCode, Stack
@@ -54,9 +56,27 @@ def violation(spec: ServiceSpec, choice: AddressingChoice) -> Reason | None:
         wrong = _families_wrong(versions[link.id], answer)
         for stack in answer.stacks:
             wrong = wrong or _prefix_wrong(spec, link, stack, chosen) or _addresses_wrong(link, stack)
+        wrong = wrong or _macs_wrong(link, answer)
         if wrong:
             return broken(link.id, wrong)
         chosen += answer.prefixes
+    clash = _clash(spec, choice)
+    return broken(*clash) if clash is not None else None
+
+
+def _clash(spec: ServiceSpec, choice: AddressingChoice) -> tuple[str, str] | None:
+    """Two links that share what only parts of one adjacency may: which, and why."""
+    links = [(link, answer) for link in spec.links if (answer := choice.link(link.id)) is not None]
+    adjacencies = adjacencies_of(spec)
+    for version in BOTH:
+        stacks = {link.id: answer.of(version) for link, answer in links}
+        prefixes = {id: (stack.prefix,) for id, stack in stacks.items() if stack.prefix is not None}
+        own = {
+            link.id: {p: a for p in link.ports if (a := stacks[link.id].addresses.get(p)) is not None}
+            for link, _ in links
+        }
+        if (found := adjacencies.clash(prefixes, own)) is not None:
+            return found
     return None
 
 
@@ -109,6 +129,20 @@ def _addresses_wrong(link: VirtualLink, stack: Stack) -> str:
     return ""
 
 
+def _macs_wrong(link: VirtualLink, answer: LinkChoice) -> str:
+    pool, own = link.addressing.macs, set[Mac]()
+    for port in link.ports if pool is not None else ():
+        mac = answer.macs.get(port)
+        if mac is None:
+            return f"no hardware address was chosen for {port}"
+        if pool is not None and mac.number not in pool & INDIVIDUAL:
+            return f"hardware address {mac} of {port} is not in {pool}"
+        if mac in own:
+            return f"hardware address {mac} of {port} is taken"
+        own.add(mac)
+    return ""
+
+
 def gather(spec: ServiceSpec, parts: Split, answers: Mapping[str, AddressingChoice]) -> AddressingChoice:
     """The service's own choice from its segments' (`answers` by segment key)."""
     own_ends = {end.id: end for end in spec.ends}
@@ -136,7 +170,8 @@ def _gather_link(link: VirtualLink, parts: Split, answers: Mapping[str, Addressi
     for part in told:
         mine = (Stack(s.prefix, {p: a for p, a in s.addresses.items() if p in link.points}) for s in part.stacks)
         known = _together(known, LinkChoice.stacked(link.id, mine))
-    return replace(known, mtu=min((part.mtu for part in told), default=0))
+    macs = {point: mac for part in told for point, mac in part.macs.items() if point in link.points}
+    return replace(known, mtu=min((part.mtu for part in told), default=0), macs=macs)
 
 
 def _together(first: LinkChoice, more: LinkChoice) -> LinkChoice:
@@ -159,7 +194,8 @@ def whole(choice: AddressingChoice, told: Bindings) -> Bindings:
             Stack(link.of(v).prefix or above.of(v).prefix, {**above.of(v).addresses, **link.of(v).addresses})
             for v in BOTH
         )
-        links.append(LinkChoice.stacked(link.link, known, min(link.mtu, above.mtu or link.mtu)))
+        made = LinkChoice.stacked(link.link, known, min(link.mtu, above.mtu or link.mtu))
+        links.append(replace(made, macs=link.macs, ports=link.ports))
     return AddressingChoice(
         labels={**told.labels, **choice.labels}, links=tuple(links), reach={**choice.reach, **told.reach}
     )
@@ -195,7 +231,7 @@ def binding(spec: ServiceSpec, part: HandedDown, chosen: AddressingChoice, bound
         known = bound.link(service_link.id) or LinkChoice(link=service_link.id)
         own = chosen.link(link.id) or LinkChoice(link=link.id)
         told = (_bound(link, service_link, own.of(v), known.of(v)) for v in BOTH)
-        links.append(LinkChoice.stacked(link.id, told, known.mtu or own.mtu))
+        links.append(replace(LinkChoice.stacked(link.id, told, known.mtu or own.mtu), macs=own.macs, ports=own.ports))
     reach = {end: _reach(bound, beyond) for end, beyond in part.towards.items()}
     return AddressingChoice(
         labels=chosen.labels, links=tuple(links), reach={end: found for end, found in reach.items() if found}

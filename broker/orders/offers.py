@@ -33,10 +33,22 @@ from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode
 from service_model.qos import QOS, bound, class_of
 from service_model.quotes import Qualification, Quote, QuotedSegment, unqualified
-from service_model.spec import LAN_SITES, ServiceSpec
+from service_model.spec import LAN_SITES, MACS, ServiceSpec
 
 FEATURES = frozenset(
-    {"chains", "lan-management", "labels", "prefix-blocks", DUAL_STACK, FIXED_PORTS, LAN_SITES, PATHS, PLACEMENT, QOS}
+    {
+        "chains",
+        "lan-management",
+        "labels",
+        "prefix-blocks",
+        DUAL_STACK,
+        FIXED_PORTS,
+        LAN_SITES,
+        MACS,
+        PATHS,
+        PLACEMENT,
+        QOS,
+    }
 )
 """What a request may name in `required_features`, and notes list as `api_features`."""
 
@@ -56,7 +68,7 @@ class Offers(OrderEngine):
         terms: Callable[[str], Terms | Reason],
         new_id: Callable[[], str],
         secret: bytes,
-        dearer: Callable[[str], None] = lambda alias: None,
+        fell_short: Callable[[str], None] = lambda alias: None,
         hopes: int = 0,
     ) -> None:
         super().__init__(
@@ -66,7 +78,7 @@ class Offers(OrderEngine):
             catalogue=catalogue,
             planner=planner,
             secret=secret,
-            dearer=dearer,
+            fell_short=fell_short,
             hopes=hopes,
         )
         self._quotes = QuoteLedger(quotes)

@@ -16,13 +16,14 @@ from broker.decompose.plan import Avoid, Infeasible, Plan, PlannedSegment, Snaps
 from broker.orders import hoping
 from broker.orders.addressing import CannotAddress, block_bits
 from broker.orders.narrowing import widened
+from broker.orders.readdressing import as_labelled, without_room
 from broker.orders.reasons import told
 from broker.orders.records import Order, Segment, child_ref
 from broker.orders.retrying import again, exhausted, handed, refuse
 from broker.orders.split import HandedDown, split
 from broker.orders.states import SegmentState
 from broker.orders.tasks import Env, Pause, Question, task
-from service_model.outcomes import Reason
+from service_model.outcomes import Reason, ReasonCode
 from service_model.qos import bound
 from service_model.spec import ServiceSpec
 
@@ -98,14 +99,21 @@ def address(order: Order, env: Env) -> Order | Pause:
         if isinstance(taken, Reason):
             return refuse(order, env.now, taken)
         order = order.with_blocks(taken)
-        allowed = order.blocks
+        allowed = order.present_blocks
     try:
         asked = bound(spec, order.terms.classes)
-        parts = split(mesh_of(asked), plan, hoping.over(order, env), allowed, order.id, order.terms.classes)
+        snapshot, classes = hoping.over(order, env), order.terms.classes
+        parts = split(mesh_of(asked), plan, snapshot, allowed, order.id, classes, order.carved, order.unusable)
     except CannotAddress as error:
+        if order.unusable and error.reason.code is ReasonCode.PREFIX_TOO_SMALL:
+            found = without_room(order, env, sizes, error.reason.subject)
+            return refuse(order, env.now, found) if isinstance(found, Reason) else found
         if error.interconnects and not exhausted(order):
             return again(order, Avoid(interconnects=frozenset(error.interconnects)), error.reason)
         return refuse(order, env.now, error.reason)
+    if order.classes:  # the plan stays: only prefixes were chosen again
+        same = tuple(as_labelled(order, part) for part in parts.segments)
+        parts = replace(parts, segments=same, classes=order.classes)
     wider = next(filter(None, (widened(asked, part) for part in parts.segments)), None)
     if wider is not None:
         return refuse(order, env.now, wider)
@@ -116,7 +124,14 @@ def address(order: Order, env: Env) -> Order | Pause:
     )
     kept = {s.key for s in segments}
     rest = tuple(replace(s, wanted=False) for s in order.segments if s.key not in kept)
-    return replace(order, addressed=True, segments=(*segments, *rest), classes=parts.classes, links=parts.links)
+    return replace(
+        order,
+        addressed=True,
+        segments=(*segments, *rest),
+        classes=parts.classes,
+        links=parts.links,
+        carved=parts.carved,
+    )
 
 
 def mesh_of(spec: ServiceSpec) -> Mesh:

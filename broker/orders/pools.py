@@ -1,7 +1,9 @@
 """The address pools of a broker: one block per service, from buddy allocators rebuilt from the store.
 
 Rules kept here
-- A block belongs to one service, which has at most one of a family; asking again for the same service gives the same blocks.
+- A block belongs to one service, which has one of each family that it needs; asking again for the same service gives the same.
+- A pool that is drained gives nothing new, and what is allocated of it stays. One that would lose an allocated block cannot be
+  changed so.
 - A block that was live rests for the pool's quarantine before it is free again.
 - The record of every change is stored by the caller, in the transaction of the order that it belongs to. A block taken is
   taken at once; one given back is free only when that is durable (`stored`).
@@ -9,12 +11,14 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import ip_network
 
 from address_planner.buddy import Buddy, NotAllocated, PoolExhausted
+from address_planner.conflicts import conflicting
+from address_planner.prefixes import subtract
 from lower_sp_clients.vim.holds import Allocation, AllocationState
 from service_model.outcomes import Nogood, Reason, ReasonCode
 from service_model.words import Prefix
@@ -29,6 +33,8 @@ class Pool:
     prefix: Prefix
     block: int
     quarantine: timedelta
+    usable: bool = True
+    """Whether it gives anything new; what is allocated of it stays in any case."""
 
 
 class PoolInUse(Exception):
@@ -45,7 +51,6 @@ class Pools:
         self._buddies = {p.name: Buddy(p.prefix) for p in pools}
         self._allocations: dict[tuple[str, str], Allocation] = {}
         self._owned: dict[str, dict[str, Allocation]] = {}
-        """By service, then by the block."""
         for allocation in allocations:
             name = allocation.pool.removeprefix(PREFIXES)
             if name not in self._buddies:
@@ -72,31 +77,39 @@ class Pools:
         return Pools(pools, self.allocations())
 
     def owned(self, owner: str) -> tuple[Allocation, ...]:
-        """The blocks that a service has: HELD or LIVE."""
+        """The blocks that a service has, HELD or LIVE, the one that it took last at the end."""
         return tuple(self._owned.get(owner, {}).values())
 
-    def allocate(self, owner: str, sizes: Mapping[int, int]) -> tuple[tuple[str, Prefix], ...] | Reason:
-        """Blocks for a service, of at least so many host bits by IP version (0: of either): (pool name, prefix) of each that
-        it then has, or why there is none."""
-        before = set(self.owned(owner))
+    def allocate(
+        self, owner: str, sizes: Mapping[int, int], avoid: Sequence[Prefix] = ()
+    ) -> tuple[tuple[str, Prefix], ...] | Reason:
+        """Blocks for a service, of at least so many host bits by IP version (0: of either), with no address of `avoid`: (pool
+        name, prefix) of each, or why there is none. Those that it had stay its own until the change of its order is `stored`."""
+        had, taken = self.owned(owner), list[Allocation]()
         for version, bits in sizes.items():
-            mine = self.owned(owner)
-            if any(version in (0, ip_network(a.value).version) for a in mine):
+            mine = [a for a in had if version in (0, ip_network(a.value).version)]
+            if mine and not conflicting([ip_network(mine[-1].value)], avoid):
+                taken.append(mine[-1])
                 continue
-            found = self._allocated(owner, bits, version)
+            found = self._allocated(owner, bits, version, avoid)
             if isinstance(found, Reason):
-                for allocation in set(mine) - before:
+                for allocation in (a for a in taken if a not in had):
                     self._drop(allocation)
                 return found
-        return tuple((a.pool.removeprefix(PREFIXES), ip_network(a.value)) for a in self.owned(owner))
+            taken.append(found)
+        return tuple((a.pool.removeprefix(PREFIXES), ip_network(a.value)) for a in taken)
 
-    def _allocated(self, owner: str, bits: int, version: int) -> Reason | None:
+    def _allocated(self, owner: str, bits: int, version: int, avoid: Sequence[Prefix]) -> Allocation | Reason:
         kind = f"IPv{version} " if version else ""
         pools = [p for p in self._pools.values() if version in (0, p.prefix.version)]
         if not pools:
             message = f"this provider has no {kind}address pool"
             return Reason(code=ReasonCode.NOT_ADDRESSABLE, message=message, subject="blocks")
-        roomy = [p for p in pools if p.prefix.max_prefixlen - p.block >= bits]
+        giving = [p for p in pools if p.usable]
+        if not giving:
+            message = f"no {kind}address pool of this provider is in service"
+            return Reason(code=ReasonCode.NOT_IN_SERVICE, message=message, subject="blocks", retryable=True)
+        roomy = [p for p in giving if p.prefix.max_prefixlen - p.block >= bits]
         if not roomy:
             return Reason(
                 code=ReasonCode.PREFIX_TOO_SMALL,
@@ -106,13 +119,22 @@ class Pools:
             )
         for pool in roomy:
             try:
-                prefix = self._buddies[pool.name].allocate(pool.block)
+                prefix = self._block(pool, avoid)
             except PoolExhausted:
                 continue
-            self._put(Allocation(pool=PREFIXES + pool.name, value=str(prefix), owner=owner, state=AllocationState.HELD))
-            return None
+            allocation = Allocation(
+                pool=PREFIXES + pool.name, value=str(prefix), owner=owner, state=AllocationState.HELD
+            )
+            self._put(allocation)
+            return allocation
         message = f"every {kind}address pool is used up"
         return Reason(code=ReasonCode.ADDRESS_EXHAUSTED, message=message, subject="blocks", retryable=True)
+
+    def _block(self, pool: Pool, avoid: Sequence[Prefix]) -> Prefix:
+        """Raises PoolExhausted."""
+        buddy = self._buddies[pool.name]
+        near = conflicting([pool.prefix], avoid)
+        return buddy.allocate_within(pool.block, subtract([pool.prefix], near)) if near else buddy.allocate(pool.block)
 
     def available(self, sizes: Mapping[int, int]) -> tuple[Prefix, ...] | Reason:
         """The blocks that `allocate` would give now, which are not taken."""
@@ -121,30 +143,19 @@ class Pools:
             self._drop(allocation)
         return found if isinstance(found, Reason) else tuple(prefix for _, prefix in found)
 
-    def given_back(self, allocation: Allocation, now: datetime, was_live: bool) -> Allocation | None:
-        """The allocation as it is to be stored when its owner is done: RESTING in quarantine; None: dropped."""
-        quarantine = self._pools[allocation.pool.removeprefix(PREFIXES)].quarantine
-        if was_live and quarantine:
-            return replace(allocation, state=AllocationState.RESTING, until=now + quarantine)
-        return None
-
-    def unkept(self, owner: str, kept: Iterable[Prefix]) -> list[Allocation]:
-        """What a service has that is none of these blocks."""
-        values = {str(block) for block in kept}
-        return [mine for mine in self.owned(owner) if mine.value not in values]
-
     def changes(
-        self, owner: str, kept: Iterable[Prefix], known: Iterable[Prefix], state: AllocationState, now: datetime
+        self, owner: str, had: Set[str], wants: Set[str], live: bool, now: datetime
     ) -> tuple[list[Allocation], list[Allocation]]:
-        """What is to be stored when a service keeps these blocks, of which some were `known`, in this state: (put, drop)."""
+        """What is to be stored where a service that had these blocks wants those: (put, drop). What was live rests."""
+        state = AllocationState.LIVE if live else AllocationState.HELD
         put, drop = list[Allocation](), list[Allocation]()
-        gone, stays = self.unkept(owner, kept), {str(block) for block in known}
         for mine in self.owned(owner):
-            if mine not in gone:
-                if mine.value not in stays or mine.state is not state:
+            quarantine = self._pools[mine.pool.removeprefix(PREFIXES)].quarantine
+            if mine.value in wants:
+                if mine.value not in had or state is not mine.state:
                     put.append(replace(mine, state=state))
-            elif (rests := self.given_back(mine, now, mine.state is AllocationState.LIVE)) is not None:
-                put.append(rests)
+            elif mine.state is AllocationState.LIVE and quarantine:
+                put.append(replace(mine, state=AllocationState.RESTING, until=now + quarantine))
             else:
                 drop.append(mine)
         return put, drop
@@ -163,12 +174,6 @@ class Pools:
         else:
             self._disown(allocation)
 
-    def _disown(self, allocation: Allocation) -> None:
-        mine = self._owned.get(allocation.owner, {})
-        mine.pop(allocation.value, None)
-        if not mine:
-            self._owned.pop(allocation.owner, None)
-
     def rested(self, now: datetime) -> tuple[Allocation, ...]:
         """What has rested long enough: to be dropped from the store."""
         return tuple(
@@ -182,3 +187,9 @@ class Pools:
             return
         self._buddies[allocation.pool.removeprefix(PREFIXES)].free(ip_network(allocation.value))
         self._disown(allocation)
+
+    def _disown(self, allocation: Allocation) -> None:
+        mine = self._owned.get(allocation.owner, {})
+        mine.pop(allocation.value, None)
+        if not mine:
+            self._owned.pop(allocation.owner, None)

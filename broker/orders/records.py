@@ -194,6 +194,12 @@ class Order:
     pool: str = ""
     second_block: Prefix | None = None
     second_pool: str = ""
+    former_blocks: tuple[Prefix, ...] = ()
+    """Blocks that it had before, while somebody below may still use them."""
+    carved: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict)
+    """By link, the prefixes that were chosen here, for the link or for who chooses within."""
+    unusable: tuple[Prefix, ...] = ()
+    """What suppliers said that they cannot use."""
     classes: tuple[LabelClass, ...] = ()
     links: Mapping[str, CrossingLink] = field(default_factory=dict)
     segments: tuple[Segment, ...] = ()
@@ -215,14 +221,22 @@ class Order:
     """Whether its commit was answered with Committed."""
 
     @property
-    def blocks(self) -> tuple[Prefix, ...]:
-        """What it has of the pools: a block of a family."""
+    def present_blocks(self) -> tuple[Prefix, ...]:
+        """What it chooses from: a block of a family."""
         return tuple(block for block in (self.block, self.second_block) if block is not None)
 
     def with_blocks(self, taken: Iterable[tuple[str, Prefix]]) -> Order:
-        """The same with these of the pools: (pool name, block), at most two."""
+        """The same with these of the pools: (pool name, block), at most two. Those that it had are former ones."""
         (pool, block), (second_pool, second_block) = (*taken, ("", None), ("", None))[:2]
-        return replace(self, pool=pool, block=block, second_pool=second_pool, second_block=second_block)
+        former = [*self.former_blocks, *(b for b in self.present_blocks if b not in (block, second_block))]
+        return replace(
+            self,
+            pool=pool,
+            block=block,
+            second_pool=second_pool,
+            second_block=second_block,
+            former_blocks=tuple(dict.fromkeys(b for b in former if b not in (block, second_block))),
+        )
 
     def on(self, event: Event) -> Order:
         """The order after `event` by the table. Raises IllegalTransition."""
@@ -242,6 +256,15 @@ class Order:
             state=self.state,
             released_upto=self.released_upto,
             refused={version: answer.digest for version, answer in self.answers.items()},
+        )
+
+    def blocks(self) -> frozenset[str]:
+        """Every block that is its own: the present one, former ones, and that of the hold which it may come back to."""
+        return frozenset(
+            str(block)
+            for order in (self, self.previous)
+            if order is not None
+            for block in (*order.present_blocks, *order.former_blocks)
         )
 
     def with_segment(self, segment: Segment) -> Order:
@@ -335,7 +358,8 @@ class OrderBook(Protocol):
     async def save(self, change: Change) -> int:
         """All or nothing, durable on return. Returns the sequence number of the event (0: none)."""
 
-    async def put_allocations(self, put: Sequence[Allocation], drop: Sequence[Allocation]) -> None: ...
+    async def put_allocations(self, put: Sequence[Allocation], drop: Sequence[Allocation], at: datetime) -> None:
+        """All or nothing, each with its entry in the journal at `at`; durable on return."""
 
     async def events_after(self, sequence: int, account: str, limit: int) -> Sequence[tuple[int, bytes]]:
         """Events of the account's services behind `sequence`: (sequence, ServiceStatus as JSON)."""

@@ -39,13 +39,19 @@ def label_from_above(order: Order, segment: Segment, reasons: tuple[Reason, ...]
     end, first = _refused_end(segment), segment.reasons[0]
     if order.spec is None or end not in {e.id for e in order.spec.ends}:
         return None
-    acceptable = first.nogood.acceptable_labels if first.nogood else None
+    heard = first.nogood or Nogood(end=end)
     return Reason(
         code=first.code,
         message=f"end {end!r}: {PHRASES[first.code]}",
         subject=end,
         retryable=first.retryable,
-        nogood=Nogood(end=end, acceptable_labels=acceptable),
+        nogood=Nogood(
+            end=end,
+            interconnect=heard.interconnect,
+            refused_labels=heard.refused_labels,
+            acceptable_labels=heard.acceptable_labels,
+            proposed_label=heard.proposed_label,
+        ),
         causes=reasons,
     )
 

@@ -21,6 +21,7 @@ from broker.orders import learning
 from broker.orders.cut import Cut
 from broker.orders.gather import gather
 from broker.orders.placing import mesh_of
+from broker.orders.readdressing import readdressed
 from broker.orders.reasons import words_of, wrapped
 from broker.orders.records import Order, Segment
 from broker.orders.relabelling import beside, chosen_labels, class_refused, label_from_above, relabel, with_labels
@@ -30,6 +31,7 @@ from broker.orders.states import Event, SegmentState
 from broker.orders.tasks import GUARD, Call, CallKind, Env, Pause, task
 from service_model.money import FREE, CurrencyMismatch
 from service_model.outcomes import Reason, ReasonCode
+from service_model.port_names import named
 
 
 @task
@@ -49,13 +51,16 @@ def crank_back(order: Order, env: Env) -> Order | Pause:
     label_class = class_refused(order, segment)
     if label_class is None and (above := label_from_above(order, segment, reasons)) is not None:
         return refuse(order, env.now, above)
+    if order.rounds < MAX_ROUNDS and (found := readdressed(order, segment, reasons)) is not None:
+        return refuse(order, env.now, found) if isinstance(found, Reason) else found
     if label_class is not None:
         if order.rounds >= MAX_ROUNDS:
             return refuse(order, env.now, *reasons)
         nogood = segment.reasons[0].nogood
-        acceptable = nogood.acceptable_labels if nogood else None
+        acceptable, proposed = (nogood.acceptable_labels, nogood.proposed_label) if nogood else (None, None)
         try:
-            smaller = without(label_class, label_class.suggested, acceptable, order.id, beside(order, label_class))
+            beside_it = beside(order, label_class)
+            smaller = without(label_class, label_class.suggested, acceptable, order.id, beside_it, proposed)
         except LabelsExhausted:
             none = Reason(code=ReasonCode.LABELS_EXHAUSTED, message=NO_COMMON_LABEL, causes=reasons, retryable=True)
             if exhausted(order):
@@ -196,10 +201,11 @@ def decide(order: Order, env: Env) -> Order | Pause:
     answers = {s.key: s.choice for s in mine if s.choice is not None}
     until = env.now + timedelta(seconds=order.terms.max_hold_s)
     expires = min([until, *(s.expires - GUARD for s in mine if s.expires is not None)])
-    choice = gather(order.spec, parts_of(order), answers)
+    choice = named(gather(order.spec, parts_of(order), answers), order.spec, env.snapshot.own_sp_id, order.ref)
     return replace(
         order,
         choice=choice,
+        former_blocks=(),
         delay_us=_delay(order, {s.key: s.delay_us for s in mine}),
         expires=expires,
         previous=None,

@@ -17,6 +17,7 @@ from broker.orders.split import HandedDown
 from broker.orders.states import Event
 from broker.orders.tasks import abandon
 from service_model.outcomes import Reason, ServiceState
+from service_model.words import Prefix
 
 RESTORING = timedelta(seconds=30)
 """How long it may take to hold again what a refused version was to replace."""
@@ -41,6 +42,7 @@ def refuse(order: Order, now: datetime, *reasons: Reason) -> Order:
         previous,
         state=ServiceState.RESERVING,
         segments=tuple(segments),
+        former_blocks=tuple(dict.fromkeys(b for b in _blocks(order) if b not in _blocks(previous))),
         answers=answers,
         released_upto=max(previous.released_upto, order.released_upto),
         previous=None,
@@ -51,6 +53,10 @@ def refuse(order: Order, now: datetime, *reasons: Reason) -> Order:
     )
 
 
+def _blocks(order: Order) -> tuple[Prefix, ...]:
+    return (*order.former_blocks, *order.present_blocks)
+
+
 def again(order: Order, more: Avoid, *reasons: Reason) -> Order:
     """Plan again around `more`: one crank-back, where what was refused was announced."""
     return replace(
@@ -58,6 +64,7 @@ def again(order: Order, more: Avoid, *reasons: Reason) -> Order:
         avoid=order.avoid | more,
         plan=None,
         addressed=False,
+        classes=(),
         crankbacks=order.crankbacks + (not order.hoping),
         reasons=reasons,
         rounds=0,

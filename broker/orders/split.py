@@ -11,11 +11,12 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from address_planner.classes import LabelClass, LabelsExhausted, suggest
 from address_planner.prefixes import aggregate
+from address_planner.stacks import NOTHING
 from broker.decompose.mesh import Mesh
 from broker.decompose.plan import Plan, Snapshot, SupplierView
 from broker.orders import bounds
@@ -28,7 +29,7 @@ from service_model.families import DUAL_STACK, FIXED_PORTS, AddressFamily, famil
 from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode
 from service_model.qos import QOS, QosClass, class_of
-from service_model.spec import LAN_SITES, Blocks, End, LinkKind, ServiceSpec, VirtualLink, split_point
+from service_model.spec import LAN_SITES, MACS, Blocks, End, LinkKind, ServiceSpec, VirtualLink, split_point
 from service_model.words import Prefix
 
 NO_COMMON_LABEL = "no common label is left where two segments meet"
@@ -54,11 +55,12 @@ class HandedDown:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
     """`links`: what this broker decided itself for links that cross segments: prefix and every address on them.
-    `classes`: the label classes over the segments' ends."""
+    `classes`: the label classes over the segments' ends. `carved`: the prefix of each link whose prefix was chosen here."""
 
     segments: tuple[HandedDown, ...]
     classes: tuple[LabelClass, ...]
     links: Mapping[str, CrossingLink]
+    carved: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict)
 
 
 def split(
@@ -68,14 +70,16 @@ def split(
     allowed: tuple[Prefix, ...],
     key: str,
     qos: Iterable[QosClass] = (),
+    kept: Mapping[str, Sequence[Prefix]] = NOTHING,
+    unusable: tuple[Prefix, ...] = (),
 ) -> Split:
     """`allowed`: the share from above, or the block taken for this service. `key` seeds labels and names. `qos`: what the
-    service's class may be; its bounds are in the spec.
+    service's class may be; its bounds are in the spec. `kept`, `unusable`: of prefixes, as in `decide`.
 
     Raises CannotAddress (PREFIX_TOO_SMALL, ADDRESS_EXHAUSTED, LABELS_EXHAUSTED).
     """
     cut = Cut(mesh, plan)
-    addressing = decide(cut, allowed)
+    addressing = decide(cut, allowed, kept, unusable)
     try:
         classes = suggest(tuple(label_classes(cut, snapshot)), key)
     except LabelsExhausted as error:
@@ -107,7 +111,7 @@ def split(
                 lines={s.link: s.line for s in cut.of_segment(i) if s.link != s.line},
             )
         )
-    return Split(segments=tuple(segments), classes=classes, links=addressing.crossing)
+    return Split(segments=tuple(segments), classes=classes, links=addressing.crossing, carved=dict(addressing.carved))
 
 
 def _segment(
@@ -150,6 +154,7 @@ def _segment(
         (PLACEMENT, segment.needs_placement()),
         (PATHS, segment.needs_paths()),
         (LAN_SITES, segment.needs_sites()),
+        (MACS, segment.needs_macs()),
         (QOS, segment.needs_classes()),
         (DUAL_STACK, segment.needs_dual_stack()),
         (FIXED_PORTS, bool(segment.fixed_ports())),

@@ -71,12 +71,17 @@ class Question:
     why: bool = True
 
 
-Allocate = Callable[[str, Mapping[int, int]], tuple[tuple[str, Prefix], ...] | Reason]
+class Allocate(Protocol):
+    def __call__(
+        self, owner: str, sizes: Mapping[int, int], avoid: Sequence[Prefix] = ()
+    ) -> tuple[tuple[str, Prefix], ...] | Reason:
+        """Blocks for a service, of at least so many host bits by IP version (0: of either), with no address of `avoid`: (pool
+        name, prefix) of each, or why there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Env:
-    """What tasks may know besides the order. `allocate(service, host bits by IP version)` takes blocks from the address pools,
+    """What tasks may know besides the order. `allocate(service, sizes, avoid)` takes blocks from the address pools,
     `lexicon(account, terms)` knows what the account calls our places, `planned` are the questions that were answered.
     `hoped()` is the snapshot with what suppliers announced before; it is planned over at most `hopes` times for an order."""
 
@@ -205,8 +210,8 @@ def gone(order: Order, env: Env) -> Order | Pause:
 @task
 def free(order: Order, env: Env) -> Order | Pause:
     """Give the blocks back once nothing below can use them. The engine drops the allocation of what leaves the order."""
-    if order.blocks and not any(remains(s) for s in order.segments):
-        return order.with_blocks(())
+    if order.blocks() and not any(remains(s) for s in order.segments):
+        return replace(order.with_blocks(()), former_blocks=())
     return order
 
 

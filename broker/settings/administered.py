@@ -27,7 +27,7 @@ from service_model.yaml_written import written
 
 
 class AdminState(Word):
-    """Of suppliers, domains, SAPs and interconnects: DRAINING takes nothing new, DISABLED is not used at all."""
+    """Of suppliers, domains, SAPs, interconnects and pools: DRAINING takes nothing new, DISABLED is not used at all."""
 
     IN_SERVICE = "ADMIN_STATE_IN_SERVICE"
     DRAINING = "ADMIN_STATE_DRAINING"
@@ -131,6 +131,9 @@ class DomainDoc:
     swaps_labels: bool = True
     label_quarantine_s: Annotated[int, Field(ge=0, le=86_400)] = 60
     """How long a label that was live rests before it may be used again."""
+    excluded: Annotated[tuple[Prefix, ...], Field(max_length=64)] = ()
+    """Prefixes that no link of a service may have here: those of the infrastructure. They are in no note; who gives one is told
+    what would do."""
     state: AdminState = AdminState.IN_SERVICE
     window: Window | None = None
 
@@ -221,6 +224,8 @@ class PoolDoc:
     block: Annotated[int, Field(ge=8, le=127)]
     """Prefix length of the block that one service gets."""
     quarantine_s: Annotated[int, Field(ge=0, le=86_400 * 30)] = 300
+    state: AdminState = AdminState.IN_SERVICE
+    window: Window | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

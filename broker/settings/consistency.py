@@ -21,7 +21,6 @@ from broker.settings.administered import (
     AdminState,
     AgreementDoc,
     Document,
-    PoolDoc,
     QosDoc,
     SupplierDoc,
     Window,
@@ -69,7 +68,7 @@ def _of_each(whole: Administered) -> Iterator[Problem]:
         document = versioned.document
         for field in unspecified(document):
             yield _no(document, field, "a value has to be named here")
-        if not isinstance(document, PoolDoc | QosDoc | AgreementDoc | AccountDoc):
+        if not isinstance(document, QosDoc | AgreementDoc | AccountDoc):
             parts = [("", document), *((f"saps[{i}].", s) for i, s in enumerate(getattr(document, "saps", ())))]
             for prefix, part in parts:
                 yield from _window(document, prefix, getattr(part, "state", None), getattr(part, "window", None))

@@ -14,18 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Set
 
-from address_planner.labels import LABEL_MAX, UNTAGGED, VLAN_MAX, LabelSet
 from broker.settings.administered import DomainDoc, DomainSap, FunctionDoc, InterconnectDoc
 from broker.settings.present import Administered, Key
 from broker.settings.problems import Problem
-from capability_registry.note import Encapsulation, PortRole, SapRole
-
-NATURAL_LABELS = {
-    Encapsulation.ETHERNET: LabelSet.of([UNTAGGED]),
-    Encapsulation.VLAN: LabelSet(((1, VLAN_MAX),)),
-    Encapsulation.VXLAN: LabelSet(((1, LABEL_MAX),)),
-}
-"""All labels that an encapsulation has."""
+from capability_registry.label_kinds import kind_of
+from capability_registry.note import PortRole, SapRole
 
 
 def domain_problems(whole: Administered, own_sp_id: str, broken: Set[Key]) -> Iterator[Problem]:
@@ -117,9 +110,9 @@ def _interconnect(
         if ("interconnect", sap.interconnect) not in broken:
             yield _no(domain, field, f"there is no interconnect {sap.interconnect!r}")
         return
-    natural = NATURAL_LABELS.get(sap.encapsulation)
-    if natural is not None and not doc.labels <= natural:
-        reason = f"{doc.labels} are not all labels of {sap.encapsulation.short} ({natural}), as SAP {sap.id!r} is"
+    kind = kind_of(sap.encapsulation)
+    if kind is not None and not doc.labels <= kind.labels:
+        reason = f"{doc.labels} are not all labels of {sap.encapsulation.short} ({kind.labels}), as SAP {sap.id!r} is"
         yield Problem("interconnect", doc.name, "labels", reason)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from datetime import datetime
 
 from sqlalchemy import Connection, func, insert, select
 
@@ -40,20 +41,39 @@ _KEPT = 1024
 
 
 def _save_allocations(
-    connection: Connection, epoch: str, put: Sequence[Allocation], drop: Sequence[Allocation]
+    connection: Connection, epoch: str, put: Sequence[Allocation], drop: Sequence[Allocation], at: datetime
 ) -> None:
-    for a in drop:
-        _FREE.run(connection, {"pool": a.pool, "value": a.value, "owner": a.owner})
-    for a in put:
-        row = {
-            "pool": a.pool,
-            "value": a.value,
-            "owner": a.owner,
-            "epoch": epoch,
-            "state": a.state.short,
-            "until": a.until,
-        }
-        _ALLOCATE.run(connection, row)
+    """The rows of what is taken and given back, and of each an entry in the journal."""
+    _FREE.run(connection, *({"pool": a.pool, "value": a.value, "owner": a.owner} for a in drop))
+    _ALLOCATE.run(
+        connection,
+        *(
+            {
+                "pool": a.pool,
+                "value": a.value,
+                "owner": a.owner,
+                "epoch": epoch,
+                "state": a.state.short,
+                "until": a.until,
+            }
+            for a in put
+        ),
+    )
+    changes = [(a, "FREE") for a in drop] + [(a, a.state.short) for a in put]
+    _JOURNAL.run(
+        connection,
+        *(
+            {
+                "at": at,
+                "service": a.owner,
+                "segment": "",
+                "what": "allocation",
+                "key": a.value,
+                "detail": f"{a.pool} {state}",
+            }
+            for a, state in changes
+        ),
+    )
 
 
 def _load_allocations(connection: Connection, prefix: str) -> list[Allocation]:
@@ -62,6 +82,11 @@ def _load_allocations(connection: Connection, prefix: str) -> list[Allocation]:
         Allocation(pool=r.pool, value=r.value, owner=r.owner, state=AllocationState(r.state), until=r.until)
         for r in rows
     ]
+
+
+async def all_allocations(engine: Engine) -> Sequence[Allocation]:
+    """The whole table: labels and blocks, whoever has them."""
+    return await engine.read(lambda connection: _load_allocations(connection, ""))
 
 
 async def epoch_of(engine: Engine, fresh: uuid.UUID) -> str:
@@ -122,7 +147,7 @@ class SqlOrderBook:
                 "document": document,
             }
             _VERSION.run(connection, version)
-            _save_allocations(connection, self._epoch, change.put, change.drop)
+            _save_allocations(connection, self._epoch, change.put, change.drop, order.updated)
             self._append(connection, change)
             if change.event is None:
                 return 0
@@ -175,8 +200,8 @@ class SqlOrderBook:
         )
         _CHARGE.run(connection, *charges)
 
-    async def put_allocations(self, put: Sequence[Allocation], drop: Sequence[Allocation]) -> None:
-        await self._engine.tx(lambda connection: _save_allocations(connection, self._epoch, put, drop))
+    async def put_allocations(self, put: Sequence[Allocation], drop: Sequence[Allocation], at: datetime) -> None:
+        await self._engine.tx(lambda connection: _save_allocations(connection, self._epoch, put, drop, at))
 
     async def events_after(self, sequence: int, account: str, limit: int) -> Sequence[tuple[int, bytes]]:
         def work(connection: Connection) -> list[tuple[int, bytes]]:
@@ -205,7 +230,9 @@ class SqlHoldBook:
 
         return await self._engine.read(work)
 
-    async def save(self, hold: Hold | None, put: Sequence[Allocation], drop: Sequence[Allocation]) -> None:
+    async def save(
+        self, hold: Hold | None, put: Sequence[Allocation], drop: Sequence[Allocation], at: datetime
+    ) -> None:
         document = HOLD.dump_json(hold, exclude_defaults=True) if hold is not None else b""
 
         def work(connection: Connection) -> None:
@@ -219,7 +246,7 @@ class SqlHoldBook:
                     "document": document,
                 }
                 _HOLD.run(connection, row)
-            _save_allocations(connection, self._epoch, put, drop)
+            _save_allocations(connection, self._epoch, put, drop, at)
 
         await self._engine.tx(work)
 

@@ -123,7 +123,8 @@ def connections(path: Path, driver: Driver, *, begin: str, pragmas: Iterable[str
 
     @sqlalchemy.event.listens_for(engine, "begin")
     def _begin(connection: sqlalchemy.Connection) -> None:
-        connection.exec_driver_sql(begin)
+        driver: Any = connection.connection.dbapi_connection
+        driver.execute(begin)  # with no result and no parameters there is nothing for SQLAlchemy to do
 
     return engine
 

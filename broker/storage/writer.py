@@ -17,6 +17,7 @@ open result. It runs once. Constraints must be immediate: a deferred one fails a
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -60,10 +61,10 @@ class Writer:
         self._driver: Any = connection.connection.dbapi_connection
         self._name = name
         self._max_waiting = max_waiting
-        self._waiting: list[Job] = []
+        self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closing = False
         self._in_function = False
-        self._changed = threading.Condition(threading.Lock())
+        self._submitting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         sqlalchemy.event.listen(connection, "commit", self._refuse_early_commit)
 
@@ -72,31 +73,28 @@ class Writer:
 
     def submit(self, job: Job) -> None:
         """Queue `job`; from any thread. Raises `StoreBusy` or `StoreClosed`."""
-        with self._changed:
+        with self._submitting:
             if self._closing:
                 raise StoreClosed(f"{self._name}: the store is closed")
-            if len(self._waiting) >= self._max_waiting:
-                raise StoreBusy(f"{self._name}: {len(self._waiting)} transactions are waiting")
-            self._waiting.append(job)
-            if len(self._waiting) == 1:
-                self._changed.notify()
+            if (waiting := self._waiting.qsize()) >= self._max_waiting:
+                raise StoreBusy(f"{self._name}: {waiting} transactions are waiting")
+            self._waiting.put(job)
 
     def drain(self) -> None:
         """Accept nothing more, finish what waits, end the thread. Blocks; may be called again."""
-        with self._changed:
-            self._closing = True
-            self._changed.notify()
+        with self._submitting:
+            if not self._closing:
+                self._closing = True
+                self._waiting.put(None)  # behind all that was accepted
         self._thread.join()
 
     def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._waiting and not self._closing:
-                    self._changed.wait()
-                if not self._waiting:
-                    return
-                batch, self._waiting = self._waiting, []
-            jobs = [job for job in batch if not job.future.cancelled()]
+        closing = False
+        while not closing:
+            batch = [self._waiting.get()]
+            batch += (self._waiting.get() for _ in range(self._waiting.qsize()))  # nobody else takes from it
+            closing = batch[-1] is None
+            jobs = [job for job in batch if job is not None and not job.future.cancelled()]
             if jobs:
                 deliver(self._transact(jobs))
 

@@ -28,7 +28,7 @@ from service_model.constraints import PLACEMENT
 from service_model.families import DUAL_STACK, FIXED_PORTS
 from service_model.flows import PATHS
 from service_model.qos import QOS
-from service_model.spec import LAN_SITES
+from service_model.spec import LAN_SITES, MACS
 
 
 def _matrix(domain: Domain, usage: Usage) -> tuple[tuple[BorderEntry, ...], tuple[SharedLimit, ...]]:
@@ -78,7 +78,7 @@ def note(domain: Domain, usage: Usage, edition: int, now: datetime, validity: ti
         audience=domain.sp_id,
         not_before=now,
         expires=now + validity,
-        api_features=(DUAL_STACK, FIXED_PORTS, LAN_SITES, PATHS, PLACEMENT, QOS),
+        api_features=(DUAL_STACK, FIXED_PORTS, LAN_SITES, MACS, PATHS, PLACEMENT, QOS),
         places=domain.places,
         functions=tuple(offers),
         capacities=tuple(

@@ -51,6 +51,9 @@ def unbound(hold: Hold | None, bindings: Bindings) -> Reason | None:
             return Reason(code=ReasonCode.CONSTRAINT_VIOLATED, message=message, subject=end)
     for link in hold.choice.links:
         told = bindings.link(link.link)
+        if link.macs and (told is None or told.macs != link.macs):
+            message = f"link {link.link!r}: bound to other hardware addresses than are held"
+            return Reason(code=ReasonCode.CONSTRAINT_VIOLATED, message=message, subject=link.link)
         for stack in link.stacks:
             assert stack.prefix is not None
             bound = told.of(stack.prefix.version) if told else Stack()

@@ -84,6 +84,7 @@ def _ports(spec: ServiceSpec, chosen: Mapping[str, LinkChoice], function: str) -
                     network=link.id,
                     interfaces=_interfaces(chosen[link.id], point),
                     management=link.kind is LinkKind.LAN,
+                    mac=str(chosen[link.id].macs.get(point, "")),
                 )
 
 

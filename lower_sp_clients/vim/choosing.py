@@ -10,10 +10,12 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 
+from address_planner.conflicts import conflicting, nearest
 from address_planner.labels import ANY_LABEL, LabelSet
+from address_planner.macs import INDIVIDUAL, Mac
 from address_planner.prefixes import PrefixTooSmall, host_bits, pick_hosts
 from address_planner.stacks import Wanted, carve_stacks
 from capability_registry.note import PortRole, SapRole
@@ -79,7 +81,8 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
         price = price + flavour_of(offers[function.id], function).price
     hosts = assign(domain, usage, spec, offers, placed)
     labels = _labels(usage, spec, saps, key)
-    links, reach = _addresses(spec, saps)
+    _check_prefixes(domain, spec)
+    links, reach = _addresses(domain, spec, saps, key)
     return Choice(
         addressing=AddressingChoice(labels=labels, links=links, reach=reach),
         price=price,
@@ -149,12 +152,12 @@ def _labels(usage: Usage, spec: ServiceSpec, saps: dict[str, Sap], key: str) -> 
             left = wanted & usage.free_labels(sap)
             value = next((v for v in _by_hash(left, f"{key}/{end.id}") if v not in mine), None)
         if value is None:
-            raise _no_label(usage, end, sap, wanted)
+            raise _no_label(usage, end, sap, wanted, f"{key}/{end.id}")
         out[end.id] = value
     return out
 
 
-def _no_label(usage: Usage, end: End, sap: Sap, wanted: LabelSet) -> Impossible:
+def _no_label(usage: Usage, end: End, sap: Sap, wanted: LabelSet, key: str) -> Impossible:
     """Why none of the labels `wanted` is to be had. At the side that does not decide, one that is only held comes free when the
     order that holds it finds another there: it is worth to wait for. How many there are is judged at the side that decides."""
     acceptable = usage.free_labels(sap)
@@ -165,7 +168,13 @@ def _no_label(usage: Usage, end: End, sap: Sap, wanted: LabelSet) -> Impossible:
         ReasonCode.LABEL_CONTENDED if waits else code,
         f"end {end.id!r}: none of the labels {wanted or end.labels or sap.labels} is free at SAP {sap.id!r}",
         end.id,
-        Nogood(end=end.id, acceptable_labels=acceptable),
+        Nogood(
+            end=end.id,
+            interconnect=sap.interconnect,
+            refused_labels=wanted or end.labels,
+            acceptable_labels=acceptable,
+            proposed_label=acceptable.suggest(key),
+        ),
         retryable=waits,
     )
 
@@ -176,7 +185,27 @@ def _by_hash(left: LabelSet, key: str) -> Iterator[int]:
         left -= LabelSet.of([value])
 
 
-def _addresses(spec: ServiceSpec, saps: dict[str, Sap]) -> tuple[tuple[LinkChoice, ...], dict[str, tuple[Prefix, ...]]]:
+def _check_prefixes(domain: Domain, spec: ServiceSpec) -> None:
+    """No prefix that was given to a link with ports is excluded here; all that are, are told at once."""
+    given = {link.id: link.addressing.prefixes for link in spec.links if link.ports}
+    wrong = [id for id, prefixes in given.items() if conflicting(prefixes, domain.excluded)]
+    if wrong:
+        raise _conflict(domain, (prefix for prefixes in given.values() for prefix in prefixes), wrong[0])
+
+
+def _conflict(domain: Domain, given: Iterable[Prefix], link: str) -> Impossible:
+    refused = conflicting(given, domain.excluded)
+    return no(
+        ReasonCode.PREFIX_CONFLICT,
+        f"link {link!r}: {', '.join(map(str, refused))} cannot be used here",
+        link,
+        Nogood(link=link, refused_prefixes=refused, acceptable_prefixes=nearest(refused, domain.excluded)),
+    )
+
+
+def _addresses(
+    domain: Domain, spec: ServiceSpec, saps: dict[str, Sap], key: str
+) -> tuple[tuple[LinkChoice, ...], dict[str, tuple[Prefix, ...]]]:
     versions = spec.link_versions()
     open_links = {link.id: w for link in spec.links if (w := _wanted(link, versions[link.id])) is not None}
     taken = [prefix for link in spec.links for prefix in link.addressing.prefixes]
@@ -184,8 +213,11 @@ def _addresses(spec: ServiceSpec, saps: dict[str, Sap]) -> tuple[tuple[LinkChoic
     if open_links and not spec.blocks.allowed:
         raise no(ReasonCode.NOT_ADDRESSABLE, "no prefixes were given to choose from", "blocks")
     try:
-        carved = carve_stacks(spec.blocks.allowed, (*spec.blocks.excluded, *taken, *behind), open_links)
+        excluded = (*spec.blocks.excluded, *taken, *behind, *domain.excluded)
+        carved = carve_stacks(spec.blocks.allowed, excluded, open_links)
     except PrefixTooSmall as error:
+        if conflicting(spec.blocks.allowed, domain.excluded):
+            raise _conflict(domain, spec.blocks.allowed, error.wanted) from None
         raise no(ReasonCode.PREFIX_TOO_SMALL, str(error), error.wanted, Nogood(needed_addresses=error.needed)) from None
     links, reach = [], {}
     for link in spec.links:
@@ -196,7 +228,7 @@ def _addresses(spec: ServiceSpec, saps: dict[str, Sap]) -> tuple[tuple[LinkChoic
             Stack(prefix, _hosts_of(link, link.addressing.of(prefix.version), prefix) if link.ports else {})
             for prefix in prefixes
         ]
-        links.append(LinkChoice.stacked(link.id, stacks, mtu))
+        links.append(replace(LinkChoice.stacked(link.id, stacks, mtu), macs=_macs(link, key)))
         for point in link.points:
             if (
                 prefixes
@@ -207,6 +239,18 @@ def _addresses(spec: ServiceSpec, saps: dict[str, Sap]) -> tuple[tuple[LinkChoic
             ):
                 reach[point] = (*links[-1].prefixes, *spec.end(point).networks)
     return tuple(links), reach
+
+
+def _macs(link: VirtualLink, key: str) -> dict[str, Mac]:
+    """A hardware address for each port, where the link has a pool of them."""
+    pool = link.addressing.macs
+    if pool is None or not link.ports:
+        return {}
+    try:
+        return (pool & INDIVIDUAL).pick(link.ports, f"{key}/{link.id}")
+    except IndexError:
+        message = f"link {link.id!r}: no hardware address is left for its {len(link.ports)} ports in {pool}"
+        raise no(ReasonCode.ADDRESS_EXHAUSTED, message, link.id) from None
 
 
 def _wanted(link: VirtualLink, versions: tuple[int, ...]) -> Wanted | None:

@@ -17,6 +17,7 @@ from capability_registry.note import Bin, Encapsulation, Flavour, FunctionPort, 
 from service_model.families import ANY_FAMILY, AddressFamily
 from service_model.money import Price
 from service_model.spec import FunctionType
+from service_model.words import Prefix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +66,8 @@ class CatalogueFunction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
-    """`hosts`: capacity units of each host at a place. `lan`: the places that offer LAN links."""
+    """`hosts`: capacity units of each host at a place. `lan`: the places that offer LAN links. `excluded`: prefixes that no link
+    of a service may have here."""
 
     name: str
     sp_id: str
@@ -78,6 +80,7 @@ class Domain:
     swaps_labels: bool = True
     max_hold_s: int = 300
     quote_s: int = 3600
+    excluded: tuple[Prefix, ...] = ()
 
     def sap(self, id: str) -> Sap | None:
         return next((s for s in self.saps if s.id == id), None)

@@ -28,12 +28,14 @@ class DriverError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Port:
-    """A function's port on a network. `name` is the port of the spec (`input`); `network` an id in the blueprint."""
+    """A function's port on a network. `name` is the port of the spec (`input`); `network` an id in the blueprint; `mac` the
+    hardware address that it must have (`02:00:00:00:00:10`), empty: the driver's choice."""
 
     name: str
     network: str
     interfaces: tuple[IPv4Interface | IPv6Interface, ...] = ()
     management: bool = False
+    mac: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

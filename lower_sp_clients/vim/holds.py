@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Protocol
 
 from pydantic import TypeAdapter
@@ -87,5 +88,8 @@ class HoldBook(Protocol):
 
     async def load(self) -> tuple[Sequence[Hold], Sequence[Allocation]]: ...
 
-    async def save(self, hold: Hold | None, put: Sequence[Allocation], drop: Sequence[Allocation]) -> None:
-        """All or nothing, durable on return. Raises where the store cannot."""
+    async def save(
+        self, hold: Hold | None, put: Sequence[Allocation], drop: Sequence[Allocation], at: datetime
+    ) -> None:
+        """All or nothing, each allocation with its entry in the journal at `at`; durable on return. Raises where the store
+        cannot."""

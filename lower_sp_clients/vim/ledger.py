@@ -51,7 +51,7 @@ class HoldLedger:
         before, resting = self.holds.get(hold.ref), [p for p in put if p.state is AllocationState.RESTING]
         self._swap(before, hold, resting)
         try:
-            await self._book.save(hold, put, drop)
+            await self._book.save(hold, put, drop, now)
         except BaseException:
             for allocation in resting:
                 self._wake(allocation)
@@ -62,7 +62,7 @@ class HoldLedger:
         """Free the labels that have rested long enough; whether there were any."""
         rested = [a for a in self.resting if a.until is not None and a.until <= now]
         if rested:
-            await self._book.save(None, (), rested)
+            await self._book.save(None, (), rested, now)
             for allocation in rested:
                 self._wake(allocation)
         return bool(rested)

@@ -48,6 +48,7 @@ from service_model.outcomes import (
     ServiceState,
     ServiceStatus,
 )
+from service_model.port_names import named
 from service_model.quotes import Qualification, Quote, unqualified
 from service_model.spec import ServiceSpec
 
@@ -121,6 +122,10 @@ class LocalVim:
         self.domain = domain
         self._changed()
 
+    def rests(self, quarantine: timedelta) -> None:
+        """For how long labels that are given back from now on rest."""
+        self._ledger.quarantine = quarantine
+
     def _changed(self) -> None:
         self._stale_note = False
         self._notes.send(self.note())
@@ -179,7 +184,7 @@ class LocalVim:
                 digest=digest,
                 released_upto=max(held.released_upto if held else 0, version - 1),
                 spec=spec,
-                choice=choice.addressing,
+                choice=named(choice.addressing, spec, self.domain.sp_id, ref),
                 price=price,
                 delay_us=choice.delay_us,
                 ways=tuple(way.id for way in choice.ways),

@@ -2,7 +2,8 @@
 
 Rules enforced here (each error names the culprit)
 - Identifiers are unique and can be names of objects; networks, ports and SAPs that are referred to exist.
-- A network that is no LAN joins at most two members; an address is used once on a network.
+- A network that is no LAN joins at most two members; an address is used once on a network, and so is a hardware address, which
+  is that of one port.
 - A label is used once per SAP; ETHERNET SAPs carry untagged frames only, VXLAN SAPs a VNI of 1-16777215.
 - Ports have addresses of the IP versions that the driver offers.
 - A network's MTU fits through the SAPs that it is attached to, and IPv6 needs 1280 bytes (RFC 8200, 5).
@@ -18,6 +19,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from address_planner.labels import LABEL_MAX, UNTAGGED
+from address_planner.macs import INDIVIDUAL, Mac, MacError
 from lower_sp_clients.vim.driver import (
     Attachment,
     Blueprint,
@@ -165,3 +167,20 @@ def _check_network(network: Network, blueprint: Blueprint) -> None:
                     f"of network {network.id!r}"
                 )
             seen[interface.ip] = f"{function}:{port.name}"
+        if port.mac:
+            _check_mac(port.mac, f"{function}:{port.name}")
+            if port.mac in seen:
+                raise DriverError(
+                    f"hardware address {port.mac} is on both {seen[port.mac]} and {function}:{port.name} "
+                    f"of network {network.id!r}"
+                )
+            seen[port.mac] = f"{function}:{port.name}"
+
+
+def _check_mac(mac: str, where: str) -> None:
+    try:
+        individual = Mac.parse(mac).number in INDIVIDUAL
+    except MacError as error:
+        raise DriverError(f"{where}: {error}") from error
+    if not individual:
+        raise DriverError(f"{where}: {mac} is no hardware address of one port")

@@ -25,6 +25,7 @@ from lower_sp_clients.vim.accounting import TAKES
 from lower_sp_clients.vim.holds import AllocationState
 from service_model.outcomes import ServiceState
 from tests.support.busy_orders import TOP
+from tests.support.ledger import table_and_journal
 from tests.support.orders import CTX
 from tests.support.stack import Stack
 
@@ -60,6 +61,9 @@ async def test_after_a_kill_nothing_is_allocated_twice_lost_or_left(round: int, 
         async with Stack(TOP, tmp_path) as stack:
             await settled(stack)
             whole(stack)
+            for node in stack.nodes.values():
+                table, replayed = await table_and_journal(node.engine)
+                assert table == replayed, "an allocation without its entry in the journal, or an entry alone"
     async with Stack(TOP, tmp_path) as stack:
         await settled(stack)
         for order in stack.broker("a").orders():

@@ -5,16 +5,31 @@ from __future__ import annotations
 import asyncio
 from ipaddress import ip_network
 
+from address_planner.labels import LabelSet
 from broker.accounts.admin_port import PoolKind, PoolUse
 from broker.settings.anchor import ANCHOR
+from broker.storage import tables
 from capability_registry.note import CapabilityNote
 from capability_registry.signing import verify
 from lower_sp_clients.wire import parse_note
-from service_model.outcomes import Reserved, ServiceState
+from service_model.outcomes import ReasonCode, Refused, Reserved, ServiceState
 from spbroker.v1 import broker_service_pb2 as pb
 from tests.support.customer import Customer, wrong
 from tests.support.nodes import SETTLED_S, Nodes
-from tests.support.topologies import FROM, TO, chain, left, nni, own_domain, person, pool, supplier, top_documents, uni
+from tests.support.topologies import (
+    FROM,
+    TO,
+    chain,
+    interconnect,
+    left,
+    nni,
+    own_domain,
+    person,
+    pool,
+    supplier,
+    top_documents,
+    uni,
+)
 
 
 class Reader:
@@ -84,6 +99,49 @@ async def test_a_pool_keeps_the_blocks_that_are_allocated(nodes: Nodes, ann: Cus
     assert all(str(link.prefix).startswith("10.97.") for link in status.choice.links)
 
 
+async def test_a_pool_that_is_drained_gives_nothing_new_and_keeps_what_is_live(nodes: Nodes, ann: Customer) -> None:
+    await ann.order("web", chain())
+    applied = await nodes["top"].apply(pool(state="DRAINING"))
+    assert applied.applied
+    (change,) = applied.changes
+    assert change.notices == ("state: 1 block is in use until it is given back, and not given again",)
+    (use,) = [u for u in await nodes["top"].node.admin.pools() if u.kind is PoolKind.PREFIXES]
+    assert use.draining
+    assert [e.ref for e in use.entries] == ["web"]
+    refused = await ann.reserve("more", chain())
+    assert isinstance(refused, Refused)
+    assert [(r.code, r.subject) for r in refused.reasons] == [(ReasonCode.NOT_IN_SERVICE, "blocks")]
+    assert (await ann.status("web")).state is ServiceState.ACTIVE
+    await ann.end("web")
+    gone = await nodes["top"].apply(pool("10.97.0.0/16", name="other"), prune=True)
+    assert gone.applied, "nothing of it is left"
+    assert (await ann.order("again", chain())).state is ServiceState.ACTIVE
+
+
+async def test_labels_that_are_taken_from_an_interconnect_stay_with_their_services_and_that_is_told(
+    nodes: Nodes, ann: Customer
+) -> None:
+    await ann.order("web", chain())
+    (mine,) = [u for u in await nodes["leaf"].node.admin.pools() if u.name == "field/to-middle"]
+    assert mine.extent == "vni:5000-5999"
+    used = LabelSet.of(int(entry.value) for entry in mine.entries)
+    left = LabelSet.parse("5000-5999") - used
+    applied = await nodes["leaf"].apply(interconnect("middle", decides=True, labels=str(left)))
+    assert applied.applied
+    (change,) = applied.changes
+    assert change.notices == (
+        f"labels: 1 label is in use until it is given back, and not given again: {used} at SAP 'to-middle'",
+    )
+    (use,) = [u for u in await nodes["leaf"].node.admin.pools() if u.name == "field/to-middle"]
+    assert [entry.outside for entry in use.entries] == [True]
+    assert int(use.free) == int(use.size) == len(left)
+    told = await problems(nodes, "leaf", own_domain("field", "LOW", uni("server", "LOW")))
+    assert told == {"domain field": f"saps: label {used} of SAP 'to-middle' is in use"}
+    await ann.end("web")
+    (use,) = [u for u in await nodes["leaf"].node.admin.pools() if u.name == "field/to-middle"]
+    assert use.entries == (), "given back"
+
+
 async def test_pools_tell_what_is_used_for_whose_service(nodes: Nodes, ann: Customer) -> None:
     def taken(uses: tuple[PoolUse, ...]) -> dict[str, list[tuple[str, str, str]]]:
         return {use.name: [(e.state.short, e.account, e.ref) for e in use.entries] for use in uses if use.entries}
@@ -102,6 +160,19 @@ async def test_pools_tell_what_is_used_for_whose_service(nodes: Nodes, ann: Cust
     labels = [use for use in leaf if use.kind is PoolKind.LABELS and use.entries]
     assert all(int(use.size) - int(use.free) == len(use.entries) for use in labels)
     assert labels
+    await ann.end("web")
+
+
+async def test_an_allocation_that_the_store_lost_is_told_and_nothing_is_mended(nodes: Nodes, ann: Customer) -> None:
+    await ann.order("web", chain())
+    assert (await nodes["top"].inventory()).discrepancies == ()
+    assert (await nodes["leaf"].inventory()).discrepancies == ()
+    (block,) = [a.value for a in (await nodes["top"].inventory()).allocations]
+    await nodes["top"].node.engine.tx(lambda c: c.execute(tables.allocations.delete()).close())
+    for _ in range(2):
+        (found,) = (await nodes["top"].inventory()).discrepancies
+        assert (found.where, found.subject) == ("prefixes/", block)
+        assert found.message.endswith("which is not allocated")
     await ann.end("web")
 
 

@@ -208,7 +208,10 @@ async def test_customers_with_the_same_addresses_are_served_side_by_side_each_wi
     async with Stack(two(ANY_FAMILY), tmp_path) as stack:
         one, other = await active(stack, customer(11), "r1"), await active(stack, customer(12), "r2")
         assert (one.choice.labels["a"], other.choice.labels["a"]) == (11, 12)
-        assert one.choice.link("l0") == other.choice.link("l0")
+        first, second = one.choice.link("l0"), other.choice.link("l0")
+        assert first is not None
+        assert second is not None
+        assert first.stacks == second.stacks
         assert one.choice.reach["a"] == other.choice.reach["a"]
         inner = [p for x in (one, other) for link in x.choice.links if link.link != "l0" for p in link.prefixes]
         assert not any(overlap(p, cut) for p in inner for cut in (*behind, *told.prefixes))

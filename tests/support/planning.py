@@ -35,6 +35,7 @@ from service_model.money import Price
 from service_model.qos import QOS
 from service_model.spec import (
     LAN_SITES,
+    MACS,
     End,
     FunctionRequest,
     FunctionType,
@@ -101,7 +102,7 @@ def view(
     places = dict.fromkeys([s.place for s in saps] + [f.place for f in offers])
     capacities = tuple(PlaceCapacity(place=p, bins=(Bin(size=bins, count=1),), lan=lan) for p in places)
     more.setdefault("capacities", capacities)
-    more.setdefault("api_features", (LAN_SITES, PLACEMENT, PATHS, QOS))
+    more.setdefault("api_features", (LAN_SITES, MACS, PLACEMENT, PATHS, QOS))
     note = CapabilityNote(
         sp_id=sp_id or f"sp-{alias}",
         edition=1,

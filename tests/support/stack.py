@@ -63,6 +63,7 @@ from service_model.spec import (
     ServiceSpec,
     VirtualLink,
 )
+from service_model.words import Prefix
 from tests.support.clock import SimulatedClock
 from tests.support.faults import FaultySupplier
 
@@ -98,6 +99,7 @@ class Site:
     """Of its fast ways."""
     families: tuple[AddressFamily, ...] = ANY_FAMILY
     """That its functions forward."""
+    excluded: tuple[Prefix, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -213,6 +215,7 @@ def _domain(at: _Placed) -> Domain:
         ),
         swaps_labels=site.swaps,
         max_hold_s=site.max_hold_s,
+        excluded=site.excluded,
     )
 
 
@@ -234,7 +237,7 @@ class Node:
         self.down.set()
         self.vims: dict[str, LocalVim] = {}
         self.dearer: list[str] = []
-        """Suppliers that held for more than they had announced."""
+        """Suppliers that held for more than they had announced, or otherwise than they were asked."""
 
     async def open(self) -> None:
         self.engine = Engine.open(self.path, migrate=migrate)
@@ -250,7 +253,7 @@ class Node:
             terms=lambda account: self.terms,
             new_id=lambda: str(uuid.uuid4()),
             secret=SECRET,
-            dearer=self.dearer.append,
+            fell_short=self.dearer.append,
             hopes=self.hopes,
         )
         self.vims = {

@@ -102,8 +102,8 @@ def function(name: str) -> dict[str, Any]:
     }
 
 
-def interconnect(peer: str, decides: bool) -> dict[str, Any]:
-    return {"kind": "interconnect", "name": "ic", "peer": peer, "labels": LABELS, "decides_labels": decides}
+def interconnect(peer: str, decides: bool, labels: str = "") -> dict[str, Any]:
+    return {"kind": "interconnect", "name": "ic", "peer": peer, "labels": labels or LABELS, "decides_labels": decides}
 
 
 def pool(prefix: str = POOL, **more: Any) -> dict[str, Any]:

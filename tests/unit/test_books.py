@@ -13,6 +13,9 @@ from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
 from lower_sp_clients.supplier import Context, OutcomeUnknown
 from service_model.outcomes import AddressingChoice, Committed, Refused, Reserved, ServiceState
+from tests.support.busy_orders import ORDER as PLAIN
+from tests.support.busy_orders import TOP
+from tests.support.ledger import table_and_journal
 from tests.support.schema import differences
 from tests.support.stack import AURORA, AURORA_CHAIN, Stack
 
@@ -39,6 +42,31 @@ async def test_orders_and_allocations_are_loaded_as_they_were_recorded(tmp_path:
             orders, allocations = await node.broker.book.load()
             assert {o.id: o for o in orders} == before, name
             assert set(allocations) == set(node.broker.allocations())
+
+
+async def test_each_allocation_and_its_entry_in_the_journal_are_recorded_together(tmp_path: Path) -> None:
+    async with Stack(TOP, tmp_path) as stack:
+        customer = stack.customer()
+        for ref in ("live", "held", "gone"):
+            assert isinstance(await customer.reserve(ref, 1, PLAIN, CTX), Reserved)
+        await customer.release("gone", 1, CTX)
+        assert isinstance(await customer.commit("live", 1, AddressingChoice(), CTX), Committed)
+        await stack.until(lambda: stack.state("live") is ServiceState.ACTIVE)
+        seen = set()
+        for turn in range(2):
+            for node in stack.nodes.values():
+                table, replayed = await table_and_journal(node.engine)
+                assert table == replayed
+                seen |= {state for _, state in table.values()}
+            if turn == 0:
+                await customer.terminate("live", CTX)
+                await stack.until(lambda: stack.state("live") is ServiceState.TERMINATED)
+        assert seen == {"HELD", "LIVE", "RESTING"}
+        await customer.terminate("held", CTX)
+        await stack.ends_empty()
+        for node in stack.nodes.values():
+            table, replayed = await table_and_journal(node.engine)
+            assert table == replayed
 
 
 def test_an_order_is_read_without_a_plan_of_the_release_before() -> None:

@@ -22,7 +22,7 @@ from service_model.flows import PATHS
 from service_model.money import FREE
 from service_model.outcomes import ReasonCode
 from service_model.qos import QOS
-from service_model.spec import LAN_SITES, Blocks, FunctionRequest, ServiceSpec
+from service_model.spec import LAN_SITES, MACS, Blocks, FunctionRequest, ServiceSpec
 from tests.support.stack import Site, Sp, Stack, chain, function_type
 
 SITE = Site("s1", ("firewall",), uni=LabelSet(((10, 19),)), hosts=(2,))
@@ -165,7 +165,7 @@ def test_what_is_isolated_is_announced_though_another_way_is_cheaper_and_faster(
         replace(domain, ways=domain.ways + slow), Usage(), 1, datetime(2026, 1, 1, tzinfo=UTC), timedelta(hours=1)
     )
     assert all([p.isolation for p in e.points] == [(), (), ("macsec",)] for e in told.matrix)
-    assert told.api_features == (DUAL_STACK, FIXED_PORTS, LAN_SITES, PATHS, PLACEMENT, QOS)
+    assert told.api_features == (DUAL_STACK, FIXED_PORTS, LAN_SITES, MACS, PATHS, PLACEMENT, QOS)
 
 
 def test_functions_are_kept_on_one_host_or_apart(domain: Domain) -> None:

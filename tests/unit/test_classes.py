@@ -35,18 +35,24 @@ sets = st.sets(st.integers(0, 4), max_size=3)
 joints = st.sets(st.sampled_from("xyz"), min_size=1, max_size=2)
 
 
-@given(st.lists(st.tuples(sets, joints), max_size=5), st.text(max_size=4))
-def test_classes_that_can_be_told_apart_are(asked: list[tuple[set[int], set[str]]], key: str) -> None:
+@given(st.lists(st.tuples(sets, joints, st.none() | st.integers(0, 4)), max_size=5), st.text(max_size=4))
+def test_classes_that_can_be_told_apart_are(asked: list[tuple[set[int], set[str], int | None]], key: str) -> None:
     classes = [
-        LabelClass(id=f"c{i}", members=(LEFT, RIGHT), interconnects=tuple(sorted(joint)), labels=LabelSet.of(labels))
-        for i, (labels, joint) in enumerate(asked)
+        LabelClass(
+            id=f"c{i}",
+            members=(LEFT, RIGHT),
+            interconnects=tuple(sorted(joint)),
+            labels=LabelSet.of(labels),
+            suggested=suggested,
+        )
+        for i, (labels, joint, suggested) in enumerate(asked)
     ]
 
     def apart(values: tuple[int, ...]) -> bool:
         pairs = combinations(zip(values, classes, strict=True), 2)
         return not any(v == w and set(c.interconnects) & set(d.interconnects) for (v, c), (w, d) in pairs)
 
-    if not any(apart(values) for values in product(*(labels for labels, _ in asked))):
+    if not any(apart(values) for values in product(*(labels for labels, _, _ in asked))):
         with pytest.raises(LabelsExhausted):
             suggest(classes, key)
         return
@@ -56,6 +62,13 @@ def test_classes_that_can_be_told_apart_are(asked: list[tuple[set[int], set[str]
     assert len(values) == len(classes)
     assert apart(values)
     assert all(v in c.labels for v, c in zip(values, classes, strict=True))
+
+
+@given(st.integers(2, 8), st.integers(0, 7), st.text(max_size=4))
+def test_what_is_suggested_to_us_is_suggested_on_though_others_could_have_it(count: int, which: int, key: str) -> None:
+    labels = LabelSet.of(range(count))
+    told = [over(f"c{i}", labels, suggested=0 if i == which % count else None) for i in range(count)]
+    assert suggest(told, key)[which % count].suggested == 0
 
 
 def test_the_authority_wins_and_only_the_others_are_pinned() -> None:

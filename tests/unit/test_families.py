@@ -127,9 +127,10 @@ def test_a_service_gets_a_block_of_each_family_and_gives_both_back() -> None:
     assert not isinstance(taken, Reason)
     assert [(name, block.version) for name, block in taken] == [("p", 4), ("p6", 6)]
     assert pools.allocate("s", {4: 3, 6: 3}) == taken
-    put, drop = pools.changes("s", [block for _, block in taken], (), pools.owned("s")[0].state, NOW)
+    blocks = {str(block) for _, block in taken}
+    put, drop = pools.changes("s", set(), blocks, False, NOW)
     assert (len(put), drop) == (2, [])
-    put, drop = pools.changes("s", (), [block for _, block in taken], pools.owned("s")[0].state, NOW)
+    put, drop = pools.changes("s", blocks, set(), False, NOW)
     assert (put, len(drop)) == ([], 2)
     pools.stored(put, drop)
     assert pools.allocations() == ()

@@ -150,9 +150,11 @@ def test_the_driver_gets_each_sap_with_its_settings() -> None:
 
 
 def test_pools_are_as_administered() -> None:
-    assert pools(docs.administered(docs.pool(quarantine_s=60))) == (
+    assert pools(docs.administered(docs.pool(quarantine_s=60)), docs.NOW) == (
         Pool(name="v4", prefix=ip_network("10.0.0.0/16"), block=24, quarantine=timedelta(seconds=60)),
     )
+    (drained,) = pools(docs.administered(docs.pool(state="DRAINING")), docs.NOW)
+    assert not drained.usable
 
 
 def test_domains_and_lower_sps_are_listed_alike() -> None:

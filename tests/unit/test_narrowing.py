@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from address_planner.constraints import Constraint, Contradiction, EndConstraint, LinkConstraint
+from address_planner.adjacencies import Adjacencies
+from address_planner.constraints import Constraint, Contradiction, EndConstraint, LinkConstraint, PortConstraint
 from address_planner.labels import LabelSet
+from address_planner.macs import ANY_MAC, MacSet
 from address_planner.prefix_sets import EVERYWHERE, NOWHERE, PrefixSet
 from address_planner.prefixes import Prefix
 
@@ -39,11 +41,18 @@ def link_constraints(draw: st.DrawFn) -> LinkConstraint:
     )
 
 
+macs = st.lists(st.tuples(st.integers(0, 9), st.integers(0, 3)), min_size=1, max_size=3).map(
+    lambda rs: MacSet(tuple((a, a + n) for a, n in rs))
+)
+port_constraints = st.builds(PortConstraint, addresses=prefix_sets.filter(bool), macs=macs | st.just(ANY_MAC))
+adjacencies = st.lists(st.sets(st.sampled_from("abcde"), max_size=3), max_size=3).map(Adjacencies.of)
 names = st.sampled_from("ab")
 constraints = st.builds(
     Constraint,
     links=st.dictionaries(names, link_constraints()),
     ends=st.dictionaries(names, st.builds(EndConstraint, labels=labels)),
+    ports=st.dictionaries(names, port_constraints),
+    adjacencies=adjacencies,
 )
 
 
@@ -107,6 +116,30 @@ def test_what_is_within_another_admits_nothing_that_it_does_not(a: LinkConstrain
         assert not admitted(a) <= admitted(b)
 
 
+@given(port_constraints, port_constraints)
+def test_a_port_takes_what_both_admit(a: PortConstraint, b: PortConstraint) -> None:
+    taken = {h for h in HOSTS if h in a.addresses and h in b.addresses}, {m for m in range(14) if m in a.macs & b.macs}
+    try:
+        both = a & b
+    except Contradiction:
+        assert not a.addresses & b.addresses or not a.macs & b.macs
+        return
+    assert ({h for h in HOSTS if h in both.addresses}, {m for m in range(14) if m in both.macs}) == taken
+    assert both <= a
+    assert both <= b
+
+
+@given(adjacencies, adjacencies)
+def test_what_either_calls_one_is_one_and_so_is_what_follows(a: Adjacencies, b: Adjacencies) -> None:
+    both, known = a & b, {(x, y) for x in "abcde" for y in "abcde" if a.one(x, y) or b.one(x, y)}
+    for _ in range(5):
+        known |= {(x, z) for x, y in known for other, z in known if y == other}
+    assert {(x, y) for x in "abcde" for y in "abcde" if both.one(x, y)} == known
+    assert both <= a
+    assert both <= b
+    assert (a <= b) == (a & b == a)
+
+
 def narrowed(*given: Constraint) -> Constraint | None:
     """One after the other; None where nothing is left."""
     out = Constraint()
@@ -148,6 +181,26 @@ def test_what_is_wider_is_named() -> None:
     )
     assert list(below.wider(above)) == ["w", "e"]
     assert list((above & below).wider(above)) == []
+
+
+def test_links_that_are_one_have_one_prefix_and_others_none_in_common() -> None:
+    one, other = ip_network("10.0.0.0/30"), ip_network("10.0.0.4/30")
+    apart, together = Adjacencies(), Adjacencies.of([["in", "out"]])
+    assert apart.clash({"in": [one], "out": [other]}, {}) is None
+    assert apart.clash({"in": [one], "out": [ip_network("10.0.0.0/31")]}, {}) == (
+        "out",
+        "prefix 10.0.0.0/31 overlaps 10.0.0.0/30 of 'in'",
+    )
+    assert together.clash({"in": [one], "out": [one]}, {}) is None
+    assert together.clash({"in": [one], "out": [other]}, {}) == ("out", "it is one with 'in' and has another prefix")
+    first, second = ip_address("10.0.0.1"), ip_address("10.0.0.2")
+    assert together.clash({}, {"in": {"f:out": first}, "out": {"g:in": second}}) is None
+    assert together.clash({}, {"in": {"f:out": first}, "out": {"g:in": first}}) == (
+        "out",
+        "10.0.0.1 of g:in is that of f:out too",
+    )
+    assert apart.clash({}, {"in": {"f:out": first}, "out": {"g:in": first}}) is None
+    assert str(sorted(*together.renamed({"in": "x"}).groups)) == "['out', 'x']"
 
 
 def test_a_contradiction_names_the_culprit() -> None:

@@ -83,8 +83,8 @@ async def test_an_answer_that_is_given_again_counts_once() -> None:
 async def test_what_was_held_for_more_than_was_announced_is_broken_and_not_kept() -> None:
     record = Record(Memory(), Catalogue("us"))
     await record.listening("metro", FakeSupplier(SimulatedClock())).reserve("r", 1, SPEC, Context())
-    record.dearer("metro")
-    record.dearer("an-own-domain")
+    record.fell_short("metro")
+    record.fell_short("an-own-domain")
     assert record.of("metro") == Promises(kept=0, broken=1)
     assert record.of("an-own-domain") == Promises()
 

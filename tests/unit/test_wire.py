@@ -18,6 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from address_planner.labels import LABEL_MAX, NO_LABEL, LabelSet
+from address_planner.macs import MAC_MAX, Mac, MacSet
+from address_planner.port_ids import PortId
 from broker.northbound.admin_servicer import APPLIED, DETAIL, INVENTORY
 from capability_registry.note import NOTE as NOTE_JSON
 from capability_registry.note import (
@@ -104,6 +106,9 @@ prefixes = st.one_of(
         lambda n, b: ip_network((n >> (128 - b) << (128 - b), b)), st.integers(2**100, 2**128 - 1), st.integers(8, 128)
     ),
 )
+mac_pools = st.lists(st.tuples(st.integers(0, MAC_MAX - 99), st.integers(0, 99)), max_size=3).map(
+    lambda pairs: MacSet(tuple((first, first + more) for first, more in pairs))
+)
 addresses = st.one_of(st.integers(0, 2**32 - 1).map(IPv4Address), st.integers(2**64, 2**128 - 1).map(IPv6Address))
 EARLIEST, LATEST = (datetime.fromisoformat(day) for day in ("1970-01-01", "2200-01-01"))
 instants = st.datetimes(min_value=EARLIEST, max_value=LATEST, timezones=st.just(UTC))
@@ -152,7 +157,11 @@ links = st.builds(
     kind=st.sampled_from(LinkKind),
     points=tuples(names),
     addressing=st.builds(
-        LinkAddressing, prefix=st.none() | prefixes, hosts=tuples(prefixes), reserved=tuples(reserved_addresses)
+        LinkAddressing,
+        prefix=st.none() | prefixes,
+        hosts=tuples(prefixes),
+        reserved=tuples(reserved_addresses),
+        macs=st.none() | mac_pools,
     ),
 )
 codes = st.sampled_from(("AT", "BE", "CH", "DE"))
@@ -227,7 +236,11 @@ CHOICE = AddressingChoice(
     links=(
         LinkChoice(link="l1", prefix=ip_network("10.0.0.0/30"), addresses={"a": IPv4Address("10.0.0.1")}, mtu=1450),
         LinkChoice(link="l2", prefix=ip_network("2001:db8::/127"), addresses={"b": IPv6Address("2001:db8::")}),
-        LinkChoice(link="l3"),
+        LinkChoice(
+            link="l3",
+            macs={"f:in": Mac.parse("02:00:00:00:00:0a")},
+            ports={"f:in": PortId("north", "PO 17/b", "l3", "f:in")},
+        ),
     ),
     reach={"a": (ip_network("10.9.0.0/16"), ip_network("2001:db8:1::/48")), "b": ()},
 )
@@ -237,7 +250,17 @@ REASON = Reason(
     subject="ends[1]",
     segment="east",
     retryable=True,
-    nogood=Nogood(end="b", acceptable_labels=LabelSet(), needed_addresses=0),
+    nogood=Nogood(
+        end="b",
+        acceptable_labels=LabelSet(),
+        needed_addresses=0,
+        interconnect="ix",
+        refused_labels=LabelSet.of([7]),
+        proposed_label=0,
+        link="l1",
+        refused_prefixes=(ip_network("10.0.0.0/31"),),
+        acceptable_prefixes=(),
+    ),
     incident_id="i-1",
     causes=(
         Reason(
@@ -401,7 +424,7 @@ def pairs(kind: type[Any], descriptor: Descriptor, seen: set[str]) -> Iterator[t
         if field is not None and inner is not None and field.message_type is not None:
             message = field.message_type
             value = message.fields_by_name["value"].message_type if message.GetOptions().map_entry else message
-            if inner not in (FunctionType, LabelSet):
+            if inner not in (FunctionType, LabelSet, MacSet, Mac, PortId):
                 yield from pairs(inner, cast(Descriptor, value), seen)
 
 

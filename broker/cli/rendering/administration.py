@@ -34,13 +34,16 @@ _IN_POOL = (AllocationState.HELD, AllocationState.COMMITTED, AllocationState.QUA
 
 def changes_table(applied: Applied) -> Table | Text:
     """Each object that changed, with the fields that differ; one line where nothing does."""
-    changed = [c for c in applied.changes if c.action is not ChangeAction.UNCHANGED or c.problems]
+    changed = [c for c in applied.changes if c.action is not ChangeAction.UNCHANGED or c.problems or c.notices]
     if not changed:
         return Text(f"nothing differs ({len(applied.changes)} documents)", style="dim")
     made = table("", "WHAT", "KIND", "NAME", "FIELDS")
     for change in changed:
         sign, style = _ACTION.get(change.action, ("?", "dim"))
-        made.add_row(Text(sign, style=style), Text(change.kind), Text(change.name), _fields(change.diffs))
+        fields = _fields(change.diffs)
+        for notice in change.notices:
+            fields.append("\n" if fields else "").append(notice, style="yellow")
+        made.add_row(Text(sign, style=style), Text(change.kind), Text(change.name), fields)
     return made
 
 
@@ -110,7 +113,7 @@ def pools_tables(pools: tuple[PoolUse, ...], owners: bool) -> Group | Text:
         used = (size - free) / size if size else 0.0
         states = Counter(entry.state for entry in pool.entries)
         cells = (
-            Text(pool.name),
+            Text(pool.name).append(" draining" if pool.draining else "", style="yellow"),
             Text(_cut(pool.extent, 30)),
             Text(f"{used:.0%}", style="red" if not free else "yellow" if used > 0.9 else ""),
             *(Text(str(states[state])) if states[state] else NONE for state in _IN_POOL),
@@ -127,7 +130,9 @@ def pools_tables(pools: tuple[PoolUse, ...], owners: bool) -> Group | Text:
         for entry in pool.entries:
             taken.add_row(
                 Text(entry.value),
-                Text(entry.state.short, style=_TAKEN.get(entry.state, "dim")),
+                Text(entry.state.short, style=_TAKEN.get(entry.state, "dim")).append(
+                    " outside" if entry.outside else "", style="yellow"
+                ),
                 Text(entry.account) if entry.account else NONE,
                 Text(entry.ref) if entry.ref else NONE,
                 Text(time_text(entry.until)) if entry.until else NONE,

@@ -8,8 +8,9 @@ Rules enforced here
   `unreachable`, so a packet never falls through to another path's routes. A management port's table is
   `unreachable` alone. Each flow at a port has a table of its own before that one, with the flow's routes alone; those of
   flows that name a port come first. The kernel sees no ports in later fragments: these go as packets of the protocol do.
-- A port's hardware address follows from its addresses, as VRRP's does (RFC 9568, 7.3): a function that is rebuilt, here
-  or in another domain, is reached at once. Two ports of one broadcast domain share no address, so they share none here.
+- A port's hardware address is the one that was chosen; else it follows from its addresses, as VRRP's does (RFC 9568, 7.3):
+  a function that is rebuilt, here or in another domain, is reached at once. Two ports of one broadcast domain share no
+  address, so they share none here.
 - Packets that the function originates (ICMP errors, probes) use the main table, which holds the same routes. Where two
   ingress ports send one destination different ways, the first in the blueprint wins there, and a flow's only where no
   route is for all packets.
@@ -107,6 +108,7 @@ class PlannedPort:
     interfaces: tuple[IPv4Interface | IPv6Interface, ...]
     routes: tuple[Route, ...]
     flows: tuple[FlowTable, ...] = ()
+    mac: str = ""
 
     @property
     def table(self) -> int:
@@ -114,7 +116,9 @@ class PlannedPort:
 
     @property
     def hardware_address(self) -> str | None:
-        """Derived from its addresses: whoever takes them over is already known to the neighbours' ARP tables."""
+        """As chosen, or derived from its addresses: whoever takes them over is already known to the neighbours' ARP tables."""
+        if self.mac:
+            return self.mac
         return naming.hardware_address(" ".join(map(str, self.interfaces))) if self.interfaces else None
 
 
@@ -188,6 +192,7 @@ def _space(domain: str, segment: str, function: Function) -> FunctionSpace:
             interfaces=port.interfaces,
             routes=tuple(r for r in function.routes if r.ingress == port.name and r.flow is None),
             flows=tuple(table for table in flows if table.routes[0].ingress == port.name),
+            mac=port.mac,
         )
         for index, port in enumerate(function.ports)
     )

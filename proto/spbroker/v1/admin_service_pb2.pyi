@@ -141,6 +141,56 @@ POOL_KIND_LABELS: PoolKind.ValueType  # 2
 """Labels, at one attachment point."""
 
 @typing.final
+class AbandonServiceRequest(message.Message):
+    """Names the service to be given up."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: builtins.int
+    REF_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    account: builtins.str
+    """Whose it is."""
+    ref: builtins.str
+    """The account's ref."""
+    reason: builtins.str
+    """Why; it is written to the audit trail."""
+    def __init__(
+        self,
+        *,
+        account: builtins.str = ...,
+        ref: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["account", b"account", "reason", b"reason", "ref", b"ref"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class AbandonServiceResponse(message.Message):
+    """What was given up."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SEGMENTS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def segments(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The local aliases of the parts that their suppliers had not given back."""
+
+    def __init__(
+        self,
+        *,
+        segments: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["segments", b"segments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class ApplyRequest(message.Message):
     """Asks for documents to be applied."""
 
@@ -211,6 +261,7 @@ class Change(message.Message):
     ACTION_FIELD_NUMBER: builtins.int
     DIFFS_FIELD_NUMBER: builtins.int
     PROBLEMS_FIELD_NUMBER: builtins.int
+    NOTICES_FIELD_NUMBER: builtins.int
     kind: builtins.str
     """Its kind."""
     name: builtins.str
@@ -225,6 +276,10 @@ class Change(message.Message):
     def problems(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Why it cannot be applied; each names its field."""
 
+    @builtins.property
+    def notices(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """What stays allocated of what it gives out no more; each names its field."""
+
     def __init__(
         self,
         *,
@@ -233,10 +288,11 @@ class Change(message.Message):
         action: ChangeAction.ValueType = ...,
         diffs: abc.Iterable[FieldDiff] | None = ...,
         problems: abc.Iterable[builtins.str] | None = ...,
+        notices: abc.Iterable[builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["action", b"action", "diffs", b"diffs", "kind", b"kind", "name", b"name", "problems", b"problems"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["action", b"action", "diffs", b"diffs", "kind", b"kind", "name", b"name", "notices", b"notices", "problems", b"problems"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -440,6 +496,7 @@ class Pool(message.Message):
     LARGEST_FREE_FIELD_NUMBER: builtins.int
     FRAGMENTATION_FIELD_NUMBER: builtins.int
     ENTRIES_FIELD_NUMBER: builtins.int
+    DRAINING_FIELD_NUMBER: builtins.int
     name: builtins.str
     """Its name; of labels, domain and attachment point."""
     kind: PoolKind.ValueType
@@ -454,6 +511,8 @@ class Pool(message.Message):
     """The largest part of it that is free in one piece: a prefix, or a range of labels; empty where nothing is."""
     fragmentation: builtins.float
     """The part of what is free that is not in that piece, from 0 to 1."""
+    draining: builtins.bool
+    """Whether it gives nothing new."""
     @builtins.property
     def entries(self) -> containers.RepeatedCompositeFieldContainer[PoolEntry]:
         """What is taken."""
@@ -469,10 +528,11 @@ class Pool(message.Message):
         largest_free: builtins.str = ...,
         fragmentation: builtins.float = ...,
         entries: abc.Iterable[PoolEntry] | None = ...,
+        draining: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["entries", b"entries", "extent", b"extent", "fragmentation", b"fragmentation", "free", b"free", "kind", b"kind", "largest_free", b"largest_free", "name", b"name", "size", b"size"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["draining", b"draining", "entries", b"entries", "extent", b"extent", "fragmentation", b"fragmentation", "free", b"free", "kind", b"kind", "largest_free", b"largest_free", "name", b"name", "size", b"size"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -487,6 +547,7 @@ class PoolEntry(message.Message):
     ACCOUNT_FIELD_NUMBER: builtins.int
     REF_FIELD_NUMBER: builtins.int
     UNTIL_FIELD_NUMBER: builtins.int
+    OUTSIDE_FIELD_NUMBER: builtins.int
     value: builtins.str
     """The prefix or label."""
     state: AllocationState.ValueType
@@ -495,6 +556,8 @@ class PoolEntry(message.Message):
     """Whose service it is for; empty where that is not an order of this node."""
     ref: builtins.str
     """The account's ref."""
+    outside: builtins.bool
+    """Whether it is no more of the pool: it stays until its owner gives it back, and is not given again."""
     @builtins.property
     def until(self) -> timestamp_pb2.Timestamp:
         """When it is free again, while it rests."""
@@ -507,10 +570,11 @@ class PoolEntry(message.Message):
         account: builtins.str = ...,
         ref: builtins.str = ...,
         until: timestamp_pb2.Timestamp | None = ...,
+        outside: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_until", b"_until", "until", b"until"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_until", b"_until", "account", b"account", "ref", b"ref", "state", b"state", "until", b"until", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_until", b"_until", "account", b"account", "outside", b"outside", "ref", b"ref", "state", b"state", "until", b"until", "value", b"value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__until: _TypeAlias = typing.Literal["until"]  # noqa: Y015
     _WhichOneofArgType__until: _TypeAlias = typing.Literal["_until", b"_until"]  # noqa: Y015

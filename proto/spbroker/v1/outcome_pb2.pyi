@@ -307,10 +307,22 @@ class Nogood(message.Message):
     ACCEPTABLE_LABELS_FIELD_NUMBER: builtins.int
     NEEDED_ADDRESSES_FIELD_NUMBER: builtins.int
     ALTERNATIVE_FIELD_NUMBER: builtins.int
+    INTERCONNECT_FIELD_NUMBER: builtins.int
+    REFUSED_LABELS_FIELD_NUMBER: builtins.int
+    PROPOSED_LABEL_FIELD_NUMBER: builtins.int
+    LINK_FIELD_NUMBER: builtins.int
+    REFUSED_PREFIXES_FIELD_NUMBER: builtins.int
+    ACCEPTABLE_PREFIXES_FIELD_NUMBER: builtins.int
     end: builtins.str
     """The end that it is about."""
     needed_addresses: builtins.int
     """How many addresses the prefix must have; not set: it is not about a prefix."""
+    interconnect: builtins.str
+    """The interconnect at that end, where there is one."""
+    proposed_label: builtins.int
+    """The label to ask for instead, one of those that would be accepted; not set: none is proposed."""
+    link: builtins.str
+    """The link that it is about."""
     @builtins.property
     def acceptable_labels(self) -> words_pb2.LabelSet:
         """Labels that would be accepted (RFC 3473, 4.1); not set: it is not about labels."""
@@ -319,6 +331,18 @@ class Nogood(message.Message):
     def alternative(self) -> Alternative:
         """The nearest service that can be had; not set: none is known."""
 
+    @builtins.property
+    def refused_labels(self) -> words_pb2.LabelSet:
+        """The labels that cannot be had, of those that were asked for; not set: it is not about labels."""
+
+    @builtins.property
+    def refused_prefixes(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The prefixes that cannot be used, of those that were given."""
+
+    @builtins.property
+    def acceptable_prefixes(self) -> words_pb2.PrefixList:
+        """Prefixes near those that would be accepted; not set: it is not about a prefix."""
+
     def __init__(
         self,
         *,
@@ -326,14 +350,25 @@ class Nogood(message.Message):
         acceptable_labels: words_pb2.LabelSet | None = ...,
         needed_addresses: builtins.int | None = ...,
         alternative: Alternative | None = ...,
+        interconnect: builtins.str = ...,
+        refused_labels: words_pb2.LabelSet | None = ...,
+        proposed_label: builtins.int | None = ...,
+        link: builtins.str = ...,
+        refused_prefixes: abc.Iterable[builtins.str] | None = ...,
+        acceptable_prefixes: words_pb2.PrefixList | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_needed_addresses", b"_needed_addresses", "acceptable_labels", b"acceptable_labels", "alternative", b"alternative", "needed_addresses", b"needed_addresses"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_needed_addresses", b"_needed_addresses", "_proposed_label", b"_proposed_label", "acceptable_labels", b"acceptable_labels", "acceptable_prefixes", b"acceptable_prefixes", "alternative", b"alternative", "needed_addresses", b"needed_addresses", "proposed_label", b"proposed_label", "refused_labels", b"refused_labels"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_needed_addresses", b"_needed_addresses", "acceptable_labels", b"acceptable_labels", "alternative", b"alternative", "end", b"end", "needed_addresses", b"needed_addresses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_needed_addresses", b"_needed_addresses", "_proposed_label", b"_proposed_label", "acceptable_labels", b"acceptable_labels", "acceptable_prefixes", b"acceptable_prefixes", "alternative", b"alternative", "end", b"end", "interconnect", b"interconnect", "link", b"link", "needed_addresses", b"needed_addresses", "proposed_label", b"proposed_label", "refused_labels", b"refused_labels", "refused_prefixes", b"refused_prefixes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__needed_addresses: _TypeAlias = typing.Literal["needed_addresses"]  # noqa: Y015
     _WhichOneofArgType__needed_addresses: _TypeAlias = typing.Literal["_needed_addresses", b"_needed_addresses"]  # noqa: Y015
+    _WhichOneofReturnType__proposed_label: _TypeAlias = typing.Literal["proposed_label"]  # noqa: Y015
+    _WhichOneofArgType__proposed_label: _TypeAlias = typing.Literal["_proposed_label", b"_proposed_label"]  # noqa: Y015
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__needed_addresses) -> _WhichOneofReturnType__needed_addresses | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__proposed_label) -> _WhichOneofReturnType__proposed_label | None: ...
 
 @typing.final
 class Alternative(message.Message):
@@ -465,12 +500,54 @@ class LinkChoice(message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @typing.final
+    class MacsEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @typing.final
+    class PortsEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     LINK_FIELD_NUMBER: builtins.int
     PREFIX_FIELD_NUMBER: builtins.int
     ADDRESSES_FIELD_NUMBER: builtins.int
     MTU_FIELD_NUMBER: builtins.int
     SECOND_PREFIX_FIELD_NUMBER: builtins.int
     SECOND_ADDRESSES_FIELD_NUMBER: builtins.int
+    MACS_FIELD_NUMBER: builtins.int
+    PORTS_FIELD_NUMBER: builtins.int
     link: builtins.str
     """The id of the link."""
     prefix: builtins.str
@@ -487,6 +564,16 @@ class LinkChoice(message.Message):
     def second_addresses(self) -> containers.ScalarMap[builtins.str, builtins.str]:
         """The address in `second_prefix` of each connection point that has one."""
 
+    @builtins.property
+    def macs(self) -> containers.ScalarMap[builtins.str, builtins.str]:
+        """The hardware address of each of the supplier's own ports, by connection point; of links with a pool of them."""
+
+    @builtins.property
+    def ports(self) -> containers.ScalarMap[builtins.str, builtins.str]:
+        """What each of the supplier's own ports is called between who asks and who answers: `sp/service/link/cp`, each part in
+        percent-encoding.
+        """
+
     def __init__(
         self,
         *,
@@ -496,10 +583,12 @@ class LinkChoice(message.Message):
         mtu: builtins.int = ...,
         second_prefix: builtins.str | None = ...,
         second_addresses: abc.Mapping[builtins.str, builtins.str] | None = ...,
+        macs: abc.Mapping[builtins.str, builtins.str] | None = ...,
+        ports: abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_prefix", b"_prefix", "_second_prefix", b"_second_prefix", "prefix", b"prefix", "second_prefix", b"second_prefix"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_prefix", b"_prefix", "_second_prefix", b"_second_prefix", "addresses", b"addresses", "link", b"link", "mtu", b"mtu", "prefix", b"prefix", "second_addresses", b"second_addresses", "second_prefix", b"second_prefix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_prefix", b"_prefix", "_second_prefix", b"_second_prefix", "addresses", b"addresses", "link", b"link", "macs", b"macs", "mtu", b"mtu", "ports", b"ports", "prefix", b"prefix", "second_addresses", b"second_addresses", "second_prefix", b"second_prefix"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__prefix: _TypeAlias = typing.Literal["prefix"]  # noqa: Y015
     _WhichOneofArgType__prefix: _TypeAlias = typing.Literal["_prefix", b"_prefix"]  # noqa: Y015

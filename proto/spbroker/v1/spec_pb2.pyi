@@ -57,6 +57,8 @@ class _AddressRoleEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_AddressRol
     """The customer's gateway."""
     ADDRESS_ROLE_PEER: _AddressRole.ValueType  # 2
     """A port at the other side of the link."""
+    ADDRESS_ROLE_TUNNEL_ENDPOINT: _AddressRole.ValueType  # 23
+    """The end of a tunnel, which no port of the service takes."""
 
 class AddressRole(_AddressRole, metaclass=_AddressRoleEnumTypeWrapper):
     """Why an address is reserved on a link."""
@@ -67,6 +69,8 @@ ADDRESS_ROLE_GATEWAY: AddressRole.ValueType  # 1
 """The customer's gateway."""
 ADDRESS_ROLE_PEER: AddressRole.ValueType  # 2
 """A port at the other side of the link."""
+ADDRESS_ROLE_TUNNEL_ENDPOINT: AddressRole.ValueType  # 23
+"""The end of a tunnel, which no port of the service takes."""
 
 class _GroupKind:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -380,11 +384,16 @@ class LinkAddressing(message.Message):
     HOSTS_FIELD_NUMBER: builtins.int
     RESERVED_FIELD_NUMBER: builtins.int
     SECOND_PREFIX_FIELD_NUMBER: builtins.int
+    MACS_FIELD_NUMBER: builtins.int
     prefix: builtins.str
     """The prefix that must be used, of either family; not set: chosen by the supplier from the blocks."""
     second_prefix: builtins.str
     """The prefix of the other family that must be used, beside `prefix`; not set: chosen by the supplier
     where the link has that family.
+    """
+    macs: builtins.str
+    """The hardware addresses that the supplier's own ports may take, as ranges in order:
+    `02:00:00:00:00:10-02:00:00:00:00:1f,06:00:00:00:00:01`; not set: any.
     """
     @builtins.property
     def hosts(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
@@ -401,15 +410,20 @@ class LinkAddressing(message.Message):
         hosts: abc.Iterable[builtins.str] | None = ...,
         reserved: abc.Iterable[ReservedAddress] | None = ...,
         second_prefix: builtins.str | None = ...,
+        macs: builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_prefix", b"_prefix", "_second_prefix", b"_second_prefix", "prefix", b"prefix", "second_prefix", b"second_prefix"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_macs", b"_macs", "_prefix", b"_prefix", "_second_prefix", b"_second_prefix", "macs", b"macs", "prefix", b"prefix", "second_prefix", b"second_prefix"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_prefix", b"_prefix", "_second_prefix", b"_second_prefix", "hosts", b"hosts", "prefix", b"prefix", "reserved", b"reserved", "second_prefix", b"second_prefix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_macs", b"_macs", "_prefix", b"_prefix", "_second_prefix", b"_second_prefix", "hosts", b"hosts", "macs", b"macs", "prefix", b"prefix", "reserved", b"reserved", "second_prefix", b"second_prefix"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__macs: _TypeAlias = typing.Literal["macs"]  # noqa: Y015
+    _WhichOneofArgType__macs: _TypeAlias = typing.Literal["_macs", b"_macs"]  # noqa: Y015
     _WhichOneofReturnType__prefix: _TypeAlias = typing.Literal["prefix"]  # noqa: Y015
     _WhichOneofArgType__prefix: _TypeAlias = typing.Literal["_prefix", b"_prefix"]  # noqa: Y015
     _WhichOneofReturnType__second_prefix: _TypeAlias = typing.Literal["second_prefix"]  # noqa: Y015
     _WhichOneofArgType__second_prefix: _TypeAlias = typing.Literal["_second_prefix", b"_second_prefix"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__macs) -> _WhichOneofReturnType__macs | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prefix) -> _WhichOneofReturnType__prefix | None: ...
     @typing.overload
