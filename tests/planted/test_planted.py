@@ -90,8 +90,8 @@ BUGS = {
     ),
     "a constraint that is widened: hosts are not handed down": Bug(
         "broker/orders/addressing.py",
-        "hosts=aggregate(hosts), reserved=(*others, *reserved)",
-        "hosts=(), reserved=others",
+        "            hosts=aggregate(hosts),\n            reserved=(*others, *fixed, *reserved),\n",
+        "            hosts=(),\n            reserved=tuple(others),\n",
         "tests/unit/test_depths.py",
         "test_at_every_depth_choices_are_within_what_was_asked_and_nothing_overlaps",
     ),
