@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from address_planner.conflicts import conflicting
 from address_planner.labels import LabelSet
 from broker.orders.pools import PREFIXES, Pool, PoolInUse, Pools
 from broker.orders.records import Order
@@ -70,6 +71,7 @@ def drained(whole: Administered, vims: Mapping[str, LocalVim], pools: Pools) -> 
     for doc in whole.domains:
         if doc.name in vims:
             yield from _labels(doc, whole, vims[doc.name])
+            yield from _prefixes(doc, vims[doc.name])
     for pool in whole.pools:
         blocks = sum(1 for a in pools.allocations() if a.pool == PREFIXES + pool.name)
         if blocks and pool.state is not AdminState.IN_SERVICE:
@@ -94,5 +96,15 @@ def _labels(doc: DomainDoc, whole: Administered, vim: LocalVim) -> Iterator[Prob
             yield Problem(kind=kind, name=name, field=field, reason=reason)
 
 
-def _some(count: int, what: str) -> str:
-    return f"1 {what} is in use until it is" if count == 1 else f"{count} {what}s are in use until they are"
+def _prefixes(doc: DomainDoc, vim: LocalVim) -> Iterator[Problem]:
+    """Those of links that live services have where the domain excludes them from now on."""
+    held = (h.choice for h in vim.holds() if h.state in accounting.TAKES and h.choice is not None)
+    given = [link.prefix for choice in held for link in choice.links if link.prefix is not None and link.addresses]
+    inside = sum(1 for prefix in given if conflicting([prefix], doc.excluded))
+    if inside:
+        reason = f"{_some(inside, 'prefix', 'prefixes')} given back, and not taken again"
+        yield Problem(kind="domain", name=doc.name, field="excluded", reason=reason)
+
+
+def _some(count: int, one: str, more: str = "") -> str:
+    return f"1 {one} is in use until it is" if count == 1 else f"{count} {more or one + 's'} are in use until they are"

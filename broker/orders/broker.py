@@ -205,7 +205,7 @@ class Broker(Offers):
             self.audit(order.id, account, "release", ref, order.state.short, "EXPIRED", ctx)
             self.change(replace(abandon(order), reasons=(reason,), released_upto=version).on(Event.RELEASE))
         elif order.previous is not None and order.previous.version <= version:  # the hold that would come back
-            self.change(replace(order, previous=None, released_upto=max(order.released_upto, version)))
+            self.change(replace(order.alone(), released_upto=max(order.released_upto, version)))
         elif order.released_upto < version and order.state in (ServiceState.REFUSED, ServiceState.EXPIRED):
             self.change(replace(order, released_upto=version))
         else:
@@ -223,7 +223,7 @@ class Broker(Offers):
             order = tombstone
         elif order.state not in _ENDED:
             self.audit(order.id, account, "terminate", ref, order.state.short, "TERMINATING", ctx)
-            self.change(replace(order, previous=None, expires=None, extending=None).on(Event.TERMINATE))
+            self.change(replace(order.alone(), expires=None, extending=None).on(Event.TERMINATE))
         await self.until(order.id, lambda o: o.state in _ENDED, ctx)
 
     async def give_up(self, account: str, ref: str, why: str, actor: str) -> tuple[str, ...]:

@@ -101,7 +101,12 @@ def _of_port(link: VirtualLink, port: str, version: int) -> PrefixSet:
 
 def widened(spec: ServiceSpec, part: HandedDown) -> Reason | None:
     """Where the segment admits what the service does not; None where it is narrower everywhere."""
-    above, below = constraint_of(spec), constraint_of(part.spec)
+    return wider_than(constraint_of(spec), part)
+
+
+def wider_than(above: Constraint, part: HandedDown) -> Reason | None:
+    """The same, of a service whose constraint is known."""
+    below = constraint_of(part.spec)
     links = (
         (link_key(part.lines.get(link.id, link.id), version), below.links[link_key(link.id, version)])
         for link in part.spec.links  # a LINE may come by twice

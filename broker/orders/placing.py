@@ -15,7 +15,7 @@ from broker.decompose.mesh import Mesh, read_mesh
 from broker.decompose.plan import Avoid, Infeasible, Plan, PlannedSegment, Snapshot
 from broker.orders import hoping
 from broker.orders.addressing import CannotAddress, block_bits
-from broker.orders.narrowing import widened
+from broker.orders.narrowing import constraint_of, wider_than
 from broker.orders.readdressing import as_labelled, without_room
 from broker.orders.reasons import told
 from broker.orders.records import Order, Segment, child_ref
@@ -114,7 +114,8 @@ def address(order: Order, env: Env) -> Order | Pause:
     if order.classes:  # the plan stays: only prefixes were chosen again
         same = tuple(as_labelled(order, part) for part in parts.segments)
         parts = replace(parts, segments=same, classes=order.classes)
-    wider = next(filter(None, (widened(asked, part) for part in parts.segments)), None)
+    above = constraint_of(asked)
+    wider = next(filter(None, (wider_than(above, part) for part in parts.segments)), None)
     if wider is not None:
         return refuse(order, env.now, wider)
     known = {s.key: s for s in order.segments}

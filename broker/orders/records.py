@@ -258,14 +258,20 @@ class Order:
             refused={version: answer.digest for version, answer in self.answers.items()},
         )
 
+    def own_blocks(self) -> tuple[Prefix, ...]:
+        """Its former blocks and the present ones."""
+        return (*self.former_blocks, *self.present_blocks)
+
     def blocks(self) -> frozenset[str]:
-        """Every block that is its own: the present one, former ones, and that of the hold which it may come back to."""
-        return frozenset(
-            str(block)
-            for order in (self, self.previous)
-            if order is not None
-            for block in (*order.present_blocks, *order.former_blocks)
-        )
+        """Every block that is its own, and those of the hold which it may come back to."""
+        before = self.previous.own_blocks() if self.previous is not None else ()
+        return frozenset(map(str, (*self.own_blocks(), *before)))
+
+    def alone(self) -> Order:
+        """Without the hold that it might have come back to. The blocks of that stay until nobody below can use them."""
+        before = self.previous.own_blocks() if self.previous is not None else ()
+        left = tuple(block for block in before if block not in self.own_blocks())
+        return replace(self, previous=None, former_blocks=(*self.former_blocks, *left))
 
     def with_segment(self, segment: Segment) -> Order:
         return replace(self, segments=tuple(segment if s.key == segment.key else s for s in self.segments))

@@ -17,7 +17,6 @@ from broker.orders.split import HandedDown
 from broker.orders.states import Event
 from broker.orders.tasks import abandon
 from service_model.outcomes import Reason, ServiceState
-from service_model.words import Prefix
 
 RESTORING = timedelta(seconds=30)
 """How long it may take to hold again what a refused version was to replace."""
@@ -42,7 +41,7 @@ def refuse(order: Order, now: datetime, *reasons: Reason) -> Order:
         previous,
         state=ServiceState.RESERVING,
         segments=tuple(segments),
-        former_blocks=tuple(dict.fromkeys(b for b in _blocks(order) if b not in _blocks(previous))),
+        former_blocks=tuple(b for b in order.own_blocks() if b != previous.block),
         answers=answers,
         released_upto=max(previous.released_upto, order.released_upto),
         previous=None,
@@ -51,10 +50,6 @@ def refuse(order: Order, now: datetime, *reasons: Reason) -> Order:
         rounds=0,
         crankbacks=0,
     )
-
-
-def _blocks(order: Order) -> tuple[Prefix, ...]:
-    return (*order.former_blocks, *order.present_blocks)
 
 
 def again(order: Order, more: Avoid, *reasons: Reason) -> Order:

@@ -184,7 +184,7 @@ def expire(order: Order, env: Env) -> Order | Pause:
 def abandon(order: Order) -> Order:
     """Nothing of the order is wanted any more."""
     segments = tuple(replace(s, wanted=False) for s in order.segments)
-    return replace(order, segments=segments, previous=None, expires=None, extending=None)
+    return replace(order.alone(), segments=segments, expires=None, extending=None)
 
 
 @task

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -30,6 +31,12 @@ metadata = MetaData(
 )
 
 
+@lru_cache(64)
+def _text(value: datetime) -> str:
+    """All that is written in one transaction mostly happens at one instant."""
+    return value.astimezone(UTC).isoformat(timespec="microseconds")
+
+
 class UtcText(TypeDecorator[datetime]):
     """A UTC instant to the microsecond as text."""
 
@@ -37,7 +44,7 @@ class UtcText(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> str | None:
-        return value.astimezone(UTC).isoformat(timespec="microseconds") if value is not None else None
+        return _text(value) if value is not None else None
 
     def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
         return datetime.fromisoformat(value) if value is not None else None

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from dataclasses import replace
-from ipaddress import ip_network
-from itertools import combinations
+from ipaddress import IPv4Network, ip_network
+from itertools import combinations, count
 from pathlib import Path
 
 import pytest
 
+from address_planner.conflicts import conflicting
 from address_planner.labels import LabelSet
-from address_planner.prefixes import inside, overlap
+from address_planner.prefixes import Prefix, inside, overlap
 from broker.orders.pools import Pool
+from lower_sp_clients.vim.accounting import TAKES
 from lower_sp_clients.vim.holds import AllocationState
 from service_model.outcomes import Nogood, Reason, ReasonCode, Refused, Reserved
-from service_model.spec import LinkAddressing
+from service_model.spec import LinkAddressing, ServiceSpec
 from tests.support.faults import Answer, Fault, alters
 from tests.support.orders import CTX, active, reserved
 from tests.support.stack import POOL, Site, Sp, Stack, chain
@@ -159,6 +162,54 @@ async def test_who_proposes_what_it_then_refuses_is_followed_for_a_bounded_time(
         answer = await stack.customer().reserve("r", 1, SPEC, CTX)
         assert isinstance(answer, Refused)
         assert stack.line("a", "b").count("reserve") <= 20
+
+
+def drawn(seed: int) -> tuple[Sp, ServiceSpec]:
+    """A line of sites under brokers at random, each with functions, and prefixes at random that it cannot use."""
+    rng, kinds, names = random.Random(f"conflicts/{seed}"), ("firewall", "meter", "shaper"), list[str]()
+    numbers, pool = count(), IPv4Network("10.64.0.0/23")
+    blocks: dict[int, list[Prefix]] = {n: list(pool.subnets(new_prefix=n)) for n in (24, 25, 27, 29, 31)}
+
+    def parts(left: int, under: str) -> tuple[Sp | Site, ...]:
+        out: list[Sp | Site] = []
+        while left:
+            taken = rng.randint(1, left)
+            if left > 1 and rng.random() < 0.5:
+                name = f"sp{next(numbers)}"
+                out.append(Sp(name, parts(taken, f"{under}{name}.")))
+                left -= taken
+                continue
+            excluded = tuple(rng.choice(blocks[rng.choice(list(blocks))]) for _ in range(rng.randint(0, 3)))
+            names.append(f"{under}s{len(names)}")
+            out.append(Site(names[-1].rpartition(".")[2], kinds, excluded=excluded))
+            left -= 1
+        return tuple(out)
+
+    top = Sp("top", parts(rng.randint(2, 4), ""), (POOL,))
+    functions = [rng.choice(kinds) for _ in range(rng.randint(2, 5))]
+    return top, chain(f"{names[0]}.uni", f"{names[-1]}.uni", *functions)
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_whatever_the_tree_and_whatever_is_excluded_what_is_held_can_be_used(tmp_path: Path, seed: int) -> None:
+    top, spec = drawn(seed)
+    async with Stack(top, tmp_path) as stack:
+        answer = await stack.customer().reserve("r", 1, spec, CTX)
+        assert isinstance(answer, Reserved), answer
+        for vim in stack.vims():
+            for hold in vim.holds():
+                if hold.state not in TAKES:
+                    continue
+                assert hold.choice is not None
+                given = [link.prefix for link in hold.choice.links if link.prefix is not None and link.addresses]
+                assert not conflicting(given, vim.domain.excluded)
+        chosen = [link.prefix for link in answer.choice.links if link.prefix is not None]
+        assert not any(overlap(x, y) for x, y in combinations(chosen, 2))
+        order = stack.broker("top").orders()[0]
+        assert order.rounds <= 8
+        assert [a.value for a in stack.broker("top").allocations()] == [str(order.block)]
+        await stack.customer().terminate("r", CTX)
+        await stack.ends_empty()
 
 
 async def test_a_label_that_is_refused_is_told_with_where_what_and_what_would_do(tmp_path: Path) -> None:

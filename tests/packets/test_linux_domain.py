@@ -286,3 +286,30 @@ def test_a_lab_takes_everything_away_also_when_it_failed_half_way() -> None:
     with pytest.raises(DriverError, match=f"'{token}-missing' does not exist"):
         half()
     assert [name for name in names() if name.startswith(token)] == []
+
+
+MACS = {("fw", "west"): "02:00:00:00:00:11", ("fw", "east"): "02:00:00:00:00:12", ("fwd", "west"): "06:00:00:00:00:13"}
+
+
+async def test_ports_have_the_hardware_addresses_that_were_chosen_and_packets_pass(bench: LinuxBench) -> None:
+    host, plan = await customer(bench), guarded()
+    functions = tuple(
+        replace(f, ports=tuple(replace(p, mac=MACS.get((f.id, p.name), "")) for p in f.ports)) for f in plan.functions
+    )
+    await bench.left.apply(replace(plan, functions=functions))
+
+    def addresses() -> dict[str, str]:
+        with IPRoute() as ip:
+            return {link.get("ifname"): link.get("address") for link in ip.get_links()}
+
+    for (function, port), mac in MACS.items():
+        assert run_in(bench.function("left", "s1", function), addresses)[port] == mac
+    derived = run_in(bench.function("left", "s1", "fwd"), addresses)["east"]
+    assert derived == naming.hardware_address("10.3.0.1/24")
+    assert packets.ping(host, "10.3.0.1").ok
+    twice = tuple(
+        replace(f, ports=tuple(replace(p, mac="02:00:00:00:00:11" if p.network == "inner" else "") for p in f.ports))
+        for f in plan.functions
+    )
+    with pytest.raises(DriverError, match="02:00:00:00:00:11 is on both fw:east and fwd:west"):
+        await bench.left.apply(replace(plan, functions=twice))

@@ -116,6 +116,7 @@ def addressing_table(
         ours, theirs = (side.link(id) if side else None for side in (choice, binding))
         row(id, "prefix", _prefix_constraint(asked, spec), _prefix(ours), _prefix(theirs))
         row(id, "hosts", _hosts_constraint(asked), "", "")
+        row(id, "hardware", _macs_constraint(asked), "", "")
         for point in _points(ours, theirs, asked):
             row(id, point, _reserved(asked, point), _address(ours, point), _address(theirs, point))
         row(id, "MTU", "", _mtu(ours), _mtu(theirs))
@@ -182,6 +183,10 @@ def _hosts_constraint(asked: VirtualLink | None) -> str:
     return "\n".join(map(str, asked.addressing.hosts)) if asked else ""
 
 
+def _macs_constraint(asked: VirtualLink | None) -> str:
+    return str(asked.addressing.macs) if asked and asked.addressing.macs is not None else ""
+
+
 def _reserved(asked: VirtualLink | None, point: str) -> str:
     mine = [r for r in asked.addressing.reserved if r.point == point] if asked else []
     return "\n".join(f"{r.address} ({r.role.short.lower()})" for r in mine)
@@ -192,7 +197,10 @@ def _prefix(side: LinkChoice | None) -> str:
 
 
 def _address(side: LinkChoice | None, point: str) -> str:
-    return "\n".join(map(str, side.all_addresses(point))) if side else ""
+    """Of each family, and the hardware address, where one was chosen."""
+    if not side:
+        return ""
+    return "\n".join(map(str, (*side.all_addresses(point), *([side.macs[point]] if point in side.macs else []))))
 
 
 def _mtu(side: LinkChoice | None) -> str:
