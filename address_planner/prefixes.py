@@ -25,13 +25,16 @@ Address = IPv4Address | IPv6Address
 
 @dataclass
 class PrefixTooSmall(Exception):
-    """The allowed prefixes cannot hold what is wanted; `needed` addresses in one more block would."""
+    """The allowed prefixes cannot hold what is wanted; `needed` addresses in one more block would. `version`: of which IP
+    version, where that is known."""
 
     wanted: str
     needed: int
+    version: int = 0
 
     def __str__(self) -> str:
-        return f"no room for {self.wanted}: {self.needed} addresses are needed"
+        kind = f"IPv{self.version} addresses" if self.version else "addresses"
+        return f"no room for {self.wanted}: {self.needed} {kind} are needed"
 
 
 def overlap(a: Prefix, b: Prefix) -> bool:

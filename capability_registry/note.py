@@ -20,6 +20,7 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter
 
 from address_planner.labels import NO_LABEL, LabelSet
+from service_model.families import AddressFamily
 from service_model.money import FREE, Price
 from service_model.qos import QosClass
 from service_model.spec import FunctionTypeText
@@ -148,7 +149,8 @@ Origins = tuple[Annotated[int, Field(ge=0, le=1_000_000)], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FunctionOffer:
-    """A function type at one place. `ports` are its connection points; the first flavour is the default."""
+    """A function type at one place. `ports` are its connection points; the first flavour is the default. `families`: of
+    addresses, each of which it forwards, and all at once; none given: either, but one at a time."""
 
     type: FunctionTypeText
     place: Name
@@ -156,6 +158,7 @@ class FunctionOffer:
     flavours: Annotated[tuple[Flavour, ...], Field(min_length=1)]
     delay_us: Microseconds = 0
     origins: Origins = ()
+    families: Annotated[tuple[AddressFamily, ...], Field(max_length=8)] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated
@@ -73,6 +73,7 @@ class ReasonCode(Word):
     QUOTE_NOT_VALID = "REASON_CODE_QUOTE_NOT_VALID"
     QOS = "REASON_CODE_QOS"
     AVAILABILITY = "REASON_CODE_AVAILABILITY"
+    ADDRESS_FAMILY = "REASON_CODE_ADDRESS_FAMILY"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,18 +123,65 @@ class Reason:
     causes: tuple[Reason, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """What was chosen for one family on a link."""
+
+    prefix: Prefix | None = None
+    addresses: Mapping[str, Address] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkChoice:
     """What was chosen for one link: its prefix, the address of each connection point that has one, and the MTU in bytes.
-    `macs`: the hardware address of each of the supplier's own ports, where the link has a pool. `ports`: what its own ports
-    are called between who asks and who answers."""
+    Where it has both families, `prefix` is the IPv4 one, and the IPv6 one is the second. `macs`: the hardware address of each of
+    the supplier's own ports, where the link has a pool. `ports`: what its own ports are called between who asks and who
+    answers."""
 
     link: str
     prefix: Prefix | None = None
     addresses: Mapping[str, Address] = field(default_factory=dict)
     mtu: int = 0
+    second_prefix: Prefix | None = None
+    second_addresses: Mapping[str, Address] = field(default_factory=dict)
     macs: Mapping[str, MacText] = field(default_factory=dict)
     ports: Mapping[str, PortName] = field(default_factory=dict)
+
+    @classmethod
+    def stacked(cls, link: str, stacks: Iterable[Stack], mtu: int = 0) -> LinkChoice:
+        """Of the choices for each family; what is chosen for none has no prefix."""
+        told = sorted((s for s in stacks if s.prefix is not None), key=lambda s: s.prefix.version if s.prefix else 0)
+        first, second = (*told, Stack(), Stack())[:2]
+        return cls(
+            link=link,
+            prefix=first.prefix,
+            addresses=first.addresses,
+            mtu=mtu,
+            second_prefix=second.prefix,
+            second_addresses=second.addresses,
+        )
+
+    @property
+    def prefixes(self) -> tuple[Prefix, ...]:
+        return tuple(prefix for prefix in (self.prefix, self.second_prefix) if prefix is not None)
+
+    @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """What was chosen for each family that it has."""
+        both = (Stack(self.prefix, self.addresses), Stack(self.second_prefix, self.second_addresses))
+        return tuple(stack for stack in both if stack.prefix is not None)
+
+    def of(self, version: int) -> Stack:
+        """What was chosen for one family: without a prefix, nothing."""
+        if self.prefix is not None and self.prefix.version == version:
+            return Stack(self.prefix, self.addresses)
+        if self.second_prefix is not None and self.second_prefix.version == version:
+            return Stack(self.second_prefix, self.second_addresses)
+        return Stack()
+
+    def all_addresses(self, point: str) -> tuple[Address, ...]:
+        """Those of one connection point."""
+        return tuple(stack.addresses[point] for stack in self.stacks if point in stack.addresses)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

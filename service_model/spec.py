@@ -9,6 +9,7 @@ Shape
   (RFC 7665 service function path, bidirectional). Several may share links and functions; `flows` tell those apart that
   part and meet again.
 - *groups*, *distances*, *countries*, *isolation*: where functions may be and what the way must be like (`constraints`).
+- *families*: IPv4, IPv6 or both, on every link.
 - *addressing*: what may be used (DESIGN 5). Per link a prefix and host sets, per end a label set, for all of it blocks.
 """
 
@@ -24,6 +25,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAdapter, WithJsonSchema
 
 from service_model.constraints import ANYWHERE, Countries, Distance, Group, GroupScope
+from service_model.families import AddressFamily, families_of, versions
 from service_model.flows import Flow
 from service_model.path_headers import PathHeader
 from service_model.words import (
@@ -138,7 +140,8 @@ class FunctionRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReservedAddress:
-    """An address on a link that is not the supplier's to choose: it belongs to the connection point `point`."""
+    """An address on a link that is not the supplier's to choose: it belongs to the connection point `point`. Where that is a
+    function's port, it is the address that this port gets."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     role: AddressRole
@@ -151,15 +154,30 @@ class LinkAddressing:
     """Layer-3 constraint of one link.
 
     `prefix`: REQUIRED; None leaves it to the supplier, from the blocks. `hosts`: what the supplier's own ports may take
-    (empty: any of the prefix). `reserved`: addresses already given to somebody else on the link. `macs`: the pool that the
-    supplier's own ports take their hardware addresses from; None: any.
+    (empty: any of the prefix). `reserved`: addresses already given to somebody else on the link. `second_prefix`: of the
+    other family, REQUIRED as well; hosts and reserved addresses are of either. `macs`: the pool that the supplier's own ports
+    take their hardware addresses from; None: any.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     prefix: Prefix | None = None
     hosts: Annotated[tuple[Prefix, ...], Field(max_length=64)] = ()
     reserved: Annotated[tuple[ReservedAddress, ...], Field(max_length=64)] = ()
+    second_prefix: Prefix | None = None
     macs: Macs | None = None
+
+    @property
+    def prefixes(self) -> tuple[Prefix, ...]:
+        """All that are required."""
+        return tuple(prefix for prefix in (self.prefix, self.second_prefix) if prefix is not None)
+
+    def of(self, version: int) -> LinkAddressing:
+        """What is said of one family."""
+        return LinkAddressing(
+            prefix=next((prefix for prefix in self.prefixes if prefix.version == version), None),
+            hosts=tuple(hosts for hosts in self.hosts if hosts.version == version),
+            reserved=tuple(reserved for reserved in self.reserved if reserved.address.version == version),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +187,11 @@ class VirtualLink:
     kind: LinkKind = LinkKind.LINE
     points: Annotated[tuple[PointName, ...], Field(max_length=128)]
     addressing: LinkAddressing = LinkAddressing()
+
+    @property
+    def ports(self) -> tuple[str, ...]:
+        """Those of its points that are functions' ports."""
+        return tuple(point for point in self.points if split_point(point)[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +247,8 @@ class ServiceSpec:
     """A class of the supplier asked (`qos`): its bounds are the service's, where they are tighter."""
     min_availability: Annotated[float, Field(ge=0, le=1)] | None = None
     """The fraction of time that all of it works together."""
+    families: Annotated[tuple[AddressFamily, ...], Field(max_length=2)] = ()
+    """Of its links; none given: as in `versions`."""
 
     def end(self, id: str) -> End:
         return next(e for e in self.ends if e.id == id)
@@ -233,6 +258,52 @@ class ServiceSpec:
 
     def link(self, id: str) -> VirtualLink:
         return next(link for link in self.links if link.id == id)
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The IP versions of its LINEs, in order: as said; else those of the prefixes that it states, of networks and LINEs.
+        None: one, which the supplier chooses."""
+        if said := versions(self.families):
+            return said
+        found = {network.version for end in self.ends for network in end.networks}
+        for link in self.links:
+            if link.kind is LinkKind.LINE and link.addressing.prefix is not None:
+                found.update(prefix.version for prefix in link.addressing.prefixes)
+        return tuple(sorted(found))
+
+    def link_versions(self) -> dict[str, tuple[int, ...]]:
+        """The IP versions of each link: a LAN whose prefix is stated has that one's."""
+        own = self.versions
+        return {
+            link.id: tuple(sorted(prefix.version for prefix in link.addressing.prefixes))
+            if link.kind is LinkKind.LAN and link.addressing.prefixes
+            else own
+            for link in self.links
+        }
+
+    def versions_at(self, function: str) -> frozenset[int]:
+        """The IP versions that a function has to know, of all links with a port of it."""
+        versions = self.link_versions()
+        joined = (link.id for link in self.links if any(split_point(p)[0] == function for p in link.points))
+        return frozenset(version for link in joined for version in versions[link])
+
+    def needs_dual_stack(self) -> bool:
+        """Whether a link with a port on it has both families: only suppliers with the feature `dual-stack` deliver that."""
+        both = len(self.versions) > 1
+        return any(
+            link.ports
+            for link in self.links
+            if (
+                link.addressing.second_prefix is not None
+                if link.kind is LinkKind.LAN and link.addressing.prefix is not None
+                else both
+            )
+        )
+
+    def fixed_ports(self) -> frozenset[str]:
+        """The functions of which a port's address is stated: only suppliers with the feature `fixed-ports` keep that."""
+        owners = (split_point(r.point) for link in self.links for r in link.addressing.reserved if r.point is not None)
+        return frozenset(owner for owner, port in owners if port)
 
     def needs_placement(self) -> bool:
         """Whether anything is asked that only suppliers with the feature `placement-constraints` keep. Places say the rest:
@@ -269,6 +340,7 @@ class ServiceSpec:
             ends=tuple(End(id=end.id, sap=end.sap) for end in self.ends),
             links=tuple(replace(link, addressing=LinkAddressing()) for link in self.links),
             blocks=Blocks(),
+            families=families_of(self.versions) if len(self.versions) > 1 else self.families,
             max_price=None,
             reference="",
             tags=(),

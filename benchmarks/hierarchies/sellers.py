@@ -224,6 +224,7 @@ class Middle:
             released_upto=known.released_upto,
             answers=known.answers,
             block=known.block,
+            second_block=known.second_block,
             previous=replace(known, previous=None) if held else known.previous,
         )
 
@@ -273,5 +274,5 @@ def _plan(question: Question, snapshot: Snapshot) -> tuple[Plan, ...] | Infeasib
     return (found,) if found else Infeasible(reasons=(Reason(code=ReasonCode.NO_PATH, message="no plan"),))
 
 
-def _block(owner: str, bits: int, avoid: Sequence[Prefix] = ()) -> tuple[str, Prefix]:
-    return "pool", ip_network(f"10.0.0.0/{32 - bits}")
+def _block(owner: str, sizes: Mapping[int, int], avoid: Sequence[Prefix] = ()) -> tuple[tuple[str, Prefix], ...]:
+    return (("pool", ip_network(f"10.0.0.0/{32 - max(sizes.values())}")),)

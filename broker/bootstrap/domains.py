@@ -1,7 +1,8 @@
 """An own domain's document as what a driver builds on: the Domain value and the SAPs' ports.
 
 Rules kept here
-- Only what the driver offers is announced: functions whose implementation it has, SAPs whose encapsulation it has.
+- Only what the driver offers is announced: functions whose implementation it has, for the families of addresses that it
+  has, SAPs whose encapsulation it has.
 - Labels, the peer and who decides come from the interconnect; a UNI has every label of its encapsulation.
 - What is not in service, the domain, a SAP or its interconnect, takes nothing new; what is held there stays.
 - Of an interconnect between two own domains, the one first by name is the side that `decides_labels` speaks of.
@@ -17,6 +18,7 @@ from capability_registry.label_kinds import labels_of
 from capability_registry.note import Flavour
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Way
 from lower_sp_clients.vim.driver import DriverOffer, SapPort
+from service_model.families import families_of, versions
 
 
 def domain_value(
@@ -36,7 +38,8 @@ def domain_value(
             made
             for function in administered.functions
             if function.implementation in offer.implementations
-            and (made := _function(function, frozenset(p.place for p in doc.places))).places
+            and (made := _function(function, frozenset(p.place for p in doc.places), offer)).places
+            and made.families
         ),
         swaps_labels=doc.swaps_labels,
         path_headers=offer.path_headers,
@@ -109,7 +112,7 @@ def _ways(link: DomainLink) -> tuple[Way, ...]:
     )
 
 
-def _function(doc: FunctionDoc, here: frozenset[str]) -> CatalogueFunction:
+def _function(doc: FunctionDoc, here: frozenset[str], offer: DriverOffer) -> CatalogueFunction:
     return CatalogueFunction(
         type=doc.type,
         implementation=doc.implementation,
@@ -118,4 +121,5 @@ def _function(doc: FunctionDoc, here: frozenset[str]) -> CatalogueFunction:
         places=frozenset(doc.places) & here if doc.places else here,
         delay_us=doc.delay_us,
         parameters=doc.parameters,
+        families=families_of(offer.versions.intersection(versions(doc.families))),
     )

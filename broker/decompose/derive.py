@@ -52,6 +52,7 @@ from capability_registry.note import (
 )
 from capability_registry.packing import total
 from service_model.constraints import PLACEMENT
+from service_model.families import FIXED_PORTS
 from service_model.flows import PATHS
 from service_model.money import Price
 from service_model.qos import QOS
@@ -60,7 +61,7 @@ from service_model.spec import LAN_SITES, MACS
 COMPARED_HOURS = 720
 """The term over which prices are compared where the buyer's is not known: a month, a spec's default."""
 HOLD_GUARD_S = 10
-HANDED_DOWN = frozenset({LAN_SITES, MACS, PATHS, PLACEMENT, QOS})
+HANDED_DOWN = frozenset({FIXED_PORTS, LAN_SITES, MACS, PATHS, PLACEMENT, QOS})
 """Features that whoever delivers a part must have, too."""
 RANGES = 128
 

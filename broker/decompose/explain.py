@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Container
 from dataclasses import dataclass, replace
 
+from broker.decompose import lacking
 from broker.decompose.availability import loss
 from broker.decompose.graph import Crossing, Graph, PlaceVertex, default_flavour
 from broker.decompose.labelling import Route, walked
@@ -26,8 +27,6 @@ from broker.decompose.rules import broken, rules_of
 from broker.decompose.vocabulary import listed
 from capability_registry.packing import packs
 from service_model.constraints import GroupKind, GroupScope
-from service_model.features import needed_everywhere
-from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode
 from service_model.spec import FunctionRequest
 
@@ -42,6 +41,7 @@ CLASSES = (
     ReasonCode.DISTANCE,
     ReasonCode.AFFINITY,
     ReasonCode.FEATURE_NOT_OFFERED,
+    ReasonCode.ADDRESS_FAMILY,
     ReasonCode.AVAILABILITY,
     ReasonCode.DELAY,
     ReasonCode.PRICE,
@@ -106,8 +106,9 @@ def _relaxed(question: Question, code: ReasonCode) -> Route | None:
         ReasonCode.ISOLATION: not spec.isolation,
         ReasonCode.DISTANCE: not spec.distances,
         ReasonCode.AFFINITY: not spec.groups,
-        ReasonCode.FEATURE_NOT_OFFERED: not (spec.needs_placement() or spec.needs_classes())
+        ReasonCode.FEATURE_NOT_OFFERED: not (spec.needs_placement() or spec.needs_classes() or spec.fixed_ports())
         and len(question.mesh.paths) == 1,
+        ReasonCode.ADDRESS_FAMILY: lacking.no_family(question),
         ReasonCode.AVAILABILITY: not spec.min_availability,
     }
     return None if idle.get(code) else _best(replace(question, ignore=question.ignore | {code}, fastest=None))
@@ -154,7 +155,8 @@ def _reason(question: Question, code: ReasonCode, relaxed: Route) -> Reason:
         ReasonCode.ISOLATION: _isolation,
         ReasonCode.DISTANCE: _distance,
         ReasonCode.AFFINITY: _affinity,
-        ReasonCode.FEATURE_NOT_OFFERED: _feature,
+        ReasonCode.FEATURE_NOT_OFFERED: lacking.feature,
+        ReasonCode.ADDRESS_FAMILY: lacking.family,
         ReasonCode.AVAILABILITY: _availability,
         ReasonCode.DELAY: _delay,
         ReasonCode.PRICE: _price,
@@ -254,19 +256,6 @@ def _affinity(question: Question, relaxed: Route) -> tuple[str, str]:
     how = "together" if culprit.kind is GroupKind.AFFINITY else "apart"
     functions = ", ".join(culprit.functions)
     return culprit.id, f"group {culprit.id!r}: {functions} cannot be {how} by {culprit.scope.short}"
-
-
-def _feature(question: Question, relaxed: Route) -> tuple[str, str]:
-    """The first supplier of the best route that would not see the constraints, or not deliver a function on several lines."""
-    graph, mesh = question.graph, question.mesh
-    passed = [*question.saps, *(node for node, _ in walked(relaxed))]
-    needed = [(node, feature) for feature in needed_everywhere(mesh.spec) for node in passed]
-    for move in relaxed.moves:
-        if move.place >= 0 and mesh.branches(mesh.lines[move.layer].head):
-            needed.append((graph.sap_count + move.place, PATHS))
-    offered = ((graph.suppliers[graph.node_supplier(node)], feature) for node, feature in needed)
-    culprit, feature = next((view, feature) for view, feature in offered if feature not in view.note.api_features)
-    return feature, f"feature {feature!r}: {culprit.alias} does not offer it, and no way is without such suppliers"
 
 
 def _availability(question: Question, relaxed: Route) -> tuple[str, str]:

@@ -34,7 +34,6 @@ from broker.decompose.surcharge import Surcharges
 from capability_registry.distance import kilometres
 from capability_registry.note import Flavour, FunctionOffer, FunctionPort, PortRole
 from service_model.features import needed_everywhere
-from service_model.flows import PATHS
 from service_model.outcomes import ReasonCode
 
 
@@ -161,7 +160,7 @@ class Layers(ABC):
         graph, known = self.graph, lapses(self.graph)
         suppliers = known.valid(self.q.now)
         for feature in needed_everywhere(self.spec) if self.holds(ReasonCode.FEATURE_NOT_OFFERED) else ():
-            suppliers &= np.array([feature in view.note.api_features for view in graph.suppliers], dtype=np.bool_)
+            suppliers &= graph.offering_feature(feature)
         saps, places = suppliers[graph.sap_supplier], suppliers[graph.place_supplier]
         for i, outage in known.outages:
             if outage.start <= self.begin < outage.end:
@@ -231,9 +230,10 @@ class Layers(ABC):
             ReasonCode.LAN_NOT_OFFERED
         ):
             ok &= graph.place_lan[offering.at]
-        if self.mesh.branches(function) and self.holds(ReasonCode.FEATURE_NOT_OFFERED):
-            several = np.array([PATHS in view.note.api_features for view in graph.suppliers], dtype=np.bool_)
-            ok &= several[graph.place_supplier[offering.at]]
+        for feature in self.mesh.features_at(function) if self.holds(ReasonCode.FEATURE_NOT_OFFERED) else ():
+            ok &= graph.offering_feature(feature)[graph.place_supplier[offering.at]]
+        if (wanted := self.spec.versions_at(request.id)) and self.holds(ReasonCode.ADDRESS_FAMILY):
+            ok &= offering.forwarding(wanted)
         if self.holds(ReasonCode.BANDWIDTH):
             ok &= offering.most_bps >= self.q.bandwidth_bps
         if request.countries and self.holds(ReasonCode.COUNTRY):

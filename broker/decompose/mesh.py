@@ -23,6 +23,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
+from service_model.families import FIXED_PORTS
+from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode
 from service_model.spec import (
     End,
@@ -96,6 +98,14 @@ class Mesh:
     def branches(self, function: int | None) -> bool:
         """Whether paths part or meet at a function: it has more than one way in and one out."""
         return function is not None and len(self.ports(function)) > 2
+
+    def features_at(self, function: int | None) -> tuple[str, ...]:
+        """What a function's supplier has to offer: several paths where they part or meet there, ports' addresses where these
+        are stated."""
+        if function is None:
+            return ()
+        fixed = self.functions[function].id in self.spec.fixed_ports()
+        return (*((PATHS,) if self.branches(function) else ()), *((FIXED_PORTS,) if fixed else ()))
 
     def alone(self, path: MeshPath) -> Mesh:
         """Of one path, without LANs."""

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from broker.decompose.difference import NEW, Difference
-from broker.decompose.piece import Between, Here, Numbers, Piece, default_flavour
+from broker.decompose.piece import Between, Flags, Here, Numbers, Piece, default_flavour
 from capability_registry.distance import kilometres
 from capability_registry.note import Flavour, FunctionOffer, Place, SapOffer, SharedLimit
 from service_model.spec import FunctionType
@@ -38,6 +38,10 @@ class Numbering:
         self.size = 2 * self.sap_count + self.place_count
         self.sap_supplier: Numbers = np.repeat(np.arange(len(pieces)), counts[:, 0])
         self.place_supplier: Numbers = np.repeat(np.arange(len(pieces)), counts[:, 1])
+
+    def offering_feature(self, feature: str) -> Flags:
+        """The suppliers that offer a feature."""
+        return np.array([feature in piece.note.api_features for piece in self.pieces], dtype=np.bool_)
 
     def outward(self, sap: int) -> int:
         return self.sap_count + sap

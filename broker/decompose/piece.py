@@ -11,7 +11,7 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from decimal import ROUND_CEILING, Decimal
 from itertools import chain
@@ -32,6 +32,7 @@ from capability_registry.note import (
     PlaceCapacity,
     SapOffer,
 )
+from service_model.families import versions
 from service_model.money import Price
 from service_model.spec import FunctionType
 
@@ -87,7 +88,15 @@ class Here:
         return self.known.location if self.known else self.place
 
 
-_OFFERED = ("once", "hour", "delay", "units", "most_bps")
+_FAMILY_BITS = {4: 1, 6: 2}
+ONE_FAMILY = 4
+"""The bit of who does either family, one at a time."""
+_OFFERED = ("once", "hour", "delay", "units", "most_bps", "families")
+
+
+def family_bits(versions: Iterable[int]) -> int:
+    """IP versions as bits. None: those of both, but not both at once."""
+    return sum(_FAMILY_BITS[version] for version in versions) or ONE_FAMILY
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,6 +109,8 @@ class Offering:
     delay: Figures
     units: Figures
     most_bps: Figures
+    families: Numbers
+    """Of addresses, bits as in `family_bits`."""
     ports: tuple[tuple[FunctionPort, ...], ...]
 
     @property
@@ -122,8 +133,16 @@ class Offering:
             delay=np.array([offer.delay_us for _, offer, _ in rows], dtype=np.float64),
             units=np.array([f.units for _, _, f in rows], dtype=np.float64),
             most_bps=np.array([f.max_bandwidth_bps or np.inf for _, _, f in rows], dtype=np.float64),
+            families=np.array([family_bits(versions(offer.families)) for _, offer, _ in rows], dtype=np.int64),
             ports=tuple(offer.ports for _, offer, _ in rows),
         )
+
+    def forwarding(self, versions: Collection[int]) -> Flags:
+        """Where all of these IP versions are forwarded at once."""
+        wanted = family_bits(versions)
+        either: Flags = self.families == ONE_FAMILY
+        whole: Flags = self.families & wanted == wanted
+        return whole | either if len(versions) < 2 else whole
 
     def at_places(self, first: int) -> Offering:
         """The same, its places counted from `first`."""

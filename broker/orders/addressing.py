@@ -6,19 +6,19 @@ Rules kept here
   with disjoint hosts; the prefixes of links inside a segment are its share.
 - A constraint from above is passed on as it is to whoever holds the port: narrowed, never widened.
 - What lies behind the service's ends is excluded for all of them.
+- Each family is decided by itself; a link has a prefix of each that the service has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
-from types import MappingProxyType
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
-from address_planner.conflicts import carved_again
 from address_planner.macs import MacSet
 from address_planner.prefixes import PrefixTooSmall, aggregate, host_bits, host_prefix, pick_hosts
+from address_planner.stacks import NOTHING, Wanted, carve_stacks
 from broker.orders.cut import Cut
-from service_model.outcomes import Nogood, Reason, ReasonCode
+from service_model.outcomes import Nogood, Reason, ReasonCode, Stack
 from service_model.spec import (
     AddressRole,
     LinkAddressing,
@@ -29,8 +29,6 @@ from service_model.spec import (
     split_point,
 )
 from service_model.words import Address, Macs, Prefix
-
-NOTHING: Mapping[str, Prefix] = MappingProxyType({})
 
 
 class CannotAddress(Exception):
@@ -43,23 +41,35 @@ class CannotAddress(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CrossingLink:
-    """A link whose points are in more than one segment: its prefix, and the address of each point that is decided here. `macs`:
-    each port's part of the link's pool, where it has one."""
+    """A link whose points are in more than one segment: its prefix, and the address of each point that is decided here; of
+    the other family the second, where it has both. `macs`: each port's part of the link's pool, where it has one."""
 
     prefix: Prefix
     addresses: Mapping[str, Address] = field(default_factory=dict)
     macs: Mapping[str, Macs] = field(default_factory=dict)
+    second_prefix: Prefix | None = None
+    second_addresses: Mapping[str, Address] = field(default_factory=dict)
+
+    @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """What is decided for each family."""
+        first = Stack(self.prefix, self.addresses)
+        return (first,) if self.second_prefix is None else (first, Stack(self.second_prefix, self.second_addresses))
+
+    @property
+    def prefixes(self) -> tuple[Prefix, ...]:
+        return (self.prefix,) if self.second_prefix is None else (self.prefix, self.second_prefix)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Addressing:
-    """`crossing`: the links decided here. `shares`: the prefix of each link that its one segment decides. `excluded`: what
-    nobody takes. `carved`: the prefix of each link whose prefix was chosen here."""
+    """`crossing`: the links decided here. `shares`: the prefixes of each link that its one segment decides. `excluded`: what
+    nobody takes. `carved`: the prefixes of each link of which some were chosen here."""
 
     crossing: Mapping[str, CrossingLink]
-    shares: Mapping[str, Prefix]
+    shares: Mapping[str, tuple[Prefix, ...]]
     excluded: tuple[Prefix, ...]
-    carved: Mapping[str, Prefix]
+    carved: Mapping[str, tuple[Prefix, ...]]
 
     def told(self, link: VirtualLink, points: Collection[str]) -> LinkAddressing:
         """The constraint for a segment that has the link between or among `points`."""
@@ -73,41 +83,59 @@ class Addressing:
         # on a LINE the one end of the segment stands for whatever lies at its other point
         far = next((p for p in points if p not in mine), None) if link.kind is LinkKind.LINE else None
         others = [r for r in link.addressing.reserved if r.role is not AddressRole.GATEWAY and r.point is None]
+        # which of several ports of a segment has which address is told where it is stated; of one, its host set says it
+        fixed = [r for r in link.addressing.reserved if r.point in mine and len(mine) > 1]
         reserved = [
             ReservedAddress(role=AddressRole.PEER, address=address, point=far)
-            for point, address in crossing.addresses.items()
+            for stack in crossing.stacks
+            for point, address in stack.addresses.items()
             if point not in mine
         ]
-        hosts = tuple(host_prefix(crossing.addresses[p]) for p in mine if p in crossing.addresses)
-        macs = MacSet(tuple(r for p in mine for r in crossing.macs[p].ranges)) if crossing.macs else None
-        return LinkAddressing(prefix=crossing.prefix, hosts=aggregate(hosts), reserved=(*others, *reserved), macs=macs)
+        hosts = (host_prefix(s.addresses[p]) for s in crossing.stacks for p in mine if p in s.addresses)
+        return LinkAddressing(
+            prefix=crossing.prefix,
+            hosts=aggregate(hosts),
+            reserved=(*others, *fixed, *reserved),
+            second_prefix=crossing.second_prefix,
+            macs=MacSet(tuple(r for p in mine for r in crossing.macs[p].ranges)) if crossing.macs else None,
+        )
 
 
-def block_bits(spec: ServiceSpec) -> int:
-    """Host bits of one block that holds every prefix to be chosen for `spec`; 0 when none is."""
-    addresses = sum(1 << bits for bits in _wanted(spec).values())
-    return max(0, addresses - 1).bit_length()
+def block_bits(spec: ServiceSpec) -> dict[int, int]:
+    """By IP version (0: of either) the host bits of one block that holds every prefix of it that is to be chosen for `spec`."""
+    sizes: dict[int, int] = {}
+    for wanted in _wanted(spec).values():
+        for version in wanted.versions or (0,):
+            sizes[version] = sizes.get(version, 0) + (1 << wanted.bits)
+    return {version: (size - 1).bit_length() for version, size in sorted(sizes.items())}
 
 
-def _wanted(spec: ServiceSpec) -> dict[str, int]:
-    return {
-        link.id: host_bits(len(link.points))
-        for link in spec.links
-        if link.addressing.prefix is None and any(split_point(p)[1] for p in link.points)
-    }
+def _wanted(spec: ServiceSpec) -> dict[str, Wanted]:
+    """What is to be chosen for the links with ports on them: of each family of theirs of which no prefix is stated."""
+    out: dict[str, Wanted] = {}
+    had = spec.link_versions()
+    for link in spec.links:
+        versions, stated = had[link.id], link.addressing.prefixes
+        missing = tuple(v for v in versions if v not in {prefix.version for prefix in stated})
+        if link.ports and (missing or not (versions or stated)):
+            out[link.id] = Wanted(host_bits(len(link.points)), missing)
+    return out
 
 
 def decide(
-    cut: Cut, allowed: tuple[Prefix, ...], kept: Mapping[str, Prefix] = NOTHING, unusable: tuple[Prefix, ...] = ()
+    cut: Cut,
+    allowed: tuple[Prefix, ...],
+    kept: Mapping[str, Sequence[Prefix]] = NOTHING,
+    unusable: tuple[Prefix, ...] = (),
 ) -> Addressing:
     """`allowed`: the share from above, or the block taken for this service. `kept`: what was carved before, by link, and stays
     where it can; `unusable`: what a supplier cannot use. Raises CannotAddress."""
     spec = cut.mesh.spec
     behind = [n for end in spec.ends for n in end.networks]
     excluded = aggregate([*spec.blocks.excluded, *behind])
-    required = [link.addressing.prefix for link in spec.links if link.addressing.prefix is not None]
+    required = [prefix for link in spec.links for prefix in link.addressing.prefixes]
     try:
-        carved = carved_again(allowed, (*excluded, *required), _wanted(spec), kept, unusable)
+        carved = carve_stacks(allowed, (*excluded, *required), _wanted(spec), kept, unusable)
     except PrefixTooSmall as error:
         raise CannotAddress(
             Reason(
@@ -118,11 +146,11 @@ def decide(
             )
         ) from None
     crossing = {
-        link.id: _hosts(link, link.addressing.prefix or carved[link.id])
+        link.id: _crossing(link, (*link.addressing.prefixes, *carved.get(link.id, ())))
         for link in spec.links
-        if _crosses(cut, link) and any(split_point(p)[1] for p in link.points)
+        if _crosses(cut, link) and link.ports
     }
-    shares = {id: prefix for id, prefix in carved.items() if id not in crossing}
+    shares = {id: prefixes for id, prefixes in carved.items() if id not in crossing}
     return Addressing(crossing=crossing, shares=shares, excluded=excluded, carved=carved)
 
 
@@ -133,30 +161,41 @@ def _crosses(cut: Cut, link: VirtualLink) -> bool:
     return len({cut.home_of(point) for point in link.points}) > 1
 
 
-def _hosts(link: VirtualLink, prefix: Prefix) -> CrossingLink:
-    given = {r.point: r.address for r in link.addressing.reserved if r.point is not None}
-    ports = [p for p in link.points if split_point(p)[1]]
-    ends = [p for p in link.points if not split_point(p)[1]]
-    taken = [r.address for r in link.addressing.reserved]
+def _crossing(link: VirtualLink, prefixes: tuple[Prefix, ...]) -> CrossingLink:
+    """A prefix of each family that it has."""
+    first, *more = sorted(prefixes, key=lambda prefix: prefix.version)
+    hosts = _hosts(link, link.addressing.of(first.version), first)
+    out = CrossingLink(prefix=first, addresses=hosts, macs=_macs(link))
+    for second in more:
+        hosts = _hosts(link, link.addressing.of(second.version), second)
+        out = replace(out, second_prefix=second, second_addresses=hosts)
+    return out
+
+
+def _hosts(link: VirtualLink, told: LinkAddressing, prefix: Prefix) -> dict[str, Address]:
+    """The addresses of one family: `told` is what is stated of it."""
+    given = {r.point: r.address for r in told.reserved if r.point is not None}
+    ends = [p for p in link.points if p not in link.ports]
+    taken = [r.address for r in told.reserved]
     try:
-        addresses = {p: given[p] for p in ends if p in given}
+        addresses = {p: given[p] for p in link.points if p in given}
         if link.kind is LinkKind.LINE:
             addresses |= pick_hosts(prefix, (), taken, [p for p in ends if p not in given])
-        gateway = next((r.address for r in link.addressing.reserved if r.role is AddressRole.GATEWAY), None)
-        if gateway is not None and link.kind is LinkKind.LINE and len(ports) == 1:
-            addresses[ports[0]] = gateway
-        left = [p for p in ports if p not in addresses]
-        addresses |= pick_hosts(prefix, link.addressing.hosts, [*taken, *addresses.values()], left)
+        gateway = next((r.address for r in told.reserved if r.role is AddressRole.GATEWAY), None)
+        if gateway is not None and link.kind is LinkKind.LINE and len(link.ports) == 1:
+            addresses.setdefault(link.ports[0], gateway)
+        left = [p for p in link.ports if p not in addresses]
+        addresses |= pick_hosts(prefix, told.hosts, [*taken, *addresses.values()], left)
     except PrefixTooSmall as error:
         raise CannotAddress(
             Reason(code=ReasonCode.ADDRESS_EXHAUSTED, message=f"link {link.id!r}: {error}", subject=link.id)
         ) from None
-    return CrossingLink(prefix=prefix, addresses=addresses, macs=_macs(link, ports))
+    return addresses
 
 
-def _macs(link: VirtualLink, ports: list[str]) -> dict[str, MacSet]:
+def _macs(link: VirtualLink) -> dict[str, MacSet]:
     """A part of the link's pool for each of its ports."""
-    pool = link.addressing.macs
+    pool, ports = link.addressing.macs, link.ports
     if pool is None:
         return {}
     if pool.size < len(ports):

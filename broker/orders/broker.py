@@ -129,6 +129,8 @@ class Broker(Offers):
                 unusable=known.unusable,
                 pool=known.pool,
                 path_ids=known.path_ids,
+                second_block=known.second_block,
+                second_pool=known.second_pool,
                 segments=tuple(replace(s, wanted=False) for s in known.segments),
                 released_upto=known.released_upto,
                 answers=known.answers,

@@ -252,9 +252,11 @@ class OrderEngine:
             pause = advance(pause.order, env)
         return pause
 
-    def _allocate(self, owner: str, bits: int, avoid: Sequence[Prefix] = ()) -> tuple[str, Prefix] | Reason:
+    def _allocate(
+        self, owner: str, sizes: Mapping[int, int], avoid: Sequence[Prefix] = ()
+    ) -> tuple[tuple[str, Prefix], ...] | Reason:
         """Of the pools as they are at this moment: they may be changed while an order is planned."""
-        return self._pools.allocate(owner, bits, avoid)
+        return self._pools.allocate(owner, sizes, avoid)
 
     async def _record(self, order: Order, now: datetime) -> None:
         before = self.saved.get(order.id)

@@ -3,6 +3,7 @@
 Rules kept here
 - Every choice is checked against the constraint that was handed down; one that violates it is not used.
 - What a supplier says about ends and links of its own making never goes up: only points of the service's own spec do.
+- Each family of a link is judged, gathered and bound by itself.
 - A segment learns of its neighbours what it needs: the address of the far port of a link, and what lies beyond each end.
 """
 
@@ -15,8 +16,9 @@ from address_planner.macs import INDIVIDUAL, Mac
 from address_planner.prefixes import inside, is_usable, overlap
 from broker.orders.narrowing import adjacencies_of
 from broker.orders.split import HandedDown, Split
-from service_model.outcomes import AddressingChoice, Bindings, LinkChoice, Reason, ReasonCode
-from service_model.spec import LinkKind, ServiceSpec, VirtualLink, split_point
+from service_model.families import BOTH
+from service_model.outcomes import AddressingChoice, Bindings, LinkChoice, Reason, ReasonCode, Stack
+from service_model.spec import AddressRole, LinkKind, ServiceSpec, VirtualLink
 from service_model.words import Address, Prefix
 
 
@@ -39,30 +41,27 @@ def violation(spec: ServiceSpec, choice: AddressingChoice) -> Reason | None:
         )
         if twin is not None:
             return broken(end.id, f"label {label} is also that of {twin.id!r} at the same SAP")
-        behind = {*end.networks, *(x.prefix for x in choice.links if _joins(spec, x.link, end.id))}
+        behind = {*end.networks, *(p for x in choice.links if _joins(spec, x.link, end.id) for p in x.prefixes)}
         for prefix in choice.reach.get(end.id, ()):
             if prefix not in behind:
                 return broken(end.id, f"{prefix} is said to lie behind it")
     chosen: list[Prefix] = []
+    versions = spec.link_versions()
     for link in spec.links:
-        ports = [p for p in link.points if split_point(p)[1]]
         answer = choice.link(link.id)
         if answer is None:
             return broken(link.id, "nothing was chosen for this link")
         if answer.mtu < spec.min_mtu:
             return broken(link.id, f"MTU {answer.mtu} is below {spec.min_mtu}")
-        if not ports:
+        if not link.ports:
             continue
-        if answer.prefix is None:
-            return broken(link.id, "no prefix was chosen")
-        wrong = (
-            _prefix_wrong(spec, link, answer.prefix, chosen)
-            or _addresses_wrong(link, answer, ports)
-            or _macs_wrong(link, answer, ports)
-        )
+        wrong = _families_wrong(versions[link.id], answer)
+        for stack in answer.stacks:
+            wrong = wrong or _prefix_wrong(spec, link, stack, chosen) or _addresses_wrong(link, stack)
+        wrong = wrong or _macs_wrong(link, answer)
         if wrong:
             return broken(link.id, wrong)
-        chosen.append(answer.prefix)
+        chosen += answer.prefixes
     clash = _clash(spec, choice)
     return broken(*clash) if clash is not None else None
 
@@ -70,20 +69,35 @@ def violation(spec: ServiceSpec, choice: AddressingChoice) -> Reason | None:
 def _clash(spec: ServiceSpec, choice: AddressingChoice) -> tuple[str, str] | None:
     """Two links that share what only parts of one adjacency may: which, and why."""
     links = [(link, answer) for link in spec.links if (answer := choice.link(link.id)) is not None]
-    prefixes = {link.id: (answer.prefix,) for link, answer in links if answer.prefix is not None}
-    own = {
-        link.id: {p: a for p in link.points if split_point(p)[1] and (a := answer.addresses.get(p)) is not None}
-        for link, answer in links
-    }
-    return adjacencies_of(spec).clash(prefixes, own)
+    adjacencies = adjacencies_of(spec)
+    for version in BOTH:
+        stacks = {link.id: answer.of(version) for link, answer in links}
+        prefixes = {id: (stack.prefix,) for id, stack in stacks.items() if stack.prefix is not None}
+        own = {
+            link.id: {p: a for p in link.ports if (a := stacks[link.id].addresses.get(p)) is not None}
+            for link, _ in links
+        }
+        if (found := adjacencies.clash(prefixes, own)) is not None:
+            return found
+    return None
 
 
 def _joins(spec: ServiceSpec, link: str, point: str) -> bool:
     return any(x.id == link and point in x.points for x in spec.links)
 
 
-def _prefix_wrong(spec: ServiceSpec, link: VirtualLink, prefix: Prefix, others: Iterable[Prefix]) -> str:
-    required = link.addressing.prefix
+def _families_wrong(wanted: tuple[int, ...], answer: LinkChoice) -> str:
+    had = [prefix.version for prefix in answer.prefixes]
+    missing = [version for version in wanted if version not in had]
+    if missing or not had:
+        return f"no {f'IPv{missing[0]} ' if missing and had else ''}prefix was chosen"
+    return f"prefix {answer.prefixes[-1]} is one too many" if len(had) > len(wanted or had[:1]) else ""
+
+
+def _prefix_wrong(spec: ServiceSpec, link: VirtualLink, stack: Stack, others: Iterable[Prefix]) -> str:
+    prefix = stack.prefix
+    assert prefix is not None
+    required = link.addressing.of(prefix.version).prefix
     if required is not None:
         return "" if prefix == required else f"prefix {prefix} instead of {required}"
     if spec.blocks.allowed and not any(inside(prefix, block) for block in spec.blocks.allowed):
@@ -94,28 +108,32 @@ def _prefix_wrong(spec: ServiceSpec, link: VirtualLink, prefix: Prefix, others: 
     return ""
 
 
-def _addresses_wrong(link: VirtualLink, answer: LinkChoice, ports: list[str]) -> str:
-    assert answer.prefix is not None
-    given = {r.address for r in link.addressing.reserved}
+def _addresses_wrong(link: VirtualLink, stack: Stack) -> str:
+    assert stack.prefix is not None
+    told = link.addressing.of(stack.prefix.version)
+    given = {r.address for r in told.reserved}
+    fixed = {r.point: r.address for r in told.reserved if r.point in link.ports}
     own: set[Address] = set()
-    for port in ports:
-        address = answer.addresses.get(port)
+    for port in link.ports:
+        address = stack.addresses.get(port)
         if address is None:
-            return f"no address was chosen for {port}"
-        if not is_usable(address, answer.prefix):
-            return f"{address} of {port} is no host of {answer.prefix}"
-        if link.addressing.hosts and not any(address in hosts for hosts in link.addressing.hosts):
+            return f"no IPv{stack.prefix.version} address was chosen for {port}"
+        if not is_usable(address, stack.prefix):
+            return f"{address} of {port} is no host of {stack.prefix}"
+        if port in fixed and address != fixed[port]:
+            return f"{address} of {port} instead of {fixed[port]}"
+        if told.hosts and not any(address in hosts for hosts in told.hosts):
             return f"{address} of {port} is outside the hosts given"
-        gateway = any(r.address == address and r.role.short == "GATEWAY" for r in link.addressing.reserved)
-        if address in own or (address in given and not gateway):
+        gateway = any(r.address == address and r.role is AddressRole.GATEWAY for r in told.reserved)
+        if address in own or (address in given and not gateway and port not in fixed):
             return f"{address} of {port} is taken"
         own.add(address)
     return ""
 
 
-def _macs_wrong(link: VirtualLink, answer: LinkChoice, ports: list[str]) -> str:
+def _macs_wrong(link: VirtualLink, answer: LinkChoice) -> str:
     pool, own = link.addressing.macs, set[Mac]()
-    for port in ports if pool is not None else ():
+    for port in link.ports if pool is not None else ():
         mac = answer.macs.get(port)
         if mac is None:
             return f"no hardware address was chosen for {port}"
@@ -141,23 +159,33 @@ def gather(spec: ServiceSpec, parts: Split, answers: Mapping[str, AddressingChoi
         crossing = parts.links.get(link.id)
         if crossing is not None and link.kind is LinkKind.LINE:
             for end in (p for p in link.points if p in own_ends):
-                reach.setdefault(end, (crossing.prefix, *own_ends[end].networks))
+                reach.setdefault(end, (*crossing.prefixes, *own_ends[end].networks))
     return AddressingChoice(labels=labels, links=links, reach=reach, path_headers=borne)
 
 
 def _gather_link(link: VirtualLink, parts: Split, answers: Mapping[str, AddressingChoice]) -> LinkChoice:
     crossing = parts.links.get(link.id)
-    prefix = crossing.prefix if crossing else link.addressing.prefix
-    addresses: dict[str, Address] = dict(crossing.addresses) if crossing else {}
-    mtus, macs = [], dict[str, Mac]()
+    known = LinkChoice.stacked(
+        link.id, crossing.stacks if crossing else (Stack(prefix) for prefix in link.addressing.prefixes)
+    )
     names = {p.key: [link.id, *(own for own, line in p.lines.items() if line == link.id)] for p in parts.segments}
-    for key, answer in answers.items():
-        for part in filter(None, map(answer.link, names[key])):
-            prefix = prefix or part.prefix
-            addresses |= {point: address for point, address in part.addresses.items() if point in link.points}
-            macs |= {point: mac for point, mac in part.macs.items() if point in link.points}
-            mtus.append(part.mtu)
-    return LinkChoice(link=link.id, prefix=prefix, addresses=addresses, mtu=min(mtus, default=0), macs=macs)
+    told = [part for key, answer in answers.items() for part in filter(None, map(answer.link, names[key]))]
+    for part in told:
+        mine = (Stack(s.prefix, {p: a for p, a in s.addresses.items() if p in link.points}) for s in part.stacks)
+        known = _together(known, LinkChoice.stacked(link.id, mine))
+    macs = {point: mac for part in told for point, mac in part.macs.items() if point in link.points}
+    return replace(known, mtu=min((part.mtu for part in told), default=0), macs=macs)
+
+
+def _together(first: LinkChoice, more: LinkChoice) -> LinkChoice:
+    """What both tell of a link; prefixes are the first's where it has them, addresses those of `more`."""
+    return LinkChoice.stacked(
+        first.link,
+        (
+            Stack(first.of(v).prefix or more.of(v).prefix, {**first.of(v).addresses, **more.of(v).addresses})
+            for v in BOTH
+        ),
+    )
 
 
 def whole(choice: AddressingChoice, told: Bindings) -> Bindings:
@@ -165,16 +193,12 @@ def whole(choice: AddressingChoice, told: Bindings) -> Bindings:
     links = []
     for link in choice.links:
         above = told.link(link.link) or link
-        links.append(
-            LinkChoice(
-                link=link.link,
-                prefix=link.prefix or above.prefix,
-                addresses={**above.addresses, **link.addresses},
-                mtu=min(link.mtu, above.mtu or link.mtu),
-                macs=link.macs,
-                ports=link.ports,
-            )
+        known = (
+            Stack(link.of(v).prefix or above.of(v).prefix, {**above.of(v).addresses, **link.of(v).addresses})
+            for v in BOTH
         )
+        made = LinkChoice.stacked(link.link, known, min(link.mtu, above.mtu or link.mtu))
+        links.append(replace(made, macs=link.macs, ports=link.ports))
     return AddressingChoice(
         labels={**told.labels, **choice.labels},
         links=tuple(links),
@@ -201,10 +225,12 @@ def unconfirmed(choice: AddressingChoice, told: Bindings) -> Reason | None:
             )
     for link in told.links:
         held = choice.link(link.link)
-        if held is None or (held.prefix is not None and link.prefix not in (None, held.prefix)):
+        other = [p for p in link.prefixes if held is None or (held.prefixes and p not in held.prefixes)]
+        if other or held is None:
+            bound, known = ", ".join(map(str, other)), ", ".join(map(str, held.prefixes)) if held else "nothing"
             return Reason(
                 code=ReasonCode.CONSTRAINT_VIOLATED,
-                message=f"link {link.link!r}: bound to {link.prefix}, held is {held.prefix if held else 'nothing'}",
+                message=f"link {link.link!r}: bound to {bound or None}, held is {known}",
                 subject=link.link,
             )
     return None
@@ -217,14 +243,8 @@ def binding(spec: ServiceSpec, part: HandedDown, chosen: AddressingChoice, bound
         service_link = spec.link(part.lines.get(link.id, link.id))
         known = bound.link(service_link.id) or LinkChoice(link=service_link.id)
         own = chosen.link(link.id) or LinkChoice(link=link.id)
-        addresses = {p: a for p, a in own.addresses.items() if p in link.points}
-        if link.kind is LinkKind.LINE:
-            far = [p for p in service_link.points if p not in link.points]
-            for point in link.points:
-                address = known.addresses.get(point if point in service_link.points else far[0] if far else point)
-                if address is not None:
-                    addresses[point] = address
-        links.append(replace(own, prefix=own.prefix or known.prefix, addresses=addresses, mtu=known.mtu or own.mtu))
+        told = (_bound(link, service_link, own.of(v), known.of(v)) for v in BOTH)
+        links.append(replace(LinkChoice.stacked(link.id, told, known.mtu or own.mtu), macs=own.macs, ports=own.ports))
     reach = {end: _reach(bound, beyond) for end, beyond in part.towards.items()}
     return AddressingChoice(
         labels=chosen.labels,
@@ -232,6 +252,18 @@ def binding(spec: ServiceSpec, part: HandedDown, chosen: AddressingChoice, bound
         reach={end: found for end, found in reach.items() if found},
         path_headers=chosen.path_headers,
     )
+
+
+def _bound(link: VirtualLink, service_link: VirtualLink, own: Stack, known: Stack) -> Stack:
+    """What a segment is told of one family: what it chose itself, and the address at the far point of a LINE."""
+    addresses = {p: a for p, a in own.addresses.items() if p in link.points}
+    if link.kind is LinkKind.LINE:
+        far = [p for p in service_link.points if p not in link.points]
+        for point in link.points:
+            address = known.addresses.get(point if point in service_link.points else far[0] if far else point)
+            if address is not None:
+                addresses[point] = address
+    return Stack(own.prefix or known.prefix, addresses)
 
 
 def _reach(bound: Bindings, beyond: Iterable[str]) -> tuple[Prefix, ...]:

@@ -28,13 +28,28 @@ from lower_sp_clients.supplier import Context
 from service_model.check import check
 from service_model.clock import Clock
 from service_model.constraints import PLACEMENT
+from service_model.families import DUAL_STACK, FIXED_PORTS
 from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode
 from service_model.qos import QOS, bound, class_of
 from service_model.quotes import Qualification, Quote, QuotedSegment, unqualified
 from service_model.spec import LAN_SITES, MACS, ServiceSpec
 
-FEATURES = frozenset({"chains", "lan-management", "labels", "prefix-blocks", LAN_SITES, MACS, PATHS, PLACEMENT, QOS})
+FEATURES = frozenset(
+    {
+        "chains",
+        "lan-management",
+        "labels",
+        "prefix-blocks",
+        DUAL_STACK,
+        FIXED_PORTS,
+        LAN_SITES,
+        MACS,
+        PATHS,
+        PLACEMENT,
+        QOS,
+    }
+)
 """What a request may name in `required_features`, and notes list as `api_features`."""
 
 

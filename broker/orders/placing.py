@@ -90,19 +90,18 @@ def _known(plan: Plan, snapshot: Snapshot) -> bool:
 
 @task
 def address(order: Order, env: Env) -> Order | Pause:
-    """Take the block if none was given and ids for the paths, and derive the segments from the plan."""
+    """Take a block of each family if none was given and ids for the paths, and derive the segments from the plan."""
     if order.addressed or order.plan is None or order.spec is None:
         return order
     spec, plan = order.spec, order.plan
     allowed = spec.blocks.allowed
-    bits = block_bits(spec)
-    if not allowed and bits:
-        if order.block is None:
-            taken = env.allocate(order.id, bits)
-            if isinstance(taken, Reason):
-                return refuse(order, env.now, taken)
-            order = replace(order, pool=taken[0], block=taken[1])
-        allowed = (order.block,) if order.block is not None else ()
+    sizes = block_bits(spec)
+    if not allowed and sizes:
+        taken = env.allocate(order.id, sizes)
+        if isinstance(taken, Reason):
+            return refuse(order, env.now, taken)
+        order = order.with_blocks(taken)
+        allowed = order.present_blocks
     asked = bound(spec, order.terms.classes)
     mesh, snapshot = mesh_of(asked), hoping.over(order, env)
     ids = env.identify(order.id, headed(Cut(mesh, plan), snapshot), order.path_ids)
@@ -114,7 +113,7 @@ def address(order: Order, env: Env) -> Order | Pause:
         parts = split(mesh, plan, snapshot, allowed, order.id, classes, order.carved, order.unusable, ids)
     except CannotAddress as error:
         if order.unusable and error.reason.code is ReasonCode.PREFIX_TOO_SMALL:
-            found = without_room(order, env, bits, error.reason.subject)
+            found = without_room(order, env, sizes, error.reason.subject)
             return refuse(order, env.now, found) if isinstance(found, Reason) else found
         if error.interconnects and not exhausted(order):
             return again(order, Avoid(interconnects=frozenset(error.interconnects)), error.reason)

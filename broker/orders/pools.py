@@ -1,7 +1,7 @@
 """The address pools of a broker: one block per service, from buddy allocators rebuilt from the store.
 
 Rules kept here
-- A block belongs to one service; asking again for the same service gives the same block.
+- A block belongs to one service, which has one of each family that it needs; asking again for the same service gives the same.
 - A pool that is drained gives nothing new, and what is allocated of it stays. One that would lose an allocated block cannot be
   changed so.
 - A block that was live rests for the pool's quarantine before it is free again.
@@ -11,7 +11,7 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import ip_network
@@ -80,25 +80,40 @@ class Pools:
         """The blocks that a service has, HELD or LIVE, the one that it took last at the end."""
         return tuple(self._owned.get(owner, {}).values())
 
-    def allocate(self, owner: str, bits: int, avoid: Sequence[Prefix] = ()) -> tuple[str, Prefix] | Reason:
-        """A block with at least `bits` host bits for a service, with no address of `avoid`: (pool name, prefix), or why there is
-        none. The one that it had stays its own until the change of its order is `stored`."""
-        mine = next(iter(self.owned(owner)[-1:]), None)
-        if mine is not None and not conflicting([ip_network(mine.value)], avoid):
-            return mine.pool.removeprefix(PREFIXES), ip_network(mine.value)
-        if not self._pools:
-            return Reason(
-                code=ReasonCode.NOT_ADDRESSABLE, message="this provider has no address pool", subject="blocks"
-            )
-        giving = [p for p in self._pools.values() if p.usable]
+    def allocate(
+        self, owner: str, sizes: Mapping[int, int], avoid: Sequence[Prefix] = ()
+    ) -> tuple[tuple[str, Prefix], ...] | Reason:
+        """Blocks for a service, of at least so many host bits by IP version (0: of either), with no address of `avoid`: (pool
+        name, prefix) of each, or why there is none. Those that it had stay its own until the change of its order is `stored`."""
+        had, taken = self.owned(owner), list[Allocation]()
+        for version, bits in sizes.items():
+            mine = [a for a in had if version in (0, ip_network(a.value).version)]
+            if mine and not conflicting([ip_network(mine[-1].value)], avoid):
+                taken.append(mine[-1])
+                continue
+            found = self._allocated(owner, bits, version, avoid)
+            if isinstance(found, Reason):
+                for allocation in (a for a in taken if a not in had):
+                    self._drop(allocation)
+                return found
+            taken.append(found)
+        return tuple((a.pool.removeprefix(PREFIXES), ip_network(a.value)) for a in taken)
+
+    def _allocated(self, owner: str, bits: int, version: int, avoid: Sequence[Prefix]) -> Allocation | Reason:
+        kind = f"IPv{version} " if version else ""
+        pools = [p for p in self._pools.values() if version in (0, p.prefix.version)]
+        if not pools:
+            message = f"this provider has no {kind}address pool"
+            return Reason(code=ReasonCode.NOT_ADDRESSABLE, message=message, subject="blocks")
+        giving = [p for p in pools if p.usable]
         if not giving:
-            message = "no address pool of this provider is in service"
+            message = f"no {kind}address pool of this provider is in service"
             return Reason(code=ReasonCode.NOT_IN_SERVICE, message=message, subject="blocks", retryable=True)
         roomy = [p for p in giving if p.prefix.max_prefixlen - p.block >= bits]
         if not roomy:
             return Reason(
                 code=ReasonCode.PREFIX_TOO_SMALL,
-                message=f"no pool gives blocks of {1 << bits} addresses",
+                message=f"no pool gives blocks of {1 << bits} {kind}addresses",
                 subject="blocks",
                 nogood=Nogood(needed_addresses=1 << bits),
             )
@@ -111,10 +126,9 @@ class Pools:
                 pool=PREFIXES + pool.name, value=str(prefix), owner=owner, state=AllocationState.HELD
             )
             self._put(allocation)
-            return pool.name, prefix
-        return Reason(
-            code=ReasonCode.ADDRESS_EXHAUSTED, message="every address pool is used up", subject="blocks", retryable=True
-        )
+            return allocation
+        message = f"every {kind}address pool is used up"
+        return Reason(code=ReasonCode.ADDRESS_EXHAUSTED, message=message, subject="blocks", retryable=True)
 
     def _block(self, pool: Pool, avoid: Sequence[Prefix]) -> Prefix:
         """Raises PoolExhausted."""
@@ -122,13 +136,12 @@ class Pools:
         near = conflicting([pool.prefix], avoid)
         return buddy.allocate_within(pool.block, subtract([pool.prefix], near)) if near else buddy.allocate(pool.block)
 
-    def available(self, bits: int) -> Prefix | Reason:
-        """The block that `allocate` would give now, which is not taken."""
-        found = self.allocate("", bits)
-        if isinstance(found, Reason):
-            return found
-        self._drop(*self.owned(""))
-        return found[1]
+    def available(self, sizes: Mapping[int, int]) -> tuple[Prefix, ...] | Reason:
+        """The blocks that `allocate` would give now, which are not taken."""
+        found = self.allocate("", sizes)
+        for allocation in self.owned(""):
+            self._drop(allocation)
+        return found if isinstance(found, Reason) else tuple(prefix for _, prefix in found)
 
     def changes(
         self, owner: str, had: Set[str], wants: Set[str], live: bool, now: datetime

@@ -68,11 +68,11 @@ def options(
     if isinstance(found, Infeasible):
         return unqualified(*told(found, spec, terms.margin, snapshot))
     allowed = spec.blocks.allowed
-    if not allowed and (bits := block_bits(spec)):
-        block = pools.available(bits)
-        if isinstance(block, Reason):
-            return unqualified(block)
-        allowed = (block,)
+    if not allowed and (sizes := block_bits(spec)):
+        blocks = pools.available(sizes)
+        if isinstance(blocks, Reason):
+            return unqualified(blocks)
+        allowed = blocks
     mesh = read_mesh(spec)
     assert isinstance(mesh, Mesh), "what was planned is a mesh"
     out, wrong = [], []

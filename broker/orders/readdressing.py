@@ -10,6 +10,7 @@ Rules kept here
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from address_planner.conflicts import conflicting, nearest, unusable
@@ -35,12 +36,14 @@ def readdressed(order: Order, segment: Segment, reasons: tuple[Reason, ...]) -> 
     proposed = first.nogood.acceptable_prefixes or ()
     learnt = unusable(refused, proposed)
     for link in order.spec.links:
-        prefix = link.addressing.prefix
-        if prefix is not None and (clash := conflicting([prefix], refused)):
+        if clash := conflicting(link.addressing.prefixes, refused):
             return conflict(link.id, clash, proposed, reasons)
     theirs = {segment.lines.get(link.id, link.id) for link in segment.spec.links}
-    stays = {id: p for id, p in order.carved.items() if id not in theirs or not conflicting([p], refused)}
-    if len(stays) == len(order.carved):
+    stays = {
+        id: tuple(p for p in prefixes if id not in theirs or not conflicting([p], refused))
+        for id, prefixes in order.carved.items()
+    }
+    if stays == order.carved:
         return None  # nothing of it was chosen here
     return replace(
         order,
@@ -53,7 +56,7 @@ def readdressed(order: Order, segment: Segment, reasons: tuple[Reason, ...]) -> 
 
 
 def _given(spec: ServiceSpec) -> list[Prefix]:
-    required = [link.addressing.prefix for link in spec.links if link.addressing.prefix is not None]
+    required = [prefix for link in spec.links for prefix in link.addressing.prefixes]
     return [*required, *spec.blocks.allowed]
 
 
@@ -70,19 +73,17 @@ def conflict(
     )
 
 
-def without_room(order: Order, env: Env, bits: int, wanted: str) -> Order | Reason:
+def without_room(order: Order, env: Env, sizes: Mapping[int, int], wanted: str) -> Order | Reason:
     """The order with another block, clear of what cannot be used; or why there is none. `wanted`: the link that found no room."""
     assert order.spec is not None
     share = order.spec.blocks.allowed
     if share:
-        refused = conflicting(subtract(share, order.carved.values()), order.unusable)
+        carved = [prefix for prefixes in order.carved.values() for prefix in prefixes]
+        refused = conflicting(subtract(share, carved), order.unusable)
         left = subtract(share, order.unusable)
         return conflict(wanted, refused, aggregate([*left, *nearest(refused, order.unusable)]), order.reasons)
-    taken = env.allocate(order.id, bits, order.unusable)
-    if isinstance(taken, Reason):
-        return taken
-    former = (order.block,) if order.block is not None else ()
-    return replace(order, pool=taken[0], block=taken[1], former_blocks=(*order.former_blocks, *former))
+    taken = env.allocate(order.id, sizes, order.unusable)
+    return taken if isinstance(taken, Reason) else order.with_blocks(taken)
 
 
 def as_labelled(order: Order, part: HandedDown) -> HandedDown:

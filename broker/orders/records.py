@@ -9,7 +9,7 @@ Rules kept here
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -195,10 +195,12 @@ class Order:
     rounds: int = 0
     block: Prefix | None = None
     pool: str = ""
+    second_block: Prefix | None = None
+    second_pool: str = ""
     former_blocks: tuple[Prefix, ...] = ()
     """Blocks that it had before, while somebody below may still use them."""
-    carved: Mapping[str, Prefix] = field(default_factory=dict)
-    """By link, the prefix that was chosen here, for the link or for who chooses within."""
+    carved: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict)
+    """By link, the prefixes that were chosen here, for the link or for who chooses within."""
     unusable: tuple[Prefix, ...] = ()
     """What suppliers said that they cannot use."""
     classes: tuple[LabelClass, ...] = ()
@@ -224,6 +226,24 @@ class Order:
     confirmed: bool = False
     """Whether its commit was answered with Committed."""
 
+    @property
+    def present_blocks(self) -> tuple[Prefix, ...]:
+        """What it chooses from: a block of a family."""
+        return tuple(block for block in (self.block, self.second_block) if block is not None)
+
+    def with_blocks(self, taken: Iterable[tuple[str, Prefix]]) -> Order:
+        """The same with these of the pools: (pool name, block), at most two. Those that it had are former ones."""
+        (pool, block), (second_pool, second_block) = (*taken, ("", None), ("", None))[:2]
+        former = [*self.former_blocks, *(b for b in self.present_blocks if b not in (block, second_block))]
+        return replace(
+            self,
+            pool=pool,
+            block=block,
+            second_pool=second_pool,
+            second_block=second_block,
+            former_blocks=tuple(dict.fromkeys(b for b in former if b not in (block, second_block))),
+        )
+
     def on(self, event: Event) -> Order:
         """The order after `event` by the table. Raises IllegalTransition."""
         return replace(self, state=after(self.state, event))
@@ -245,8 +265,8 @@ class Order:
         )
 
     def own_blocks(self) -> tuple[Prefix, ...]:
-        """Its former blocks and the present one."""
-        return (*self.former_blocks, *((self.block,) if self.block is not None else ()))
+        """Its former blocks and the present ones."""
+        return (*self.former_blocks, *self.present_blocks)
 
     def blocks(self) -> frozenset[str]:
         """Every block that is its own, and those of the hold which it may come back to."""

@@ -12,20 +12,22 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from address_planner.classes import LabelClass, LabelsExhausted, suggest
 from address_planner.prefixes import aggregate
+from address_planner.stacks import NOTHING
 from broker.decompose.mesh import Mesh
 from broker.decompose.plan import Plan, Snapshot, SupplierView
 from broker.orders import bounds
-from broker.orders.addressing import NOTHING, Addressing, CannotAddress, CrossingLink, decide
+from broker.orders.addressing import Addressing, CannotAddress, CrossingLink, decide
 from broker.orders.bounds import Told
 from broker.orders.cut import Cut
 from broker.orders.lanes import label_classes
 from broker.orders.path_headers import headers, with_headers
 from service_model.constraints import PLACEMENT
+from service_model.families import DUAL_STACK, FIXED_PORTS, AddressFamily, families_of
 from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode
 from service_model.qos import QOS, QosClass, class_of
@@ -60,7 +62,7 @@ class Split:
     segments: tuple[HandedDown, ...]
     classes: tuple[LabelClass, ...]
     links: Mapping[str, CrossingLink]
-    carved: Mapping[str, Prefix] = field(default_factory=dict)
+    carved: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict)
 
 
 def split(
@@ -70,7 +72,7 @@ def split(
     allowed: tuple[Prefix, ...],
     key: str,
     qos: Iterable[QosClass] = (),
-    kept: Mapping[str, Prefix] = NOTHING,
+    kept: Mapping[str, Sequence[Prefix]] = NOTHING,
     unusable: tuple[Prefix, ...] = (),
     path_ids: Mapping[str, int] | None = None,
 ) -> Split:
@@ -91,10 +93,12 @@ def split(
     told = headers(cut, snapshot, path_ids or {})
     own = {end.id for end in mesh.spec.ends}
     views = {view.alias: view for view in snapshot.suppliers}
+    had = mesh.spec.versions
+    families = families_of(had) if mesh.spec.families or len(had) > 1 else ()
     segments = []
     for i, name in enumerate(cut.keys):
         alias, paths = plan.segments[i].alias, bounds.paths(cut, i)
-        spec = _segment(cut, i, paths, addressing, key)
+        spec = _segment(cut, i, paths, addressing, key, families)
         spec = _in_their_words(spec, views[alias], class_of(mesh.spec, qos))
         ends = tuple(
             replace(end, labels=found.labels, suggested_label=found.suggested)
@@ -115,7 +119,14 @@ def split(
     return Split(segments=tuple(segments), classes=classes, links=addressing.crossing, carved=dict(addressing.carved))
 
 
-def _segment(cut: Cut, i: int, paths: tuple[Told, ...], addressing: Addressing, key: str) -> ServiceSpec:
+def _segment(
+    cut: Cut,
+    i: int,
+    paths: tuple[Told, ...],
+    addressing: Addressing,
+    key: str,
+    families: tuple[AddressFamily, ...],
+) -> ServiceSpec:
     whole, planned = cut.mesh.spec, cut.plan.segments[i]
     links = (*_lines(cut, i, addressing), *_lans(cut, i, addressing))
     own = {end.id: end for end in whole.ends}
@@ -127,7 +138,7 @@ def _segment(cut: Cut, i: int, paths: tuple[Told, ...], addressing: Addressing, 
         links=links,
         paths=limited,
         blocks=Blocks(
-            allowed=aggregate(p for link in links if (p := addressing.shares.get(link.id)) is not None),
+            allowed=aggregate(prefix for link in links for prefix in addressing.shares.get(link.id, ())),
             excluded=addressing.excluded,
         ),
         bandwidth_bps=whole.bandwidth_bps if limited or not whole.paths else 0,
@@ -142,6 +153,7 @@ def _segment(cut: Cut, i: int, paths: tuple[Told, ...], addressing: Addressing, 
         countries=whole.countries,
         isolation=whole.isolation,
         min_availability=planned.availability,
+        families=families,
     )
     needs = (
         (PLACEMENT, segment.needs_placement()),
@@ -149,6 +161,8 @@ def _segment(cut: Cut, i: int, paths: tuple[Told, ...], addressing: Addressing, 
         (LAN_SITES, segment.needs_sites()),
         (MACS, segment.needs_macs()),
         (QOS, segment.needs_classes()),
+        (DUAL_STACK, segment.needs_dual_stack()),
+        (FIXED_PORTS, bool(segment.fixed_ports())),
     )
     needed = [feature for feature, asked in needs if asked]
     return replace(segment, required_features=tuple(dict.fromkeys([*whole.required_features, *needed])))

@@ -75,14 +75,16 @@ Identify = Callable[[str, Sequence[str], Mapping[str, int]], Mapping[str, int] |
 
 
 class Allocate(Protocol):
-    def __call__(self, owner: str, bits: int, avoid: Sequence[Prefix] = ()) -> tuple[str, Prefix] | Reason:
-        """A block with at least `bits` host bits for a service, with no address of `avoid`: (pool name, prefix), or why there is
-        none."""
+    def __call__(
+        self, owner: str, sizes: Mapping[int, int], avoid: Sequence[Prefix] = ()
+    ) -> tuple[tuple[str, Prefix], ...] | Reason:
+        """Blocks for a service, of at least so many host bits by IP version (0: of either), with no address of `avoid`: (pool
+        name, prefix) of each, or why there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Env:
-    """What tasks may know besides the order. `allocate(service, host bits, avoid)` takes a block from the address pools,
+    """What tasks may know besides the order. `allocate(service, sizes, avoid)` takes blocks from the address pools,
     `identify(service, paths, known)` gives an identifier to each path that has none, `lexicon(account, terms)` knows what the
     account calls our places, `planned` are the questions that were answered.
     `hoped()` is the snapshot with what suppliers announced before; it is planned over at most `hopes` times for an order."""
@@ -214,7 +216,7 @@ def gone(order: Order, env: Env) -> Order | Pause:
 def free(order: Order, env: Env) -> Order | Pause:
     """Give blocks and path ids back once nothing below can use them. The engine drops their allocations then."""
     if (order.blocks() or order.path_ids) and not any(remains(s) for s in order.segments):
-        return replace(order, block=None, former_blocks=(), pool="", path_ids={})
+        return replace(order.with_blocks(()), former_blocks=(), path_ids={})
     return order
 
 

@@ -18,6 +18,7 @@ from pydantic import ConfigDict, Field, TypeAdapter
 from broker.settings.anchor import Anchor
 from capability_registry.abstraction import OPEN, Disclosure
 from capability_registry.note import Bin, Encapsulation, FunctionPort, Lifecycle, Place, Runtime, SapRole
+from service_model.families import ANY_FAMILY, AddressFamily
 from service_model.money import FREE, Currency, Price
 from service_model.qos import QosClass
 from service_model.spec import STRICT, FunctionTypeText
@@ -183,6 +184,8 @@ class FunctionDoc:
     delay_us: Microseconds = 0
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """Defaults; a spec's own parameters replace them key by key."""
+    families: Annotated[tuple[AddressFamily, ...], Field(min_length=1, max_length=2)] = ANY_FAMILY
+    """Of addresses, each of which it forwards, and both at once; less where the driver has less."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

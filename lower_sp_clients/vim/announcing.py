@@ -25,6 +25,7 @@ from capability_registry.note import (
 from lower_sp_clients.vim.domain import Domain, Usage, free_bins
 from lower_sp_clients.vim.routing import Route, Routes
 from service_model.constraints import PLACEMENT
+from service_model.families import DUAL_STACK, FIXED_PORTS
 from service_model.flows import PATHS
 from service_model.qos import QOS
 from service_model.spec import LAN_SITES, MACS
@@ -70,7 +71,9 @@ def note(domain: Domain, usage: Usage, edition: int, now: datetime, validity: ti
     """The domain's own note at this moment: to its own broker only, so it needs no signature."""
     matrix, shared = _matrix(domain, usage)
     offers = [
-        FunctionOffer(type=f.type, place=place, ports=f.ports, flavours=f.flavours, delay_us=f.delay_us)
+        FunctionOffer(
+            type=f.type, place=place, ports=f.ports, flavours=f.flavours, delay_us=f.delay_us, families=f.families
+        )
         for f in domain.functions
         for place in sorted(f.places)
     ]
@@ -80,7 +83,7 @@ def note(domain: Domain, usage: Usage, edition: int, now: datetime, validity: ti
         audience=domain.sp_id,
         not_before=now,
         expires=now + validity,
-        api_features=(LAN_SITES, MACS, PATHS, PLACEMENT, QOS),
+        api_features=(DUAL_STACK, FIXED_PORTS, LAN_SITES, MACS, PATHS, PLACEMENT, QOS),
         places=domain.places,
         functions=tuple(offers),
         capacities=tuple(

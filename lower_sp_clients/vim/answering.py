@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from lower_sp_clients.vim.holds import Hold, Refusal
-from service_model.outcomes import Bindings, Reason, ReasonCode, Refused, Reserved, ServiceState, ServiceStatus
+from service_model.outcomes import Bindings, Reason, ReasonCode, Refused, Reserved, ServiceState, ServiceStatus, Stack
 from service_model.spec import split_point
 
 NOT_HELD = Reason(code=ReasonCode.NOT_HELD, message="this version is not held", subject="version")
@@ -55,17 +55,19 @@ def unbound(hold: Hold | None, bindings: Bindings) -> Reason | None:
             return Reason(code=ReasonCode.CONSTRAINT_VIOLATED, message=message, subject=end)
     for link in hold.choice.links:
         told = bindings.link(link.link)
-        bound = told.prefix if told else None
-        if link.prefix is not None and bound != link.prefix:
-            message = f"link {link.link!r}: bound to prefix {bound}, held is {link.prefix}"
-            return Reason(code=ReasonCode.CONSTRAINT_VIOLATED, message=message, subject=link.link)
         if link.macs and (told is None or told.macs != link.macs):
             message = f"link {link.link!r}: bound to other hardware addresses than are held"
             return Reason(code=ReasonCode.CONSTRAINT_VIOLATED, message=message, subject=link.link)
-        for point, address in link.addresses.items():
-            if split_point(point)[1] and (told is None or told.addresses.get(point) != address):
-                message = f"port {point!r}: bound to another address than {address}, which is held"
+        for stack in link.stacks:
+            assert stack.prefix is not None
+            bound = told.of(stack.prefix.version) if told else Stack()
+            if bound.prefix != stack.prefix:
+                message = f"link {link.link!r}: bound to prefix {bound.prefix}, held is {stack.prefix}"
                 return Reason(code=ReasonCode.CONSTRAINT_VIOLATED, message=message, subject=link.link)
+            for point, address in stack.addresses.items():
+                if split_point(point)[1] and bound.addresses.get(point) != address:
+                    message = f"port {point!r}: bound to another address than {address}, which is held"
+                    return Reason(code=ReasonCode.CONSTRAINT_VIOLATED, message=message, subject=link.link)
     return None
 
 

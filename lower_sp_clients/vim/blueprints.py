@@ -3,7 +3,7 @@
 Rules kept here
 - A function's ingress decides its way on: from the path, what enters at the port towards one end leaves by the other,
   to the far port of that adjacency, for every prefix that lies beyond (`reach`). So replies take the path in reverse.
-- What is on the link itself needs no route.
+- What is on the link itself needs no route. A prefix is reached by the far port's address of its own family.
 - Where paths part, a path's flows tell its packets: by the port as destination towards the path's last end, as source on
   the way back. Where all that lead to a prefix go the same way, that is the way of every packet for it.
 """
@@ -27,7 +27,7 @@ from lower_sp_clients.vim.driver import (
     ProbePath,
     Route,
 )
-from service_model.outcomes import Bindings, LinkChoice
+from service_model.outcomes import Bindings, LinkChoice, Stack
 from service_model.spec import End, LinkKind, ServiceFunctionPath, ServiceSpec, VirtualLink, split_point
 from service_model.words import Address, Prefix
 
@@ -99,10 +99,11 @@ def _ports(spec: ServiceSpec, chosen: Mapping[str, LinkChoice], function: str) -
 
 
 def _interfaces(choice: LinkChoice, point: str) -> tuple[IPv4Interface | IPv6Interface, ...]:
-    address = choice.addresses.get(point)
-    if address is None or choice.prefix is None:
-        return ()
-    return (ip_interface(f"{address}/{choice.prefix.prefixlen}"),)
+    return tuple(
+        ip_interface(f"{address}/{stack.prefix.prefixlen}")
+        for stack in choice.stacks
+        if stack.prefix is not None and (address := stack.addresses.get(point)) is not None
+    )
 
 
 def _link_of(spec: ServiceSpec, point: str) -> VirtualLink:
@@ -145,13 +146,17 @@ def _ways(
                 continue
             for back, ingress, egress, end in ((False, into, out, last), (True, out, into, first)):
                 link = _link_of(spec, egress)
-                choice = chosen[link.id]
-                next_hop = choice.addresses.get(next(p for p in link.points if p != egress))
-                beyond = (
-                    p for p in bindings.beyond(end, path.id) if choice.prefix is None or not inside(p, choice.prefix)
-                )
-                if next_hop is not None:
-                    yield _Way(path, back, split_point(ingress)[1], split_point(egress)[1], next_hop), list(beyond)
+                far = next(p for p in link.points if p != egress)
+                for stack in chosen[link.id].stacks:
+                    beyond = [p for p in bindings.beyond(end, path.id) if _leads(stack, p)]
+                    if (next_hop := stack.addresses.get(far)) is not None:
+                        yield _Way(path, back, split_point(ingress)[1], split_point(egress)[1], next_hop), beyond
+
+
+def _leads(stack: Stack, to: Prefix) -> bool:
+    """Whether a prefix is of the family and beyond the link itself."""
+    prefix = stack.prefix
+    return prefix is not None and prefix.version == to.version and not inside(to, prefix)
 
 
 def _flows(way: _Way) -> Iterator[FlowMatch | None]:
@@ -167,19 +172,18 @@ def _flows(way: _Way) -> Iterator[FlowMatch | None]:
 
 
 def probes(segment: str, spec: ServiceSpec, bindings: Bindings) -> tuple[ProbePath, ...]:
-    """What can be proven inside the segment alone: for each link between two of its functions, a full-size packet."""
+    """What can be proven inside the segment alone: for each link between two of its functions, a full-size packet of each
+    family."""
     out = []
     for link in spec.links:
         choice = bindings.link(link.id)
         ports = [p for p in link.points if split_point(p)[1]]
         if choice is None or len(ports) < 2:
             continue
-        for far in ports[1:]:
-            if far in choice.addresses:
-                owner, port = split_point(ports[0])
-                out.append(
-                    ProbePath(
-                        segment=segment, function=owner, port=port, target=choice.addresses[far], size=choice.mtu or 64
-                    )
-                )
+        owner, port = split_point(ports[0])
+        out += [
+            ProbePath(segment=segment, function=owner, port=port, target=target, size=choice.mtu or 64)
+            for far in ports[1:]
+            for target in choice.all_addresses(far)
+        ]
     return tuple(out)

@@ -3,7 +3,8 @@
 Rules kept here
 - The suggested label is taken if it is free, else another of the label set, picked by hash; which one is said in the answer.
 - What goes straight from SAP to SAP of a domain that does not swap has one label, free at both.
-- A link's prefix is the one required, else carved from the allowed blocks; a port's address comes from the hosts given.
+- A link's prefix of each family is the one required, else carved from the allowed blocks; a port's address is the one
+  stated, else comes from the hosts given.
 - Where the functions are is decided in `placing`, which ways the LINEs take in `laying`, and the LANs in `lan_laying`.
 - Everything wrong is named at once where it can be, each with the spec's own word for the culprit.
 """
@@ -11,11 +12,12 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from address_planner.conflicts import conflicting, nearest
 from address_planner.macs import INDIVIDUAL, Mac
-from address_planner.prefixes import PrefixTooSmall, carve, host_bits, pick_hosts
+from address_planner.prefixes import PrefixTooSmall, host_bits, pick_hosts
+from address_planner.stacks import Wanted, carve_stacks
 from capability_registry.note import PortRole, SapRole
 from lower_sp_clients.vim.accounting import passes
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Usage, Way
@@ -23,9 +25,19 @@ from lower_sp_clients.vim.labelling import choose_labels
 from lower_sp_clients.vim.lan_laying import lay_lans
 from lower_sp_clients.vim.laying import lay
 from lower_sp_clients.vim.placing import Impossible, assign, check_ends, flavour_of, no, place
+from service_model.families import named, versions
 from service_model.money import FREE, Price
-from service_model.outcomes import AddressingChoice, LinkChoice, Nogood, ReasonCode
-from service_model.spec import AddressRole, End, FunctionRequest, LinkKind, ServiceSpec, VirtualLink, split_point
+from service_model.outcomes import AddressingChoice, LinkChoice, Nogood, ReasonCode, Stack
+from service_model.spec import (
+    AddressRole,
+    End,
+    FunctionRequest,
+    LinkAddressing,
+    LinkKind,
+    ServiceSpec,
+    VirtualLink,
+    split_point,
+)
 from service_model.words import Address, Prefix
 
 
@@ -51,6 +63,7 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
     saps = {end.id: _sap(domain, end) for end in spec.ends}
     offers = {f.id: _offer(domain, f) for f in spec.functions}
     _check_ports(spec, offers)
+    _check_families(spec, offers)
     if any(link.kind is LinkKind.LAN for link in spec.links) and not domain.lan:
         lan = next(link for link in spec.links if link.kind is LinkKind.LAN)
         raise no(ReasonCode.LAN_NOT_OFFERED, f"link {lan.id!r}: LAN links are not offered here", lan.id)
@@ -137,14 +150,10 @@ def _check_ports(spec: ServiceSpec, offers: dict[str, CatalogueFunction]) -> Non
 
 def _check_prefixes(domain: Domain, spec: ServiceSpec) -> None:
     """No prefix that was given to a link with ports is excluded here; all that are, are told at once."""
-    given = {
-        link.id: link.addressing.prefix
-        for link in spec.links
-        if link.addressing.prefix is not None and any(split_point(p)[1] for p in link.points)
-    }
-    wrong = [id for id, prefix in given.items() if conflicting([prefix], domain.excluded)]
+    given = {link.id: link.addressing.prefixes for link in spec.links if link.ports}
+    wrong = [id for id, prefixes in given.items() if conflicting(prefixes, domain.excluded)]
     if wrong:
-        raise _conflict(domain, given.values(), wrong[0])
+        raise _conflict(domain, (prefix for prefixes in given.values() for prefix in prefixes), wrong[0])
 
 
 def _conflict(domain: Domain, given: Iterable[Prefix], link: str) -> Impossible:
@@ -160,65 +169,78 @@ def _conflict(domain: Domain, given: Iterable[Prefix], link: str) -> Impossible:
 def _addresses(
     domain: Domain, spec: ServiceSpec, saps: dict[str, Sap], key: str
 ) -> tuple[tuple[LinkChoice, ...], dict[str, tuple[Prefix, ...]]]:
-    open_links = {link.id: host_bits(len(link.points)) for link in spec.links if chooses_prefix(link)}
-    taken = [link.addressing.prefix for link in spec.links if link.addressing.prefix is not None]
+    versions = spec.link_versions()
+    open_links = {link.id: w for link in spec.links if (w := _wanted(link, versions[link.id])) is not None}
+    taken = [prefix for link in spec.links for prefix in link.addressing.prefixes]
     behind = [n for end in spec.ends for n in end.networks]
     if open_links and not spec.blocks.allowed:
         raise no(ReasonCode.NOT_ADDRESSABLE, "no prefixes were given to choose from", "blocks")
     try:
-        carved = carve(spec.blocks.allowed, (*spec.blocks.excluded, *taken, *behind, *domain.excluded), open_links)
+        excluded = (*spec.blocks.excluded, *taken, *behind, *domain.excluded)
+        carved = carve_stacks(spec.blocks.allowed, excluded, open_links)
     except PrefixTooSmall as error:
         if conflicting(spec.blocks.allowed, domain.excluded):
             raise _conflict(domain, spec.blocks.allowed, error.wanted) from None
         raise no(ReasonCode.PREFIX_TOO_SMALL, str(error), error.wanted, Nogood(needed_addresses=error.needed)) from None
     links, reach = [], {}
     for link in spec.links:
-        prefix = carved.get(link.id, link.addressing.prefix)
+        prefixes = (*link.addressing.prefixes, *carved.get(link.id, ()))
         # a link at a SAP takes the SAP's MTU, so that the function behind it can say what does not fit further on
         mtu = min([saps[p].mtu for p in link.points if p in saps] or [sap.mtu for sap in saps.values()])
-        ports = [p for p in link.points if split_point(p)[1]]
-        if prefix is None or not ports:
-            links.append(LinkChoice(link=link.id, prefix=prefix, mtu=mtu))
-            continue
-        addresses = _hosts_of(link, prefix, ports)
-        macs = _macs(link, ports, key)
-        links.append(LinkChoice(link=link.id, prefix=prefix, addresses=addresses, mtu=mtu, macs=macs))
+        stacks = [
+            Stack(prefix, _hosts_of(link, link.addressing.of(prefix.version), prefix) if link.ports else {})
+            for prefix in prefixes
+        ]
+        links.append(replace(LinkChoice.stacked(link.id, stacks, mtu), macs=_macs(link, key)))
         for point in link.points:
-            if point in saps and saps[point].role is SapRole.UNI and link.kind is LinkKind.LINE:
-                reach[point] = (prefix, *spec.end(point).networks)
+            if (
+                prefixes
+                and link.ports
+                and point in saps
+                and saps[point].role is SapRole.UNI
+                and link.kind is LinkKind.LINE
+            ):
+                reach[point] = (*links[-1].prefixes, *spec.end(point).networks)
     return tuple(links), reach
 
 
-def _macs(link: VirtualLink, ports: list[str], key: str) -> dict[str, Mac]:
+def _macs(link: VirtualLink, key: str) -> dict[str, Mac]:
     """A hardware address for each port, where the link has a pool of them."""
     pool = link.addressing.macs
-    if pool is None:
+    if pool is None or not link.ports:
         return {}
     try:
-        return (pool & INDIVIDUAL).pick(ports, f"{key}/{link.id}")
+        return (pool & INDIVIDUAL).pick(link.ports, f"{key}/{link.id}")
     except IndexError:
-        message = f"link {link.id!r}: no hardware address is left for its {len(ports)} ports in {pool}"
+        message = f"link {link.id!r}: no hardware address is left for its {len(link.ports)} ports in {pool}"
         raise no(ReasonCode.ADDRESS_EXHAUSTED, message, link.id) from None
 
 
-def chooses_prefix(link: VirtualLink) -> bool:
-    """Whether the link's prefix is the supplier's to choose: none is required, and some function has a port on it."""
-    return link.addressing.prefix is None and any(split_point(p)[1] for p in link.points)
+def _wanted(link: VirtualLink, versions: tuple[int, ...]) -> Wanted | None:
+    """The prefixes of a link that are the supplier's to choose: of each family that it has and of which none is required, where
+    some function has a port on it; None: it has none to choose."""
+    stated = link.addressing.prefixes
+    missing = tuple(v for v in versions if v not in {prefix.version for prefix in stated})
+    open_ = link.ports and (missing or not (versions or stated))
+    return Wanted(host_bits(len(link.points)), missing) if open_ else None
 
 
-def _hosts_of(link: VirtualLink, prefix: Prefix, ports: list[str]) -> dict[str, Address]:
-    given = {r.point: r.address for r in link.addressing.reserved if r.role is AddressRole.PEER and r.point is not None}
-    gateway = next((r.address for r in link.addressing.reserved if r.role is AddressRole.GATEWAY), None)
-    out: dict[str, Address] = {}
+def _hosts_of(link: VirtualLink, told: LinkAddressing, prefix: Prefix) -> dict[str, Address]:
+    """The addresses of one family: `told` is what is stated of it."""
+    given = {r.point: r.address for r in told.reserved if r.role is AddressRole.PEER and r.point is not None}
+    given |= {r.point: r.address for r in told.reserved if r.point is not None and r.point in link.ports}
+    gateway = next((r.address for r in told.reserved if r.role is AddressRole.GATEWAY), None)
+    out = {p: given[p] for p in link.ports if p in given}
     if gateway is not None and link.kind is LinkKind.LINE:
-        out[ports[0]] = gateway
-    taken = [r.address for r in link.addressing.reserved]
+        out.setdefault(link.ports[0], gateway)
+    taken = [r.address for r in told.reserved]
     try:
         # an end's own address first: on a link of two the customer gets the lower one
-        ends = [p for p in link.points if p not in ports and p not in given] if link.kind is LinkKind.LINE else []
+        line = link.kind is LinkKind.LINE
+        ends = [p for p in link.points if p not in link.ports and p not in given] if line else []
         out.update(pick_hosts(prefix, (), [*taken, *out.values()], ends))
-        left = [p for p in ports if p not in out]
-        out.update(pick_hosts(prefix, link.addressing.hosts, [*taken, *out.values()], left))
+        left = [p for p in link.ports if p not in out]
+        out.update(pick_hosts(prefix, told.hosts, [*taken, *out.values()], left))
     except PrefixTooSmall as error:
         raise no(
             ReasonCode.ADDRESS_EXHAUSTED,
@@ -227,3 +249,12 @@ def _hosts_of(link: VirtualLink, prefix: Prefix, ports: list[str]) -> dict[str, 
         ) from None
     out.update({p: a for p, a in given.items() if p in link.points})
     return out
+
+
+def _check_families(spec: ServiceSpec, offers: dict[str, CatalogueFunction]) -> None:
+    for function in spec.functions:
+        forwards = versions(offers[function.id].families)
+        lacking = [v for v in spec.versions_at(function.id) if v not in forwards]
+        if lacking:
+            message = f"function {function.id!r}: {function.type} forwards no {named(lacking)} here"
+            raise no(ReasonCode.ADDRESS_FAMILY, message, function.id)

@@ -16,6 +16,7 @@ from typing import Any
 
 from address_planner.labels import LabelSet
 from capability_registry.note import Bin, Encapsulation, Flavour, FunctionPort, Place, SapRole
+from service_model.families import ANY_FAMILY, AddressFamily
 from service_model.money import Price
 from service_model.spec import FunctionType
 from service_model.words import Prefix
@@ -52,7 +53,8 @@ class Way:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CatalogueFunction:
-    """A function type as this domain makes it. `places` are those where it is offered."""
+    """A function type as this domain makes it. `places` are those where it is offered; `families`: of addresses, each of
+    which it forwards, and both at once."""
 
     type: FunctionType
     implementation: str
@@ -61,6 +63,7 @@ class CatalogueFunction:
     places: frozenset[str]
     delay_us: int = 0
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    families: tuple[AddressFamily, ...] = ANY_FAMILY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

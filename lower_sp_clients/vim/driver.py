@@ -183,6 +183,8 @@ class DriverOffer:
     path_headers: bool = False
     missing: tuple[str, ...] = ()
     """What it cannot offer here, each with its reason, for the operator."""
+    versions: frozenset[int] = frozenset({4, 6})
+    """IP versions that ports may have addresses of."""
 
 
 class Driver(Protocol):

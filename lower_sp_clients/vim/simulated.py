@@ -36,12 +36,23 @@ Operation = Literal["apply", "remove", "inventory", "measure", "probe"]
 
 
 class SimulatedDriver:
-    """A domain with these SAPs. `offered` may be less than all implementations."""
+    """A domain with these SAPs. `offered` may be less than all implementations, `versions` less than both of IP."""
 
-    def __init__(self, saps: Sequence[SapPort], *, offered: frozenset[str] = IMPLEMENTATIONS) -> None:
+    def __init__(
+        self,
+        saps: Sequence[SapPort],
+        *,
+        offered: frozenset[str] = IMPLEMENTATIONS,
+        versions: frozenset[int] = frozenset({4, 6}),
+    ) -> None:
         self._saps = {sap.id: sap for sap in saps}
         self._offer = DriverOffer(
-            implementations=offered, encapsulations=ENCAPSULATIONS, lan=True, probes=True, path_headers=True
+            implementations=offered,
+            encapsulations=ENCAPSULATIONS,
+            lan=True,
+            probes=True,
+            path_headers=True,
+            versions=versions,
         )
         self._domain = Domain()
         self._faults: defaultdict[str, deque[tuple[Exception, bool]]] = defaultdict(deque)
@@ -88,7 +99,9 @@ class SimulatedDriver:
         fault = self._fault("apply")
         if fault is not None and not fault[1]:
             raise fault[0]
-        check_blueprint(blueprint, self._saps, self._offer.implementations, self.check_parameters, path_headers=True)
+        offer = self._offer
+        check = self.check_parameters
+        check_blueprint(blueprint, self._saps, offer.implementations, check, offer.versions, path_headers=True)
         for attachment in blueprint.attachments:
             held = self._domain.holder(attachment.sap, attachment.label)
             if held is not None and held[0] != blueprint.segment:

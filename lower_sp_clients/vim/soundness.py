@@ -6,6 +6,7 @@ Rules enforced here (each error names the culprit)
   is that of one port.
 - A label is used once per SAP; ETHERNET SAPs carry untagged frames only, VLAN SAPs an id of 1-4094, VXLAN SAPs a VNI of
   1-16777215.
+- Ports have addresses of the IP versions that the driver offers.
 - A network's MTU fits through the SAPs that it is attached to, and IPv6 needs 1280 bytes (RFC 8200, 5).
 - A route goes between data ports of its function, and its next hop is on a prefix of its egress port;
   there is one way from an ingress port to a destination, for all packets and for those of each flow.
@@ -15,7 +16,7 @@ Rules enforced here (each error names the culprit)
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from address_planner.labels import LABEL_MAX, UNTAGGED, VLAN_MAX
@@ -48,11 +49,12 @@ def check_blueprint(
     saps: Mapping[str, SapPort],
     implementations: frozenset[str],
     check_parameters: Callable[[str, Mapping[str, Any]], None],
+    versions: Collection[int] = (4, 6),
     *,
     path_headers: bool,
 ) -> None:
-    """Raise DriverError naming what cannot be built in a domain of these SAPs and implementations, whose packets bear path
-    headers or not."""
+    """Raise DriverError naming what cannot be built in a domain of these SAPs, implementations and IP versions, whose packets
+    bear path headers or not."""
     if not _SEGMENT.fullmatch(blueprint.segment):
         raise DriverError(f"segment {blueprint.segment!r} is not 1-63 letters, digits or hyphens")
     networks = {network.id: network for network in blueprint.networks}
@@ -60,6 +62,10 @@ def check_blueprint(
     _identifiers("function", (f.id for f in blueprint.functions))
     for function in blueprint.functions:
         _check_function(function, networks, implementations, check_parameters)
+        foreign = [(p.name, i) for p in function.ports for i in p.interfaces if i.version not in versions]
+        for port, interface in foreign:
+            culprit = f"function {function.id!r}: port {port!r}"
+            raise DriverError(f"{culprit} has {interface.ip}, and there is no IPv{interface.version} here")
     for attachment in blueprint.attachments:
         _check_attachment(attachment, networks, saps)
         if not path_headers and (attachment.leaving or attachment.entering):

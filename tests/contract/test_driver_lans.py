@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
 import pytest
 import pytest_asyncio
@@ -34,14 +34,19 @@ def sites(segment: str, label: int, *saps: str) -> Blueprint:
     return Blueprint(segment=segment, networks=(network,), functions=(), attachments=tuple(attachments))
 
 
+def own(host: int) -> list[str]:
+    """The addresses of a host: one of each family."""
+    return [f"172.20.0.{host}/24", f"fd20::{host}/64"]
+
+
 async def three_and_a_stranger(bench: Bench) -> tuple[list[str], str]:
     """Three sites of one LAN in two domains; a fourth host is of another customer, and has an address among theirs."""
     hosts = [
-        await bench.customer("left", ["172.20.0.1/24"]),
-        await bench.customer("left", ["172.20.0.2/24"], sap="uni2"),
-        await bench.customer("right", ["172.20.0.3/24"]),
+        await bench.customer("left", own(1)),
+        await bench.customer("left", own(2), sap="uni2"),
+        await bench.customer("right", own(3)),
     ]
-    stranger = await bench.customer("right", ["172.20.0.4/24"], sap="uni2")
+    stranger = await bench.customer("right", own(4), sap="uni2")
     await bench.left.apply(sites("one", LABEL, "uni", "uni2"))
     await bench.right.apply(sites("one", LABEL, "uni"))
     await bench.right.apply(sites("other", ANOTHER, "uni2"))
@@ -54,8 +59,10 @@ async def test_three_sites_in_two_domains_reach_each_other_and_no_other_customer
     hosts, stranger = await three_and_a_stranger(bench)
     for near in hosts:
         for n, far in enumerate(hosts, 1):
-            assert near == far or await bench.asks(near, far, IPv4Address(f"172.20.0.{n}"), None)
-        assert not await bench.asks(near, stranger, IPv4Address("172.20.0.4"), None)
+            for target in (IPv4Address(f"172.20.0.{n}"), IPv6Address(f"fd20::{n}")):
+                assert near == far or await bench.asks(near, far, target, None)
+        for target in (IPv4Address("172.20.0.4"), IPv6Address("fd20::4")):
+            assert not await bench.asks(near, stranger, target, None)
 
 
 async def test_a_broadcast_reaches_every_site_once_and_no_other_customer(bench: Bench) -> None:

@@ -101,7 +101,9 @@ def test_an_unprivileged_reader_keeps_the_demo_and_plays_with_it(tmp_path: Path)
         assert told.code == 0, told.out
         assert "All proofs hold" in told.out
         assert "ICMP client → web" in told.out
-        assert "TCP port 23 is" in told.out
+        assert "TCP port 23 of 10." in told.out
+        assert "TCP port 23 of fd64:" in told.out
+        assert "client → web over IPv6, 20 answered" in told.out
         shown = run([*before, work / "spbroker", "show", "my-first-service", "--json"], env, home)
         assert shown.code == 0, shown.out
         assert json.loads(shown.out)["state"].endswith("ACTIVE")

@@ -90,8 +90,8 @@ BUGS = {
     ),
     "a constraint that is widened: hosts are not handed down": Bug(
         "broker/orders/addressing.py",
-        "hosts=aggregate(hosts), reserved=(*others, *reserved)",
-        "hosts=(), reserved=others",
+        "            hosts=aggregate(hosts),\n            reserved=(*others, *fixed, *reserved),\n",
+        "            hosts=(),\n            reserved=tuple(others),\n",
         "tests/unit/test_depths.py",
         "test_at_every_depth_choices_are_within_what_was_asked_and_nothing_overlaps",
     ),
@@ -152,9 +152,9 @@ BUGS = {
         "test_space_is_conserved_and_nothing_is_given_twice",
     ),
     "a block that is given back though somebody below may still use it": Bug(
-        "broker/orders/readdressing.py",
-        "former_blocks=(*order.former_blocks, *former)",
-        "former_blocks=()",
+        "broker/orders/records.py",
+        "former_blocks=tuple(dict.fromkeys(b for b in former if b not in (block, second_block))),",
+        "former_blocks=(),",
         "tests/federation/test_stacked_conflicts.py",
         "test_a_block_that_is_given_up_stays_until_nobody_below_can_use_it",
     ),

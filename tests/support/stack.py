@@ -51,6 +51,7 @@ from lower_sp_clients.vim.driver import Driver, SapPort
 from lower_sp_clients.vim.holds import AllocationState
 from lower_sp_clients.vim.local_vim import LocalVim
 from lower_sp_clients.vim.simulated import SimulatedDriver
+from service_model.families import ANY_FAMILY, AddressFamily
 from service_model.money import Price
 from service_model.outcomes import ServiceState
 from service_model.spec import (
@@ -72,6 +73,7 @@ PORTS = (
     FunctionPort(name="side"),
     FunctionPort(name="mgmt", role=PortRole.MANAGEMENT),
 )
+POOL6 = Pool(name="p6", prefix=ip_network("fd00:64::/48"), block=64, quarantine=timedelta(seconds=30))
 POOL = Pool(name="p", prefix=ip_network("10.64.0.0/16"), block=24, quarantine=timedelta(seconds=30))
 VALIDITY = timedelta(days=365)
 SECRET = b"s" * 32
@@ -98,6 +100,8 @@ class Site:
     left: Encapsulation = Encapsulation.VXLAN
     right: Encapsulation = Encapsulation.VXLAN
     """At its interconnects with the neighbours at either side. Plain Ethernet has the one label that it has."""
+    families: tuple[AddressFamily, ...] = ANY_FAMILY
+    """That its functions forward."""
     excluded: tuple[Prefix, ...] = ()
 
 
@@ -213,6 +217,7 @@ def _domain(at: _Placed) -> Domain:
                 ports=PORTS,
                 flavours=(Flavour(name="s", price=Price(per_hour=Decimal("0.1") * site.cost)),),
                 places=frozenset([place]),
+                families=site.families,
             )
             for name in site.functions
         ),
@@ -236,6 +241,8 @@ class Node:
             d.name: SimulatedDriver([SapPort(id=s.id, encapsulation=s.encapsulation.short, mtu=s.mtu) for s in d.saps])
             for d in domains
         }
+        self.instead: dict[str, Driver] = {}
+        """Drivers that a test puts in the place of simulated ones, by domain, before it opens the stack."""
         self.lines: dict[str, FaultySupplier] = {}
         self.down = asyncio.Event()
         self.down.set()
@@ -267,7 +274,7 @@ class Node:
         self.vims = {
             name: LocalVim(
                 domain,
-                self.building(name, self.drivers[name]),
+                self.building(name, self.instead.get(name, self.drivers[name])),
                 SqlHoldBook(self.engine, epoch, name),
                 SqlQuoteBook(self.engine, name, STANDING),
                 self.clock,

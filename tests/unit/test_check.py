@@ -11,6 +11,7 @@ import pytest
 
 from address_planner.labels import LabelSet
 from service_model.check import check
+from service_model.families import AddressFamily
 from service_model.flows import Flow, FlowProtocol
 from service_model.path_headers import PathHeader
 from service_model.problem import Problem
@@ -86,6 +87,16 @@ def reserved(*addresses: str) -> tuple[ReservedAddress, ...]:
     return tuple(ReservedAddress(role=AddressRole.PEER, address=ip_address(a)) for a in addresses)
 
 
+def fixed(*addresses: str, **more: Any) -> ServiceSpec:
+    """A chain whose first function has these addresses at its first port."""
+    stated = tuple(replace(r, point="f:in") for r in reserved(*addresses))
+    first = line("af", "a", "f:in", prefix=ip_network("10.0.0.0/29"), reserved=stated, **more)
+    return chain(links=(first, *CHAIN.links[1:]))
+
+
+FOUR, SIX = (AddressFamily.IPV4,), (AddressFamily.IPV6,)
+
+
 def way(id: str, *hops: str, flows: tuple[Flow, ...] = ()) -> ServiceFunctionPath:
     return ServiceFunctionPath(id=id, hops=hops, flows=flows)
 
@@ -141,6 +152,16 @@ def diamond(*paths: ServiceFunctionPath) -> ServiceSpec:
             addressed(prefix=ip_network("10.0.0.0/31"), reserved=reserved("10.0.0.0", "10.0.0.1")),
             id="both addresses of a /31",
         ),
+        pytest.param(
+            addressed(
+                prefix=ip_network("10.0.0.0/30"),
+                second_prefix=ip_network("2001:db8::/126"),
+                hosts=(ip_network("10.0.0.1/32"), ip_network("2001:db8::1/128")),
+                reserved=reserved("10.0.0.2", "2001:db8::2"),
+            ),
+            id="hosts and reserved addresses of both families, each in its prefix",
+        ),
+        pytest.param(replace(networks(["2001:db8::/64"], []), families=SIX), id="IPv6 alone"),
         pytest.param(parted("10.0.0.0/32", "10.0.0.1/32"), id="two parts of one LINE, each with hosts of its own"),
     ],
 )
@@ -150,6 +171,46 @@ def test_a_sound_spec_has_no_problem(spec: ServiceSpec) -> None:
 
 A = End(id="a", sap="s1")
 FAULTS = [
+    (
+        addressed(prefix=ip_network("10.0.0.0/31"), second_prefix=ip_network("10.0.0.2/31")),
+        ("links", 0, "addressing", "second_prefix"),
+        "10.0.0.2/31 on the link 'l' beside 10.0.0.0/31: the second is of the other family than the first",
+    ),
+    (
+        addressed(second_prefix=ip_network("2001:db8::/127")),
+        ("links", 0, "addressing", "second_prefix"),
+        "2001:db8::/127 on the link 'l' and no first",
+    ),
+    (
+        addressed(prefix=ip_network("10.0.0.0/31"), reserved=reserved("2001:db8::1")),
+        ("links", 0, "addressing", "reserved", 0, "address"),
+        "2001:db8::1 is IPv6, the prefix 10.0.0.0/31 is IPv4 of the link 'l'",
+    ),
+    (
+        replace(networks(["10.0.0.0/24"], ["2001:db8::/64", "10.0.1.0/24"]), families=FOUR),
+        ("ends", 1, "networks", 0),
+        "2001:db8::/64 of the end 'b' is IPv6, the service is IPv4 alone",
+    ),
+    (
+        replace(addressed(prefix=ip_network("10.0.0.0/31")), families=SIX),
+        ("links", 0, "addressing", "prefix"),
+        "10.0.0.0/31 of the link 'l' is IPv4, the service is IPv6 alone",
+    ),
+    (
+        replace(TRANSIT, families=SIX, min_mtu=1000),
+        ("min_mtu",),
+        "the service has IPv6, which needs 1280, not 1000",
+    ),
+    (
+        fixed("10.0.0.2", "10.0.0.3"),
+        ("links", 0, "addressing", "reserved", 1, "address"),
+        "'f:in' has 10.0.0.2 already, and gets one address of a family",
+    ),
+    (
+        fixed("10.0.0.2", hosts=(ip_network("10.0.0.4/32"),)),
+        ("links", 0, "addressing", "reserved", 0, "address"),
+        "10.0.0.2 of 'f:in' is not among the hosts that its ports may take",
+    ),
     (chain(ends=(*ENDS, A)), ("ends", 2, "id"), "'a' is already the id of an end or a function"),
     (chain(functions=(*CHAIN.functions, function("a"))), ("functions", 2, "id"), "'a' is already the id of an end"),
     (chain(functions=(*CHAIN.functions, function("f"))), ("functions", 2, "id"), "'f' is already the id of"),

@@ -19,6 +19,7 @@ from lower_sp_clients.vim.choosing import Choice, choose
 from lower_sp_clients.vim.domain import Domain, Usage
 from lower_sp_clients.vim.placing import Impossible
 from service_model.constraints import PLACEMENT, Countries, Distance, Group, GroupKind, GroupScope
+from service_model.families import DUAL_STACK, FIXED_PORTS
 from service_model.flows import PATHS
 from service_model.money import FREE
 from service_model.outcomes import ReasonCode
@@ -235,7 +236,7 @@ def test_what_is_isolated_is_announced_though_another_way_is_cheaper_and_faster(
         replace(domain, ways=domain.ways + slow), Usage(), 1, datetime(2026, 1, 1, tzinfo=UTC), timedelta(hours=1)
     )
     assert all([p.isolation for p in e.points] == [(), (), ("macsec",)] for e in told.matrix)
-    assert told.api_features == (LAN_SITES, MACS, PATHS, PLACEMENT, QOS)
+    assert told.api_features == (DUAL_STACK, FIXED_PORTS, LAN_SITES, MACS, PATHS, PLACEMENT, QOS)
 
 
 def test_functions_are_kept_on_one_host_or_apart(domain: Domain) -> None:

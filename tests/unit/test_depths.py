@@ -25,12 +25,13 @@ from broker.decompose.mesh import Mesh, read_mesh
 from broker.decompose.plan import Plan
 from broker.orders.cut import Cut
 from broker.orders.gather import gather, violation
-from broker.orders.narrowing import constraint_of, widened
+from broker.orders.narrowing import constraint_of, link_key, widened
 from broker.orders.retrying import MAX_ROUNDS
 from broker.orders.split import HandedDown, split
 from lower_sp_clients.vim.choosing import choose
 from lower_sp_clients.vim.domain import Usage
 from service_model.check import check
+from service_model.families import families_of
 from service_model.outcomes import AddressingChoice
 from service_model.path_headers import PathHeader
 from service_model.spec import Blocks, LinkAddressing, ServiceSpec, split_point
@@ -41,6 +42,7 @@ from tests.support.meshes import NAMES, Ground, random_plan, random_service
 SERVICES = int(os.environ.get("SPBROKER_DEPTHS", "60"))
 DEPTH = 6
 BLOCKS = (ip_network("10.64.0.0/21"), ip_network("fd00:64::/48"))
+STACKS = ((4,), (6,), (4, 6))
 
 
 @dataclass
@@ -176,8 +178,10 @@ def drawn(seed: int) -> tuple[ServiceSpec, Delivery]:
         replace(link, addressing=replace(link.addressing, macs=pool)) if pooled.random() < 0.3 else link
         for link in spec.links
     )
-    spec = replace(spec, links=links)
-    return replace(spec, blocks=Blocks(allowed=(rng.choice(BLOCKS),))), Delivery(rng)
+    versions = STACKS[rng.choice((0, 1)) + seed % 2]
+    allowed = tuple(block for block in BLOCKS if block.version in versions)
+    said = families_of(versions) if len(versions) > 1 or seed % 3 else ()
+    return replace(spec, links=links, blocks=Blocks(allowed=allowed), families=said), Delivery(rng)
 
 
 @pytest.mark.parametrize("first", range(0, SERVICES, 20))
@@ -192,17 +196,17 @@ def test_at_every_depth_choices_are_within_what_was_asked_and_nothing_overlaps(f
         for link in spec.links:
             found = choice.link(link.id)
             assert found is not None
-            ports = [p for p in link.points if split_point(p)[1]]
-            if not ports:
+            if not link.ports:
                 continue
-            assert found.prefix is not None
-            assert found.prefix in above.links[link.id].allowed
-            prefixes.append(found.prefix)
-            addresses = [found.addresses[p] for p in ports]
-            assert len(set(found.addresses.values())) == len(found.addresses)
-            assert all(a in found.prefix for a in addresses)
+            assert [p.version for p in found.prefixes] == sorted({p.version for p in spec.blocks.allowed})
+            prefixes += found.prefixes
+            for stack in found.stacks:
+                assert stack.prefix is not None
+                assert stack.prefix in above.links[link_key(link.id, stack.prefix.version)].allowed
+                assert len(set(stack.addresses.values())) == len(stack.addresses)
+                assert all(stack.addresses[p] in stack.prefix for p in link.ports)
             if link.addressing.macs is not None:
-                macs = [found.macs[p].number for p in ports]
+                macs = [found.macs[p].number for p in link.ports]
                 assert len(set(macs)) == len(macs)
                 assert all(mac in link.addressing.macs for mac in macs)
         assert not any(overlap(a, b) for a, b in combinations(prefixes, 2)), seed
@@ -222,8 +226,20 @@ def test_the_drawn_trees_are_deep_and_wide() -> None:
     assert segments > 20
 
 
+def stacked(told: LinkAddressing) -> LinkAddressing:
+    """The same with a prefix of the other family, where it has one alone."""
+    if len(told.prefixes) != 1:
+        return told
+    other = ip_network("2001:db8::/127" if told.prefixes[0].version == 4 else "192.0.2.0/31")
+    return replace(told, second_prefix=other)
+
+
 WIDENINGS = {
     "blocks": lambda spec: replace(spec, blocks=Blocks(allowed=(ip_network("0.0.0.0/0"), ip_network("::/0")))),
+    "family": lambda spec: replace(
+        spec,
+        links=tuple(replace(link, addressing=stacked(link.addressing)) for link in spec.links),
+    ),
     "mtu": lambda spec: replace(spec, min_mtu=600),
     "hosts": lambda spec: replace(
         spec,

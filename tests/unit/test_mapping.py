@@ -23,6 +23,7 @@ from capability_registry.note import Lifecycle, PointKind
 from lower_sp_clients.vim.announcing import note
 from lower_sp_clients.vim.domain import Domain, Usage
 from lower_sp_clients.vim.driver import DriverOffer, SapPort
+from service_model.families import ANY_FAMILY, AddressFamily
 from service_model.outcomes import Reason, ReasonCode
 from tests.support import administered as docs
 
@@ -84,6 +85,18 @@ def test_only_functions_that_the_driver_makes_are_in_it() -> None:
     assert [f.implementation for f in domain.functions] == ["firewall", "meter"]
     assert domain.functions[1].parameters == {"a": 1}
     assert domain.lan == frozenset()
+
+
+def test_a_function_is_offered_for_the_families_that_it_and_the_driver_have() -> None:
+    def told(offer: DriverOffer = OFFER, **more: Any) -> list[tuple[AddressFamily, ...]]:
+        announced = note(value(docs.function(**more), offer=offer), Usage(), 1, docs.NOW, HOUR)
+        return [f.families for f in announced.functions]
+
+    four = replace(OFFER, versions=frozenset({4}))
+    assert told() == [ANY_FAMILY]
+    assert told(four) == [(AddressFamily.IPV4,)]
+    assert told(families=["ipv6"]) == [(AddressFamily.IPV6,)]
+    assert told(four, families=["IPV6"]) == []
 
 
 def test_a_function_is_offered_at_its_own_places_of_the_domain_only() -> None:

@@ -1,10 +1,13 @@
-"""Whatever the mesh and wherever it is cut: each packet crosses the functions of its path and no other, the reply as well."""
+"""Whatever the mesh and wherever it is cut: each packet of each family crosses the functions of its path and no other, the
+reply as well."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface, ip_network
+from itertools import product
 
 import pytest
 
@@ -12,12 +15,14 @@ from broker.decompose.mesh import Mesh, read_mesh
 from lower_sp_clients.vim.driver import Attachment, Blueprint, Function, Network, Port, Route, SapPort
 from lower_sp_clients.vim.simulated import SimulatedDriver
 from lower_sp_clients.vim.simulated_domain import echo
+from service_model.families import families_of
 from service_model.spec import ServiceFunctionPath, split_point
 from tests.support.mesh_delivery import Agreed, agree, domain, sap_of
 from tests.support.meshes import ANYWHERE, NAMES, random_plan, random_service
 
 SIZE = 1400
-EVERYTHING = ip_network("0.0.0.0/0")
+EVERYTHING = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
+FAMILIES = ((), families_of((4,)), families_of((6,)), families_of((4, 6)))
 
 
 def network(mesh: Mesh) -> dict[str, SimulatedDriver]:
@@ -34,17 +39,20 @@ def network(mesh: Mesh) -> dict[str, SimulatedDriver]:
 
 async def customer(service: Agreed, drivers: Mapping[str, SimulatedDriver], end: str) -> SimulatedDriver:
     """A host at an end of the service, wherever that is."""
-    interface, gateway = service.host_at(end)
+    stacks = service.host_at(end)
     host = SimulatedDriver([SapPort(id="wire", encapsulation="VXLAN", mtu=1450)])
     for driver in drivers.values():
         host.join("wire", driver, f"uni-{end}")
-    way = Route(ingress="eth0", destination=EVERYTHING, egress="eth0", next_hop=ip_address(gateway))
-    port = Port(name="eth0", network="lan", interfaces=(ip_interface(interface),))
+    ways = tuple(
+        Route(ingress="eth0", destination=EVERYTHING[version], egress="eth0", next_hop=ip_address(gateway))
+        for version, (_, gateway) in stacks.items()
+    )
+    port = Port(name="eth0", network="lan", interfaces=tuple(ip_interface(own) for own, _ in stacks.values()))
     await host.apply(
         Blueprint(
             segment="host",
             networks=(Network(id="lan", mtu=1450),),
-            functions=(Function(id="host", implementation="forwarder", ports=(port,), routes=(way,)),),
+            functions=(Function(id="host", implementation="forwarder", ports=(port,), routes=ways),),
             attachments=(Attachment(network="lan", sap="wire", label=service.bound.labels[end]),),
         )
     )
@@ -60,24 +68,26 @@ def expected(path: ServiceFunctionPath, ports: set[tuple[str, str]]) -> dict[tup
 @pytest.mark.parametrize("seed", range(100))
 async def test_each_packet_crosses_the_functions_of_its_path_and_the_reply_crosses_them_in_reverse(seed: int) -> None:
     rng = random.Random(seed)
-    mesh = read_mesh(random_service(rng))
+    spec = replace(random_service(rng), families=FAMILIES[seed % len(FAMILIES)])
+    mesh = read_mesh(spec)
     assert isinstance(mesh, Mesh)
     drivers = network(mesh)
     saps = {name: [sap_of(id) for id in driver.saps] for name, driver in drivers.items()}
     domains = {name: domain(name, mesh.spec, saps[name], path_headers=True) for name in NAMES}
     ids = {path.id: 2 * n for n, path in enumerate(mesh.spec.paths, 1)}
-    service = agree(mesh, random_plan(rng, mesh), ANYWHERE.snapshot(), domains, ids)
+    service = agree(mesh, random_plan(rng, mesh), ANYWHERE.snapshot(), domains, path_ids=ids)
     await service.build(drivers)
     hosts = {end.id: await customer(service, drivers, end.id) for end in mesh.ends}
-    for path in mesh.spec.paths:
+    for path, version in product(mesh.spec.paths, spec.versions or (4,)):
         protocol, port = (path.flows[0].protocol.short.lower(), path.flows[0].port) if path.flows else ("udp", 9)
         before = await service.carried(drivers)
-        target = ip_interface(service.host_at(path.hops[-1])[0]).ip
+        target = ip_interface(service.host_at(path.hops[-1])[version][0]).ip
         start = hosts[path.hops[0]].station("host", "host")
         echo(start, start.port("eth0"), target, SIZE, protocol, port)
         after = await service.carried(drivers)
         crossed = {key: (after[key][0] - before[key][0], after[key][1] - before[key][1]) for key in after}
-        assert crossed == expected(path, set(after)), path
+        assert crossed == expected(path, set(after)), (path, version)
+    assert {version for end in hosts for version in service.host_at(end)} == set(spec.versions or (4,))
     bear_a_path_wherever_they_leave(service, drivers, ids)
 
 

@@ -21,9 +21,10 @@ BLOCKS = [ip_network(f"10.64.{n}.0/24") for n in range(4)]
 
 
 def taken(pools: Pools, owner: str, avoid: tuple[Prefix, ...] = ()) -> Prefix:
-    found = pools.allocate(owner, 5, avoid)
+    found = pools.allocate(owner, {0: 5}, avoid)
     assert not isinstance(found, Reason), found
-    return found[1]
+    ((_, block),) = found
+    return block
 
 
 def test_a_service_keeps_its_block_until_it_has_to_avoid_it() -> None:
@@ -33,7 +34,7 @@ def test_a_service_keeps_its_block_until_it_has_to_avoid_it() -> None:
     avoid = (ip_network("10.64.0.128/25"), ip_network("10.64.2.0/30"))
     assert taken(pools, "a", avoid) == taken(pools, "a", avoid) == BLOCKS[3]
     assert [a.value for a in pools.owned("a")] == [str(BLOCKS[0]), str(BLOCKS[3])]
-    none = pools.allocate("a", 5, (POOL.prefix,))
+    none = pools.allocate("a", {0: 5}, (POOL.prefix,))
     assert isinstance(none, Reason)
     assert none.code is ReasonCode.ADDRESS_EXHAUSTED
 
@@ -67,7 +68,7 @@ def test_a_pool_that_is_drained_gives_nothing_and_keeps_what_is_its_own() -> Non
     block = taken(pools, "a")
     drained = pools.changed((replace(POOL, usable=False),))
     assert taken(drained, "a") == block
-    refused = drained.allocate("b", 5)
+    refused = drained.allocate("b", {0: 5})
     assert isinstance(refused, Reason)
     assert refused.code is ReasonCode.NOT_IN_SERVICE
     beside = drained.changed((replace(POOL, usable=False), replace(POOL, name="q", prefix=ip_network("10.65.0.0/24"))))

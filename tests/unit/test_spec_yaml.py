@@ -18,6 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from address_planner.labels import LabelSet
+from service_model.families import ANY_FAMILY
 from service_model.spec import (
     AddressRole,
     Blocks,
@@ -36,6 +37,7 @@ from service_model.yaml_lines import DocumentRefused
 
 CONFIG = Path(__file__).parents[2] / "config"
 DEMO = (CONFIG / "demo/orders/guarded-web.spec.yml").read_text()
+OWN = (CONFIG / "demo/orders/own-addresses.spec.yml").read_text()
 OFFICES = (CONFIG / "demo/orders/offices.spec.yml").read_text()
 NSD = (CONFIG / "demo/orders/guarded-web.nsd.yml").read_text()
 
@@ -73,6 +75,7 @@ FULL = ServiceSpec(
             points=("a", "f:in"),
             addressing=LinkAddressing(
                 prefix=ip_network("172.16.0.0/29"),
+                second_prefix=ip_network("2001:db8:2::/64"),
                 hosts=(ip_network("172.16.0.2/32"),),
                 reserved=(ReservedAddress(role=AddressRole.GATEWAY, address=ip_address("172.16.0.1"), point="a"),),
             ),
@@ -93,6 +96,7 @@ FULL = ServiceSpec(
     required_features=("x",),
     reference="for: 'you' # and\nme",
     tags=("no", "1.0"),
+    families=ANY_FAMILY,
 )
 
 
@@ -176,7 +180,7 @@ def test_the_committed_schema_is_the_generated_one() -> None:
     assert subprocess.run(command, capture_output=True, text=True, check=True, cwd=CONFIG.parent).stdout == committed
 
 
-@pytest.mark.parametrize("text", [DEMO, OFFICES, dump_spec(FULL)], ids=["demo", "offices", "full"])
+@pytest.mark.parametrize("text", [DEMO, OFFICES, OWN, dump_spec(FULL)], ids=["demo", "offices", "own", "full"])
 def test_the_schema_accepts_what_is_loaded(text: str) -> None:
     jsonschema.Draft202012Validator.check_schema(schema())
     jsonschema.validate(yaml.safe_load(text), schema())

@@ -55,7 +55,7 @@ async def test_segments_that_keep_their_constraints_make_one_choice_that_keeps_t
 
 
 async def test_a_block_one_size_too_small_is_refused_with_what_is_needed(tmp_path: Path) -> None:
-    bits = block_bits(SPEC)
+    bits = block_bits(SPEC)[0]
     await divided(tmp_path, f"10.64.0.0/{32 - bits}")
     with pytest.raises(CannotAddress) as refused:
         await divided(tmp_path, f"10.64.0.0/{33 - bits}")

@@ -108,7 +108,8 @@ def prefixes_are_apart(parts: Split) -> None:
     shares = [prefix for part in parts.segments for prefix in part.spec.blocks.allowed]
     assert not any(overlap(x, y) for x, y in combinations([*decided, *shares], 2))
     for part in parts.segments:
-        assert size(part.spec.blocks.allowed) >= (1 << block_bits(part.spec)) * bool(part.spec.blocks.allowed) / 2
+        needed = sum(1 << bits for bits in block_bits(part.spec).values())
+        assert size(part.spec.blocks.allowed) >= needed * bool(part.spec.blocks.allowed) / 2
 
 
 def size(prefixes: Iterable[Prefix]) -> int:

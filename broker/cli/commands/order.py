@@ -22,7 +22,20 @@ from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault
 from broker.cli.following import SETTLED, follow, status_of, view_on
 from broker.cli.order_file import read_order, with_lines
-from broker.cli.order_options import FromSap, OrderFile, Saps, ToSap, attachments, words
+from broker.cli.order_options import (
+    Addresses,
+    Families,
+    FromSap,
+    Labels,
+    Networks,
+    OrderFile,
+    Saps,
+    ToSap,
+    attachments,
+    brought,
+    with_brought,
+    words,
+)
 from broker.cli.output import messages, print_json, say, show
 from broker.cli.rendering import addressing_table, delay_text, duration_text, price_text, service_facts, service_tree
 from broker.cli.session_choice import As, AsJson
@@ -38,6 +51,10 @@ def command(
     from_sap: FromSap = None,
     to_sap: ToSap = None,
     saps: Saps = None,
+    families: Families = None,
+    labels: Labels = None,
+    networks: Networks = None,
+    addresses: Addresses = None,
     quote: Annotated[
         str, typer.Option("--quote", metavar="ID", help="At the price of this quote (spbroker quote).")
     ] = "",
@@ -58,12 +75,13 @@ def command(
     Reserves it, shows price, delay and what was chosen, commits it, and follows its parts until it is ACTIVE.
     To ask again after a broken connection, repeat the command with the --ref that it said.
     """
-    attach = attachments(saps)
+    attach, own = attachments(saps), brought(families, labels, networks, addresses)
+    bring = (("--family", families), ("--label", labels), ("--network", networks), ("--address", addresses))
     with connected(as_) as connection:
-        spec = read_order(connection, file, from_sap, to_sap, attach)
+        spec = with_brought(read_order(connection, file, from_sap, to_sap, attach), own)
         version = _version(connection, ref) if ref else 1
         ref = ref or f"{spec.name[:100]}-{secrets.token_hex(3)}"
-        line = ["spbroker", "order", *words(file, from_sap, to_sap, saps), "--ref", ref]
+        line = ["spbroker", "order", *words(file, from_sap, to_sap, saps, bring), "--ref", ref]
         again = shlex.join([*line, *(["--quote", quote] if quote else []), *(["--as", as_] if as_ else [])])
         say(f"ordering {spec.name} as {ref}")
         try:

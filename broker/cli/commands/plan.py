@@ -12,7 +12,19 @@ from broker.cli.connection import connected
 from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault
 from broker.cli.order_file import read_unjudged, with_lines
-from broker.cli.order_options import FromSap, OrderFile, Saps, ToSap, attachments
+from broker.cli.order_options import (
+    Addresses,
+    Families,
+    FromSap,
+    Labels,
+    Networks,
+    OrderFile,
+    Saps,
+    ToSap,
+    attachments,
+    brought,
+    with_brought,
+)
 from broker.cli.output import print_json, show
 from broker.cli.rendering import planning_view
 from broker.cli.session_choice import As, AsJson
@@ -26,6 +38,10 @@ def command(
     from_sap: FromSap = None,
     to_sap: ToSap = None,
     saps: Saps = None,
+    families: Families = None,
+    labels: Labels = None,
+    networks: Networks = None,
+    addresses: Addresses = None,
     account: Annotated[
         str, typer.Option("--account", metavar="NAME", help="At this account's prices; at cost if left out.")
     ] = "",
@@ -41,7 +57,8 @@ def command(
     Nobody is asked and nothing is held. Where nothing can be planned, the constraint that binds is told with the nearest
     plans that break it. Needs the role operator.
     """
-    spec = read_unjudged(file, from_sap, to_sap, attachments(saps))
+    own = brought(families, labels, networks, addresses)
+    spec = with_brought(read_unjudged(file, from_sap, to_sap, attachments(saps)), own)
     request = pb.PlanServiceRequest(
         spec=wire.SPEC.encode(spec), account=account, alternatives=alternatives, explain=explain
     )

@@ -6,7 +6,19 @@ from broker.cli.connection import connected
 from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault
 from broker.cli.order_file import read_order, with_lines
-from broker.cli.order_options import FromSap, OrderFile, Saps, ToSap, attachments
+from broker.cli.order_options import (
+    Addresses,
+    Families,
+    FromSap,
+    Labels,
+    Networks,
+    OrderFile,
+    Saps,
+    ToSap,
+    attachments,
+    brought,
+    with_brought,
+)
 from broker.cli.output import print_json, show
 from broker.cli.rendering import qualification_line
 from broker.cli.session_choice import As, AsJson
@@ -20,6 +32,10 @@ def command(
     from_sap: FromSap = None,
     to_sap: ToSap = None,
     saps: Saps = None,
+    families: Families = None,
+    labels: Labels = None,
+    networks: Networks = None,
+    addresses: Addresses = None,
     as_json: AsJson = False,
     as_: As = None,
 ) -> None:
@@ -28,8 +44,9 @@ def command(
     Where it cannot, each reason tells what binds and the nearest service that can be had. The price is indicative: ask
     for a firm one with `spbroker quote`.
     """
+    own = brought(families, labels, networks, addresses)
     with connected(as_) as connection:
-        spec = read_order(connection, file, from_sap, to_sap, attachments(saps))
+        spec = with_brought(read_order(connection, file, from_sap, to_sap, attachments(saps)), own)
         try:
             answer = connection.call("QualifyService", pb.QualifyServiceRequest(spec=wire.SPEC.encode(spec)))
         except Fault as fault:

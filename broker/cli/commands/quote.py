@@ -8,7 +8,20 @@ from broker.cli.connection import connected
 from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault
 from broker.cli.order_file import read_order, with_lines
-from broker.cli.order_options import FromSap, OrderFile, Saps, ToSap, attachments, words
+from broker.cli.order_options import (
+    Addresses,
+    Families,
+    FromSap,
+    Labels,
+    Networks,
+    OrderFile,
+    Saps,
+    ToSap,
+    attachments,
+    brought,
+    with_brought,
+    words,
+)
 from broker.cli.output import print_json, say, show
 from broker.cli.rendering import quote_tree
 from broker.cli.session_choice import As, AsJson
@@ -22,6 +35,10 @@ def command(
     from_sap: FromSap = None,
     to_sap: ToSap = None,
     saps: Saps = None,
+    families: Families = None,
+    labels: Labels = None,
+    networks: Networks = None,
+    addresses: Addresses = None,
     as_json: AsJson = False,
     as_: As = None,
 ) -> None:
@@ -29,8 +46,9 @@ def command(
 
     Order by it with `spbroker order --quote ID` and the same file. Names, tags, labels and prefixes may differ.
     """
+    own = brought(families, labels, networks, addresses)
     with connected(as_) as connection:
-        spec = read_order(connection, file, from_sap, to_sap, attachments(saps))
+        spec = with_brought(read_order(connection, file, from_sap, to_sap, attachments(saps)), own)
         try:
             answer = connection.call("QuoteService", pb.QuoteServiceRequest(spec=wire.SPEC.encode(spec)))
         except Fault as fault:
@@ -41,7 +59,8 @@ def command(
             print_json(QUOTE.dump_python(quote, mode="json"))
             return
         show(quote_tree(quote, spec.term_hours))
-        line = ["spbroker", "order", *words(file, from_sap, to_sap, saps), "--quote", quote.id]
+        bring = (("--family", families), ("--label", labels), ("--network", networks), ("--address", addresses))
+        line = ["spbroker", "order", *words(file, from_sap, to_sap, saps, bring), "--quote", quote.id]
         say(f"order it: {shlex.join([*line, *(['--as', as_] if as_ else [])])}")
         return
     if answer.WhichOneof("outcome") != "unqualified":

@@ -50,20 +50,21 @@ class DemoLab:
         return WireEnd(self._namespaces[name], end["device"], addresses)
 
     def plug_in(self, spec: ServiceSpec, choice: AddressingChoice) -> dict[str, str]:
-        """Each host with the address that the service gave its end, and a route to what lies at the other. End id → namespace."""
+        """Each host with the addresses that the service gave its end, and routes to the other's: end id → namespace."""
         out = {}
         for host in self.hosts:
             end = next(e.id for e in spec.ends if e.sap == host.sap)
             link = next(link for link in spec.links if end in link.points)
             chosen = choice.link(link.id)
             assert chosen is not None
-            assert chosen.prefix is not None
-            gateway = next(chosen.addresses[p] for p in link.points if p != end)
-            interface = ip_interface(f"{chosen.addresses[end]}/{chosen.prefix.prefixlen}")
             beyond: Sequence[Any] = [p for other, ps in choice.reach.items() if other != end for p in ps]
-            self.lab.address(host.namespace, DEVICE, (interface,))
-            for prefix in beyond:
-                self.lab.route(host.namespace, prefix, gateway)
+            for stack in chosen.stacks:
+                assert stack.prefix is not None
+                gateway = next(stack.addresses[p] for p in link.points if p != end)
+                interface = ip_interface(f"{stack.addresses[end]}/{stack.prefix.prefixlen}")
+                self.lab.address(host.namespace, DEVICE, (interface,))
+                for prefix in (p for p in beyond if p.version == stack.prefix.version):
+                    self.lab.route(host.namespace, prefix, gateway)
             out[end] = host.namespace
         return out
 

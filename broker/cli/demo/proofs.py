@@ -36,14 +36,18 @@ class Site:
     address: Address
 
 
-def sites(spec: ServiceSpec, status: ServiceStatus, namespaces: Mapping[str, str]) -> tuple[Site, Site]:
-    """The computers at the first and the last hop of the service's path."""
-    assert status.choice is not None
-    out = []
-    for end in (spec.paths[0].hops[0], spec.paths[0].hops[-1]):
-        address = next(link.addresses[end] for link in status.choice.links if end in link.addresses)
-        out.append(Site(end, namespaces[end], address))
-    return out[0], out[1]
+def sites(spec: ServiceSpec, status: ServiceStatus, namespaces: Mapping[str, str]) -> list[tuple[Site, Site]]:
+    """The computers at the first and the last hop of the service's path, by each family that it has."""
+    choice = status.choice
+    assert choice is not None
+    known = {end: [a for link in choice.links for a in link.all_addresses(end)] for end in namespaces}
+    first, last = (spec.paths[0].hops[n] for n in (0, -1))
+    return [
+        (Site(first, namespaces[first], a), Site(last, namespaces[last], b))
+        for a in known[first]
+        for b in known[last]
+        if a.version == b.version
+    ]
 
 
 def _must(holds: bool, what: str, why: str = "") -> str:
@@ -62,7 +66,8 @@ def reachability(a: Site, b: Site) -> Iterator[str]:
             echo.detail,
         )
         tcp = packets.tcp_echo(there.namespace, here.namespace, there.address, port=PORT)
-        yield _must(tcp.ok, f"TCP {here.end} → {there.end}: 1 MiB there and back unchanged", tcp.detail)
+        what = f"TCP {here.end} → {there.end} over IPv{there.address.version}: 1 MiB there and back unchanged"
+        yield _must(tcp.ok, what, tcp.detail)
 
 
 def path_mtu(a: Site, b: Site, status: ServiceStatus) -> Iterator[str]:
@@ -74,7 +79,7 @@ def path_mtu(a: Site, b: Site, status: ServiceStatus) -> Iterator[str]:
         found = packets.path_mtu(here.namespace, there.address, upper=2000)
         yield _must(
             found == bound,
-            f"path MTU {here.end} → {there.end} is {found} bytes, as bound ({bound})",
+            f"path MTU {here.end} → {there.end} of IPv{there.address.version} is {found} bytes, as bound ({bound})",
             f"bound is {bound}, found {found}",
         )
 
@@ -84,7 +89,7 @@ def firewall(a: Site, b: Site) -> Iterator[str]:
     with packets.listening(b.namespace, b.address, DENIED), packets.listening(b.namespace, b.address, PORT):
         for port, expected in ((DENIED, packets.Verdict.DROPPED), (PORT, packets.Verdict.OPEN)):
             verdict = packets.tcp_verdict(a.namespace, b.address, port)
-            yield _must(verdict is expected, f"TCP port {port} is {verdict}", f"expected {expected}")
+            yield _must(verdict is expected, f"TCP port {port} of {b.address} is {verdict}", f"expected {expected}")
 
 
 class Domains:
@@ -115,17 +120,15 @@ class Domains:
         for lan in (link for link in spec.links if link.kind is LinkKind.LAN):
             bound = binding.link(lan.id)
             assert bound is not None
-            ports = [p for p in lan.points if p in bound.addresses]
-            for near, far in ((ports[0], p) for p in ports[1:]):
+            ports = [p for p in lan.points if bound.all_addresses(p)]
+            for near, far, target in ((ports[0], p, a) for p in ports[1:] for a in bound.all_addresses(p)):
                 function, port = split_point(near)
                 where = self._where[function]
-                path = ProbePath(
-                    segment=where.segment, function=function, port=port, target=bound.addresses[far], size=bound.mtu
-                )
+                path = ProbePath(segment=where.segment, function=function, port=port, target=target, size=bound.mtu)
                 echo = asyncio.run(self._drivers[where.operator, where.domain].probe(path))
                 yield _must(
                     echo.ok,
-                    f"{lan.id}: {near} reaches {far} ({bound.addresses[far]}) with {bound.mtu} bytes",
+                    f"{lan.id}: {near} reaches {far} ({target}) with {bound.mtu} bytes",
                     echo.detail,
                 )
 
@@ -149,7 +152,8 @@ def hops(spec: ServiceSpec, domains: Domains, where: Mapping[str, Placed], a: Si
     before = domains.read()
     answered = sum(packets.ping(a.namespace, b.address).ok for _ in range(BURST))
     after = domains.read()
-    title = f"{BURST} echo requests {a.end} → {b.end}, {answered} answered: packets counted"
+    what = f"{BURST} echo requests {a.end} → {b.end} over IPv{b.address.version}"
+    title = f"{what}, {answered} answered: packets counted"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, min_width=len(title))
     for column in ("hop", "function", "runs at", "port", "in", "out"):
         table.add_column(column, justify="right" if column in ("hop", "in", "out") else "left")

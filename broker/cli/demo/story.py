@@ -8,6 +8,7 @@ import stat
 import sys
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from broker.cli.demo.views import inventory, orders, placed
 from broker.cli.following import status_of
 from broker.cli.order_file import read_order
 from broker.cli.rendering import addressing_table
+from service_model.families import ANY_FAMILY, BOTH
 from service_model.outcomes import ServiceState, ServiceStatus
 from service_model.spec import ServiceSpec
 
 FROM, TO, REF = "north.client-1", "south.server-1", "my-first-service"
+FAMILIES = ("--family", "ipv4", "--family", "ipv6")
 READY_S, GONE_S = 40.0, 40.0
 
 
@@ -112,10 +115,10 @@ class Story:
     def _buy(self) -> ServiceStatus:
         self._title("One order")
         file = os.path.relpath(self.order)
-        self._command("order", "-f", file, "--from", FROM, "--to", TO, "--ref", REF)
+        self._command("order", "-f", file, "--from", FROM, "--to", TO, *FAMILIES, "--ref", REF)
         with connected("alice") as connection:
             status = status_of(connection, REF)
-            self.spec: ServiceSpec = read_order(connection, self.order, FROM, TO)
+            self.spec: ServiceSpec = replace(read_order(connection, self.order, FROM, TO), families=ANY_FAMILY)
         if status.state is not ServiceState.ACTIVE:
             raise DemoFailed(f"the service is {status.state.short}, not ACTIVE")
         return status
@@ -126,18 +129,22 @@ class Story:
         assert status.choice is not None
         self._title("Packets")
         namespaces = self.lab.plug_in(self.spec, status.choice)
-        a, b = proofs.sites(self.spec, status, namespaces)
-        self._say(proofs.reachability(a, b))
-        self._say(proofs.path_mtu(a, b, status))
-        if any("firewall" in f.type.name for f in self.spec.functions):
-            self._say(proofs.firewall(a, b))
-        else:
+        pairs = proofs.sites(self.spec, status, namespaces)
+        guarded = any("firewall" in f.type.name for f in self.spec.functions)
+        if [a.address.version for a, _ in pairs] != list(BOTH):
+            raise DemoFailed("PROOF FAILED: the service has an address of each family at each end")
+        for a, b in pairs:
+            self._say(proofs.reachability(a, b))
+            self._say(proofs.path_mtu(a, b, status))
+            if guarded:
+                self._say(proofs.firewall(a, b))
+        if not guarded:
             self.out.print("  (no firewall in this service, so no port to see dropped)")
         where = placed(OPERATORS)
         domains = proofs.Domains({name: op.config for name, op in self.federation.operators.items()}, where)
         try:
             self._say(domains.management(self.spec, status))
-            for first, last in ((a, b), (b, a)):
+            for first, last in (way for a, b in pairs for way in ((a, b), (b, a))):
                 self.out.print(Padding(proofs.hops(self.spec, domains, where, first, last), (1, 0, 0, 2)))
         finally:
             domains.close()

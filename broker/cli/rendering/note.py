@@ -7,7 +7,16 @@ from rich.table import Table
 
 from broker.cli.rendering.figures import bandwidth_text, delay_text, facts, price_text, table, time_text
 from broker.cli.rendering.text import Text
-from capability_registry.note import BorderEntry, BorderPoint, CapabilityNote, Lifecycle, PointKind, PortRole
+from capability_registry.note import (
+    BorderEntry,
+    BorderPoint,
+    CapabilityNote,
+    FunctionOffer,
+    Lifecycle,
+    PointKind,
+    PortRole,
+)
+from service_model.families import versions
 
 
 def note_tables(note: CapabilityNote) -> Group:
@@ -57,27 +66,34 @@ def _places(note: CapabilityNote) -> Table:
 
 def _functions(note: CapabilityNote) -> Table:
     """One line per type and flavour; places that offer the same are put together."""
-    made = table("Functions", "TYPE", "FLAVOUR", "RUNTIME", "SIZE", "PRICE", "PORTS", "PLACES", right=("SIZE", "PRICE"))
-    places: dict[tuple[str, str, str, int, str, str], list[str]] = {}
+    made = table("Functions", "TYPE", "FLAVOUR", "RUNTIME", "SIZE", "PRICE", "PORTS", "IP", "PLACES",
+                 right=("SIZE", "PRICE"))  # fmt: skip
+    places: dict[tuple[str, str, str, int, str, str, str], list[str]] = {}
     for offer in note.functions:
         ports = " ".join(
             f"{port.name}*" if port.role is PortRole.MANAGEMENT else port.name for port in offer.ports
         )  # management
         for flavour in offer.flavours:
             key = (str(offer.type), flavour.name, flavour.runtime.short.lower(), flavour.units,
-                   price_text(flavour.price), ports)  # fmt: skip
+                   price_text(flavour.price), ports, _forwards(offer))  # fmt: skip
             places.setdefault(key, []).append(offer.place)
     last = ""
-    for (type_, flavour_name, runtime, units, price, ports), where in sorted(places.items()):
+    for (type_, flavour_name, runtime, units, price, ports, forwards), where in sorted(places.items()):
         made.add_row(
             Text("" if type_ == last else type_),
-            *map(Text, (flavour_name, runtime, str(units), price, ports)),
+            *map(Text, (flavour_name, runtime, str(units), price, ports, forwards)),
             Text(" ".join(where)),
         )
         last = type_
     made.caption = "* management port" if any("*" in key[5] for key in places) else None
     made.caption_justify, made.caption_style = "left", "dim"
     return made
+
+
+def _forwards(offer: FunctionOffer) -> str:
+    """The IP versions that a function forwards at once."""
+    told = versions(offer.families)
+    return "+".join(map(str, told)) if told else "4 or 6"
 
 
 def _saps(note: CapabilityNote) -> Table:

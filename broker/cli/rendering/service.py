@@ -19,6 +19,7 @@ from broker.cli.rendering.figures import (
 from broker.cli.rendering.reasons import add_reasons
 from broker.cli.rendering.states import state_text
 from broker.cli.rendering.text import Text
+from service_model.families import BOTH
 from service_model.outcomes import AddressingChoice, LinkChoice, SegmentStatus, ServiceStatus
 from service_model.spec import ServiceSpec, VirtualLink
 
@@ -144,7 +145,7 @@ def _links(spec: ServiceSpec | None, *sides: AddressingChoice | None) -> list[st
 def _points(ours: LinkChoice | None, theirs: LinkChoice | None, asked: VirtualLink | None) -> list[str]:
     named = [r.point for r in asked.addressing.reserved if r.point] if asked else []
     for side in (ours, theirs):
-        named += [*side.addresses] if side else []
+        named += [point for stack in side.stacks for point in stack.addresses] if side else []
     return list(dict.fromkeys(named))
 
 
@@ -176,16 +177,20 @@ def _reach(side: AddressingChoice | None, end: str) -> str:
 
 
 def _prefix_constraint(asked: VirtualLink | None, spec: ServiceSpec | None) -> str:
-    if asked is None:
+    """What is required of each family, and of what the other is to be where only one is."""
+    if asked is None or spec is None:
         return ""
-    if asked.addressing.prefix is not None:
-        return str(asked.addressing.prefix)
-    blocks = ", ".join(map(str, spec.blocks.allowed)) if spec else ""
-    return f"of {blocks}" if blocks else ANY
+    stated = asked.addressing.prefixes
+    lines = [*map(str, stated)]
+    left = set(spec.link_versions()[asked.id]) - {prefix.version for prefix in stated}
+    if asked.ports and (left or not stated):
+        blocks = [str(p) for p in spec.blocks.allowed if p.version in (left or BOTH)]
+        lines += [f"of {', '.join(blocks)}" if blocks else ANY]
+    return "\n".join(lines) or ANY
 
 
 def _hosts_constraint(asked: VirtualLink | None) -> str:
-    return ", ".join(map(str, asked.addressing.hosts)) if asked else ""
+    return "\n".join(map(str, asked.addressing.hosts)) if asked else ""
 
 
 def _macs_constraint(asked: VirtualLink | None) -> str:
@@ -194,18 +199,18 @@ def _macs_constraint(asked: VirtualLink | None) -> str:
 
 def _reserved(asked: VirtualLink | None, point: str) -> str:
     mine = [r for r in asked.addressing.reserved if r.point == point] if asked else []
-    return ", ".join(f"{r.address} ({r.role.short.lower()})" for r in mine)
+    return "\n".join(f"{r.address} ({r.role.short.lower()})" for r in mine)
 
 
 def _prefix(side: LinkChoice | None) -> str:
-    return str(side.prefix) if side and side.prefix else ""
+    return "\n".join(map(str, side.prefixes)) if side else ""
 
 
 def _address(side: LinkChoice | None, point: str) -> str:
-    """With the hardware address, where one was chosen."""
-    if not side or point not in side.addresses:
+    """Of each family, and the hardware address, where one was chosen."""
+    if not side:
         return ""
-    return " ".join(map(str, (side.addresses[point], *([side.macs[point]] if point in side.macs else []))))
+    return "\n".join(map(str, (*side.all_addresses(point), *([side.macs[point]] if point in side.macs else []))))
 
 
 def _mtu(side: LinkChoice | None) -> str:

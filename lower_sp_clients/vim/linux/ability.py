@@ -38,6 +38,7 @@ class _Tried:
     vlan: str | None
     tbf: str | None
     nftables: str | None
+    ipv6: str | None
 
 
 def detect(nft: Nft) -> DriverOffer:
@@ -69,12 +70,15 @@ def detect(nft: Nft) -> DriverOffer:
         encapsulations.add(VLAN)
     else:
         missing.append(f"{NO_VLAN}{tried.vlan}; it takes cls_bpf, sch_ingress and CAP_BPF outside user namespaces")
+    if tried.ipv6 is not None:
+        missing.append(f"IPv6: {tried.ipv6}; start the kernel without ipv6.disable")
     return DriverOffer(
         implementations=frozenset(implementations),
         encapsulations=frozenset(encapsulations),
         lan=True,
         probes=True,
         missing=tuple(missing),
+        versions=frozenset({4, 6} if tried.ipv6 is None else {4}),
     )
 
 
@@ -86,7 +90,8 @@ def _try_all(nft: Nft) -> _Tried:
         vxlan = _refusal(ip.link, "add", ifname="v", kind="vxlan", vxlan_id=1, vxlan_port=4789)
         tbf = _refusal(ip.tc, "add", "tbf", index, root=True, rate=125_000, burst=15_140, latency="50ms")
         vlan = _refusal(_filtered, ip, index)
-    return _Tried(vxlan=vxlan, vlan=vlan, tbf=tbf, nftables=_nftables(nft))
+        ipv6 = _refusal(ip.addr, "add", index=index, address="fd00::1", prefixlen=64)
+    return _Tried(vxlan=vxlan, vlan=vlan, tbf=tbf, nftables=_nftables(nft), ipv6=ipv6)
 
 
 def _filtered(ip: Any, index: int) -> None:

@@ -68,7 +68,9 @@ class LinuxDriver:
         self._worker.shutdown()
 
     async def apply(self, blueprint: Blueprint) -> None:
-        check_blueprint(blueprint, self._saps, self._offer.implementations, self.check_parameters, path_headers=False)
+        offer = self._offer
+        check = self.check_parameters
+        check_blueprint(blueprint, self._saps, offer.implementations, check, offer.versions, path_headers=False)
         wanted = plan(self._domain, blueprint, self._borders)
         await self._change(lambda: self._apply(wanted))
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from lower_sp_clients.vim.driver import FlowMatch, Route
 from lower_sp_clients.vim.implementations import ShaperRate
-from lower_sp_clients.vim.linux.namespaces import write_sysctl
+from lower_sp_clients.vim.linux.namespaces import has_ipv6, write_sysctl
 from lower_sp_clients.vim.linux.naming import port_alias
 from lower_sp_clients.vim.linux.plan import FunctionSpace, PlannedPort
 from lower_sp_clients.vim.linux.ruleset import Nft, ruleset
@@ -121,7 +121,7 @@ def _add_table(ip: Any, space: FunctionSpace, port: PlannedPort, indices: dict[s
         for family in {_family(route.destination) for route in flow.routes}:
             match = _match(flow.flow, family)
             ip.rule("add", family=family, iifname=port.device, table=flow.table, priority=flow.table, **match)
-    for family in _FAMILIES:
+    for family in _FAMILIES if has_ipv6() else _FAMILIES[:1]:
         everything = "0.0.0.0/0" if family == AF_INET else "::/0"
         ip.route("add", family=family, dst=everything, type="unreachable", table=port.table, priority=65535)
         ip.rule("add", family=family, iifname=port.device, table=port.table, priority=port.table)

@@ -22,6 +22,7 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
+SYSCTLS = Path("/proc/sys/net")
 DIRECTORY = Path("/run/netns")
 
 _CLONE_NEWNET = 0x40000000
@@ -107,9 +108,16 @@ def socket_in(name: str, family: int, kind: int, protocol: int = 0) -> socket.so
     return run_in(name, lambda: socket.socket(family, kind, protocol))
 
 
-def write_sysctl(key: str, value: int | str) -> None:
-    """Set `net.…` (a path below /proc/sys/net) in the namespace of the calling thread."""
-    (Path("/proc/sys/net") / key).write_text(str(value))
+def has_ipv6(settings: Path = SYSCTLS) -> bool:
+    """Whether this kernel knows IPv6 at all: one that was started without has no settings of it."""
+    return (settings / "ipv6").is_dir()
+
+
+def write_sysctl(key: str, value: int | str, settings: Path = SYSCTLS) -> None:
+    """Set `net.…` (a path below /proc/sys/net) in the namespace of the calling thread; where the kernel has no IPv6, there is
+    nothing of it to set."""
+    if has_ipv6(settings) or not key.startswith("ipv6/"):
+        (settings / key).write_text(str(value))
 
 
 def _in_thread(work: Callable[[], Result]) -> Result:

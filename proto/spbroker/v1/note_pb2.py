@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from spbroker.v1 import words_pb2 as spbroker_dot_v1_dot_words__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16spbroker/v1/note.proto\x12\x0bspbroker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17spbroker/v1/words.proto\"\xc1\x01\n\x05Place\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ountry\x18\x02 \x01(\t\x12\x10\n\x08latitude\x18\x03 \x01(\x01\x12\x11\n\tlongitude\x18\x04 \x01(\x01\x12\x0c\n\x04tags\x18\x05 \x03(\t\x12-\n\x06naming\x18\x06 \x01(\x0e\x32\x18.spbroker.v1.PlaceNamingH\x00\x88\x01\x01\x12\x0e\n\x06merged\x18\x07 \x01(\x08\x12\x0c\n\x04site\x18\x08 \x01(\t\x12\x10\n\x08named_by\x18\t \x01(\tB\t\n\x07_naming\"O\n\x0c\x46unctionPort\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04role\x18\x02 \x01(\x0e\x32\x15.spbroker.v1.PortRoleH\x00\x88\x01\x01\x42\x07\n\x05_role\"\"\n\x03\x42in\x12\x0c\n\x04size\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"\xab\x01\n\x07\x46lavour\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05units\x18\x02 \x01(\rH\x00\x88\x01\x01\x12*\n\x07runtime\x18\x03 \x01(\x0e\x32\x14.spbroker.v1.RuntimeH\x01\x88\x01\x01\x12!\n\x05price\x18\x04 \x01(\x0b\x32\x12.spbroker.v1.Price\x12\x19\n\x11max_bandwidth_bps\x18\x05 \x01(\x03\x42\x08\n\x06_unitsB\n\n\x08_runtime\"\xa1\x01\n\rFunctionOffer\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05place\x18\x02 \x01(\t\x12(\n\x05ports\x18\x03 \x03(\x0b\x32\x19.spbroker.v1.FunctionPort\x12&\n\x08\x66lavours\x18\x04 \x03(\x0b\x32\x14.spbroker.v1.Flavour\x12\x10\n\x08\x64\x65lay_us\x18\x05 \x01(\x03\x12\x0f\n\x07origins\x18\x06 \x03(\r\"K\n\rPlaceCapacity\x12\r\n\x05place\x18\x01 \x01(\t\x12\x1e\n\x04\x62ins\x18\x02 \x03(\x0b\x32\x10.spbroker.v1.Bin\x12\x0b\n\x03lan\x18\x03 \x01(\x08\"\xda\x02\n\x08SapOffer\x12\n\n\x02id\x18\x01 \x01(\t\x12\"\n\x04role\x18\x02 \x01(\x0e\x32\x14.spbroker.v1.SapRole\x12\r\n\x05place\x18\x03 \x01(\t\x12\x31\n\rencapsulation\x18\x04 \x01(\x0e\x32\x1a.spbroker.v1.Encapsulation\x12\x0b\n\x03mtu\x18\x05 \x01(\r\x12\'\n\x06labels\x18\x06 \x03(\x0b\x32\x17.spbroker.v1.LabelRange\x12\x15\n\rbandwidth_bps\x18\x07 \x01(\x03\x12\x14\n\x0cinterconnect\x18\x08 \x01(\t\x12\x0c\n\x04peer\x18\t \x01(\t\x12\x16\n\x0e\x64\x65\x63ides_labels\x18\n \x01(\x08\x12\x0f\n\x07origins\x18\x0b \x03(\r\x12,\n\x0bmore_labels\x18\x0c \x03(\x0b\x32\x17.spbroker.v1.LabelRange\x12\x14\n\x0cpath_headers\x18\x17 \x01(\x08\"\x8d\x03\n\x0b\x42orderPoint\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.spbroker.v1.PointKind\x12!\n\x05price\x18\x02 \x01(\x0b\x32\x12.spbroker.v1.Price\x12\x10\n\x08\x64\x65lay_us\x18\x03 \x01(\x03\x12\x15\n\rbandwidth_bps\x18\x04 \x01(\x03\x12\x19\n\x0c\x61vailability\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03mtu\x18\x06 \x01(\rH\x01\x88\x01\x01\x12\x19\n\x0cswaps_labels\x18\x07 \x01(\x08H\x02\x88\x01\x01\x12\x0b\n\x03lan\x18\x08 \x01(\x08\x12\x11\n\tisolation\x18\t \x03(\t\x12\x11\n\tcountries\x18\n \x03(\t\x12)\n\x08labels_a\x18\x0b \x03(\x0b\x32\x17.spbroker.v1.LabelRange\x12)\n\x08labels_b\x18\x0c \x03(\x0b\x32\x17.spbroker.v1.LabelRange\x12\x11\n\tlan_alone\x18\r \x01(\x08\x42\x0f\n\r_availabilityB\x06\n\x04_mtuB\x0f\n\r_swaps_labels\"^\n\x0b\x42orderEntry\x12\t\n\x01\x61\x18\x01 \x01(\t\x12\t\n\x01\x62\x18\x02 \x01(\t\x12(\n\x06points\x18\x03 \x03(\x0b\x32\x18.spbroker.v1.BorderPoint\x12\x0f\n\x07origins\x18\x04 \x03(\r\"\xb3\x01\n\x0bSharedLimit\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tlimit_bps\x18\x02 \x01(\x03\x12@\n\x0c\x63oefficients\x18\x03 \x03(\x0b\x32*.spbroker.v1.SharedLimit.CoefficientsEntry\x12\x0e\n\x06labels\x18\x04 \x01(\r\x1a\x33\n\x11\x43oefficientsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"W\n\x08QosClass\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cmax_delay_us\x18\x02 \x01(\x03\x12\r\n\x05\x61lias\x18\x03 \x01(\t\x12\x18\n\x10min_availability\x18\x04 \x01(\x01\"m\n\x06Outage\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12)\n\x05start\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfb\x06\n\x0e\x43\x61pabilityNote\x12\r\n\x05sp_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65\x64ition\x18\x02 \x01(\x03\x12\x10\n\x08\x61udience\x18\x03 \x01(\t\x12.\n\nnot_before\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65xpires\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\tlifecycle\x18\x06 \x01(\x0e\x32\x16.spbroker.v1.LifecycleH\x00\x88\x01\x01\x12\x14\n\x0c\x61pi_features\x18\x07 \x03(\t\x12\x15\n\x08\x63urrency\x18\x08 \x01(\tH\x01\x88\x01\x01\x12\"\n\x06places\x18\t \x03(\x0b\x32\x12.spbroker.v1.Place\x12-\n\tfunctions\x18\n \x03(\x0b\x32\x1a.spbroker.v1.FunctionOffer\x12.\n\ncapacities\x18\x0b \x03(\x0b\x32\x1a.spbroker.v1.PlaceCapacity\x12#\n\x04saps\x18\x0c \x03(\x0b\x32\x15.spbroker.v1.SapOffer\x12(\n\x06matrix\x18\r \x03(\x0b\x32\x18.spbroker.v1.BorderEntry\x12(\n\x06shared\x18\x0e \x03(\x0b\x32\x18.spbroker.v1.SharedLimit\x12*\n\x0bqos_classes\x18\x0f \x03(\x0b\x32\x15.spbroker.v1.QosClass\x12$\n\x07outages\x18\x10 \x03(\x0b\x32\x13.spbroker.v1.Outage\x12\x17\n\nmax_hold_s\x18\x11 \x01(\rH\x02\x88\x01\x01\x12\x17\n\x0fremaining_depth\x18\x12 \x01(\r\x12\x15\n\rorigin_tokens\x18\x13 \x03(\t\x12\x1a\n\rmax_functions\x18\x14 \x01(\rH\x03\x88\x01\x01\x12\x35\n\x05terms\x18\x15 \x03(\x0b\x32&.spbroker.v1.CapabilityNote.TermsEntry\x12)\n\x07guarded\x18\x16 \x03(\x0b\x32\x18.spbroker.v1.BorderEntry\x1a,\n\nTermsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\n_lifecycleB\x0b\n\t_currencyB\r\n\x0b_max_hold_sB\x10\n\x0e_max_functions*l\n\tLifecycle\x12\x19\n\x15LIFECYCLE_UNSPECIFIED\x10\x00\x12\x13\n\x0fLIFECYCLE_TRIAL\x10\x01\x12\x14\n\x10LIFECYCLE_ACTIVE\x10\x02\x12\x19\n\x15LIFECYCLE_WITHDRAWING\x10\x03*G\n\x07SapRole\x12\x18\n\x14SAP_ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSAP_ROLE_UNI\x10\x01\x12\x10\n\x0cSAP_ROLE_NNI\x10\x02*{\n\rEncapsulation\x12\x1d\n\x19\x45NCAPSULATION_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45NCAPSULATION_ETHERNET\x10\x01\x12\x16\n\x12\x45NCAPSULATION_VLAN\x10\x02\x12\x17\n\x13\x45NCAPSULATION_VXLAN\x10\x03*^\n\x07Runtime\x12\x17\n\x13RUNTIME_UNSPECIFIED\x10\x00\x12\x13\n\x0fRUNTIME_PROCESS\x10\x01\x12\x15\n\x11RUNTIME_CONTAINER\x10\x02\x12\x0e\n\nRUNTIME_VM\x10\x03*S\n\x08PortRole\x12\x19\n\x15PORT_ROLE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePORT_ROLE_DATA\x10\x01\x12\x18\n\x14PORT_ROLE_MANAGEMENT\x10\x02*p\n\tPointKind\x12\x1a\n\x16POINT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13POINT_KIND_CHEAPEST\x10\x01\x12\x16\n\x12POINT_KIND_FASTEST\x10\x02\x12\x16\n\x12POINT_KIND_BETWEEN\x10\x03*t\n\x0bPlaceNaming\x12\x1c\n\x18PLACE_NAMING_UNSPECIFIED\x10\x00\x12\x17\n\x13PLACE_NAMING_PUBLIC\x10\x01\x12\x14\n\x10PLACE_NAMING_OWN\x10\x02\x12\x18\n\x14PLACE_NAMING_RELAYED\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16spbroker/v1/note.proto\x12\x0bspbroker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17spbroker/v1/words.proto\"\xc1\x01\n\x05Place\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07\x63ountry\x18\x02 \x01(\t\x12\x10\n\x08latitude\x18\x03 \x01(\x01\x12\x11\n\tlongitude\x18\x04 \x01(\x01\x12\x0c\n\x04tags\x18\x05 \x03(\t\x12-\n\x06naming\x18\x06 \x01(\x0e\x32\x18.spbroker.v1.PlaceNamingH\x00\x88\x01\x01\x12\x0e\n\x06merged\x18\x07 \x01(\x08\x12\x0c\n\x04site\x18\x08 \x01(\t\x12\x10\n\x08named_by\x18\t \x01(\tB\t\n\x07_naming\"O\n\x0c\x46unctionPort\x12\x0c\n\x04name\x18\x01 \x01(\t\x12(\n\x04role\x18\x02 \x01(\x0e\x32\x15.spbroker.v1.PortRoleH\x00\x88\x01\x01\x42\x07\n\x05_role\"\"\n\x03\x42in\x12\x0c\n\x04size\x18\x01 \x01(\r\x12\r\n\x05\x63ount\x18\x02 \x01(\r\"\xab\x01\n\x07\x46lavour\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05units\x18\x02 \x01(\rH\x00\x88\x01\x01\x12*\n\x07runtime\x18\x03 \x01(\x0e\x32\x14.spbroker.v1.RuntimeH\x01\x88\x01\x01\x12!\n\x05price\x18\x04 \x01(\x0b\x32\x12.spbroker.v1.Price\x12\x19\n\x11max_bandwidth_bps\x18\x05 \x01(\x03\x42\x08\n\x06_unitsB\n\n\x08_runtime\"\xcf\x01\n\rFunctionOffer\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\r\n\x05place\x18\x02 \x01(\t\x12(\n\x05ports\x18\x03 \x03(\x0b\x32\x19.spbroker.v1.FunctionPort\x12&\n\x08\x66lavours\x18\x04 \x03(\x0b\x32\x14.spbroker.v1.Flavour\x12\x10\n\x08\x64\x65lay_us\x18\x05 \x01(\x03\x12\x0f\n\x07origins\x18\x06 \x03(\r\x12,\n\x08\x66\x61milies\x18\x07 \x03(\x0e\x32\x1a.spbroker.v1.AddressFamily\"K\n\rPlaceCapacity\x12\r\n\x05place\x18\x01 \x01(\t\x12\x1e\n\x04\x62ins\x18\x02 \x03(\x0b\x32\x10.spbroker.v1.Bin\x12\x0b\n\x03lan\x18\x03 \x01(\x08\"\xda\x02\n\x08SapOffer\x12\n\n\x02id\x18\x01 \x01(\t\x12\"\n\x04role\x18\x02 \x01(\x0e\x32\x14.spbroker.v1.SapRole\x12\r\n\x05place\x18\x03 \x01(\t\x12\x31\n\rencapsulation\x18\x04 \x01(\x0e\x32\x1a.spbroker.v1.Encapsulation\x12\x0b\n\x03mtu\x18\x05 \x01(\r\x12\'\n\x06labels\x18\x06 \x03(\x0b\x32\x17.spbroker.v1.LabelRange\x12\x15\n\rbandwidth_bps\x18\x07 \x01(\x03\x12\x14\n\x0cinterconnect\x18\x08 \x01(\t\x12\x0c\n\x04peer\x18\t \x01(\t\x12\x16\n\x0e\x64\x65\x63ides_labels\x18\n \x01(\x08\x12\x0f\n\x07origins\x18\x0b \x03(\r\x12,\n\x0bmore_labels\x18\x0c \x03(\x0b\x32\x17.spbroker.v1.LabelRange\x12\x14\n\x0cpath_headers\x18\x17 \x01(\x08\"\x8d\x03\n\x0b\x42orderPoint\x12$\n\x04kind\x18\x01 \x01(\x0e\x32\x16.spbroker.v1.PointKind\x12!\n\x05price\x18\x02 \x01(\x0b\x32\x12.spbroker.v1.Price\x12\x10\n\x08\x64\x65lay_us\x18\x03 \x01(\x03\x12\x15\n\rbandwidth_bps\x18\x04 \x01(\x03\x12\x19\n\x0c\x61vailability\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03mtu\x18\x06 \x01(\rH\x01\x88\x01\x01\x12\x19\n\x0cswaps_labels\x18\x07 \x01(\x08H\x02\x88\x01\x01\x12\x0b\n\x03lan\x18\x08 \x01(\x08\x12\x11\n\tisolation\x18\t \x03(\t\x12\x11\n\tcountries\x18\n \x03(\t\x12)\n\x08labels_a\x18\x0b \x03(\x0b\x32\x17.spbroker.v1.LabelRange\x12)\n\x08labels_b\x18\x0c \x03(\x0b\x32\x17.spbroker.v1.LabelRange\x12\x11\n\tlan_alone\x18\r \x01(\x08\x42\x0f\n\r_availabilityB\x06\n\x04_mtuB\x0f\n\r_swaps_labels\"^\n\x0b\x42orderEntry\x12\t\n\x01\x61\x18\x01 \x01(\t\x12\t\n\x01\x62\x18\x02 \x01(\t\x12(\n\x06points\x18\x03 \x03(\x0b\x32\x18.spbroker.v1.BorderPoint\x12\x0f\n\x07origins\x18\x04 \x03(\r\"\xb3\x01\n\x0bSharedLimit\x12\n\n\x02id\x18\x01 \x01(\t\x12\x11\n\tlimit_bps\x18\x02 \x01(\x03\x12@\n\x0c\x63oefficients\x18\x03 \x03(\x0b\x32*.spbroker.v1.SharedLimit.CoefficientsEntry\x12\x0e\n\x06labels\x18\x04 \x01(\r\x1a\x33\n\x11\x43oefficientsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"W\n\x08QosClass\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x14\n\x0cmax_delay_us\x18\x02 \x01(\x03\x12\r\n\x05\x61lias\x18\x03 \x01(\t\x12\x18\n\x10min_availability\x18\x04 \x01(\x01\"m\n\x06Outage\x12\x0f\n\x07subject\x18\x01 \x01(\t\x12)\n\x05start\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\'\n\x03\x65nd\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xfb\x06\n\x0e\x43\x61pabilityNote\x12\r\n\x05sp_id\x18\x01 \x01(\t\x12\x0f\n\x07\x65\x64ition\x18\x02 \x01(\x03\x12\x10\n\x08\x61udience\x18\x03 \x01(\t\x12.\n\nnot_before\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x07\x65xpires\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\tlifecycle\x18\x06 \x01(\x0e\x32\x16.spbroker.v1.LifecycleH\x00\x88\x01\x01\x12\x14\n\x0c\x61pi_features\x18\x07 \x03(\t\x12\x15\n\x08\x63urrency\x18\x08 \x01(\tH\x01\x88\x01\x01\x12\"\n\x06places\x18\t \x03(\x0b\x32\x12.spbroker.v1.Place\x12-\n\tfunctions\x18\n \x03(\x0b\x32\x1a.spbroker.v1.FunctionOffer\x12.\n\ncapacities\x18\x0b \x03(\x0b\x32\x1a.spbroker.v1.PlaceCapacity\x12#\n\x04saps\x18\x0c \x03(\x0b\x32\x15.spbroker.v1.SapOffer\x12(\n\x06matrix\x18\r \x03(\x0b\x32\x18.spbroker.v1.BorderEntry\x12(\n\x06shared\x18\x0e \x03(\x0b\x32\x18.spbroker.v1.SharedLimit\x12*\n\x0bqos_classes\x18\x0f \x03(\x0b\x32\x15.spbroker.v1.QosClass\x12$\n\x07outages\x18\x10 \x03(\x0b\x32\x13.spbroker.v1.Outage\x12\x17\n\nmax_hold_s\x18\x11 \x01(\rH\x02\x88\x01\x01\x12\x17\n\x0fremaining_depth\x18\x12 \x01(\r\x12\x15\n\rorigin_tokens\x18\x13 \x03(\t\x12\x1a\n\rmax_functions\x18\x14 \x01(\rH\x03\x88\x01\x01\x12\x35\n\x05terms\x18\x15 \x03(\x0b\x32&.spbroker.v1.CapabilityNote.TermsEntry\x12)\n\x07guarded\x18\x16 \x03(\x0b\x32\x18.spbroker.v1.BorderEntry\x1a,\n\nTermsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\n_lifecycleB\x0b\n\t_currencyB\r\n\x0b_max_hold_sB\x10\n\x0e_max_functions*l\n\tLifecycle\x12\x19\n\x15LIFECYCLE_UNSPECIFIED\x10\x00\x12\x13\n\x0fLIFECYCLE_TRIAL\x10\x01\x12\x14\n\x10LIFECYCLE_ACTIVE\x10\x02\x12\x19\n\x15LIFECYCLE_WITHDRAWING\x10\x03*G\n\x07SapRole\x12\x18\n\x14SAP_ROLE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSAP_ROLE_UNI\x10\x01\x12\x10\n\x0cSAP_ROLE_NNI\x10\x02*{\n\rEncapsulation\x12\x1d\n\x19\x45NCAPSULATION_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45NCAPSULATION_ETHERNET\x10\x01\x12\x16\n\x12\x45NCAPSULATION_VLAN\x10\x02\x12\x17\n\x13\x45NCAPSULATION_VXLAN\x10\x03*^\n\x07Runtime\x12\x17\n\x13RUNTIME_UNSPECIFIED\x10\x00\x12\x13\n\x0fRUNTIME_PROCESS\x10\x01\x12\x15\n\x11RUNTIME_CONTAINER\x10\x02\x12\x0e\n\nRUNTIME_VM\x10\x03*S\n\x08PortRole\x12\x19\n\x15PORT_ROLE_UNSPECIFIED\x10\x00\x12\x12\n\x0ePORT_ROLE_DATA\x10\x01\x12\x18\n\x14PORT_ROLE_MANAGEMENT\x10\x02*p\n\tPointKind\x12\x1a\n\x16POINT_KIND_UNSPECIFIED\x10\x00\x12\x17\n\x13POINT_KIND_CHEAPEST\x10\x01\x12\x16\n\x12POINT_KIND_FASTEST\x10\x02\x12\x16\n\x12POINT_KIND_BETWEEN\x10\x03*t\n\x0bPlaceNaming\x12\x1c\n\x18PLACE_NAMING_UNSPECIFIED\x10\x00\x12\x17\n\x13PLACE_NAMING_PUBLIC\x10\x01\x12\x14\n\x10PLACE_NAMING_OWN\x10\x02\x12\x18\n\x14PLACE_NAMING_RELAYED\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,20 +37,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SHAREDLIMIT_COEFFICIENTSENTRY']._serialized_options = b'8\001'
   _globals['_CAPABILITYNOTE_TERMSENTRY']._loaded_options = None
   _globals['_CAPABILITYNOTE_TERMSENTRY']._serialized_options = b'8\001'
-  _globals['_LIFECYCLE']._serialized_start=2946
-  _globals['_LIFECYCLE']._serialized_end=3054
-  _globals['_SAPROLE']._serialized_start=3056
-  _globals['_SAPROLE']._serialized_end=3127
-  _globals['_ENCAPSULATION']._serialized_start=3129
-  _globals['_ENCAPSULATION']._serialized_end=3252
-  _globals['_RUNTIME']._serialized_start=3254
-  _globals['_RUNTIME']._serialized_end=3348
-  _globals['_PORTROLE']._serialized_start=3350
-  _globals['_PORTROLE']._serialized_end=3433
-  _globals['_POINTKIND']._serialized_start=3435
-  _globals['_POINTKIND']._serialized_end=3547
-  _globals['_PLACENAMING']._serialized_start=3549
-  _globals['_PLACENAMING']._serialized_end=3665
+  _globals['_LIFECYCLE']._serialized_start=2992
+  _globals['_LIFECYCLE']._serialized_end=3100
+  _globals['_SAPROLE']._serialized_start=3102
+  _globals['_SAPROLE']._serialized_end=3173
+  _globals['_ENCAPSULATION']._serialized_start=3175
+  _globals['_ENCAPSULATION']._serialized_end=3298
+  _globals['_RUNTIME']._serialized_start=3300
+  _globals['_RUNTIME']._serialized_end=3394
+  _globals['_PORTROLE']._serialized_start=3396
+  _globals['_PORTROLE']._serialized_end=3479
+  _globals['_POINTKIND']._serialized_start=3481
+  _globals['_POINTKIND']._serialized_end=3593
+  _globals['_PLACENAMING']._serialized_start=3595
+  _globals['_PLACENAMING']._serialized_end=3711
   _globals['_PLACE']._serialized_start=98
   _globals['_PLACE']._serialized_end=291
   _globals['_FUNCTIONPORT']._serialized_start=293
@@ -60,25 +60,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FLAVOUR']._serialized_start=411
   _globals['_FLAVOUR']._serialized_end=582
   _globals['_FUNCTIONOFFER']._serialized_start=585
-  _globals['_FUNCTIONOFFER']._serialized_end=746
-  _globals['_PLACECAPACITY']._serialized_start=748
-  _globals['_PLACECAPACITY']._serialized_end=823
-  _globals['_SAPOFFER']._serialized_start=826
-  _globals['_SAPOFFER']._serialized_end=1172
-  _globals['_BORDERPOINT']._serialized_start=1175
-  _globals['_BORDERPOINT']._serialized_end=1572
-  _globals['_BORDERENTRY']._serialized_start=1574
-  _globals['_BORDERENTRY']._serialized_end=1668
-  _globals['_SHAREDLIMIT']._serialized_start=1671
-  _globals['_SHAREDLIMIT']._serialized_end=1850
-  _globals['_SHAREDLIMIT_COEFFICIENTSENTRY']._serialized_start=1799
-  _globals['_SHAREDLIMIT_COEFFICIENTSENTRY']._serialized_end=1850
-  _globals['_QOSCLASS']._serialized_start=1852
-  _globals['_QOSCLASS']._serialized_end=1939
-  _globals['_OUTAGE']._serialized_start=1941
-  _globals['_OUTAGE']._serialized_end=2050
-  _globals['_CAPABILITYNOTE']._serialized_start=2053
-  _globals['_CAPABILITYNOTE']._serialized_end=2944
-  _globals['_CAPABILITYNOTE_TERMSENTRY']._serialized_start=2840
-  _globals['_CAPABILITYNOTE_TERMSENTRY']._serialized_end=2884
+  _globals['_FUNCTIONOFFER']._serialized_end=792
+  _globals['_PLACECAPACITY']._serialized_start=794
+  _globals['_PLACECAPACITY']._serialized_end=869
+  _globals['_SAPOFFER']._serialized_start=872
+  _globals['_SAPOFFER']._serialized_end=1218
+  _globals['_BORDERPOINT']._serialized_start=1221
+  _globals['_BORDERPOINT']._serialized_end=1618
+  _globals['_BORDERENTRY']._serialized_start=1620
+  _globals['_BORDERENTRY']._serialized_end=1714
+  _globals['_SHAREDLIMIT']._serialized_start=1717
+  _globals['_SHAREDLIMIT']._serialized_end=1896
+  _globals['_SHAREDLIMIT_COEFFICIENTSENTRY']._serialized_start=1845
+  _globals['_SHAREDLIMIT_COEFFICIENTSENTRY']._serialized_end=1896
+  _globals['_QOSCLASS']._serialized_start=1898
+  _globals['_QOSCLASS']._serialized_end=1985
+  _globals['_OUTAGE']._serialized_start=1987
+  _globals['_OUTAGE']._serialized_end=2096
+  _globals['_CAPABILITYNOTE']._serialized_start=2099
+  _globals['_CAPABILITYNOTE']._serialized_end=2990
+  _globals['_CAPABILITYNOTE_TERMSENTRY']._serialized_start=2886
+  _globals['_CAPABILITYNOTE_TERMSENTRY']._serialized_end=2930
 # @@protoc_insertion_point(module_scope)

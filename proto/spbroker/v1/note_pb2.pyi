@@ -372,6 +372,7 @@ class FunctionOffer(message.Message):
     FLAVOURS_FIELD_NUMBER: builtins.int
     DELAY_US_FIELD_NUMBER: builtins.int
     ORIGINS_FIELD_NUMBER: builtins.int
+    FAMILIES_FIELD_NUMBER: builtins.int
     type: builtins.str
     """`vendor/name/version`."""
     place: builtins.str
@@ -390,6 +391,10 @@ class FunctionOffer(message.Message):
     def origins(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
         """The note's origin tokens that it rests on, by index from 0; empty: all."""
 
+    @builtins.property
+    def families(self) -> containers.RepeatedScalarFieldContainer[words_pb2.AddressFamily.ValueType]:
+        """The families of addresses that it forwards, each and all at once; empty: either, but one at a time."""
+
     def __init__(
         self,
         *,
@@ -399,10 +404,11 @@ class FunctionOffer(message.Message):
         flavours: abc.Iterable[Flavour] | None = ...,
         delay_us: builtins.int = ...,
         origins: abc.Iterable[builtins.int] | None = ...,
+        families: abc.Iterable[words_pb2.AddressFamily.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["delay_us", b"delay_us", "flavours", b"flavours", "origins", b"origins", "place", b"place", "ports", b"ports", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["delay_us", b"delay_us", "families", b"families", "flavours", b"flavours", "origins", b"origins", "place", b"place", "ports", b"ports", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -127,6 +127,8 @@ class _ReasonCodeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ReasonCode.
     """There is no such class of service."""
     REASON_CODE_AVAILABILITY: _ReasonCode.ValueType  # 48
     """It cannot work as much of the time as asked."""
+    REASON_CODE_ADDRESS_FAMILY: _ReasonCode.ValueType  # 49
+    """A function cannot forward a family of addresses that the service has."""
 
 class ReasonCode(_ReasonCode, metaclass=_ReasonCodeEnumTypeWrapper):
     """Why something was refused. Codes are never renamed or removed; a reader takes one that it does not know for UNSPECIFIED."""
@@ -229,6 +231,8 @@ REASON_CODE_QOS: ReasonCode.ValueType  # 47
 """There is no such class of service."""
 REASON_CODE_AVAILABILITY: ReasonCode.ValueType  # 48
 """It cannot work as much of the time as asked."""
+REASON_CODE_ADDRESS_FAMILY: ReasonCode.ValueType  # 49
+"""A function cannot forward a family of addresses that the service has."""
 
 class _ServiceState:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -477,6 +481,26 @@ class LinkChoice(message.Message):
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     @typing.final
+    class SecondAddressesEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.str
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @typing.final
     class MacsEntry(message.Message):
         DESCRIPTOR: descriptor.Descriptor
 
@@ -520,17 +544,25 @@ class LinkChoice(message.Message):
     PREFIX_FIELD_NUMBER: builtins.int
     ADDRESSES_FIELD_NUMBER: builtins.int
     MTU_FIELD_NUMBER: builtins.int
+    SECOND_PREFIX_FIELD_NUMBER: builtins.int
+    SECOND_ADDRESSES_FIELD_NUMBER: builtins.int
     MACS_FIELD_NUMBER: builtins.int
     PORTS_FIELD_NUMBER: builtins.int
     link: builtins.str
     """The id of the link."""
     prefix: builtins.str
-    """Its prefix; not set at layer 2."""
+    """Its prefix, the IPv4 one where it has both; not set at layer 2."""
     mtu: builtins.int
     """MTU, bytes; 0: not known."""
+    second_prefix: builtins.str
+    """Its IPv6 prefix, where `prefix` is its IPv4 one."""
     @builtins.property
     def addresses(self) -> containers.ScalarMap[builtins.str, builtins.str]:
-        """The address of each connection point that has one."""
+        """The address in `prefix` of each connection point that has one."""
+
+    @builtins.property
+    def second_addresses(self) -> containers.ScalarMap[builtins.str, builtins.str]:
+        """The address in `second_prefix` of each connection point that has one."""
 
     @builtins.property
     def macs(self) -> containers.ScalarMap[builtins.str, builtins.str]:
@@ -549,16 +581,23 @@ class LinkChoice(message.Message):
         prefix: builtins.str | None = ...,
         addresses: abc.Mapping[builtins.str, builtins.str] | None = ...,
         mtu: builtins.int = ...,
+        second_prefix: builtins.str | None = ...,
+        second_addresses: abc.Mapping[builtins.str, builtins.str] | None = ...,
         macs: abc.Mapping[builtins.str, builtins.str] | None = ...,
         ports: abc.Mapping[builtins.str, builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_prefix", b"_prefix", "prefix", b"prefix"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_prefix", b"_prefix", "_second_prefix", b"_second_prefix", "prefix", b"prefix", "second_prefix", b"second_prefix"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_prefix", b"_prefix", "addresses", b"addresses", "link", b"link", "macs", b"macs", "mtu", b"mtu", "ports", b"ports", "prefix", b"prefix"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_prefix", b"_prefix", "_second_prefix", b"_second_prefix", "addresses", b"addresses", "link", b"link", "macs", b"macs", "mtu", b"mtu", "ports", b"ports", "prefix", b"prefix", "second_addresses", b"second_addresses", "second_prefix", b"second_prefix"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__prefix: _TypeAlias = typing.Literal["prefix"]  # noqa: Y015
     _WhichOneofArgType__prefix: _TypeAlias = typing.Literal["_prefix", b"_prefix"]  # noqa: Y015
+    _WhichOneofReturnType__second_prefix: _TypeAlias = typing.Literal["second_prefix"]  # noqa: Y015
+    _WhichOneofArgType__second_prefix: _TypeAlias = typing.Literal["_second_prefix", b"_second_prefix"]  # noqa: Y015
+    @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prefix) -> _WhichOneofReturnType__prefix | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__second_prefix) -> _WhichOneofReturnType__second_prefix | None: ...
 
 @typing.final
 class AddressingChoice(message.Message):

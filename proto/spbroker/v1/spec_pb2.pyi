@@ -364,7 +364,7 @@ class ReservedAddress(message.Message):
     address: builtins.str
     """The address."""
     point: builtins.str
-    """The connection point that it belongs to, where there is one."""
+    """The connection point that it belongs to, where there is one: of a function's port it is the address that this port gets."""
     def __init__(
         self,
         *,
@@ -389,9 +389,14 @@ class LinkAddressing(message.Message):
     PREFIX_FIELD_NUMBER: builtins.int
     HOSTS_FIELD_NUMBER: builtins.int
     RESERVED_FIELD_NUMBER: builtins.int
+    SECOND_PREFIX_FIELD_NUMBER: builtins.int
     MACS_FIELD_NUMBER: builtins.int
     prefix: builtins.str
-    """The prefix that must be used; not set: chosen by the supplier from the blocks."""
+    """The prefix that must be used, of either family; not set: chosen by the supplier from the blocks."""
+    second_prefix: builtins.str
+    """The prefix of the other family that must be used, beside `prefix`; not set: chosen by the supplier
+    where the link has that family.
+    """
     macs: builtins.str
     """The hardware addresses that the supplier's own ports may take, as ranges in order:
     `02:00:00:00:00:10-02:00:00:00:00:1f,06:00:00:00:00:01`; not set: any.
@@ -410,20 +415,25 @@ class LinkAddressing(message.Message):
         prefix: builtins.str | None = ...,
         hosts: abc.Iterable[builtins.str] | None = ...,
         reserved: abc.Iterable[ReservedAddress] | None = ...,
+        second_prefix: builtins.str | None = ...,
         macs: builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_macs", b"_macs", "_prefix", b"_prefix", "macs", b"macs", "prefix", b"prefix"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_macs", b"_macs", "_prefix", b"_prefix", "_second_prefix", b"_second_prefix", "macs", b"macs", "prefix", b"prefix", "second_prefix", b"second_prefix"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_macs", b"_macs", "_prefix", b"_prefix", "hosts", b"hosts", "macs", b"macs", "prefix", b"prefix", "reserved", b"reserved"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_macs", b"_macs", "_prefix", b"_prefix", "_second_prefix", b"_second_prefix", "hosts", b"hosts", "macs", b"macs", "prefix", b"prefix", "reserved", b"reserved", "second_prefix", b"second_prefix"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__macs: _TypeAlias = typing.Literal["macs"]  # noqa: Y015
     _WhichOneofArgType__macs: _TypeAlias = typing.Literal["_macs", b"_macs"]  # noqa: Y015
     _WhichOneofReturnType__prefix: _TypeAlias = typing.Literal["prefix"]  # noqa: Y015
     _WhichOneofArgType__prefix: _TypeAlias = typing.Literal["_prefix", b"_prefix"]  # noqa: Y015
+    _WhichOneofReturnType__second_prefix: _TypeAlias = typing.Literal["second_prefix"]  # noqa: Y015
+    _WhichOneofArgType__second_prefix: _TypeAlias = typing.Literal["_second_prefix", b"_second_prefix"]  # noqa: Y015
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__macs) -> _WhichOneofReturnType__macs | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__prefix) -> _WhichOneofReturnType__prefix | None: ...
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__second_prefix) -> _WhichOneofReturnType__second_prefix | None: ...
 
 @typing.final
 class VirtualLink(message.Message):
@@ -586,6 +596,7 @@ class ServiceSpec(message.Message):
     ISOLATION_FIELD_NUMBER: builtins.int
     QOS_FIELD_NUMBER: builtins.int
     MIN_AVAILABILITY_FIELD_NUMBER: builtins.int
+    FAMILIES_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The caller's name for it."""
     bandwidth_bps: builtins.int
@@ -660,6 +671,12 @@ class ServiceSpec(message.Message):
     def isolation(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
         """Isolation mechanisms that every way must offer. At most 8."""
 
+    @builtins.property
+    def families(self) -> containers.RepeatedScalarFieldContainer[words_pb2.AddressFamily.ValueType]:
+        """The families of addresses that its links have. Empty: those of the prefixes that it states, of its ends' networks and its
+        LINEs, and where it states none, one that the supplier chooses. A LAN whose own prefix is stated has that one's. At most 2.
+        """
+
     def __init__(
         self,
         *,
@@ -686,10 +703,11 @@ class ServiceSpec(message.Message):
         isolation: abc.Iterable[builtins.str] | None = ...,
         qos: builtins.str | None = ...,
         min_availability: builtins.float | None = ...,
+        families: abc.Iterable[words_pb2.AddressFamily.ValueType] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us", "_max_price", b"_max_price", "_min_availability", b"_min_availability", "_min_mtu", b"_min_mtu", "_qos", b"_qos", "_term_hours", b"_term_hours", "blocks", b"blocks", "countries", b"countries", "end_time", b"end_time", "max_delay_us", b"max_delay_us", "max_price", b"max_price", "min_availability", b"min_availability", "min_mtu", b"min_mtu", "qos", b"qos", "start_time", b"start_time", "term_hours", b"term_hours"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us", "_max_price", b"_max_price", "_min_availability", b"_min_availability", "_min_mtu", b"_min_mtu", "_qos", b"_qos", "_term_hours", b"_term_hours", "bandwidth_bps", b"bandwidth_bps", "blocks", b"blocks", "countries", b"countries", "distances", b"distances", "end_time", b"end_time", "ends", b"ends", "functions", b"functions", "groups", b"groups", "isolation", b"isolation", "links", b"links", "managers", b"managers", "max_delay_us", b"max_delay_us", "max_price", b"max_price", "min_availability", b"min_availability", "min_mtu", b"min_mtu", "name", b"name", "paths", b"paths", "qos", b"qos", "reference", b"reference", "required_features", b"required_features", "start_time", b"start_time", "tags", b"tags", "term_hours", b"term_hours"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us", "_max_price", b"_max_price", "_min_availability", b"_min_availability", "_min_mtu", b"_min_mtu", "_qos", b"_qos", "_term_hours", b"_term_hours", "bandwidth_bps", b"bandwidth_bps", "blocks", b"blocks", "countries", b"countries", "distances", b"distances", "end_time", b"end_time", "ends", b"ends", "families", b"families", "functions", b"functions", "groups", b"groups", "isolation", b"isolation", "links", b"links", "managers", b"managers", "max_delay_us", b"max_delay_us", "max_price", b"max_price", "min_availability", b"min_availability", "min_mtu", b"min_mtu", "name", b"name", "paths", b"paths", "qos", b"qos", "reference", b"reference", "required_features", b"required_features", "start_time", b"start_time", "tags", b"tags", "term_hours", b"term_hours"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__max_delay_us: _TypeAlias = typing.Literal["max_delay_us"]  # noqa: Y015
     _WhichOneofArgType__max_delay_us: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us"]  # noqa: Y015

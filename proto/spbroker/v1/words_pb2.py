@@ -24,13 +24,15 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17spbroker/v1/words.proto\x12\x0bspbroker.v1\";\n\nPathHeader\x12\n\n\x02id\x18\x01 \x01(\r\x12\r\n\x05index\x18\x02 \x01(\r\x12\x12\n\nback_index\x18\x03 \x01(\r\")\n\nLabelRange\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\r\"3\n\x08LabelSet\x12\'\n\x06ranges\x18\x01 \x03(\x0b\x32\x17.spbroker.v1.LabelRange\"\x1e\n\nPrefixList\x12\x10\n\x08prefixes\x18\x01 \x03(\t\"k\n\x05Price\x12\x15\n\x08\x63urrency\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04once\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x15\n\x08per_hour\x18\x03 \x01(\tH\x02\x88\x01\x01\x42\x0b\n\t_currencyB\x07\n\x05_onceB\x0b\n\t_per_hourb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17spbroker/v1/words.proto\x12\x0bspbroker.v1\";\n\nPathHeader\x12\n\n\x02id\x18\x01 \x01(\r\x12\r\n\x05index\x18\x02 \x01(\r\x12\x12\n\nback_index\x18\x03 \x01(\r\")\n\nLabelRange\x12\r\n\x05\x66irst\x18\x01 \x01(\r\x12\x0c\n\x04last\x18\x02 \x01(\r\"3\n\x08LabelSet\x12\'\n\x06ranges\x18\x01 \x03(\x0b\x32\x17.spbroker.v1.LabelRange\"\x1e\n\nPrefixList\x12\x10\n\x08prefixes\x18\x01 \x03(\t\"k\n\x05Price\x12\x15\n\x08\x63urrency\x18\x01 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04once\x18\x02 \x01(\tH\x01\x88\x01\x01\x12\x15\n\x08per_hour\x18\x03 \x01(\tH\x02\x88\x01\x01\x42\x0b\n\t_currencyB\x07\n\x05_onceB\x0b\n\t_per_hour*a\n\rAddressFamily\x12\x1e\n\x1a\x41\x44\x44RESS_FAMILY_UNSPECIFIED\x10\x00\x12\x17\n\x13\x41\x44\x44RESS_FAMILY_IPV4\x10\x01\x12\x17\n\x13\x41\x44\x44RESS_FAMILY_IPV6\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'spbroker.v1.words_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_ADDRESSFAMILY']._serialized_start=338
+  _globals['_ADDRESSFAMILY']._serialized_end=435
   _globals['_PATHHEADER']._serialized_start=40
   _globals['_PATHHEADER']._serialized_end=99
   _globals['_LABELRANGE']._serialized_start=101

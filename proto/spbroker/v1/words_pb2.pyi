@@ -12,6 +12,7 @@ from collections import abc as abc
 from google.protobuf import descriptor as descriptor
 from google.protobuf import message as message
 from google.protobuf.internal import containers as containers
+from google.protobuf.internal import enum_type_wrapper as enum_type_wrapper
 import builtins as builtins
 import sys
 import typing as typing
@@ -22,6 +23,29 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: descriptor.FileDescriptor
+
+class _AddressFamily:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _AddressFamilyEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_AddressFamily.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    ADDRESS_FAMILY_UNSPECIFIED: _AddressFamily.ValueType  # 0
+    """Not said."""
+    ADDRESS_FAMILY_IPV4: _AddressFamily.ValueType  # 1
+    """IPv4 (RFC 791)."""
+    ADDRESS_FAMILY_IPV6: _AddressFamily.ValueType  # 2
+    """IPv6 (RFC 8200)."""
+
+class AddressFamily(_AddressFamily, metaclass=_AddressFamilyEnumTypeWrapper):
+    """A family of addresses."""
+
+ADDRESS_FAMILY_UNSPECIFIED: AddressFamily.ValueType  # 0
+"""Not said."""
+ADDRESS_FAMILY_IPV4: AddressFamily.ValueType  # 1
+"""IPv4 (RFC 791)."""
+ADDRESS_FAMILY_IPV6: AddressFamily.ValueType  # 2
+"""IPv6 (RFC 8200)."""
 
 @typing.final
 class PathHeader(message.Message):
