@@ -1,8 +1,8 @@
 """Whether allocations and what they are for agree: told, and never mended by itself. Pure.
 
 Rules kept here
-- Every block and label that is HELD or LIVE has an owner that has it, and is LIVE where the owner is committed; what an owner has
-  is allocated. What rests has no owner any more.
+- Every block, label and path id that is HELD or LIVE has an owner that has it, and is LIVE where the owner is committed; what an
+  owner has is allocated. What rests has no owner any more.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from broker.accounts.admin_port import Discrepancy
+from broker.orders.path_ids import POOL as PATH_IDS
 from broker.orders.pools import PREFIXES
 from broker.orders.records import Order
 from lower_sp_clients.vim import accounting
@@ -24,7 +25,10 @@ def disagreements(
 ) -> Iterator[Discrepancy]:
     """`recorded`: the table of allocations; `holds`: of own domains, each with its domain."""
     held = {_key(a): a for a in recorded if a.state is not AllocationState.RESTING}
-    having: Having = {(PREFIXES, value): order.id for order in orders for value in order.blocks()}
+    having: Having = {}
+    for order in orders:
+        having |= {(PREFIXES, value): order.id for value in order.blocks()}
+        having |= {(PATH_IDS, str(id)): order.id for id in order.path_ids.values()}
     for domain, hold in holds:
         if hold.state in accounting.TAKES:
             having |= {_key(a): a.owner for a in accounting.labels(domain, hold)}

@@ -12,10 +12,12 @@ from tests.support.orders import CTX, active, reserved
 from tests.support.stack import Stack
 
 
-async def told(stack: Stack, name: str, *changed: Allocation, without: int = 0) -> list[tuple[str, str, str]]:
-    """What disagrees at one node, where its table has these rows instead of its first ones."""
+async def told(
+    stack: Stack, name: str, *changed: Allocation, without: Allocation | None = None
+) -> list[tuple[str, str, str]]:
+    """What disagrees at one node, where its table has these rows beside its own, and one of them not."""
     node = stack.nodes[name]
-    table = [*changed, *list(await all_allocations(node.engine))[without:]]
+    table = [*changed, *(a for a in await all_allocations(node.engine) if a != without)]
     holds = [(vim.domain.name, hold) for vim in node.vims.values() for hold in vim.holds()]
     return [(d.where, d.subject, d.message) for d in disagreements(table, node.broker.orders(), holds)]
 
@@ -33,9 +35,11 @@ async def test_nothing_disagrees_at_any_stage(aurora: Stack) -> None:
 async def test_what_only_one_side_knows_is_told(aurora: Stack) -> None:
     await reserved(aurora)
     order = aurora.broker("aurora").orders()[0]
-    (row,) = await all_allocations(aurora.nodes["aurora"].engine)
-    missing = f"{order.id} has {row.value}, which is not allocated"
-    assert await told(aurora, "aurora", without=1) == [("prefixes/", row.value, missing)]
+    id, row = sorted(await all_allocations(aurora.nodes["aurora"].engine), key=lambda a: a.pool, reverse=True)
+    assert (id.pool, row.pool) == ("~path-ids", "prefixes/p")
+    for gone, pool in ((row, "prefixes/"), (id, "~path-ids")):
+        missing = f"{order.id} has {gone.value}, which is not allocated"
+        assert await told(aurora, "aurora", without=gone) == [(pool, gone.value, missing)]
     stray = replace(row, value="10.64.9.0/24", owner="nobody", state=AllocationState.LIVE)
     alien = "10.64.9.0/24 is allocated to nobody, which does not have it"
     assert await told(aurora, "aurora", stray) == [("prefixes/p", "10.64.9.0/24", alien)]

@@ -140,7 +140,9 @@ async def served(bench: LinuxBench, directory: Path, plant: Callable[[Blueprint]
         node = stack.nodes[name]
         node.instead[side] = PlantedDriver(driver, plant) if plant and side == "left" else driver
         node.domains[side] = replace(
-            node.domains[side], saps=tuple(replace(s, mtu=1450) for s in node.domains[side].saps)
+            node.domains[side],
+            saps=tuple(replace(s, mtu=1450) for s in node.domains[side].saps),
+            path_headers=False,
         )
     await stack.__aenter__()
     for customer in CUSTOMERS:
