@@ -216,10 +216,6 @@ class AdminPort(Protocol):
     async def suppliers(self) -> tuple[SupplierStatus, ...]:
         """Every lower SP, by alias."""
 
-    async def abandon(self, account: str, ref: str, reason: str, *, actor: str) -> tuple[str, ...]:
-        """Wait no longer for suppliers that do not give back their parts of a service that is being ended; which parts those
-        are. Raises ServiceNotFound; ValueError, whose message says why, where nothing is given up."""
-
     async def set_password(self, account: str, password: str, *, actor: str) -> None:
         """Raises AccountNotFound; ValueError, whose message says why, for a password that is not acceptable."""
 

@@ -73,9 +73,6 @@ class NodeAdmin:
     async def export(self, kinds: tuple[str, ...]) -> Documents:
         return await self._administration.export(kinds)
 
-    async def abandon(self, account: str, ref: str, reason: str, *, actor: str) -> tuple[str, ...]:
-        return await self._broker.give_up(account, ref, reason, actor)
-
     async def set_password(self, account: str, password: str, *, actor: str) -> None:
         await self._administration.set_password(account, password, actor=actor)
 

@@ -50,7 +50,6 @@ COMMANDS: dict[str, Entry] = {
     "export": Entry("Write what is administered as documents", FOLDER),
     "plan": Entry("How a service would be planned, and why not otherwise"),
     "inventory": Entry("What is allocated, held and built, and what disagrees"),
-    "abandon": Entry("Wait no longer for suppliers of a service that is being ended"),
     "addresses": Entry("Pools of addresses and labels: what is used, and by whom"),
     "suppliers": Entry("Suppliers: their notes, and the promises they kept"),
     "rotate": Entry("Renew the key that notes are signed with"),

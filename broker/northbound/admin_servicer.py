@@ -59,15 +59,6 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             raise WireError(Violation("password", str(error))) from error
         return pb.SetPasswordResponse()
 
-    async def AbandonService(self, request: pb.AbandonServiceRequest, context: Any) -> pb.AbandonServiceResponse:
-        if not request.reason.strip():
-            raise WireError(Violation("reason", "must say why"))
-        try:
-            given_up = await self._port.abandon(request.account, request.ref, request.reason, actor=caller().account)
-        except ValueError as error:
-            raise WireError(Violation("ref", str(error))) from error
-        return pb.AbandonServiceResponse(segments=given_up)
-
     async def PlanService(self, request: pb.PlanServiceRequest, context: Any) -> pb.PlanServiceResponse:
         most = min(request.alternatives, PLANS_MAX) if request.alternatives > 0 else PLANS
         planning = await self._port.plan(spec_of(request), request.account, most, request.explain)

@@ -20,14 +20,13 @@ from datetime import timedelta
 
 import structlog
 
-from broker.orders.abandoning import given_up
 from broker.orders.accounting import answer, status
 from broker.orders.engine import Stored
 from broker.orders.gather import unconfirmed, whole
 from broker.orders.offers import Offers, wrong_with
-from broker.orders.records import AuditRow, Order, Quoted, Terms
+from broker.orders.records import Order, Quoted, Terms
 from broker.orders.states import Event
-from broker.orders.tasks import abandon, remains
+from broker.orders.tasks import abandon
 from lower_sp_clients.broadcast import Overrun
 from lower_sp_clients.supplier import EVERYTHING, Context, Interest, OutcomeUnknown, ServiceNotFound, SignedNote
 from lower_sp_clients.versions import LIVE, Verdict, body, judge
@@ -226,31 +225,6 @@ class Broker(Offers):
             self.audit(order.id, account, "terminate", ref, order.state.short, "TERMINATING", ctx)
             self.change(replace(order.alone(), expires=None, extending=None).on(Event.TERMINATE))
         await self.until(order.id, lambda o: o.state in _ENDED, ctx)
-
-    async def give_up(self, account: str, ref: str, why: str, actor: str) -> tuple[str, ...]:
-        """An operator waits no longer for the suppliers of a service that is being ended: the keys of the segments that were
-        given up. Raises ServiceNotFound, NotAbandoned."""
-        order = self.order_of(account, ref)
-        if order is None or not order.version:
-            raise ServiceNotFound(ref)
-        own = {listing.alias for listing in self.catalogue.listings() if listing.local}
-        after = given_up(order, own, why)
-        changed = tuple(s.key for s, t in zip(order.segments, after.segments, strict=True) if s != t)
-        row = AuditRow(
-            at=self.clock.now(),
-            actor=actor,
-            on_behalf_of=account,
-            action="abandon",
-            subject=ref,
-            before=order.state.short,
-            after=", ".join(changed),
-            reason=why[:1000],
-            trace="",
-        )
-        self._pending.setdefault(order.id, []).append(row)
-        self.change(after)
-        await self.until(order.id, lambda o: not any(remains(s) for s in o.segments), Context())
-        return changed
 
     def status(self, account: str, ref: str) -> ServiceStatus:
         order = self.by_ref.get((account, ref))

@@ -590,23 +590,6 @@ async def test_an_operator_sees_what_is_heard_of_suppliers(node: ApiNode) -> Non
     assert denied.code is grpc.StatusCode.PERMISSION_DENIED
 
 
-async def test_an_operator_gives_up_what_a_supplier_does_not_give_back(node: ApiNode) -> None:
-    oscar, stub = await token_of(node, "oscar", "operator"), administration(node)
-    request = admin_pb.AbandonServiceRequest(account="ann", ref="r-1", reason="it is bankrupt")
-    assert list((await stub.AbandonService(request, metadata=oscar)).segments) == ["east.1"]
-    assert ("oscar", "abandon ann r-1: it is bankrupt") in node.admin.log
-    silent = await wrong(stub.AbandonService(admin_pb.AbandonServiceRequest(account="ann", ref="r-1"), metadata=oscar))
-    assert (silent.info.reason, silent.fields) == ("INVALID_REQUEST", ["reason"])
-    active = admin_pb.AbandonServiceRequest(account="ann", ref="r-2", reason="why not")
-    refused = await wrong(stub.AbandonService(active, metadata=oscar))
-    assert (refused.info.reason, refused.fields) == ("INVALID_REQUEST", ["ref"])
-    unknown = admin_pb.AbandonServiceRequest(account="ann", ref="unknown", reason="why not")
-    assert (await wrong(stub.AbandonService(unknown, metadata=oscar))).info.reason == "SERVICE_NOT_FOUND"
-    ann = await token_of(node, "ann")
-    denied = await wrong(administration(node).AbandonService(request, metadata=ann))
-    assert denied.code is grpc.StatusCode.PERMISSION_DENIED
-
-
 async def test_an_operator_sets_a_password(node: ApiNode) -> None:
     oscar, stub = await token_of(node, "oscar", "operator"), administration(node)
     await stub.SetPassword(admin_pb.SetPasswordRequest(account="ann", password="long enough now"), metadata=oscar)

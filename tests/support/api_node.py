@@ -39,7 +39,6 @@ from broker.northbound.auth import Credentials, Password, Principal
 from broker.northbound.server import Identity, NorthboundServer, Serving, serve
 from broker.northbound.wrong_calls import AuthError, AuthReason, Throttled
 from lower_sp_clients.remote_sp import ClientTls
-from lower_sp_clients.supplier import ServiceNotFound
 from service_model.money import Price
 from service_model.outcomes import Reason, ReasonCode, ServiceState, ServiceStatus
 from service_model.spec import ServiceSpec
@@ -173,14 +172,6 @@ class FakeAdmin:
             )
         lost = (RejectedService(breaks=(ReasonCode.COUNTRY,), plan=planned("0.20")),) if explain else ()
         return Preview(plans=(planned("0.30"), planned("0.45"))[:alternatives], rejected=lost)
-
-    async def abandon(self, account: str, ref: str, reason: str, *, actor: str) -> tuple[str, ...]:
-        if ref == "unknown":
-            raise ServiceNotFound(ref)
-        if ref != "r-1":
-            raise ValueError(f"{ref!r} is ACTIVE: only what is being ended can be given up")
-        self.log.append((actor, f"abandon {account} {ref}: {reason}"))
-        return ("east.1",)
 
     async def orders(self, account: str, ref: str) -> AsyncIterator[ServiceDetail]:
         for number in range(3):

@@ -145,56 +145,6 @@ POOL_KIND_PATH_IDS: PoolKind.ValueType  # 13
 """Identifiers of paths, of the broker."""
 
 @typing.final
-class AbandonServiceRequest(message.Message):
-    """Names the service to be given up."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    ACCOUNT_FIELD_NUMBER: builtins.int
-    REF_FIELD_NUMBER: builtins.int
-    REASON_FIELD_NUMBER: builtins.int
-    account: builtins.str
-    """Whose it is."""
-    ref: builtins.str
-    """The account's ref."""
-    reason: builtins.str
-    """Why; it is written to the audit trail."""
-    def __init__(
-        self,
-        *,
-        account: builtins.str = ...,
-        ref: builtins.str = ...,
-        reason: builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["account", b"account", "reason", b"reason", "ref", b"ref"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
-class AbandonServiceResponse(message.Message):
-    """What was given up."""
-
-    DESCRIPTOR: descriptor.Descriptor
-
-    SEGMENTS_FIELD_NUMBER: builtins.int
-    @builtins.property
-    def segments(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """The local aliases of the parts that their suppliers had not given back."""
-
-    def __init__(
-        self,
-        *,
-        segments: abc.Iterable[builtins.str] | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["segments", b"segments"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-@typing.final
 class ApplyRequest(message.Message):
     """Asks for documents to be applied."""
 

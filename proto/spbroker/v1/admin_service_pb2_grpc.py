@@ -75,11 +75,6 @@ class AdminServiceStub(object):
                 request_serializer=spbroker_dot_v1_dot_admin__service__pb2.PlanServiceRequest.SerializeToString,
                 response_deserializer=spbroker_dot_v1_dot_admin__service__pb2.PlanServiceResponse.FromString,
                 _registered_method=True)
-        self.AbandonService = channel.unary_unary(
-                '/spbroker.v1.AdminService/AbandonService',
-                request_serializer=spbroker_dot_v1_dot_admin__service__pb2.AbandonServiceRequest.SerializeToString,
-                response_deserializer=spbroker_dot_v1_dot_admin__service__pb2.AbandonServiceResponse.FromString,
-                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -142,14 +137,6 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def AbandonService(self, request, context):
-        """Waits no longer for suppliers that do not give back their parts of a service that is being ended. It is recorded; what was
-        allocated for the service here rests and is free then.
-        """
-        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
-        context.set_details('Method not implemented!')
-        raise NotImplementedError('Method not implemented!')
-
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -192,11 +179,6 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.PlanService,
                     request_deserializer=spbroker_dot_v1_dot_admin__service__pb2.PlanServiceRequest.FromString,
                     response_serializer=spbroker_dot_v1_dot_admin__service__pb2.PlanServiceResponse.SerializeToString,
-            ),
-            'AbandonService': grpc.unary_unary_rpc_method_handler(
-                    servicer.AbandonService,
-                    request_deserializer=spbroker_dot_v1_dot_admin__service__pb2.AbandonServiceRequest.FromString,
-                    response_serializer=spbroker_dot_v1_dot_admin__service__pb2.AbandonServiceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -416,33 +398,6 @@ class AdminService(object):
             '/spbroker.v1.AdminService/PlanService',
             spbroker_dot_v1_dot_admin__service__pb2.PlanServiceRequest.SerializeToString,
             spbroker_dot_v1_dot_admin__service__pb2.PlanServiceResponse.FromString,
-            options,
-            channel_credentials,
-            insecure,
-            call_credentials,
-            compression,
-            wait_for_ready,
-            timeout,
-            metadata,
-            _registered_method=True)
-
-    @staticmethod
-    def AbandonService(request,
-            target,
-            options=(),
-            channel_credentials=None,
-            call_credentials=None,
-            insecure=False,
-            compression=None,
-            wait_for_ready=None,
-            timeout=None,
-            metadata=None):
-        return grpc.experimental.unary_unary(
-            request,
-            target,
-            '/spbroker.v1.AdminService/AbandonService',
-            spbroker_dot_v1_dot_admin__service__pb2.AbandonServiceRequest.SerializeToString,
-            spbroker_dot_v1_dot_admin__service__pb2.AbandonServiceResponse.FromString,
             options,
             channel_credentials,
             insecure,
