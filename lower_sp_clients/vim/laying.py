@@ -72,11 +72,12 @@ def lay(domain: Domain, usage: Usage, spec: ServiceSpec, at: Mapping[str, str], 
     lines = _lines(spec)
     bounds = list(_bounds(spec, lines, offers))
     ways = _Ways(domain, usage, spec, len(lines))
+    options = [_options(ways, spec, at, pair) for pair in lines]
+    least = [min(route.delay_us if route is not None else 0 for route in each) for each in options]
     partial: list[_Laid] = [()]
-    for pair in lines:
-        a, b = (at[split_point(point)[0]] for point in pair)
-        options: tuple[Route | None, ...] = (None,) if a == b else ways.between(a, b, _link(spec, pair))
-        partial = _worth([(*laid, option) for laid in partial for option in options], bounds, ways, usage, spec)
+    for pair, each in zip(lines, options, strict=True):
+        more = _in_time([(*laid, option) for laid in partial for option in each], bounds, least)
+        partial = _worth(more, bounds, ways, usage, spec)
         if not partial:
             message = f"no ways have {spec.bandwidth_bps} bit/s free for all that uses them"
             raise no(ReasonCode.BANDWIDTH, message, _link(spec, pair))
@@ -96,6 +97,19 @@ def lay(domain: Domain, usage: Usage, spec: ServiceSpec, at: Mapping[str, str], 
         routes=tuple(route for route in chosen if route is not None),
         delays_us={path.id: _walk(path.hops, lines, offers).delay(chosen) for path in spec.paths},
     )
+
+
+def _options(ways: _Ways, spec: ServiceSpec, at: Mapping[str, str], pair: frozenset[str]) -> tuple[Route | None, ...]:
+    a, b = (at[split_point(point)[0]] for point in pair)
+    return (None,) if a == b else ways.between(a, b, _link(spec, pair))
+
+
+def _in_time(found: list[_Laid], bounds: list[_Bound], least: Sequence[int]) -> list[_Laid]:
+    """Those that can still keep every bound, with the `least` delay of each LINE that is ahead; where there are none, all: the
+    best of them is told."""
+    laid = len(found[0])
+    ahead = [(bound, bound.limit - sum(least[n] for n in bound.walk.lines if n >= laid)) for bound in bounds]
+    return [x for x in found if all(bound.walk.delay(x) <= limit for bound, limit in ahead)] or found
 
 
 def _link(spec: ServiceSpec, pair: frozenset[str]) -> str:

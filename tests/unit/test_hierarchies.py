@@ -64,10 +64,11 @@ def test_what_is_for_sale_at_all_is_sold_by_the_top_too(seed: int) -> None:
     assert [told(a.spec) for n, a in enumerate(asked) if not sells(drawn.top, f"r{n}", a.spec)] == []
 
 
-@pytest.mark.parametrize("seed", [1479, 1522, 1590, 2055])
+@pytest.mark.parametrize("seed", [1479, 1522, 1590, 2055, 4199])
 @pytest.mark.parametrize("level", Abstraction, ids=lambda level: level.short)
 def test_what_visits_a_supplier_twice_is_delivered_as_it_was_promised(seed: int, level: Abstraction) -> None:
-    """Two ends at one SAP (1479), one way (1590) and one host (1522) that both visits want; a delay on one of them (2055)."""
+    """Two ends at one SAP (1479), one way (1590) and one host (1522) that both visits want; a delay on one of them
+    (2055), and three visits to one domain with tight delays (4199)."""
     drawn = Drawn(seed).at(level)
     note = alone(drawn.top.note())
     promised = [(n, a.spec) for n, a in enumerate(asked_of(drawn, seed)) if best(a.spec, note, NOW) is not None]
