@@ -29,6 +29,7 @@ from broker.orders.catalogue import Catalogue, Listing
 from broker.orders.offers import FEATURES
 from broker.orders.pools import Pool
 from broker.orders.records import QUOTED, Terms
+from broker.orders.tasks import STUCK_AFTER
 from broker.storage.books import SqlHoldBook, SqlOrderBook, epoch_of
 from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
@@ -216,6 +217,7 @@ class Node:
 
     def __init__(self, sp: Sp, domains: list[Domain], path: Path, clock: SimulatedClock, hopes: int) -> None:
         self.sp, self.path, self.clock, self.hopes = sp, path, clock, hopes
+        self.stuck_after = STUCK_AFTER
         self.terms = Terms(margin=MARGIN)
         self.domains = {d.name: d for d in domains}
         self.drivers = {
@@ -249,6 +251,7 @@ class Node:
             secret=SECRET,
             dearer=self.dearer.append,
             hopes=self.hopes,
+            stuck_after=self.stuck_after,
         )
         self.vims = {
             name: LocalVim(
