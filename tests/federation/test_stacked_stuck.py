@@ -173,7 +173,11 @@ async def test_giving_up_while_it_is_being_asked_for_stands(impatient: Stack) ->
     await impatient.until(lambda: line.count("terminate") > asked, step=5.0)
     giving = asyncio.ensure_future(give_up(impatient))
     await impatient.until(giving.done, step=1.0)
-    assert giving.result().state is ServiceState.TERMINATED
+    order = giving.result()
+    assert order.state is ServiceState.TERMINATED
+    given = order.segment("notos.1")
+    assert given is not None
+    assert (given.attempts, given.retry_at, given.error) == (0, None, "the request was lost")
 
 
 async def test_only_what_is_stuck_is_given_up(impatient: Stack) -> None:
