@@ -6,7 +6,7 @@ is the spec and the quote that it is ordered by.
 | nothing                               | any version                 | FRESH |
 | v was refused                         | v, same body                | REPEAT: the recorded refusal |
 | v was refused                         | v, another body             | refuse KEY_REUSED |
-| terminated                            | any other                   | refuse VERSION_RELEASED |
+| terminated, failed or stuck           | any other                   | refuse VERSION_RELEASED |
 | released up to r                      | version <= r                | refuse VERSION_RELEASED |
 | version v                             | v, same body                | REPEAT: the recorded answer |
 | version v                             | v, another body             | refuse KEY_REUSED |
@@ -25,10 +25,8 @@ from enum import Enum
 from service_model.outcomes import Reason, ReasonCode, ServiceState
 from service_model.spec import ServiceSpec
 
-LIVE = frozenset(
-    {ServiceState.COMMITTING, ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.DEGRADED, ServiceState.STUCK}
-)
-OVER = frozenset({ServiceState.TERMINATING, ServiceState.TERMINATED, ServiceState.FAILED})
+LIVE = frozenset({ServiceState.COMMITTING, ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.DEGRADED})
+OVER = frozenset({ServiceState.TERMINATING, ServiceState.TERMINATED, ServiceState.FAILED, ServiceState.STUCK})
 
 
 def body(spec: ServiceSpec, quote: str) -> str:

@@ -9,7 +9,7 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from broker.accounts.planned import Preview
@@ -25,6 +25,14 @@ class AccountNotFound(Exception):
 
     def __init__(self, account: str) -> None:
         super().__init__(f"there is no account {account!r} that can have a password")
+
+
+class CannotAbandon(Exception):
+    """What an operator wants to give up cannot be. `field` of the request, and why, for the operator."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class ChangeAction(Word):
@@ -201,6 +209,37 @@ class ServiceDetail:
     segments: tuple[SegmentDetail, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StuckSegment:
+    """A part of a service that is over, of which its supplier has not confirmed that it is gone. `service` is our id,
+    (`account`, `ref`) its owner's. `since`: when it was first asked to end it; `labels` are what it chose, by end; `block` is
+    the service's, kept until all is gone or given up. `own`: in an own domain, where nothing is given up."""
+
+    service: str
+    account: str
+    ref: str
+    segment: str
+    alias: str
+    supplier: str
+    supplier_ref: str
+    since: Instant | None = None
+    last_error: str = ""
+    next_attempt: Instant | None = None
+    labels: Mapping[str, int] = field(default_factory=dict)
+    block: str = ""
+    own: bool = False
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbandonedService:
+    """What was given up of a service, and its state now."""
+
+    service: str
+    state: ServiceState
+    segments: tuple[str, ...]
+
+
 class AdminPort(Protocol):
     async def apply(self, documents: Documents, *, dry_run: bool, prune: bool, reason: str, actor: str) -> Applied:
         """All of it in one transaction, or nothing. `prune` removes what no document names, of the kinds given."""
@@ -224,3 +263,10 @@ class AdminPort(Protocol):
 
     def orders(self, account: str, ref: str) -> AsyncIterator[ServiceDetail]:
         """Orders of `account` ("": of all) with `ref` ("": any), in order of creation."""
+
+    async def stuck(self, account: str) -> tuple[StuckSegment, ...]:
+        """What is over and does not end, of `account` ("": of all), what has been stuck longest first."""
+
+    async def abandon(self, service: str, account: str, segment: str, reason: str, *, actor: str) -> AbandonedService:
+        """Give up `segment` ("": all at suppliers) of a STUCK service, by our id or by its owner's ref (with the account
+        where several have it). Raises CannotAbandon."""

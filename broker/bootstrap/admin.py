@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from broker.accounts.admin_port import (
+    AbandonedService,
     Allocation,
     Applied,
+    CannotAbandon,
     Discrepancy,
     Documents,
     DomainItem,
@@ -17,6 +19,7 @@ from broker.accounts.admin_port import (
     PoolUse,
     SegmentDetail,
     ServiceDetail,
+    StuckSegment,
     SupplierStatus,
 )
 from broker.accounts.administration import Administration
@@ -27,11 +30,12 @@ from broker.bootstrap.pool_use import STATES, of_labels, of_path_ids, of_prefixe
 from broker.bootstrap.preview import preview
 from broker.bootstrap.promises import Record
 from broker.bootstrap.reconciling import disagreements
+from broker.bootstrap.stuck_list import returned_discrepancies, stuck_segments
 from broker.orders.accounting import remaining, status
 from broker.orders.broker import Broker
 from broker.orders.catalogue import Catalogue
 from broker.orders.records import Terms
-from broker.orders.states import AS_SERVICE
+from broker.orders.stuck import NotStuck, named, shown
 from capability_registry.feed import Feed
 from lower_sp_clients.vim import accounting
 from lower_sp_clients.vim.holds import Allocation as Recorded
@@ -113,7 +117,7 @@ class NodeAdmin:
             ),
             holds=holds,
             items=tuple(items),
-            discrepancies=tuple(discrepancies),
+            discrepancies=(*discrepancies, *returned_discrepancies(self._broker.returned())),
         )
 
     async def _disagreements(self) -> list[Discrepancy]:
@@ -152,6 +156,18 @@ class NodeAdmin:
             )
         return tuple(found)
 
+    async def stuck(self, account: str) -> tuple[StuckSegment, ...]:
+        mine = (o for o in self._broker.orders() if account in ("", o.account))
+        return stuck_segments(mine, self._catalogue.listing)
+
+    async def abandon(self, service: str, account: str, segment: str, reason: str, *, actor: str) -> AbandonedService:
+        try:
+            order = named(self._broker.orders(), service, account)
+            done, keys = await self._broker.abandon(order, segment, reason, actor)
+        except NotStuck as error:
+            raise CannotAbandon(error.field, str(error)) from None
+        return AbandonedService(service=done.id, state=done.state, segments=keys)
+
     async def orders(self, account: str, ref: str) -> AsyncIterator[ServiceDetail]:
         """Orders in order of creation, with what was asked of whom and what came of it."""
         now = self._clock.now()
@@ -167,7 +183,7 @@ class NodeAdmin:
                         supplier=listing.sp_id if listing else segment.alias,
                         ref=segment.ref,
                         version=segment.version,
-                        state=AS_SERVICE[segment.state],
+                        state=shown(order, segment),
                         spec=segment.spec,
                         choice=segment.choice,
                         binding=segment.bindings,

@@ -35,6 +35,7 @@ from broker.bootstrap.publication import Edition, Publication
 from broker.orders.broker import AccountView, Broker
 from broker.orders.catalogue import Catalogue
 from broker.orders.records import QUOTED, Terms
+from broker.orders.tasks import STUCK_AFTER
 from broker.settings.administered import DomainDoc, SupplierDoc
 from broker.settings.present import Administered
 from broker.settings.problems import Problem
@@ -79,6 +80,7 @@ class Parts:
     pacing: Pacing = Pacing()
     caution: float = 0.0
     hopes: int = 0
+    stuck_after: timedelta = STUCK_AFTER
     few_ways: int = FEW_WAYS
     """Up to how many ways of notes plans are made in the event loop."""
 
@@ -140,6 +142,7 @@ class Node:
             secret=self._keys.origin_secret,
             fell_short=self.promises.fell_short,
             hopes=self._parts.hopes,
+            stuck_after=self._parts.stuck_after,
         )
         self.publication = Publication(
             sp_id=self.sp_id,

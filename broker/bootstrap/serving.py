@@ -57,6 +57,7 @@ async def run(directory: Path, stopping: asyncio.Event, opened: Callable[[Node],
         pacing=pacing,
         caution=settings.caution,
         hopes=settings.hopes,
+        stuck_after=timedelta(seconds=settings.stuck_after_s),
     )
     node = Node(settings.sp_id, settings.store, keys, parts, KeyFile(Layout(directory).note_key).current)
     try:

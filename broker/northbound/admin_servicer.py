@@ -7,7 +7,17 @@ from typing import Any
 from google.protobuf.struct_pb2 import Struct
 from pydantic import TypeAdapter
 
-from broker.accounts.admin_port import AdminPort, Applied, Inventory, PoolUse, ServiceDetail, SupplierStatus
+from broker.accounts.admin_port import (
+    AbandonedService,
+    AdminPort,
+    Applied,
+    CannotAbandon,
+    Inventory,
+    PoolUse,
+    ServiceDetail,
+    StuckSegment,
+    SupplierStatus,
+)
 from broker.accounts.planned import Preview
 from broker.northbound.auth import caller
 from broker.northbound.paging import page
@@ -22,6 +32,9 @@ POOL = Codec(TypeAdapter(PoolUse), pb.Pool)
 SUPPLIER = Codec(TypeAdapter(SupplierStatus), pb.SupplierStatus)
 PLANNING = Codec(TypeAdapter(Preview), pb.Planning)
 PLANS, PLANS_MAX = 3, 10
+STUCK = Codec(TypeAdapter(StuckSegment), pb.StuckSegment)
+ABANDONED = Codec(TypeAdapter(AbandonedService), pb.AbandonServiceResponse)
+REASON_LENGTH = 1000
 DETAIL = Codec(TypeAdapter(ServiceDetail), pb.ServiceDetail)
 
 
@@ -72,6 +85,23 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
             request.page_size,
         )
         return pb.ListOrdersResponse(orders=map(DETAIL.encode, found), next_page_token=next_token)
+
+    async def ListStuck(self, request: pb.ListStuckRequest, context: Any) -> pb.ListStuckResponse:
+        return pb.ListStuckResponse(segments=map(STUCK.encode, await self._port.stuck(request.account)))
+
+    async def AbandonService(self, request: pb.AbandonServiceRequest, context: Any) -> pb.AbandonServiceResponse:
+        reason = request.reason.strip()
+        if not reason:
+            raise WireError(Violation("reason", "say why: it is written to the audit trail"))
+        if len(reason) > REASON_LENGTH:
+            raise WireError(Violation("reason", f"has {len(reason)} characters, at most {REASON_LENGTH} are kept"))
+        try:
+            done = await self._port.abandon(
+                request.service, request.account, request.segment, reason, actor=caller().account
+            )
+        except CannotAbandon as error:
+            raise WireError(Violation(error.field, str(error))) from error
+        return ABANDONED.encode(done)
 
 
 def _struct(document: Any, index: int) -> Struct:

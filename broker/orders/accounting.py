@@ -11,7 +11,8 @@ from datetime import datetime
 
 from broker.orders.reasons import for_customer, rewritten, words_of, wrapped
 from broker.orders.records import Charge, ChargeKind, Order, Side
-from broker.orders.states import AS_SERVICE, SegmentState
+from broker.orders.states import SegmentState
+from broker.orders.stuck import shown, untold
 from capability_registry.abstraction import Abstraction
 from service_model.money import Price
 from service_model.outcomes import Reason, ReasonCode, Refused, Reserved, SegmentStatus, ServiceState, ServiceStatus
@@ -98,7 +99,7 @@ def status(order: Order, now: datetime) -> ServiceStatus:
         choice=order.choice,
         binding=order.bindings,
         remaining_s=remaining(order, now),
-        reasons=_reasons(order, order.reasons),
+        reasons=_reasons(order, order.reasons) + untold(order),
         segments=tuple(_segments(order)) if order.terms.show_segments else (),
         create_time=order.created,
         update_time=order.updated,
@@ -113,7 +114,7 @@ def _segments(order: Order) -> Iterator[SegmentStatus]:
         failed = segment.reasons and segment.state in (SegmentState.REFUSED, SegmentState.FAILED)
         yield SegmentStatus(
             alias=segment.key,
-            state=AS_SERVICE[segment.state],
+            state=shown(order, segment),
             functions=tuple(f.id for f in segment.spec.functions),
             place=_place(order, segment.place),
             reasons=(wrapped(segment, ReasonCode.SEGMENT_REFUSED, words),) if failed else (),

@@ -24,8 +24,9 @@ from broker.orders.accounting import answer, status
 from broker.orders.engine import Stored
 from broker.orders.gather import unconfirmed, whole
 from broker.orders.offers import Offers, wrong_with
-from broker.orders.records import Order, Quoted, Terms
+from broker.orders.records import Abandoned, AuditRow, Order, Quoted, Terms
 from broker.orders.states import Event
+from broker.orders.stuck import abandoned, to_abandon
 from broker.orders.tasks import abandon
 from lower_sp_clients.broadcast import Overrun
 from lower_sp_clients.supplier import EVERYTHING, Context, Interest, OutcomeUnknown, ServiceNotFound, SignedNote
@@ -48,7 +49,7 @@ from service_model.spec import ServiceSpec
 log = structlog.get_logger()
 
 _SETTLING = frozenset({ServiceState.RESERVING})
-_ENDED = frozenset({ServiceState.TERMINATING, ServiceState.TERMINATED})
+_ENDED = frozenset({ServiceState.TERMINATING, ServiceState.STUCK, ServiceState.TERMINATED})
 _STANDS = frozenset({ServiceState.FAILED})
 """Where a commit that was answered with Committed is so again: what failed did so afterwards."""
 _COUNTED = LIVE | {ServiceState.RESERVING, ServiceState.RESERVED}
@@ -225,6 +226,33 @@ class Broker(Offers):
             self.audit(order.id, account, "terminate", ref, order.state.short, "TERMINATING", ctx)
             self.change(replace(order.alone(), expires=None, extending=None).on(Event.TERMINATE))
         await self.until(order.id, lambda o: o.state in _ENDED, ctx)
+
+    async def abandon(self, named: Order, segment: str, reason: str, actor: str) -> tuple[Order, tuple[str, ...]]:
+        """Give up a segment ("": all) that holds a STUCK service up, because `actor` decided so. Returns the order as it
+        is recorded then, and what was given up. Raises NotStuck."""
+        order, now = self.wanted[named.id], self.clock.now()
+        keys = to_abandon(order, segment, self._own)
+        given = abandoned(order, keys, Abandoned(at=now, actor=actor, reason=reason))
+        row = AuditRow(
+            at=now,
+            actor=actor,
+            on_behalf_of=order.account,
+            action="abandon",
+            subject=order.ref,
+            before=", ".join(f"{s.key}: {s.state.short}" for s in order.segments if s.key in keys),
+            after=", ".join(f"{key}: ABANDONED" for key in keys),
+            reason=reason,
+            trace="",
+        )
+        self._note_audit(order.id, row)
+        self.change(given)
+        done = await self.until(order.id, lambda o: all(s.abandoned for s in o.segments if s.key in keys), Context())
+        log.warning("given up", service=order.id, segments=keys, actor=actor, reason=reason)
+        return done, keys
+
+    def _own(self, alias: str) -> bool:
+        listing = self.catalogue.listing(alias)
+        return listing is not None and listing.local
 
     def status(self, account: str, ref: str) -> ServiceStatus:
         order = self.by_ref.get((account, ref))

@@ -32,6 +32,7 @@ from service_model.port_names import misnamed
 
 EXTEND_BELOW = timedelta(seconds=20)
 """A child's hold that ends sooner is prolonged before the decision to commit is recorded."""
+ERROR_LENGTH = 300
 _DONE = frozenset({SegmentState.COMMITTED, SegmentState.ACTIVE, SegmentState.DEGRADED})
 
 
@@ -154,14 +155,20 @@ def fold(order: Order, call: Call, result: Result, sent: datetime, now: datetime
         return order
     if call.kind is CallKind.EXTEND:  # asked once: a hold that is not known to be longer is as long as it was
         segment = replace(segment, extended=True)
+    if segment.state is SegmentState.ABANDONED:  # given up while the call was under way
+        return order
     if isinstance(result, Exception):
         attempts = segment.attempts + 1
-        return order.with_segment(replace(segment, attempts=attempts, retry_at=retry_at(now, attempts)))
+        at, error = retry_at(now, attempts, order.state), segment.error
+        if segment.ending_since is not None:
+            error = str(result)[:ERROR_LENGTH]
+        return order.with_segment(replace(segment, attempts=attempts, retry_at=at, error=error))
     if call.kind is CallKind.LOOK:
         return _looked(order, segment, result, now)
-    segment = replace(segment, attempts=0, retry_at=None)
+    segment = replace(segment, attempts=0, retry_at=None, error="")
     if call.kind is CallKind.TERMINATE:  # it tells when it is gone; if not, it is asked
-        segment = replace(segment, retry_at=retry_at(now, 0))
+        since = segment.ending_since if order.state is ServiceState.STUCK else now  # it agreed, and has its time for it
+        segment = replace(segment, retry_at=retry_at(now, 0), ending_since=since)
     return order.with_segment(_FOLDS[call.kind](segment, result, sent))
 
 
@@ -214,7 +221,7 @@ def _committed(segment: Segment, result: Result, sent: datetime) -> Segment:
 def _released(segment: Segment, result: Result, sent: datetime) -> Segment:
     if segment.state is not SegmentState.RELEASING:
         return segment
-    return replace(segment, state=SegmentState.RELEASED, lingers=False)
+    return replace(segment, state=SegmentState.RELEASED, lingers=False, ending_since=None)
 
 
 def _terminated(segment: Segment, result: Result, sent: datetime) -> Segment:
@@ -231,12 +238,14 @@ def _looked(order: Order, segment: Segment, result: Result, now: datetime) -> Or
         segment = _gone(segment)
     if segment.state is SegmentState.LEAVING:
         attempts = segment.attempts + 1
-        segment = replace(segment, attempts=attempts, retry_at=retry_at(now, attempts))
+        says = f"its supplier says {result.state.short}" if isinstance(result, ServiceStatus) else ""
+        segment = replace(segment, attempts=attempts, retry_at=retry_at(now, attempts, order.state), error=says)
     return order.with_segment(segment)
 
 
 def _gone(segment: Segment) -> Segment:
-    return replace(segment, state=SegmentState.TERMINATED, lingers=False, attempts=0, retry_at=None)
+    ended = replace(segment, state=SegmentState.TERMINATED, lingers=False, attempts=0, retry_at=None)
+    return replace(ended, ending_since=None, error="")
 
 
 _FOLDS = {
@@ -263,10 +272,13 @@ def observe(order: Order, key: str, status: ServiceStatus) -> Order:
     segment = order.segment(key)
     if segment is None or (status.version != segment.version and status.state is not ServiceState.TERMINATED):
         return order
-    over = status.state in (ServiceState.TERMINATED, ServiceState.EXPIRED)
+    over = status.state in (ServiceState.TERMINATED, ServiceState.EXPIRED, ServiceState.STUCK)
     changed = replace(segment, parts=status.segments)
     if segment.state in (SegmentState.TERMINATING, SegmentState.LEAVING):
-        changed = _gone(changed) if status.state is ServiceState.TERMINATED else changed
+        if status.state is ServiceState.TERMINATED:
+            changed = _gone(changed)
+        elif order.state is ServiceState.STUCK:  # it is back: it is asked at once
+            changed = replace(changed, retry_at=None)
     elif segment.state in _OURS_LIVE and status.state in _SEEN:
         changed = replace(changed, state=_SEEN[status.state], reasons=status.reasons)
     elif segment.state in _OURS_LIVE and segment.state is not SegmentState.COMMITTING and over:

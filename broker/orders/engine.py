@@ -22,7 +22,8 @@ import structlog
 import broker.orders.contending
 import broker.orders.delivering
 import broker.orders.placing
-import broker.orders.reserving  # noqa: F401
+import broker.orders.reserving
+import broker.orders.stuck  # noqa: F401
 from broker.decompose.lexicon import Lexicon, lexicon
 from broker.orders import path_ids
 from broker.orders.accounting import charges, status
@@ -30,12 +31,12 @@ from broker.orders.calling import Caller
 from broker.orders.catalogue import Catalogue
 from broker.orders.comparing import shortfall
 from broker.orders.delivering import fold
-from broker.orders.listening import Listener
+from broker.orders.listening import Listener, Returned
 from broker.orders.path_ids import PathIds
 from broker.orders.pools import Pool, Pools
 from broker.orders.reasons import incident_id
 from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook, Terms
-from broker.orders.tasks import Call, CallKind, Env, Pause, Planner, advance
+from broker.orders.tasks import STUCK_AFTER, Call, CallKind, Env, Pause, Planner, advance
 from lower_sp_clients.broadcast import Broadcast
 from lower_sp_clients.supplier import Context, OutcomeUnknown, Supplier
 from lower_sp_clients.vim.holds import Allocation
@@ -77,10 +78,11 @@ class OrderEngine:
         secret: bytes,
         fell_short: Callable[[str], None],
         hopes: int = 0,
+        stuck_after: timedelta = STUCK_AFTER,
     ) -> None:
         """`secret`: what accounts' words for our places are made with. `fell_short` is told the alias of a supplier that
         held for more than announced, or not what it was asked. `hopes`: how often an order may be planned over what was
-        announced before."""
+        announced before. `stuck_after`: see Env."""
         self.catalogue = catalogue
         self.epoch = epoch
         self.book = book
@@ -88,7 +90,7 @@ class OrderEngine:
         self._planner = planner
         self._secret = secret
         self._fell_short = fell_short
-        self._hopes = hopes
+        self._hopes, self._stuck_after = hopes, stuck_after
         self._pools = Pools((), ())
         self.path_ids = PathIds()
         self.wanted: dict[str, Order] = {}
@@ -158,6 +160,10 @@ class OrderEngine:
 
     def allocations(self) -> tuple[Allocation, ...]:
         return self._pools.allocations()
+
+    def returned(self) -> tuple[Returned, ...]:
+        """What suppliers say to have of segments that were given up."""
+        return self._listener.returned()
 
     def orders(self) -> tuple[Order, ...]:
         """Every order as recorded, tombstones included."""
@@ -244,6 +250,7 @@ class OrderEngine:
             lexicon=self.lexicon,
             hoped=partial(self.catalogue.hoped, snapshot),
             hopes=self._hopes,
+            stuck_after=self._stuck_after,
         )
         pause = advance(order, env)
         while (asked := pause.asks) is not None:
@@ -319,9 +326,7 @@ class OrderEngine:
         for call, result in zip(calls, results, strict=True):
             order = fold(order, call, result, sent, now)
             segment = order.segment(call.segment)
-            if (
-                isinstance(result, Refused) and segment is not None
-            ):  # the whole story stays here; up goes the incident id
+            if isinstance(result, Refused) and segment is not None:  # the story stays here; up goes the incident id
                 story = [f"{r.code.short}: {r.message}" for r in result.reasons]
                 log.info("supplier refused", service=id, segment=segment.key, incident=incident_id(segment), why=story)
             holds = isinstance(result, Reserved) and call.kind is CallKind.RESERVE
@@ -349,17 +354,10 @@ class OrderEngine:
         self._pending.setdefault(order.id, []).append(entry)
 
     def audit(self, id: str, account: str, action: str, ref: str, before: str, after: str, ctx: Context) -> None:
-        row = AuditRow(
-            at=self.clock.now(),
-            actor=account,
-            on_behalf_of=account,
-            action=action,
-            subject=ref,
-            before=before,
-            after=after,
-            reason="",
-            trace=ctx.trace,
-        )
+        self._note_audit(id, AuditRow.by_owner(self.clock.now(), account, action, ref, before, after, ctx.trace))
+
+    def _note_audit(self, id: str, row: AuditRow) -> None:
+        """To be recorded with the order's next change."""
         self._pending.setdefault(id, []).append(row)
 
     # waiting

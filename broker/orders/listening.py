@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from dataclasses import dataclass
 
 import structlog
 
 from broker.orders.calling import Caller
 from broker.orders.delivering import observe
-from broker.orders.records import Order
+from broker.orders.records import Abandoned, Order
 from broker.orders.tasks import remains
 from lower_sp_clients.supplier import Interest, ServiceNotFound, Supplier
 from service_model.clock import Clock
@@ -21,6 +21,21 @@ log = structlog.get_logger()
 _ANSWERED = {ServiceState.RESERVING, ServiceState.RESERVED, ServiceState.COMMITTING, ServiceState.ACTIVATING}
 _PARTS = Interest(states=frozenset(ServiceState) - _ANSWERED, addressing=False)
 """What we hear of our segments: until they are active, the answers to our calls tell it."""
+
+
+_OVER = frozenset({ServiceState.TERMINATED, ServiceState.EXPIRED, ServiceState.REFUSED})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Returned:
+    """What a supplier says to have of a segment that was given up, under the ref that we chose for it there."""
+
+    alias: str
+    ref: str
+    service: str
+    segment: str
+    state: ServiceState
+    abandoned: Abandoned
 
 
 class Listener:
@@ -35,6 +50,8 @@ class Listener:
         self._orders = orders
         self._change = change
         self._by_child: dict[tuple[str, str], tuple[str, str]] = {}
+        self._abandoned: dict[tuple[str, str], tuple[str, str, Abandoned]] = {}
+        self._returned: dict[tuple[str, str], ServiceState] = {}
         self._followers: dict[str, asyncio.Task[None]] = {}
 
     def follow(self, suppliers: Mapping[str, Supplier]) -> None:
@@ -55,10 +72,20 @@ class Listener:
                 self._by_child[segment.alias, segment.ref] = (order.id, segment.key)
             else:
                 self._by_child.pop((segment.alias, segment.ref), None)
+            if segment.abandoned is not None:
+                self._abandoned[segment.alias, segment.ref] = (order.id, segment.key, segment.abandoned)
 
     def open(self) -> tuple[str, ...]:
         """Segments whose supplier may still tell something."""
         return tuple(f"segment {key} of {id}" for id, key in self._by_child.values())
+
+    def returned(self) -> tuple[Returned, ...]:
+        """What suppliers that came back have of segments that were given up. It is reported, and never asked for to end."""
+        out = []
+        for (alias, ref), state in self._returned.items():
+            service, segment, by = self._abandoned[alias, ref]
+            out.append(Returned(alias=alias, ref=ref, service=service, segment=segment, state=state, abandoned=by))
+        return tuple(out)
 
     async def close(self) -> None:
         followers = tuple(self._followers.values())
@@ -85,12 +112,18 @@ class Listener:
     async def _resync(self, alias: str, supplier: Supplier) -> None:
         for order in list(self._orders.values()):
             for segment in order.segments:
-                if segment.alias == alias and remains(segment):
-                    with suppress(ServiceNotFound):
+                if segment.alias == alias and (remains(segment) or segment.abandoned is not None):
+                    try:
                         seen = await supplier.status(segment.ref, self._caller.below(order))
+                    except ServiceNotFound:
+                        self._returned.pop((alias, segment.ref), None)
+                    else:
                         self._observe(alias, segment.ref, seen)
 
     def _observe(self, alias: str, ref: str, seen: ServiceStatus) -> None:
+        if (alias, ref) in self._abandoned:
+            self._sees_abandoned(alias, ref, seen.state)
+            return
         id, key = self._by_child.get((alias, ref), ("", ""))
         order = self._orders.get(id)
         if order is None:
@@ -98,3 +131,11 @@ class Listener:
         changed = observe(order, key, seen)
         if changed is not order:
             self._change(changed)
+
+    def _sees_abandoned(self, alias: str, ref: str, state: ServiceState) -> None:
+        if state in _OVER:
+            self._returned.pop((alias, ref), None)
+        elif self._returned.get((alias, ref)) is not state:
+            self._returned[alias, ref] = state
+            service, key, _ = self._abandoned[alias, ref]
+            log.warning("a segment that was given up is still there", service=service, segment=key, state=state.short)

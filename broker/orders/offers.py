@@ -22,7 +22,7 @@ from broker.orders.pools import Pool
 from broker.orders.quoting import PLANS, WAVES, Answer, Option, Request, ask, learnt, offer, options, qualified
 from broker.orders.reasons import for_customer
 from broker.orders.records import OrderBook, Quoted, Terms
-from broker.orders.tasks import Planner
+from broker.orders.tasks import STUCK_AFTER, Planner
 from lower_sp_clients.quotes import QuoteBook, QuoteLedger
 from lower_sp_clients.supplier import Context
 from service_model.check import check
@@ -70,6 +70,7 @@ class Offers(OrderEngine):
         secret: bytes,
         fell_short: Callable[[str], None] = lambda alias: None,
         hopes: int = 0,
+        stuck_after: timedelta = STUCK_AFTER,
     ) -> None:
         super().__init__(
             epoch=epoch,
@@ -80,6 +81,7 @@ class Offers(OrderEngine):
             secret=secret,
             fell_short=fell_short,
             hopes=hopes,
+            stuck_after=stuck_after,
         )
         self._quotes = QuoteLedger(quotes)
         self._quoting: Counter[str] = Counter()

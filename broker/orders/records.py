@@ -40,6 +40,15 @@ def _towards(stored: Any) -> Any:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Abandoned:
+    """Who decided that a segment is given up, when and why."""
+
+    at: Instant
+    actor: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
     """One part at one supplier (`alias`). `spec` is what we want held; `asked` the digest of what `version` asked for.
 
@@ -84,6 +93,11 @@ class Segment:
     """It was held, and was given back so that another segment at its supplier goes first (`turns`)."""
     not_before: Instant | None = None
     """When it may be asked for again, while it waits for a label."""
+    ending_since: Instant | None = None
+    """Since when its supplier is asked to end it, and has not confirmed that it is gone."""
+    error: str = ""
+    """What stood against that last, for the operator."""
+    abandoned: Abandoned | None = None
 
     def body(self) -> str:
         """What stands for the request that we want answered."""
@@ -345,6 +359,23 @@ class AuditRow:
     after: str
     reason: str
     trace: str
+
+    @classmethod
+    def by_owner(
+        cls, at: datetime, account: str, action: str, subject: str, before: str, after: str, trace: str
+    ) -> AuditRow:
+        """What an account did with what is its own."""
+        return cls(
+            at=at,
+            actor=account,
+            on_behalf_of=account,
+            action=action,
+            subject=subject,
+            before=before,
+            after=after,
+            reason="",
+            trace=trace,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,8 @@ Theory of operation
 - A segment is one part at one supplier. Its state is what we know of the supplier's side; a call in flight is a state
   (RESERVING, COMMITTING, RELEASING, TERMINATING), recorded before the call is made, so that after a crash the same call
   is made again with the same ref and version until it is answered.
+- What is over, and of which a supplier has not confirmed for long that it is gone, is STUCK: still asked for, ever more
+  rarely, until it has, or until an operator gives it up (ABANDONED).
 """
 
 from __future__ import annotations
@@ -32,6 +34,7 @@ class Event(Enum):
     RELEASE = "release"
     EXPIRE = "expire"
     TERMINATE = "terminate"
+    STICK = "stick"
     GONE = "gone"
 
 
@@ -48,8 +51,10 @@ TRANSITIONS: dict[tuple[S, Event], S] = {
     (S.RESERVED, Event.TERMINATE): S.TERMINATING,
     (S.REFUSED, Event.REPLACE): S.RESERVING,
     (S.REFUSED, Event.TERMINATE): S.TERMINATING,
+    (S.REFUSED, Event.STICK): S.STUCK,
     (S.EXPIRED, Event.REPLACE): S.RESERVING,
     (S.EXPIRED, Event.TERMINATE): S.TERMINATING,
+    (S.EXPIRED, Event.STICK): S.STUCK,
     (S.COMMITTING, Event.COMMITTED): S.ACTIVATING,
     (S.COMMITTING, Event.FAIL): S.FAILED,
     (S.COMMITTING, Event.TERMINATE): S.TERMINATING,
@@ -61,7 +66,10 @@ TRANSITIONS: dict[tuple[S, Event], S] = {
     (S.DEGRADED, Event.RECOVER): S.ACTIVE,
     (S.DEGRADED, Event.TERMINATE): S.TERMINATING,
     (S.FAILED, Event.TERMINATE): S.TERMINATING,
+    (S.FAILED, Event.STICK): S.STUCK,
+    (S.TERMINATING, Event.STICK): S.STUCK,
     (S.TERMINATING, Event.GONE): S.TERMINATED,
+    (S.STUCK, Event.GONE): S.TERMINATED,
 }
 
 
@@ -97,10 +105,14 @@ class SegmentState(Word):
     TERMINATING = "SEGMENT_STATE_TERMINATING"
     LEAVING = "SEGMENT_STATE_LEAVING"
     TERMINATED = "SEGMENT_STATE_TERMINATED"
+    ABANDONED = "SEGMENT_STATE_ABANDONED"
 
 
-GONE = frozenset({SegmentState.PLANNED, SegmentState.REFUSED, SegmentState.RELEASED, SegmentState.TERMINATED})
+NOTHING_LEFT = frozenset({SegmentState.PLANNED, SegmentState.REFUSED, SegmentState.RELEASED, SegmentState.TERMINATED})
 """The supplier has nothing of it."""
+
+GONE = NOTHING_LEFT | {SegmentState.ABANDONED}
+"""The supplier is asked nothing of it any more: it has nothing, or an operator has given it up."""
 
 IN_FLIGHT = frozenset(
     {SegmentState.RESERVING, SegmentState.RELEASING, SegmentState.COMMITTING, SegmentState.TERMINATING}
@@ -121,6 +133,7 @@ AS_SERVICE: dict[SegmentState, S] = {
     SegmentState.TERMINATING: S.TERMINATING,
     SegmentState.LEAVING: S.TERMINATING,
     SegmentState.TERMINATED: S.TERMINATED,
+    SegmentState.ABANDONED: S.STUCK,
 }
 """How a segment's state reads to the service's owner."""
 

@@ -71,6 +71,7 @@ class Question:
     why: bool = True
 
 
+STUCK_AFTER = timedelta(hours=4)
 Identify = Callable[[str, Sequence[str], Mapping[str, int]], Mapping[str, int] | Reason]
 
 
@@ -87,7 +88,8 @@ class Env:
     """What tasks may know besides the order. `allocate(service, sizes, avoid)` takes blocks from the address pools,
     `identify(service, paths, known)` gives an identifier to each path that has none, `lexicon(account, terms)` knows what the
     account calls our places, `planned` are the questions that were answered.
-    `hoped()` is the snapshot with what suppliers announced before; it is planned over at most `hopes` times for an order."""
+    `hoped()` is the snapshot with what suppliers announced before; it is planned over at most `hopes` times for an order.
+    `stuck_after`: how long a supplier may leave unconfirmed that its part is gone, until the order is STUCK."""
 
     now: datetime
     snapshot: Snapshot
@@ -97,6 +99,7 @@ class Env:
     planned: tuple[tuple[Question, Found], ...] = ()
     hoped: Callable[[], Snapshot] | None = None
     hopes: int = 0
+    stuck_after: timedelta = STUCK_AFTER
 
     def answer(self, question: Question) -> Found | None:
         """The answer, if the question was asked."""
@@ -136,11 +139,14 @@ def task(function: Task) -> Task:
 GUARD = timedelta(seconds=5)
 """By how much a hold of ours ends before the earliest of the holds that it rests on."""
 _BACKOFF = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_STUCK_BACKOFF = (60.0, 300.0, 900.0, 3600.0)
+_ENDING = frozenset({CallKind.RELEASE, CallKind.TERMINATE, CallKind.LOOK})
 
 
-def retry_at(now: datetime, attempts: int) -> datetime:
-    """When an unanswered call is made again."""
-    return now + timedelta(seconds=_BACKOFF[min(attempts, len(_BACKOFF) - 1)])
+def retry_at(now: datetime, attempts: int, state: ServiceState = ServiceState.UNSPECIFIED) -> datetime:
+    """When an unanswered call is made again, for a service in `state`: of what is STUCK ever more rarely, down to hourly."""
+    pauses = _STUCK_BACKOFF if state is ServiceState.STUCK else _BACKOFF
+    return now + timedelta(seconds=pauses[min(attempts, len(pauses) - 1)])
 
 
 def repeat(order: Order, env: Env, kind: CallKind, state: SegmentState, of: Callable[[Segment], bool]) -> Order | Pause:
@@ -153,7 +159,8 @@ def repeat(order: Order, env: Env, kind: CallKind, state: SegmentState, of: Call
             waits.append(segment.retry_at)
             continue
         attempts = segment.attempts if segment.state is state else 0
-        order = order.with_segment(replace(segment, state=state, attempts=attempts, retry_at=None))
+        since = (segment.ending_since or env.now) if kind in _ENDING else None
+        order = order.with_segment(replace(segment, state=state, attempts=attempts, retry_at=None, ending_since=since))
         calls.append(Call(kind, segment.key, segment.version))
     if calls:
         return Pause(order, tuple(calls))
@@ -209,7 +216,7 @@ def gone(order: Order, env: Env) -> Order | Pause:
     """The service is over when every supplier has taken its part away: each tells, and is asked if it does not."""
     if any(remains(s) for s in order.segments):
         return repeat(order, env, CallKind.LOOK, SegmentState.LEAVING, lambda s: s.state is SegmentState.LEAVING)
-    return order.on(Event.GONE) if order.state is ServiceState.TERMINATING else order
+    return order.on(Event.GONE) if order.state in (ServiceState.TERMINATING, ServiceState.STUCK) else order
 
 
 @task
@@ -248,10 +255,11 @@ WORKFLOWS: dict[ServiceState, tuple[str, ...]] = {
     ServiceState.ACTIVATING: ("activate",),
     ServiceState.ACTIVE: ("degrade", "ended"),
     ServiceState.DEGRADED: ("recover", "ended"),
-    ServiceState.REFUSED: ("release", "free"),
-    ServiceState.EXPIRED: ("release", "free"),
-    ServiceState.FAILED: ("quiesce", "gone", "free"),
-    ServiceState.TERMINATING: ("quiesce", "free", "gone"),
+    ServiceState.REFUSED: ("stick", "release", "free"),
+    ServiceState.EXPIRED: ("stick", "release", "free"),
+    ServiceState.FAILED: ("stick", "quiesce", "gone", "free"),
+    ServiceState.TERMINATING: ("stick", "quiesce", "free", "gone"),
+    ServiceState.STUCK: ("quiesce", "free", "gone"),
     ServiceState.TERMINATED: (),
 }
 

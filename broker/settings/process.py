@@ -48,6 +48,8 @@ class Process:
     """By which part dearer a supplier counts, when plans are compared, that keeps nothing of what it announces."""
     hopes: Annotated[int, Field(ge=0, le=4)] = 2
     """How often an order that nothing announced will do for is asked for where it could have been had lately; 0: never."""
+    stuck_after_s: Annotated[float, Field(ge=60, le=30 * 86400)] = 14_400.0
+    """How long a supplier may leave unconfirmed that its part of what is over is gone, until the service is STUCK."""
 
 
 _PROCESS: TypeAdapter[Process] = TypeAdapter(Process)

@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from address_planner.labels import LabelSet
-from broker.northbound.admin_servicer import POOL, SUPPLIER
+from broker.northbound.admin_servicer import POOL, STUCK, SUPPLIER
 from broker.northbound.auth import thumbprint
 from broker.northbound.calls import REQUEST_MAX_BYTES, required_role
 from capability_registry.note import CapabilityNote
@@ -579,6 +579,28 @@ async def test_an_operator_sees_pools_of_any_size(node: ApiNode) -> None:
     ann = await token_of(node, "ann")
     denied = await wrong(administration(node).ListPools(admin_pb.ListPoolsRequest(), metadata=ann))
     assert denied.code is grpc.StatusCode.PERMISSION_DENIED
+
+
+async def test_an_operator_sees_what_is_stuck_and_gives_it_up_for_a_reason(node: ApiNode) -> None:
+    oscar, stub = await token_of(node, "oscar", "operator"), administration(node)
+    listed = await stub.ListStuck(admin_pb.ListStuckRequest(account="ann"), metadata=oscar)
+    assert tuple(map(STUCK.decode, listed.segments)) == await node.admin.stuck("ann")
+    for wrong_reason in (" ", "x" * 1001):
+        request = admin_pb.AbandonServiceRequest(service="r-1", reason=wrong_reason)
+        refused = await wrong(stub.AbandonService(request, metadata=oscar))
+        assert (refused.code, refused.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["reason"])
+    request = admin_pb.AbandonServiceRequest(service="r-9", reason="bankrupt")
+    unknown = await wrong(stub.AbandonService(request, metadata=oscar))
+    assert unknown.fields == ["service"]
+    assert unknown.bad.field_violations[0].description == "there is no service 'r-9'"
+    assert node.admin.abandoned == {}
+    request = admin_pb.AbandonServiceRequest(service="r-1", reason=" bankrupt ")
+    ann = await token_of(node, "ann")
+    denied = await wrong(administration(node).AbandonService(request, metadata=ann))
+    assert denied.code is grpc.StatusCode.PERMISSION_DENIED
+    done = await stub.AbandonService(request, metadata=oscar)
+    assert (done.service, list(done.segments)) == ("s-1", ["east.1"])
+    assert node.admin.abandoned == {"east.1": ("oscar", "bankrupt")}
 
 
 async def test_an_operator_sees_what_is_heard_of_suppliers(node: ApiNode) -> None:

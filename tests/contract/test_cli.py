@@ -97,6 +97,39 @@ async def test_an_operator_sees_suppliers_and_why_a_note_was_refused(ann: CliBen
     assert all(word in shown.out for word in ("REJECTED", "95% of 10", "WRONG_AUDIENCE", "not in use"))
 
 
+async def test_an_operator_sees_what_is_stuck_and_what_can_be_done(ann: CliBench) -> None:
+    assert (await ann.log_in("oscar", "--as", "op")).code == 0
+    shown, data = await ann.run("--as", "op", "stuck"), await ann.run("--as", "op", "stuck", "--json")
+    assert shown.code == data.code == 0
+    assert [(s["ref"], s["segment"], s["labels"], s["block"]) for s in data.json] == [
+        ("r-1", "east.1", {"b": 100}, "10.0.0.0/24"), ("r-2", "dc.1", {}, "")
+    ]  # fmt: skip
+    for text in ("label 100 at b", "block 10.0.0.0/24", "have sp-c answer", "at dc (own domain)"):
+        assert text in shown.out
+    assert "spbroker abandon s-1 east.1 --reason TEXT" in shown.out
+    assert "spbroker abandon s-2" not in shown.out, "nothing is given up in an own domain"
+    of_ben = await ann.run("--as", "op", "stuck", "--account", "ben", "--json")
+    assert [s["account"] for s in of_ben.json] == ["ben"]
+    denied = await ann.run("stuck")
+    assert (denied.code, denied.out) == (4, "")
+
+
+async def test_a_part_is_given_up_by_an_operator_who_says_why(ann: CliBench) -> None:
+    assert (await ann.log_in("oscar", "--as", "op")).code == 0
+    assert (await ann.run("--as", "op", "abandon", "r-1")).code == 2, "no reason"
+    for arguments, says in (
+        (("r-1", "--reason", " "), "spbroker: reason: say why: it is written to the audit trail\n"),
+        (("r-9", "--reason", "bankrupt"), "spbroker: service: there is no service 'r-9'\n"),
+    ):
+        wrong = await ann.run("--as", "op", "abandon", *arguments)
+        assert (wrong.code, wrong.out, wrong.err) == (2, "", says)
+    assert (await ann.run("abandon", "r-1", "--reason", "bankrupt")).code == 4
+    assert ann.node.admin.abandoned == {}
+    done = await ann.run("--as", "op", "abandon", "r-1", "east.1", "--reason", "bankrupt")
+    assert (done.code, done.out + done.err) == (0, "given up: east.1; the service is TERMINATED\n")
+    assert ann.node.admin.abandoned == {"east.1": ("oscar", "bankrupt")}
+
+
 async def test_a_second_login_needs_no_ca_and_an_anchor_has_one(ann: CliBench) -> None:
     again = await ann.run("login", ann.endpoint, "--account", "ann", "--password-stdin", stdin=PASSWORD)
     assert again.code == 0
@@ -421,6 +454,16 @@ async def test_a_watched_service_is_followed_to_its_end(ann: CliBench) -> None:
     await line_with(process.stdout, "SERVICE_STATE_TERMINATED")
     await line_with(plain.stdout, "web-1  ACTIVE → TERMINATED")
     assert [await asyncio.wait_for(p.wait(), 60) for p in (process, plain)] == [0, 0]
+
+
+@pytest.mark.parametrize("wait", [("--wait",), ()], ids=["waits", "asks"])
+async def test_a_service_that_is_stuck_is_told_with_its_parts(ann: CliBench, wait: tuple[str, ...]) -> None:
+    assert (await ann.run("order", "-f", SPEC, "--ref", "web-1")).code == 0
+    ann.supplier.silent = True
+    ran = await ann.run("terminate", "web-1", *wait)
+    assert ran.code == Exit.FAILED
+    assert "web-1 is over and costs nothing more; not confirmed to be gone: west\n" in ran.err
+    assert "has ended" not in ran.out + ran.err
 
 
 async def test_a_watch_survives_a_node_that_restarts(ann: CliBench) -> None:

@@ -16,10 +16,12 @@ import grpc
 import trustme
 
 from broker.accounts.admin_port import (
+    AbandonedService,
     AccountNotFound,
     Allocation,
     AllocationState,
     Applied,
+    CannotAbandon,
     Change,
     ChangeAction,
     Documents,
@@ -31,6 +33,7 @@ from broker.accounts.admin_port import (
     PoolUse,
     SegmentDetail,
     ServiceDetail,
+    StuckSegment,
     SupplierStatus,
 )
 from broker.accounts.planned import PlacedFunction, PlannedPart, PlannedService, Preview, RejectedService
@@ -115,6 +118,7 @@ class FakeAdmin:
         self.passwords: dict[str, str] = {}
         self.log: list[tuple[str, str]] = []
         self.problems: dict[tuple[str, str], tuple[str, ...]] = {}
+        self.abandoned: dict[str, tuple[str, str]] = {}
 
     async def apply(self, documents: Documents, *, dry_run: bool, prune: bool, reason: str, actor: str) -> Applied:
         self.log.append((actor, reason))
@@ -172,6 +176,26 @@ class FakeAdmin:
             )
         lost = (RejectedService(breaks=(ReasonCode.COUNTRY,), plan=planned("0.20")),) if explain else ()
         return Preview(plans=(planned("0.30"), planned("0.45"))[:alternatives], rejected=lost)
+
+    async def stuck(self, account: str) -> tuple[StuckSegment, ...]:
+        found = (
+            StuckSegment(
+                service="s-1", account="ann", ref="r-1", segment="east.1", alias="east", supplier="sp-c", supplier_ref="x",
+                since=START, last_error="the connection broke", next_attempt=START + timedelta(hours=1),
+                labels={"b": 100}, block="10.0.0.0/24", advice="have sp-c answer",
+            ),
+            StuckSegment(
+                service="s-2", account="ben", ref="r-2", segment="dc.1", alias="dc", supplier="sp-top", supplier_ref="y",
+                since=START, own=True, advice="repair domain dc",
+            ),
+        )  # fmt: skip
+        return tuple(s for s in found if account in ("", s.account) and s.segment not in self.abandoned)
+
+    async def abandon(self, service: str, account: str, segment: str, reason: str, *, actor: str) -> AbandonedService:
+        if service not in ("s-1", "r-1"):
+            raise CannotAbandon("service", f"there is no service {service!r}")
+        self.abandoned["east.1"] = (actor, reason)
+        return AbandonedService(service="s-1", state=ServiceState.TERMINATED, segments=("east.1",))
 
     async def orders(self, account: str, ref: str) -> AsyncIterator[ServiceDetail]:
         for number in range(3):

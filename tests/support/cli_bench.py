@@ -72,6 +72,8 @@ class BuildingSupplier(FakeSupplier):
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
         self.outcome = ServiceState.ACTIVE
+        self.silent = False
+        """Whether its `west` never confirms that it is gone."""
         self.may_build = asyncio.Event()
         self.may_build.set()
         self.specs: list[ServiceSpec] = []
@@ -91,6 +93,9 @@ class BuildingSupplier(FakeSupplier):
         return replace(answer, choice=choice, price=PRICE, delay_us=4200)
 
     async def _to(self, order: _Order, state: ServiceState) -> None:
+        if state is ServiceState.TERMINATED and self.silent:
+            await self._step(order, ServiceState.STUCK, ServiceState.TERMINATED, ServiceState.STUCK)
+            return
         if state is not ServiceState.ACTIVE:
             await super()._to(order, state)
             return

@@ -27,7 +27,7 @@ from broker.northbound.wrong_calls import (
     ShuttingDown,
     Throttled,
 )
-from broker.orders.states import AS_SERVICE, GONE, IN_FLIGHT, mermaid
+from broker.orders.states import AS_SERVICE, IN_FLIGHT, NOTHING_LEFT, SegmentState, mermaid
 from broker.orders.tasks import TASKS, WORKFLOWS
 from broker.settings.administered import TYPES
 from broker.storage.tables import metadata
@@ -73,7 +73,9 @@ def feed_states() -> str:
 def segment_states() -> str:
     def rows() -> Iterator[Sequence[str]]:
         for state, service in AS_SERVICE.items():
-            kind = "a call is in flight" if state in IN_FLIGHT else "the supplier has nothing" if state in GONE else ""
+            kind = "a call is in flight" if state in IN_FLIGHT else ""
+            kind = "the supplier has nothing" if state in NOTHING_LEFT else kind
+            kind = "given up: the supplier may still have it" if state is SegmentState.ABANDONED else kind
             yield f"`{state.short}`", f"`{service.short}`", kind
 
     return table(("segment", "its owner reads", ""), rows())

@@ -29,6 +29,7 @@ from broker.orders.catalogue import Catalogue, Listing
 from broker.orders.offers import FEATURES
 from broker.orders.pools import Pool
 from broker.orders.records import QUOTED, Terms
+from broker.orders.tasks import STUCK_AFTER
 from broker.storage.books import SqlHoldBook, SqlOrderBook, epoch_of
 from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
@@ -235,6 +236,7 @@ class Node:
         self.sp, self.path, self.clock, self.hopes = sp, path, clock, hopes
         self.few = FEW_WAYS
         """Up to so many ways it plans at once, and more in a process of its own, whose time no simulated clock tells."""
+        self.stuck_after = STUCK_AFTER
         self.terms = Terms(margin=MARGIN)
         self.domains = {d.name: d for d in domains}
         self.drivers = {
@@ -270,6 +272,7 @@ class Node:
             secret=SECRET,
             fell_short=self.dearer.append,
             hopes=self.hopes,
+            stuck_after=self.stuck_after,
         )
         self.vims = {
             name: LocalVim(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import pytest
 
-from broker.orders import delivering, placing, reserving
+from broker.orders import delivering, placing, reserving, stuck
 from broker.orders.states import AS_SERVICE, TRANSITIONS, Event, IllegalTransition, SegmentState, after, mermaid
 from broker.orders.tasks import TASKS, WORKFLOWS
 from service_model.outcomes import ServiceState
 
-UNUSED = {ServiceState.UNSPECIFIED, ServiceState.STUCK}
+UNUSED = {ServiceState.UNSPECIFIED}
 
 
 def test_every_state_has_a_workflow_and_every_task_of_it_exists() -> None:
     assert placing.place is TASKS["place"]
     assert reserving.hold is TASKS["hold"]
     assert delivering.commit is TASKS["commit"]
+    assert stuck.stick is TASKS["stick"]
     assert set(WORKFLOWS) == set(ServiceState) - UNUSED
     assert {task for tasks in WORKFLOWS.values() for task in tasks} == set(TASKS)
 
@@ -34,7 +35,7 @@ def test_every_state_can_be_reached_and_left_but_the_last() -> None:
 
 @pytest.mark.parametrize("state", [s for s in ServiceState if s not in UNUSED])
 def test_terminate_is_possible_from_everywhere_but_the_end(state: ServiceState) -> None:
-    ended = state in (ServiceState.TERMINATING, ServiceState.TERMINATED)
+    ended = state in (ServiceState.TERMINATING, ServiceState.STUCK, ServiceState.TERMINATED)
     assert ((state, Event.TERMINATE) in TRANSITIONS) is not ended
 
 

@@ -12,6 +12,7 @@ note_tables(note)                       a capability note
 changes_table(applied)                  what an apply changed or would change
 inventory_tables(inventory)             what is allocated, held, built, and what disagrees
 pools_tables(pools, owners)             pools of addresses and labels: how much is used, and by whom
+stuck_view(segments)                    what is over and does not end, and what to do
 suppliers_table(suppliers)              feeds of notes, and promises kept
 planning_view(planning, term_hours)     ranked plans, and what lost against them
 state_text(state)                       one state in its colour
@@ -27,6 +28,7 @@ from broker.cli.rendering.planning import planning_view
 from broker.cli.rendering.reasons import reasons_tree
 from broker.cli.rendering.service import addressing_table, service_facts, service_tree, services_table
 from broker.cli.rendering.states import state_text
+from broker.cli.rendering.stuck import stuck_view
 
 __all__ = [
     "addressing_table",
@@ -46,5 +48,6 @@ __all__ = [
     "service_tree",
     "services_table",
     "state_text",
+    "stuck_view",
     "suppliers_table",
 ]

@@ -1191,3 +1191,205 @@ class RejectedService(message.Message):
     _ClearFieldArgType: _TypeAlias = typing.Literal["breaks", b"breaks", "plan", b"plan"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ListStuckRequest(message.Message):
+    """Asks for what is stuck."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    ACCOUNT_FIELD_NUMBER: builtins.int
+    account: builtins.str
+    """Only of this account; empty: of all."""
+    def __init__(
+        self,
+        *,
+        account: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["account", b"account"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ListStuckResponse(message.Message):
+    """What is stuck."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SEGMENTS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def segments(self) -> containers.RepeatedCompositeFieldContainer[StuckSegment]:
+        """One per part, what has been stuck longest first."""
+
+    def __init__(
+        self,
+        *,
+        segments: abc.Iterable[StuckSegment] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["segments", b"segments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class StuckSegment(message.Message):
+    """A part of a service that is over, of which its supplier has not confirmed that it is gone."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    @typing.final
+    class LabelsEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    SERVICE_FIELD_NUMBER: builtins.int
+    ACCOUNT_FIELD_NUMBER: builtins.int
+    REF_FIELD_NUMBER: builtins.int
+    SEGMENT_FIELD_NUMBER: builtins.int
+    ALIAS_FIELD_NUMBER: builtins.int
+    SUPPLIER_FIELD_NUMBER: builtins.int
+    SUPPLIER_REF_FIELD_NUMBER: builtins.int
+    SINCE_FIELD_NUMBER: builtins.int
+    LAST_ERROR_FIELD_NUMBER: builtins.int
+    NEXT_ATTEMPT_FIELD_NUMBER: builtins.int
+    LABELS_FIELD_NUMBER: builtins.int
+    BLOCK_FIELD_NUMBER: builtins.int
+    OWN_FIELD_NUMBER: builtins.int
+    ADVICE_FIELD_NUMBER: builtins.int
+    service: builtins.str
+    """The service, by our own id."""
+    account: builtins.str
+    """Whose service it is."""
+    ref: builtins.str
+    """The account's ref."""
+    segment: builtins.str
+    """The part, as the service's owner sees it."""
+    alias: builtins.str
+    """The supplier's local alias."""
+    supplier: builtins.str
+    """Who that is: a supplier's SP id, or an own domain; empty: it is not administered any more."""
+    supplier_ref: builtins.str
+    """The ref that we chose for it there."""
+    last_error: builtins.str
+    """What stood against it last, for people."""
+    block: builtins.str
+    """The block of addresses that the service keeps until all of it is gone or given up; empty: none."""
+    own: builtins.bool
+    """Whether it is in an own domain, where nothing is given up."""
+    advice: builtins.str
+    """What can be done, for people."""
+    @builtins.property
+    def since(self) -> timestamp_pb2.Timestamp:
+        """Since when it is asked to end it."""
+
+    @builtins.property
+    def next_attempt(self) -> timestamp_pb2.Timestamp:
+        """When it is asked again; not set: at this moment."""
+
+    @builtins.property
+    def labels(self) -> containers.ScalarMap[builtins.str, builtins.int]:
+        """The labels that it chose, by end of the part's spec."""
+
+    def __init__(
+        self,
+        *,
+        service: builtins.str = ...,
+        account: builtins.str = ...,
+        ref: builtins.str = ...,
+        segment: builtins.str = ...,
+        alias: builtins.str = ...,
+        supplier: builtins.str = ...,
+        supplier_ref: builtins.str = ...,
+        since: timestamp_pb2.Timestamp | None = ...,
+        last_error: builtins.str = ...,
+        next_attempt: timestamp_pb2.Timestamp | None = ...,
+        labels: abc.Mapping[builtins.str, builtins.int] | None = ...,
+        block: builtins.str = ...,
+        own: builtins.bool = ...,
+        advice: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["next_attempt", b"next_attempt", "since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["account", b"account", "advice", b"advice", "alias", b"alias", "block", b"block", "labels", b"labels", "last_error", b"last_error", "next_attempt", b"next_attempt", "own", b"own", "ref", b"ref", "segment", b"segment", "service", b"service", "since", b"since", "supplier", b"supplier", "supplier_ref", b"supplier_ref"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class AbandonServiceRequest(message.Message):
+    """Asks for parts of a service to be given up."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: builtins.int
+    ACCOUNT_FIELD_NUMBER: builtins.int
+    SEGMENT_FIELD_NUMBER: builtins.int
+    REASON_FIELD_NUMBER: builtins.int
+    service: builtins.str
+    """The service: our own id, or its owner's ref."""
+    account: builtins.str
+    """Whose it is; may be empty where only one account has a service with this ref."""
+    segment: builtins.str
+    """The part; empty: all that are stuck at suppliers."""
+    reason: builtins.str
+    """Why; it is written to the audit trail. At most 1000 characters."""
+    def __init__(
+        self,
+        *,
+        service: builtins.str = ...,
+        account: builtins.str = ...,
+        segment: builtins.str = ...,
+        reason: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["account", b"account", "reason", b"reason", "segment", b"segment", "service", b"service"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class AbandonServiceResponse(message.Message):
+    """What was given up."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SERVICE_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    SEGMENTS_FIELD_NUMBER: builtins.int
+    service: builtins.str
+    """The service, by our own id."""
+    state: outcome_pb2.ServiceState.ValueType
+    """Its state now."""
+    @builtins.property
+    def segments(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The parts that were given up."""
+
+    def __init__(
+        self,
+        *,
+        service: builtins.str = ...,
+        state: outcome_pb2.ServiceState.ValueType = ...,
+        segments: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["segments", b"segments", "service", b"service", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...

@@ -75,6 +75,16 @@ class AdminServiceStub(object):
                 request_serializer=spbroker_dot_v1_dot_admin__service__pb2.PlanServiceRequest.SerializeToString,
                 response_deserializer=spbroker_dot_v1_dot_admin__service__pb2.PlanServiceResponse.FromString,
                 _registered_method=True)
+        self.ListStuck = channel.unary_unary(
+                '/spbroker.v1.AdminService/ListStuck',
+                request_serializer=spbroker_dot_v1_dot_admin__service__pb2.ListStuckRequest.SerializeToString,
+                response_deserializer=spbroker_dot_v1_dot_admin__service__pb2.ListStuckResponse.FromString,
+                _registered_method=True)
+        self.AbandonService = channel.unary_unary(
+                '/spbroker.v1.AdminService/AbandonService',
+                request_serializer=spbroker_dot_v1_dot_admin__service__pb2.AbandonServiceRequest.SerializeToString,
+                response_deserializer=spbroker_dot_v1_dot_admin__service__pb2.AbandonServiceResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -137,6 +147,20 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListStuck(self, request, context):
+        """What is over and does not end: parts of which a supplier has not confirmed for long that they are gone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AbandonService(self, request, context):
+        """Gives up parts of a service that is stuck: what is ours is freed, and their suppliers are asked nothing of them again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -179,6 +203,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.PlanService,
                     request_deserializer=spbroker_dot_v1_dot_admin__service__pb2.PlanServiceRequest.FromString,
                     response_serializer=spbroker_dot_v1_dot_admin__service__pb2.PlanServiceResponse.SerializeToString,
+            ),
+            'ListStuck': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListStuck,
+                    request_deserializer=spbroker_dot_v1_dot_admin__service__pb2.ListStuckRequest.FromString,
+                    response_serializer=spbroker_dot_v1_dot_admin__service__pb2.ListStuckResponse.SerializeToString,
+            ),
+            'AbandonService': grpc.unary_unary_rpc_method_handler(
+                    servicer.AbandonService,
+                    request_deserializer=spbroker_dot_v1_dot_admin__service__pb2.AbandonServiceRequest.FromString,
+                    response_serializer=spbroker_dot_v1_dot_admin__service__pb2.AbandonServiceResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -398,6 +432,60 @@ class AdminService(object):
             '/spbroker.v1.AdminService/PlanService',
             spbroker_dot_v1_dot_admin__service__pb2.PlanServiceRequest.SerializeToString,
             spbroker_dot_v1_dot_admin__service__pb2.PlanServiceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListStuck(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spbroker.v1.AdminService/ListStuck',
+            spbroker_dot_v1_dot_admin__service__pb2.ListStuckRequest.SerializeToString,
+            spbroker_dot_v1_dot_admin__service__pb2.ListStuckResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AbandonService(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spbroker.v1.AdminService/AbandonService',
+            spbroker_dot_v1_dot_admin__service__pb2.AbandonServiceRequest.SerializeToString,
+            spbroker_dot_v1_dot_admin__service__pb2.AbandonServiceResponse.FromString,
             options,
             channel_credentials,
             insecure,

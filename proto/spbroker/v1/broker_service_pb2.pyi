@@ -687,7 +687,9 @@ class TerminateServiceRequest(message.Message):
 
 @typing.final
 class TerminateServiceResponse(message.Message):
-    """The end is decided; it is reached when GetService says TERMINATED."""
+    """The end is decided; it is reached when GetService says TERMINATED. Where it says STUCK, parts are not confirmed to
+    be gone.
+    """
 
     DESCRIPTOR: descriptor.Descriptor
 

@@ -265,7 +265,9 @@ class _ServiceStateEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ServiceSt
     SERVICE_STATE_FAILED: _ServiceState.ValueType  # 11
     """Failed, and compensated."""
     SERVICE_STATE_STUCK: _ServiceState.ValueType  # 12
-    """Waits for an operator."""
+    """Over and not charged, and a supplier has not confirmed for long that its part is gone. It is TERMINATED when it has, or
+    when an operator has given the part up.
+    """
 
 class ServiceState(_ServiceState, metaclass=_ServiceStateEnumTypeWrapper):
     """Where a service is in its life."""
@@ -295,7 +297,9 @@ SERVICE_STATE_EXPIRED: ServiceState.ValueType  # 10
 SERVICE_STATE_FAILED: ServiceState.ValueType  # 11
 """Failed, and compensated."""
 SERVICE_STATE_STUCK: ServiceState.ValueType  # 12
-"""Waits for an operator."""
+"""Over and not charged, and a supplier has not confirmed for long that its part is gone. It is TERMINATED when it has, or
+when an operator has given the part up.
+"""
 
 @typing.final
 class Nogood(message.Message):
