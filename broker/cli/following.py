@@ -1,7 +1,8 @@
 """Following a service as it changes, until it is settled or the time is up.
 
 Rules kept here
-- The stream is opened before the service is asked for (its first message is a bookmark), so no change is missed.
+- The stream is opened before the service is asked for (its first message is a bookmark), so no change is missed. What it tells
+  that is older than the answer is passed over.
 - A stream that breaks is resumed behind its last token, a few times with growing pauses; then it is a Fault.
 - On a terminal the tree of parts is drawn anew in place; elsewhere each change of the service or a part is one line.
 """
@@ -9,7 +10,7 @@ Rules kept here
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Protocol, Self
@@ -78,14 +79,22 @@ def events(connection: Connection, after: str = "", until: float | None = None) 
 
 def changes(connection: Connection, ref: str, until: float | None = None) -> Iterator[ServiceStatus]:
     """The service as it is, then after each change of it."""
-    last: ServiceStatus | None = None
-    for event in events(connection, until=until):
-        if last is None:
-            last = status_of(connection, ref)
-            yield last
-        elif event.status is not None and event.status.ref == ref and event.status != last:
-            last = event.status
-            yield last
+    stream = events(connection, until=until)
+    next(stream)
+    known = status_of(connection, ref)
+    yield known
+    yield from later(known, stream)
+
+
+def later(known: ServiceStatus, stream: Iterable[Event]) -> Iterator[ServiceStatus]:
+    """What became of a service after it was as `known`, each change once. A stream that was opened before it was asked for begins
+    with what is older."""
+    for event in stream:
+        status = event.status
+        if status is None or status.ref != known.ref or status == known or status.update_time < known.update_time:
+            continue
+        known = status
+        yield known
 
 
 def follow(

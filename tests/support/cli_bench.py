@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import stat
 import sys
 from asyncio.subprocess import PIPE, Process
@@ -134,11 +133,6 @@ class Ran:
         return json.loads(self.out)
 
 
-def _heeds_interrupts() -> None:
-    """As a command in somebody's terminal, whatever the tests were started from."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 @dataclass
 class CliBench:
     """A node and a home for logins. `ann` is a customer, `oscar` an operator."""
@@ -186,7 +180,6 @@ class CliBench:
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "broker.cli", *map(str, arguments),
             stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment, cwd=self.home,
-            preexec_fn=_heeds_interrupts,
         )  # fmt: skip
         self._started.append(process)
         return process

@@ -19,7 +19,7 @@ from address_planner.labels import LabelSet
 from broker.accounts.admin_port import Applied, Change, ChangeAction, FieldDiff
 from broker.cli.exit_codes import MEANING, Exit
 from broker.cli.failures import Status, fault_of
-from broker.cli.following import Lines, LiveTree
+from broker.cli.following import Lines, LiveTree, later
 from broker.cli.loader import COMMANDS, module_of, offered
 from broker.cli.profiles import Profile
 from broker.cli.rendering import (
@@ -34,6 +34,7 @@ from broker.cli.rendering import (
 from service_model.money import FREE, Price
 from service_model.outcomes import (
     AddressingChoice,
+    Event,
     LinkChoice,
     Nogood,
     Reason,
@@ -249,3 +250,20 @@ def test_on_a_terminal_the_tree_is_drawn_in_place_and_stays_only_if_asked(stays:
     assert text.count("web-1") >= 2
     after_the_last = text[text.rindex("metro") :]
     assert ("\x1b[2K" in after_the_last) is not stays
+
+
+def test_what_is_older_than_what_was_shown_is_not_shown_after_it() -> None:
+    def status(state: ServiceState, second: int, ref: str = "r") -> ServiceStatus:
+        return ServiceStatus(
+            ref=ref, version=1, state=state, update_time=datetime(2026, 1, 1, 0, 0, second, tzinfo=UTC)
+        )
+
+    known = status(ServiceState.TERMINATING, 2)
+    stream = [
+        status(ServiceState.ACTIVE, 1),
+        known,
+        status(ServiceState.ACTIVE, 3, "another"),
+        status(ServiceState.TERMINATED, 3),
+    ]
+    told = later(known, [Event(token="t", status=s) for s in stream] + [Event(token="t")])
+    assert [s.state for s in told] == [ServiceState.TERMINATED]
