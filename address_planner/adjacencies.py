@@ -39,10 +39,6 @@ class Adjacencies:
     def one(self, a: str, b: str) -> bool:
         return a == b or any(a in group and b in group for group in self.groups)
 
-    def renamed(self, names: Mapping[str, str]) -> Adjacencies:
-        """The same of links that are called otherwise; one that has no other name keeps its own."""
-        return Adjacencies.of([names.get(link, link) for link in group] for group in self.groups)
-
     def clash(
         self, prefixes: Mapping[str, Iterable[Prefix]], addresses: Mapping[str, Mapping[str, Address]]
     ) -> tuple[str, str] | None:

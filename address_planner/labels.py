@@ -10,7 +10,6 @@ Label set, suggested label and acceptable label set are the words of GMPLS signa
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -54,14 +53,6 @@ class LabelSet(RangeSet):
         if len(self.ranges) <= count:
             return self
         return LabelSet(tuple(sorted(self.ranges, key=lambda r: (r[0] - r[1], r[0]))[:count]))
-
-    def suggest(self, key: str) -> int | None:
-        """A member chosen by hash of `key`, so that unrelated orders rarely suggest the same; None when empty."""
-        size = self.size
-        if not size:
-            return None
-        digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
-        return self.nth(int.from_bytes(digest, "big") % size)
 
 
 ANY_LABEL = LabelSet.all()

@@ -9,7 +9,6 @@ Rules kept here
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -72,9 +71,11 @@ class MacSet(RangeSet):
         """An address for each point, no two alike, by hash of `key`. Raises IndexError where there are too few."""
         left, out = self, dict[str, Mac]()
         for point in points:
-            digest = hashlib.blake2b(f"{key}/{point}".encode(), digest_size=8).digest()
-            out[point] = Mac(left.nth(int.from_bytes(digest, "big") % max(1, left.size)))
-            left -= MacSet.of([out[point].number])
+            number = left.suggest(f"{key}/{point}")
+            if number is None:
+                raise IndexError(f"no hardware address is left for {point}")
+            out[point] = Mac(number)
+            left -= MacSet.of([number])
         return out
 
     def parts(self, count: int) -> tuple[MacSet, ...]:

@@ -8,6 +8,7 @@ Rules kept here
 
 from __future__ import annotations
 
+import hashlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -122,3 +123,11 @@ class RangeSet:
                 return first + n
             n -= last - first + 1
         raise IndexError("index out of range")
+
+    def suggest(self, key: str) -> int | None:
+        """A member chosen by hash of `key`, so that unrelated orders rarely suggest the same; None when empty."""
+        size = self.size
+        if not size:
+            return None
+        digest = hashlib.blake2b(key.encode(), digest_size=8).digest()
+        return self.nth(int.from_bytes(digest, "big") % size)

@@ -13,7 +13,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Iterable
 
 SALT_BYTES = 16
 _MAC_BYTES = 16
@@ -43,12 +42,6 @@ def is_ours(secret: bytes, token: str) -> bool:
     if len(raw) != SALT_BYTES + _MAC_BYTES:
         return False
     return hmac.compare_digest(raw[SALT_BYTES:], _mac(secret, raw[:SALT_BYTES]))
-
-
-def any_ours(secrets: Iterable[bytes], tokens: Iterable[str]) -> bool:
-    """Whether one of the tokens was minted with one of the secrets (the present one and those before it)."""
-    known = tuple(secrets)
-    return any(is_ours(secret, token) for token in tokens for secret in known)
 
 
 def _mac(secret: bytes, salt: bytes) -> bytes:

@@ -281,6 +281,18 @@ class ServiceSpec:
             for link in self.links
         }
 
+    def open_links(self) -> dict[str, tuple[int, ...]]:
+        """The links with ports on them of which a prefix is still to be chosen: the IP versions of which none is stated; none
+        given: one prefix, of either."""
+        out: dict[str, tuple[int, ...]] = {}
+        for id, wanted in self.link_versions().items():
+            link = self.link(id)
+            stated = {prefix.version for prefix in link.addressing.prefixes}
+            missing = tuple(v for v in wanted if v not in stated)
+            if link.ports and (missing or not (wanted or stated)):
+                out[id] = missing
+        return out
+
     def versions_at(self, function: str) -> frozenset[int]:
         """The IP versions that a function has to know, of all links with a port of it."""
         versions = self.link_versions()

@@ -111,15 +111,7 @@ def block_bits(spec: ServiceSpec) -> dict[int, int]:
 
 
 def _wanted(spec: ServiceSpec) -> dict[str, Wanted]:
-    """What is to be chosen for the links with ports on them: of each family of theirs of which no prefix is stated."""
-    out: dict[str, Wanted] = {}
-    had = spec.link_versions()
-    for link in spec.links:
-        versions, stated = had[link.id], link.addressing.prefixes
-        missing = tuple(v for v in versions if v not in {prefix.version for prefix in stated})
-        if link.ports and (missing or not (versions or stated)):
-            out[link.id] = Wanted(host_bits(len(link.points)), missing)
-    return out
+    return {id: Wanted(host_bits(len(spec.link(id).points)), versions) for id, versions in spec.open_links().items()}
 
 
 def decide(

@@ -169,8 +169,9 @@ def _conflict(domain: Domain, given: Iterable[Prefix], link: str) -> Impossible:
 def _addresses(
     domain: Domain, spec: ServiceSpec, saps: dict[str, Sap], key: str
 ) -> tuple[tuple[LinkChoice, ...], dict[str, tuple[Prefix, ...]]]:
-    versions = spec.link_versions()
-    open_links = {link.id: w for link in spec.links if (w := _wanted(link, versions[link.id])) is not None}
+    open_links = {
+        id: Wanted(host_bits(len(spec.link(id).points)), versions) for id, versions in spec.open_links().items()
+    }
     taken = [prefix for link in spec.links for prefix in link.addressing.prefixes]
     behind = [n for end in spec.ends for n in end.networks]
     if open_links and not spec.blocks.allowed:
@@ -214,15 +215,6 @@ def _macs(link: VirtualLink, key: str) -> dict[str, Mac]:
     except IndexError:
         message = f"link {link.id!r}: no hardware address is left for its {len(link.ports)} ports in {pool}"
         raise no(ReasonCode.ADDRESS_EXHAUSTED, message, link.id) from None
-
-
-def _wanted(link: VirtualLink, versions: tuple[int, ...]) -> Wanted | None:
-    """The prefixes of a link that are the supplier's to choose: of each family that it has and of which none is required, where
-    some function has a port on it; None: it has none to choose."""
-    stated = link.addressing.prefixes
-    missing = tuple(v for v in versions if v not in {prefix.version for prefix in stated})
-    open_ = link.ports and (missing or not (versions or stated))
-    return Wanted(host_bits(len(link.points)), missing) if open_ else None
 
 
 def _hosts_of(link: VirtualLink, told: LinkAddressing, prefix: Prefix) -> dict[str, Address]:

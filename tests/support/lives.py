@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -142,9 +142,20 @@ class Lives:
             assert status.state in (ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.COMMITTING), status
             if status.state is ServiceState.ACTIVE:
                 assert (status.choice, status.price) == (held.choice, held.price)
-                for vim in self.stack.vims():
-                    assert len([h for h in vim.holds() if h.state in TAKES]) <= len(self.orders), vim.domain.name
+                below = Counter(self._built("a", "alice", ref))
+                assert below == Counter({(vim.domain.name, ServiceState.ACTIVE): 1 for vim in self.stack.vims()}), below
                 return
+
+    def _built(self, name: str, account: str, ref: str) -> Iterator[tuple[str, ServiceState]]:
+        """The domains that a service comes down to, and what each says of its part; an id of nobody's would be missing."""
+        node = self.stack.nodes[name]
+        (order,) = (o for o in node.broker.orders() if (o.account, o.ref) == (account, ref))
+        for segment in order.segments:
+            if segment.alias in node.vims:
+                holds = [h for h in node.vims[segment.alias].holds() if h.ref == segment.ref and h.state in TAKES]
+                yield from ((segment.alias, hold.state) for hold in holds)
+            else:
+                yield from self._built(segment.alias, name, segment.ref)
 
     async def _charged_once(self) -> None:
         c = tables.charges.c
@@ -152,5 +163,6 @@ class Lives:
             rows = await node.engine.read(
                 lambda connection: connection.execute(select(c.side, c.service, c.segment, c.kind)).all()
             )
+            assert rows or not any(self.orders.values()), "what is delivered is charged"
             twice = {tuple(row): n for row, n in Counter(map(tuple, rows)).items() if n > 1}
             assert not twice, (name, twice)

@@ -25,7 +25,7 @@ from capability_registry.feed import (
     accept,
 )
 from capability_registry.note import NOTE, CapabilityNote
-from capability_registry.origin import WeakSecret, any_ours, is_ours, mint
+from capability_registry.origin import WeakSecret, is_ours, mint
 from capability_registry.payload import MAX_DEPTH
 from tests.support.planning import NOW, random_snapshot, sap
 
@@ -167,11 +167,6 @@ def test_a_token_is_recognised_by_its_minter_alone_and_tells_nobody_else_anythin
 @pytest.mark.parametrize("odd", ["", "x", "é", "A" * 43, TOKEN[:-1], TOKEN + "AAAA"])
 def test_what_is_no_token_is_not_ours(odd: str) -> None:
     assert not is_ours(SECRET, odd)
-
-
-def test_a_token_minted_with_an_earlier_secret_is_still_recognised() -> None:
-    assert any_ours((OTHER, SECRET), ("x", TOKEN))
-    assert not any_ours((OTHER,), ("x", TOKEN))
 
 
 def test_a_weak_secret_is_refused() -> None:

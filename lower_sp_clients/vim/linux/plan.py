@@ -144,9 +144,6 @@ class FunctionSpace:
     rate: ShaperRate | None = None
     metered: bool = False
 
-    def device_of(self, port: str) -> str:
-        return next(p.device for p in self.ports if p.name == port)
-
 
 @dataclass(frozen=True, slots=True)
 class BridgeSpace:
