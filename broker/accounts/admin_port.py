@@ -212,8 +212,9 @@ class ServiceDetail:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StuckSegment:
     """A part of a service that is over, of which its supplier has not confirmed that it is gone. `service` is our id,
-    (`account`, `ref`) its owner's. `since`: when it was first asked to end it; `labels` are what it chose, by end; `block` is
-    the service's, kept until all is gone or given up. `own`: in an own domain, where nothing is given up."""
+    (`account`, `ref`) its owner's. `since`: when it was first asked to end it; `labels` are what it chose, by end; `block`
+    names those of the service, with commas between, kept until all is gone or given up. `own`: in an own domain, where nothing
+    is given up."""
 
     service: str
     account: str

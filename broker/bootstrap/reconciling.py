@@ -16,8 +16,8 @@ from broker.orders.records import Order
 from lower_sp_clients.vim import accounting
 from lower_sp_clients.vim.holds import Allocation, AllocationState, Hold
 
-Having = dict[tuple[str, str], str]
-"""By pool and value, the owner. A block is known by its value alone."""
+Having = dict[tuple[str, str], tuple[str, AllocationState]]
+"""By pool and value, the owner and how far that is. A block is known by its value alone."""
 
 
 def disagreements(
@@ -27,16 +27,22 @@ def disagreements(
     held = {_key(a): a for a in recorded if a.state is not AllocationState.RESTING}
     having: Having = {}
     for order in orders:
-        having |= {(PREFIXES, value): order.id for value in order.blocks()}
-        having |= {(PATH_IDS, str(id)): order.id for id in order.path_ids.values()}
+        had = order.id, AllocationState.LIVE if order.was_live else AllocationState.HELD
+        having |= {(PREFIXES, value): had for value in order.blocks()}
+        having |= {(PATH_IDS, str(id)): had for id in order.path_ids.values()}
     for domain, hold in holds:
         if hold.state in accounting.TAKES:
-            having |= {_key(a): a.owner for a in accounting.labels(domain, hold)}
+            having |= {_key(a): (a.owner, a.state) for a in accounting.labels(domain, hold)}
     for key, allocation in held.items():
-        if having.get(key) != allocation.owner:
+        owner, state = having.get(key, ("", allocation.state))
+        if owner != allocation.owner:
             message = f"{allocation.value} is allocated to {allocation.owner}, which does not have it"
-            yield Discrepancy(where=allocation.pool, subject=allocation.value, message=message)
-    for key, owner in having.items():
+        elif state is not allocation.state:
+            message = f"{allocation.value} of {owner} is recorded as {allocation.state.short}, and is {state.short}"
+        else:
+            continue
+        yield Discrepancy(where=allocation.pool, subject=allocation.value, message=message)
+    for key, (owner, _) in having.items():
         if key not in held:
             message = f"{owner} has {key[1]}, which is not allocated"
             yield Discrepancy(where=key[0], subject=key[1], message=message)

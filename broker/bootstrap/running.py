@@ -99,8 +99,8 @@ def _labels(doc: DomainDoc, whole: Administered, vim: LocalVim) -> Iterator[Prob
 def _prefixes(doc: DomainDoc, vim: LocalVim) -> Iterator[Problem]:
     """Those of links that live services have where the domain excludes them from now on."""
     held = (h.choice for h in vim.holds() if h.state in accounting.TAKES and h.choice is not None)
-    given = [link.prefix for choice in held for link in choice.links if link.prefix is not None and link.addresses]
-    inside = sum(1 for prefix in given if conflicting([prefix], doc.excluded))
+    given = [stack.prefix for choice in held for link in choice.links for stack in link.stacks if stack.addresses]
+    inside = sum(1 for prefix in given if prefix is not None and conflicting([prefix], doc.excluded))
     if inside:
         reason = f"{_some(inside, 'prefix', 'prefixes')} given back, and not taken again"
         yield Problem(kind="domain", name=doc.name, field="excluded", reason=reason)

@@ -36,7 +36,7 @@ def _of(order: Order, listed: Listed) -> Iterator[StuckSegment]:
             last_error=segment.error,
             next_attempt=segment.retry_at,
             labels=dict(segment.choice.labels) if segment.choice else {},
-            block=str(order.block) if order.block is not None else "",
+            block=", ".join(sorted(order.blocks())),
             own=listing is not None and listing.local,
             advice=_advice(segment, listing),
         )

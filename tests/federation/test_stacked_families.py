@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
+from datetime import timedelta
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
@@ -11,12 +12,15 @@ import pytest
 
 from address_planner.labels import LabelSet
 from address_planner.prefixes import overlap
+from broker.bootstrap.running import drained
+from broker.bootstrap.stuck_list import stuck_segments
 from broker.orders.gather import violation
 from lower_sp_clients.vim.holds import AllocationState
 from service_model.families import ANY_FAMILY, DUAL_STACK, FIXED_PORTS, AddressFamily, versions
 from service_model.outcomes import AddressingChoice, ReasonCode, Refused, Reserved
 from service_model.quotes import Quote
 from service_model.spec import AddressRole, LinkAddressing, ReservedAddress, ServiceSpec
+from tests.support import administered as docs
 from tests.support.orders import CTX, active, reserved
 from tests.support.stack import AURORA, AURORA_CHAIN, POOL, POOL6, Site, Sp, Stack, chain
 
@@ -80,6 +84,29 @@ async def test_both_blocks_are_there_after_a_restart_and_given_back_at_the_end(
         await stack.ends_empty()
         await stack.pass_time(60)
         assert stack.broker("aurora").allocations() == ()
+
+
+async def test_what_is_told_of_a_service_of_both_families_names_what_it_has_of_each(tmp_path: Path) -> None:
+    patient = Stack(DUAL, tmp_path)
+    patient.nodes["aurora"].stuck_after = timedelta(minutes=10)
+    async with patient as stack:
+        await active(stack, of(ANY_FAMILY))
+        vim = next(vim for vim in stack.nodes["notos"].vims.values() if any(h.choice for h in vim.holds()))
+        pools = stack.broker("notos").pools
+        site = docs.domain(vim.domain.name, saps=[{"id": "x", "role": "UNI", "place": "zrh"}], links=[])
+        for pool in (POOL, POOL6):
+            (kept,) = drained(docs.administered({**site, "excluded": [str(pool.prefix)]}), {site["name"]: vim}, pools)
+            assert (kept.name, kept.field) == (site["name"], "excluded")
+            assert kept.reason.endswith("in use until they are given back, and not taken again")
+        blocks = {a.value for a in stack.broker("aurora").allocations()}
+        await stack.stop("notos")
+        await stack.customer().terminate("r", CTX)
+        await stack.pass_time(720)
+        (one,) = stuck_segments(stack.broker("aurora").orders(), stack.nodes["aurora"].catalogue.listing)
+        assert set(one.block.split(", ")) == blocks
+        assert len(blocks) == 2
+        await stack.start("notos")
+        await stack.ends_empty(step=2.0)
 
 
 async def test_a_hold_that_is_replaced_by_one_of_both_families_keeps_its_block(tmp_path: Path) -> None:

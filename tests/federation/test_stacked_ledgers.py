@@ -43,6 +43,9 @@ async def test_what_only_one_side_knows_is_told(aurora: Stack) -> None:
     stray = replace(row, value="10.64.9.0/24", owner="nobody", state=AllocationState.LIVE)
     alien = "10.64.9.0/24 is allocated to nobody, which does not have it"
     assert await told(aurora, "aurora", stray) == [("prefixes/p", "10.64.9.0/24", alien)]
+    early = f"{row.value} of {order.id} is recorded as LIVE, and is HELD"
+    live = replace(row, state=AllocationState.LIVE)
+    assert await told(aurora, "aurora", live, without=row) == [("prefixes/p", row.value, early)]
     label = next(a for a in await all_allocations(aurora.nodes["notos"].engine) if "/" in a.pool)
     other = replace(label, value="1", owner="x")
     assert [where for where, _, _ in await told(aurora, "notos", other)] == [label.pool]

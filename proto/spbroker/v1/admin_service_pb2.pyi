@@ -1291,7 +1291,7 @@ class StuckSegment(message.Message):
     last_error: builtins.str
     """What stood against it last, for people."""
     block: builtins.str
-    """The block of addresses that the service keeps until all of it is gone or given up; empty: none."""
+    """The blocks of addresses that the service keeps until all of it is gone or given up, with commas between; empty: none."""
     own: builtins.bool
     """Whether it is in an own domain, where nothing is given up."""
     advice: builtins.str
