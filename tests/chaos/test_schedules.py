@@ -34,7 +34,13 @@ async def test_whatever_happens_every_order_comes_to_its_end_and_nothing_is_left
         orders = {f"r{n}": rng.random() < 0.7 for n in range(rng.randint(1, 3))}
         directory = tmp_path / str(seed)
         directory.mkdir()
-        lives = Lives(directory, orders, lambda name, luck=luck: Chance(luck), lambda rng=rng: rng.uniform(0, 20))  # type: ignore[misc]
+        lives = Lives(
+            directory,
+            orders,
+            lambda name, luck=luck: Chance(luck),  # type: ignore[misc]
+            lambda rng=rng: rng.uniform(0, 20),  # type: ignore[misc]
+            str(seed),
+        )
         try:
             await lives.lived()
         except AssertionError as error:

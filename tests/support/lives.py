@@ -41,9 +41,10 @@ class Lives:
         orders: dict[str, bool],
         points: Callable[[str], Points],
         down_s: Callable[[], float] = lambda: 3.0,
+        draw: str = "",
     ) -> None:
         self.orders, self._next, self._down_s = orders, points, down_s
-        self.stack = Stack(TOP, directory)
+        self.stack = Stack(TOP, directory, draw=draw)
         self.points = {name: points(name) for name in self.stack.nodes}
         self.versions = dict.fromkeys(orders, 0)
         self._returns: dict[str, float] = {}

@@ -12,6 +12,7 @@ Every site has a customer's SAP `uni`. Between a broker and each of its supplier
 from __future__ import annotations
 
 import asyncio
+import random
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -232,8 +233,10 @@ def _domain(at: _Placed) -> Domain:
 class Node:
     """One broker with its own domains, open on its file. `terms` may be changed by a test."""
 
-    def __init__(self, sp: Sp, domains: list[Domain], path: Path, clock: SimulatedClock, hopes: int) -> None:
-        self.sp, self.path, self.clock, self.hopes = sp, path, clock, hopes
+    def __init__(
+        self, sp: Sp, domains: list[Domain], path: Path, clock: SimulatedClock, hopes: int, ids: random.Random
+    ) -> None:
+        self.sp, self.path, self.clock, self.hopes, self.ids = sp, path, clock, hopes, ids
         self.few = FEW_WAYS
         """Up to so many ways it plans at once, and more in a process of its own, whose time no simulated clock tells."""
         self.stuck_after = STUCK_AFTER
@@ -258,7 +261,7 @@ class Node:
     async def open(self) -> None:
         self.plain = Engine.open(self.path, migrate=migrate)
         self.engine = self.store(self.plain)
-        epoch = await epoch_of(self.engine, uuid.uuid4())
+        epoch = await epoch_of(self.engine, self._drawn())
         self.catalogue = Catalogue(self.sp.name, remembers=self.hopes > 0)
         self.broker = Broker(
             epoch=epoch,
@@ -268,7 +271,7 @@ class Node:
             planner=Planning(self.few),
             quotes=SqlQuoteBook(self.engine, "", QUOTED),
             terms=lambda account: self.terms,
-            new_id=lambda: str(uuid.uuid4()),
+            new_id=lambda: str(self._drawn()),
             secret=SECRET,
             fell_short=self.dearer.append,
             hopes=self.hopes,
@@ -287,6 +290,9 @@ class Node:
         }
         for vim in self.vims.values():
             await vim.open()
+
+    def _drawn(self) -> uuid.UUID:
+        return uuid.UUID(int=self.ids.getrandbits(128), version=4)
 
     async def close(self) -> None:
         self.down.set()
@@ -316,7 +322,8 @@ class Node:
 
 class Stack:
     """All brokers of one federation; `async with` opens and closes them. `hopes`: how often each of them may order what is
-    not announced any more."""
+    not announced any more. `draw`: what their ids are drawn from, and with them the labels that are taken by hash; of the
+    same draw a test sees the same."""
 
     def __init__(
         self,
@@ -326,16 +333,19 @@ class Stack:
         beside: tuple[Sp, ...] = (),
         hopes: int = 0,
         line: Sequence[str] = (),
+        draw: str = "",
     ) -> None:
         """`beside`: other SPs that buy from SPs of the same federation, and have no sites. `line`: the sites in the order in
         which they are joined, where that is not the order of the tree: so an SP may come by twice."""
         self.clock = clock or SimulatedClock()
         self.top = top
         domains = _domains(top, line)
-        self.nodes = {
-            sp.name: Node(sp, domains.get(sp.name, []), directory / f"{sp.name}.db", self.clock, hopes)
-            for sp in (*beside, *_sps(top))
-        }
+
+        def node(sp: Sp) -> Node:
+            ids = random.Random(f"{draw}/{sp.name}")
+            return Node(sp, domains.get(sp.name, []), directory / f"{sp.name}.db", self.clock, hopes, ids)
+
+        self.nodes = {sp.name: node(sp) for sp in (*beside, *_sps(top))}
 
     async def __aenter__(self) -> Stack:
         for node in reversed(self.nodes.values()):  # suppliers first
