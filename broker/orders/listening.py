@@ -114,7 +114,7 @@ class Listener:
             for segment in order.segments:
                 if segment.alias == alias and (remains(segment) or segment.abandoned is not None):
                     try:
-                        seen = await supplier.status(segment.ref, self._caller.below(order))
+                        seen = await self._caller.look(supplier, order, segment.ref)
                     except ServiceNotFound:
                         self._returned.pop((alias, segment.ref), None)
                     else:
