@@ -18,7 +18,9 @@ from sqlalchemy import select
 
 from broker.storage import tables
 from lower_sp_clients.vim.accounting import TAKES
+from lower_sp_clients.vim.driver import DriverError
 from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, ServiceState
+from tests.support.crashing import CrashingStore, Mishap, Points
 from tests.support.faults import hangs, late, lost_after, lost_before, waits_for
 from tests.support.orders import CONFIRM, CTX, active, reserved
 from tests.support.stack import AURORA, AURORA_CHAIN, POOL, Site, Sp, Stack, chain
@@ -215,3 +217,34 @@ async def test_a_supplier_that_does_not_say_what_became_of_a_segment_is_asked_ag
     seen = aurora.line(*at).count("status")
     await aurora.pass_time(60)
     assert aurora.line(*at).count("status") > seen
+
+
+class Full(Points):
+    """While it is full, no order can be recorded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.full, self.counts, self.failed = False, True, 0
+
+    def meets(self, what: str) -> Mishap | None:
+        if not self.full or what != "write SqlOrderBook.save":
+            return None
+        self.failed += 1
+        return Mishap.FAILS
+
+
+@pytest.mark.parametrize("name", ["aurora", "notos", "abyss"])
+async def test_what_a_supplier_told_while_it_could_not_be_recorded_is_asked_for(name: str, tmp_path: Path) -> None:
+    stack, disk = Stack(AURORA, tmp_path), Full()
+    stack.nodes[name].store = lambda engine: CrashingStore.over(engine, lambda: disk)
+    async with stack:
+        await reserved(stack)
+        for vim in stack.vims():
+            stack.nodes[vim.domain.sp_id].drivers[vim.domain.name].fail_next("apply", DriverError("a cable is loose"))
+        assert await stack.customer().commit("r", 1, CONFIRM, CTX) == Committed(ref="r", version=1)
+        disk.full = True  # they are built at the second attempt, and that is told
+        await stack.until(lambda: disk.failed > 0, step=0.1)
+        disk.full = False
+        await stack.until(lambda: stack.state() is ServiceState.ACTIVE, step=0.5)
+        await stack.customer().terminate("r", CTX)
+        await stack.ends_empty()

@@ -34,6 +34,8 @@ from lower_sp_clients.vim.driver import (
 from tests.support.faults import Answer, Fault
 
 T = TypeVar("T")
+METHODS = ("reserve", "extend", "commit", "release", "terminate", "status")
+"""Of suppliers: the calls that are points."""
 
 
 class Mishap(StrEnum):

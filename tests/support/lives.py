@@ -17,7 +17,7 @@ from broker.storage.errors import StoreError
 from lower_sp_clients.supplier import OutcomeUnknown
 from lower_sp_clients.vim.accounting import TAKES
 from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, ServiceState
-from tests.support.crashing import CrashingDriver, CrashingStore, Points, calls
+from tests.support.crashing import METHODS, CrashingDriver, CrashingStore, Points, calls
 from tests.support.orders import CONFIRM, CTX
 from tests.support.stack import POOL, Node, Site, Sp, Stack, chain
 
@@ -25,7 +25,14 @@ _UNI = LabelSet(((1, 99),))
 _C = Sp("c", (Site("s3", ("shaper",), uni=_UNI),))
 TOP = Sp("a", (Site("s1", ("firewall",), uni=_UNI), Sp("b", (Site("s2", ("meter",)), _C))), (POOL,))
 SPEC = chain("s1.uni", "b.c.s3.uni", "firewall", "meter", "shaper", lan=True)
-METHODS = ("reserve", "extend", "commit", "release", "terminate", "status")
+KINDS: dict[str, tuple[str, ...]] = {
+    "terminated": ("reserve", "commit", "deliver", "terminate"),
+    "released": ("reserve", "release"),
+    "extended": ("reserve", "extend", "commit", "deliver", "terminate"),
+    "ended early": ("reserve", "commit", "terminate"),
+}
+"""What a customer does, step by step: methods of Lives, and of those over sockets. A kind of life that is named here is tried
+at every point that it goes through."""
 TURNS = 60
 """Of the loop, in which everybody does what can be done at a moment."""
 VERSIONS = 60
@@ -135,7 +142,7 @@ class Lives:
     async def _life(self, ref: str, kind: str) -> None:
         for step in KINDS[kind]:
             try:
-                await step(self, ref)
+                await getattr(self, step)(ref)
             except Late:
                 return
 
@@ -220,17 +227,7 @@ class Lives:
             rows = await node.engine.read(
                 lambda connection: connection.execute(select(c.side, c.service, c.segment, c.kind)).all()
             )
-            delivered = any(Lives.deliver in KINDS[kind] for kind in self.orders.values())
+            delivered = any("deliver" in KINDS[kind] for kind in self.orders.values())
             assert rows or not delivered, "what is delivered is charged"
             twice = {tuple(row): n for row, n in Counter(map(tuple, rows)).items() if n > 1}
             assert not twice, (name, twice)
-
-
-Step = Callable[[Lives, str], Awaitable[None]]
-KINDS: dict[str, tuple[Step, ...]] = {
-    "terminated": (Lives.reserve, Lives.commit, Lives.deliver, Lives.terminate),
-    "released": (Lives.reserve, Lives.release),
-    "extended": (Lives.reserve, Lives.extend, Lives.commit, Lives.deliver, Lives.terminate),
-    "ended early": (Lives.reserve, Lives.commit, Lives.terminate),
-}
-"""What a customer does, step by step. A kind of life that is named here is tried at every crash point."""
