@@ -9,11 +9,13 @@ how many of them are tried (`all`: every one; `make chaos`); the rest is for the
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.support.chaos_report import Facts, tell
 from tests.support.crashing import Effect, Mishap, Points
 from tests.support.lives import KINDS, Lives
 
@@ -36,10 +38,12 @@ class Point:
     def __str__(self) -> str:
         return f"{self.node} {self.mishap} {self.number}: {self.what}"
 
-    async def met(self, directory: Path, kind: str) -> None:
+    async def met(self, directory: Path, kind: str, checked: Counter[str]) -> None:
         """A life in which it comes once."""
         first = {self.node: Points(self.number, self.mishap)}
-        await Lives(directory, {"r": kind}, lambda name: first.pop(name, None) or Points()).lived()
+        lives = Lives(directory, {"r": kind}, lambda name: first.pop(name, None) or Points())
+        await lives.lived()
+        checked.update(lives.checked)
 
 
 async def points(directory: Path, kind: str) -> list[Point]:
@@ -61,12 +65,26 @@ async def test_whatever_happens_at_a_point_nothing_is_left_doubled_or_hidden(kin
     every = await points(tmp_path / "plain", kind)
     assert {p.what.split()[0] for p in every} >= EFFECTS[kind]
     tried = every if TRIED == "all" else every[:: max(1, len(every) * len(KINDS) // int(TRIED))]
-    failed = []
+    failed: list[str] = []
+    checked: Counter[str] = Counter()
     for n, point in enumerate(tried):
         directory = tmp_path / str(n)
         directory.mkdir()
         try:
-            await point.met(directory, kind)
+            await point.met(directory, kind, checked)
         except AssertionError as error:
             failed.append(f"{point}\n{error}")
+    befell = Counter(str(point.mishap) for point in tried)
+    what = f"crash points in one process, {kind}"
+    tell(
+        Facts(
+            what,
+            points=len(every),
+            tried=len(tried),
+            came=len(tried),
+            checked=checked,
+            befell=befell,
+            violations=failed,
+        )
+    )
     assert not failed, "\n".join([f"{len(failed)} of {len(tried)} of {len(every)} points:", *failed])

@@ -7,11 +7,13 @@ The points are those of a life without a mishap. `SPBROKER_KILLED_POINTS` says h
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 from zlib import crc32
 
 import pytest
 
+from tests.support.chaos_report import Facts, tell
 from tests.support.killing import Federation, Place, places
 from tests.support.lives import KINDS
 
@@ -30,17 +32,20 @@ def chosen(every: list[Place], kind: str) -> list[Place]:
 @pytest.mark.parametrize("kind", KINDS if TRIED == "all" else SHORT)
 async def test_wherever_a_process_is_killed_nothing_is_left_doubled_or_hidden(kind: str, tmp_path: Path) -> None:
     failed: list[str] = []
+    befell: Counter[str] = Counter()
     async with Federation(tmp_path) as federation:
         seen, _ = await federation.lived(kind)
         every = places(seen)
         assert {place.node for place in every} == {"top", "middle", "leaf"}
-        came = 0
-        for place in chosen(every, kind):
+        tried = chosen(every, kind)
+        for place in tried:
             try:
                 _, met = await federation.lived(kind, place)
-                came += met
+                befell[place.mishap] += met
             except AssertionError as error:
                 failed.append(f"{place}\n{error}")
                 break  # what is left of it would be found again after every other
-        assert came or failed, "something happened"
+    what, came, checked = f"crash points of processes, {kind}", befell.total(), federation.checked
+    tell(Facts(what, len(every), len(tried), came, checked=checked, befell=befell, violations=failed))
+    assert befell.total() or failed, "something happened"
     assert not failed, "\n".join(failed)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.chaos_report import Facts, tell
 from tests.support.crashing import Chance, Luck
 from tests.support.lives import KINDS, Lives
 
@@ -28,7 +29,8 @@ def seeds(block: int) -> list[int]:
 @pytest.mark.parametrize("block", BLOCKS)
 async def test_whatever_happens_every_order_comes_to_its_end_and_nothing_is_left(block: int, tmp_path: Path) -> None:
     met: Counter[str] = Counter()
-    failed = []
+    checked: Counter[str] = Counter()
+    failed: list[str] = []
     for seed in seeds(block):
         rng = random.Random(f"schedule/{seed}")
         luck = Luck(rng, left=rng.randint(1, 8))
@@ -48,5 +50,8 @@ async def test_whatever_happens_every_order_comes_to_its_end_and_nothing_is_left
         except AssertionError as error:
             failed.append(f"SPBROKER_SCHEDULE={seed}: {error}")
         met.update(luck.met)
+        checked.update(lives.checked)
+    run = len(seeds(block))
+    tell(Facts("schedules on a simulated clock", schedules=run, checked=checked, befell=met, violations=failed))
     assert not failed, "\n".join(failed)
     assert met, "something happened"

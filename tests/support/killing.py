@@ -1,8 +1,9 @@
-"""Three levels of nodes, each a process of its own that dies at a point or has a mishap there; and the lives of orders over them.
+"""Three levels of nodes, each a process of its own that dies at a point or has a mishap there, over lines on which anything may
+happen; and the lives of orders over them.
 
-top over middle over leaf, as `topologies` has them, over mutual TLS. A process that dies is started again on its directory and
-its ports as soon as it is gone; one that ends otherwise than by SIGKILL is a failure. While nothing happens by itself, time
-passes faster for all nodes alike.
+top over middle over leaf, as `topologies` has them, over mutual TLS, each line through a proxy. A process that dies is started
+again on its directory and its ports as soon as it is gone; one that ends otherwise than by SIGKILL is a failure. Time passes
+faster than the system's, for all nodes alike, while all of them are up.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import random
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,13 +24,14 @@ from typing import Any
 import grpc
 
 from lower_sp_clients import wire
-from service_model.outcomes import Committed, Refused, Reserved, ServiceState
+from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, ServiceState
 from spbroker.v1 import broker_service_pb2 as pb
 from tests.support.crashing import Effect, Mishap
 from tests.support.customer import Customer
-from tests.support.lives import KINDS
+from tests.support.lives import CHARGED_ONCE, KEPT, KINDS, NOTHING_LEFT, ONE_PART, ONE_TRUTH, Late
 from tests.support.nodes import Nodes, RealNode
-from tests.support.topologies import LEVELS, chain, customer_of, three_levels
+from tests.support.proxy import Keys, Proxy, Weather
+from tests.support.topologies import LEVELS, chain, three_levels
 
 ROOT = Path(__file__).resolve().parents[2]
 SELLERS = {"wholesale": "middle", "lower": "leaf"}
@@ -110,20 +114,22 @@ class MortalNode:
 
 
 class Federation:
-    """Use it as a context. `lived` lets a customer's order live with a mishap somewhere, or without; `failed` is what is wrong
-    with it, if anything is."""
+    """Use it as a context. `lived` lets a customer's order live with a mishap somewhere, or without; `weathered` lets several
+    while lines break and processes are killed. What is wrong is an AssertionError."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.nodes: dict[str, MortalNode] = {}
-        self._ahead = 0.0
+        self.lines: dict[str, Proxy] = {}
+        """By the level of the customer."""
+        self.ahead = 0.0
         self._lives = 0
         self._keepers: list[asyncio.Task[None]] = []
         self._up = {level: asyncio.Event() for level in LEVELS}
         self._up_since = 0.0
         self.broken: str = ""
-        self.versions = 0
-        self._held: Reserved | None = None
+        self.checked: Counter[str] = Counter()
+        """How often each invariant was."""
         self._customer: Customer | None = None
 
     @property
@@ -132,17 +138,18 @@ class Federation:
         return self._customer
 
     async def __aenter__(self) -> Federation:
-        nodes = await three_levels(Nodes(self._folder))
-        await nodes.close()
-        for level in LEVELS:
-            self.nodes[level] = MortalNode(nodes[level], self._folder / f"{level}.log")
         try:
+            nodes = await three_levels(Nodes(self._folder), self._through)
+            await nodes.close()
+            for level in LEVELS:
+                self.nodes[level] = MortalNode(nodes[level], self._folder / f"{level}.log")
             await asyncio.gather(*(node.start(0.0) for node in self.nodes.values()))
             for event in self._up.values():
                 event.set()
             self._keepers = [asyncio.create_task(self._keep(level)) for level in LEVELS]
             self._keepers.append(asyncio.create_task(self._hurry()))
-            self._customer = await customer_of(nodes["top"], "ann")
+            self._customer = Customer(nodes["top"], "ann")
+            await self.asked(self.ann.log_in)
             await self._announced()
         except BaseException:
             await self.__aexit__()
@@ -156,13 +163,24 @@ class Federation:
         await asyncio.gather(*(node.kill() for node in self.nodes.values()))
         if self._customer is not None:
             await self._customer.close()
+        for line in self.lines.values():
+            await line.close()
+
+    async def _through(self, customer: RealNode, supplier: RealNode) -> str:
+        own, theirs = customer.layout, supplier.layout
+        keys = Keys(theirs.credential("server"), own.credential("client"), theirs.credential("ca")[0])
+        line = await Proxy(
+            supplier.partners, keys, Weather(random.Random())
+        ).start()  # fair, until it is told otherwise
+        self.lines[customer.settings.sp_id] = line
+        return line.endpoint
 
     async def _announced(self) -> None:
         """Until a plain order can be had: notes have come up from the leaf."""
         async with asyncio.timeout(STARTED_S):
             while True:
                 request = pb.QualifyServiceRequest(spec=wire.SPEC.encode(chain()))
-                answer = await self._asked(lambda r=request: self.ann._call("QualifyService", r, CALL_S))  # type: ignore[misc]
+                answer = await self.asked(lambda r=request: self.ann._call("QualifyService", r, CALL_S))  # type: ignore[misc]
                 if answer.qualification.feasible:
                     return
                 await asyncio.sleep(STEP_S)
@@ -181,7 +199,7 @@ class Federation:
                 return
             node.deaths += 1
             try:
-                await node.start(self._ahead)
+                await node.start(self.ahead)
             except (Died, TimeoutError):
                 self.broken = f"{level} cannot be started again: {node.log.read_text()[-2000:]}"
                 return
@@ -193,70 +211,93 @@ class Federation:
             await asyncio.sleep(STEP_S)
             rested = asyncio.get_running_loop().time() - self._up_since > 1.0
             if rested and all(event.is_set() for event in self._up.values()):
-                self._ahead += PACE_S
+                self.ahead += PACE_S
                 with suppress(Died):
-                    await asyncio.gather(*(node.ask("ahead", seconds=self._ahead) for node in self.nodes.values()))
+                    await asyncio.gather(*(node.ask("ahead", seconds=self.ahead) for node in self.nodes.values()))
 
-    async def _everybody(self, name: str, **given: Any) -> dict[str, Any]:
+    async def everybody(self, name: str, **given: Any) -> dict[str, Any]:
         """What every node says, once all are up."""
         while True:
-            await self._all_up()
+            await self.all_up()
             try:
                 return {level: await node.ask(name, **given) for level, node in self.nodes.items()}
             except Died:
                 await asyncio.sleep(STEP_S)
 
-    async def _all_up(self) -> None:
+    async def all_up(self) -> None:
         for event in self._up.values():
             await event.wait()
 
-    # a life
+    # lives
 
     async def lived(self, kind: str, place: Place | None = None) -> tuple[dict[str, list[str]], bool]:
-        """The effects that each node went through, and whether the mishap came. Raises AssertionError for what is wrong."""
-        self._lives += 1
-        self.versions, self._held = 0, None
-        ref = f"{kind.replace(' ', '-')}-{self._lives}"
+        """The effects that each node went through, and whether the mishap came."""
         deaths = sum(node.deaths for node in self.nodes.values())
-        await self._everybody("arm")
+        await self.everybody("arm")
         if place is not None:
             await self.nodes[place.node].ask("arm", what=place.what, nth=place.nth, mishap=place.mishap.value)
+        await self._all_live((kind,))
+        seen = await self.everybody("seen")
+        if place is None:
+            return seen, False
+        if place.mishap.deadly:
+            return seen, sum(node.deaths for node in self.nodes.values()) > deaths
+        return seen, await self.nodes[place.node].ask("came")
+
+    async def weathered(self, seed: int) -> Counter[str]:
+        """What befell lines and processes while some orders lived: drawn from `seed`."""
+        await self.everybody("arm")
+        rng = random.Random(f"weather/{seed}")
+        for level, line in self.lines.items():
+            line.weather = Weather(random.Random(f"weather/{seed}/{level}"), left=rng.randint(1, 5))
+        kinds = [rng.choice(tuple(KINDS)) for _ in range(rng.randint(1, 3))]
+        killed = rng.choice((*LEVELS, "", "", ""))
+        killing = asyncio.create_task(self._killed(killed, rng.uniform(0.05, 1.5))) if killed else None
+        await self._all_live(kinds)
+        if killing is not None:
+            await killing
+        met = Counter({"killed": 1} if killed else {})
+        for line in self.lines.values():
+            met.update(line.weather.met)
+        return met
+
+    async def _killed(self, level: str, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        process = self.nodes[level].process
+        assert process is not None
+        with suppress(ProcessLookupError):
+            process.kill()
+
+    async def _all_live(self, kinds: Sequence[str]) -> None:
+        """One order of each kind at the same time, until nothing is left of any."""
+        lives = []
+        for kind in kinds:
+            self._lives += 1
+            lives.append(Life(self, f"{kind.replace(' ', '-')}-{self._lives}"))
         try:
             async with asyncio.timeout(PATIENCE_S):
-                for step in KINDS[kind]:
-                    await getattr(self, step)(ref)
+                await asyncio.gather(*(life.lived(kind) for life, kind in zip(lives, kinds, strict=True)))
                 await self._ended()
         except TimeoutError:
             raise AssertionError(f"it goes on for ever: {self.broken or await self._left()}") from None
-        seen = await self._everybody("seen")
-        doubled = await self._everybody("doubled")
+        doubled = await self.everybody("doubled")
+        self.checked.update((NOTHING_LEFT, CHARGED_ONCE))
         assert not any(doubled.values()), f"charged twice: {doubled}"
         assert not self.broken, self.broken
-        if "deliver" in KINDS[kind]:
-            assert await self.nodes["top"].ask("charged", account="ann", ref=ref) > 0, "what is delivered is charged"
-        if place is None:
-            return seen, False
-        came = (
-            sum(node.deaths for node in self.nodes.values()) > deaths
-            if place.mishap.deadly
-            else await self.nodes[place.node].ask("came")
-        )
-        await self._everybody("arm")
-        return seen, came
 
     async def _left(self) -> dict[str, Any]:
         try:
             async with asyncio.timeout(5):
-                return await self._everybody("left")
+                return await self.everybody("left")
         except TimeoutError:
             return {level: "away" for level, event in self._up.items() if not event.is_set()}
 
     async def _ended(self) -> None:
         """Until nothing is left anywhere."""
-        while not self.broken and any((await self._everybody("left")).values()):  # noqa: ASYNC110  three processes
+        while not self.broken and any((await self.everybody("left")).values()):  # noqa: ASYNC110  three processes
             await asyncio.sleep(STEP_S)
 
-    async def _asked(self, call: Callable[[], Awaitable[Any]]) -> Any:
+    async def asked(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """Until there is an answer."""
         while not self.broken:
             try:
@@ -270,53 +311,82 @@ class Federation:
             await asyncio.sleep(STEP_S)
         raise AssertionError(self.broken)
 
-    async def reserve(self, ref: str) -> None:
+
+class Life:
+    """One order of ann's, step by step as KINDS says."""
+
+    def __init__(self, federation: Federation, ref: str) -> None:
+        self._all, self._ref = federation, ref
+        self._version = 0
+        self._held: Reserved | None = None
+        self._ends = 0.0
+
+    async def lived(self, kind: str) -> None:
+        with suppress(Late):
+            for step in KINDS[kind]:
+                await getattr(self, step)()
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time() + self._all.ahead
+
+    async def reserve(self) -> None:
         answer: object = None
         while not isinstance(answer, Reserved):
-            assert not isinstance(answer, Refused) or self.versions < VERSIONS, answer.reasons
+            assert not isinstance(answer, Refused) or self._version < VERSIONS, answer.reasons
             if answer is not None:
-                await self._all_up()
+                await self._all.all_up()
                 await asyncio.sleep(0.5)
-            self.versions += 1
-            answer = await self._asked(lambda: self.ann.reserve(ref, chain(), self.versions, CALL_S))
+            self._version += 1
+            answer = await self._all.asked(lambda: self._all.ann.reserve(self._ref, chain(), self._version, CALL_S))
         self._held = answer
+        self._ends = self._now() + answer.remaining_s
 
-    async def extend(self, ref: str) -> None:
-        request = pb.ExtendReservationRequest(ref=ref, version=self.versions, seconds=250)
-        await self._asked(lambda: self.ann._call("ExtendReservation", request, CALL_S))
+    async def extend(self) -> None:
+        await self._call("ExtendReservation", pb.ExtendReservationRequest(seconds=250))
 
-    async def release(self, ref: str) -> None:
-        request = pb.ReleaseReservationRequest(ref=ref, version=self.versions)
-        await self._asked(lambda: self.ann._call("ReleaseReservation", request, CALL_S))
+    async def release(self) -> None:
+        await self._call("ReleaseReservation", pb.ReleaseReservationRequest())
 
-    async def commit(self, ref: str) -> None:
-        told = await self._asked(lambda: self.ann.commit(ref, self.versions, CALL_S))
-        assert told == Committed(ref=ref, version=self.versions), told
+    async def _call(self, method: str, request: Any) -> None:
+        request.ref, request.version = self._ref, self._version
+        await self._all.asked(lambda: self._all.ann._call(method, request, CALL_S))
 
-    async def terminate(self, ref: str) -> None:
-        await self._asked(lambda: self.ann.terminate(ref, CALL_S))
+    async def commit(self) -> None:
+        """Raises Late where the hold is over by then, which is told so and leaves nothing."""
+        told = await self._all.asked(lambda: self._all.ann.commit(self._ref, self._version, CALL_S))
+        if isinstance(told, Refused) and self._now() >= self._ends - 1:
+            assert told.reasons[0].code is ReasonCode.HOLD_EXPIRED, told
+            raise Late
+        self._all.checked[KEPT] += 1
+        assert told == Committed(ref=self._ref, version=self._version), told
 
-    async def deliver(self, ref: str) -> None:
+    async def terminate(self) -> None:
+        await self._all.asked(lambda: self._all.ann.terminate(self._ref, CALL_S))
+
+    async def deliver(self) -> None:
         """Until it is active; then what its customer is told is what is there, at every level."""
         assert self._held is not None
         while True:
-            status = await self._asked(lambda: self.ann.status(ref))
+            status = await self._all.asked(lambda: self._all.ann.status(self._ref))
             if status.state is ServiceState.ACTIVE:
                 break
             assert status.state in (ServiceState.COMMITTING, ServiceState.ACTIVATING), status
             await asyncio.sleep(STEP_S)
         assert (status.choice, status.price) == (self._held.choice, self._held.price)
         while True:  # a node may die just now
-            await self._all_up()
+            await self._all.all_up()
             with suppress(Died):
-                built = await self._built("top", "ann", ref)
+                built = await self._built("top", "ann", self._ref)
+                self._all.checked.update((ONE_TRUTH, ONE_PART))
                 assert built == ["leaf/field", "middle/metro"], built
+                charged = await self._all.nodes["top"].ask("charged", account="ann", ref=self._ref)
+                assert charged > 0, "what is delivered is charged"
                 return
             await asyncio.sleep(STEP_S)
 
     async def _built(self, level: str, account: str, ref: str) -> list[str]:
         """The domains that have exactly one live part of it, and have built that."""
-        order, found = await self.nodes[level].ask("order", account=account, ref=ref), []
+        order, found = await self._all.nodes[level].ask("order", account=account, ref=ref), []
         for part in order["parts"]:
             if part["own"]:
                 assert part["states"] == ["ACTIVE"], (level, part)

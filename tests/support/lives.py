@@ -33,6 +33,11 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 """What a customer does, step by step: methods of Lives, and of those over sockets. A kind of life that is named here is tried
 at every point that it goes through."""
+NOTHING_LEFT = "in the end nothing is held, allocated, built or under way at any level"
+CHARGED_ONCE = "nothing is charged twice, and what is delivered is charged"
+ONE_TRUTH = "what the customer is told of a live service is what it was promised"
+ONE_PART = "each domain has built exactly one part of it, and knows it as active"
+KEPT = "a hold that has not ended is committed when its customer says so"
 TURNS = 60
 """Of the loop, in which everybody does what can be done at a moment."""
 VERSIONS = 60
@@ -59,6 +64,8 @@ class Lives:
     ) -> None:
         self.orders, self._next, self._down_s, self._late_s = orders, points, down_s, late_s
         self.held: dict[str, Reserved] = {}
+        self.checked: Counter[str] = Counter()
+        """How often each invariant was."""
         self.ends: dict[str, float] = {}
         """Until when each is held, as its customer was told: seconds of the clock."""
         self.stack = Stack(TOP, directory, draw=draw)
@@ -108,6 +115,7 @@ class Lives:
                 for life in lives:
                     life.result()
                 busy = await self.stack.busy()
+                self.checked[NOTHING_LEFT] += not busy
                 busy += [f"{len(p.under_way)} calls are under way" for p in self._every_life() if p.under_way]
                 if not busy:
                     return
@@ -180,6 +188,7 @@ class Lives:
         if isinstance(told, Refused) and self._now() >= self.ends[ref]:
             assert told.reasons[0].code is ReasonCode.HOLD_EXPIRED, told
             raise Late
+        self.checked[KEPT] += 1
         assert told == Committed(ref=ref, version=version), told
 
     async def terminate(self, ref: str) -> None:
@@ -207,6 +216,8 @@ class Lives:
             if status.state is ServiceState.ACTIVE:
                 assert (status.choice, status.price) == (self.held[ref].choice, self.held[ref].price)
                 below = Counter(self._built("a", "alice", ref))
+                self.checked[ONE_TRUTH] += 1
+                self.checked[ONE_PART] += 1
                 assert below == Counter({(vim.domain.name, ServiceState.ACTIVE): 1 for vim in self.stack.vims()}), below
                 return
 
@@ -230,4 +241,5 @@ class Lives:
             delivered = any("deliver" in KINDS[kind] for kind in self.orders.values())
             assert rows or not delivered, "what is delivered is charged"
             twice = {tuple(row): n for row, n in Counter(map(tuple, rows)).items() if n > 1}
+            self.checked[CHARGED_ONCE] += 1
             assert not twice, (name, twice)
