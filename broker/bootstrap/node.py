@@ -54,7 +54,7 @@ from lower_sp_clients import wire
 from lower_sp_clients.quotes import STANDING
 from lower_sp_clients.remote_sp import ClientTls, RemoteSp
 from lower_sp_clients.supplier import SignedNote, Supplier
-from lower_sp_clients.vim.driver import Driver, DriverError
+from lower_sp_clients.vim.driver import Driver, DriverError, SapPort
 from lower_sp_clients.vim.factory import make_driver
 from lower_sp_clients.vim.local_vim import LocalVim
 from service_model.clock import Clock
@@ -83,6 +83,8 @@ class Parts:
     stuck_after: timedelta = STUCK_AFTER
     few_ways: int = FEW_WAYS
     """Up to how many ways of notes plans are made in the event loop."""
+    open_store: Callable[[Path], Engine] = partial(Engine.open, migrate=migrate)
+    make_driver: Callable[[str, str, Sequence[SapPort]], Driver] = make_driver
 
 
 def over_grpc(keys: Keys, clock: Clock) -> Connect:
@@ -121,7 +123,7 @@ class Node:
     async def open(self) -> None:
         """Raises StoreError for the store, DriverError for a domain that cannot be built on this machine."""
         clock = self._parts.clock
-        self.engine = await asyncio.to_thread(Engine.open, self._store, migrate=migrate)
+        self.engine = await asyncio.to_thread(self._parts.open_store, self._store)
         self._epoch = await epoch_of(self.engine, uuid.UUID(self._parts.new_id()))
         self.catalogue = Catalogue(self.sp_id, self._parts.caution, remembers=self._parts.hopes > 0)
         self.planning = Planning(self._parts.few_ways)
@@ -282,7 +284,7 @@ class Node:
         return vim
 
     def _driver(self, doc: DomainDoc) -> Driver:
-        driver = make_driver(doc.driver, f"{self.sp_id}-{doc.name}", sap_ports(doc))
+        driver = self._parts.make_driver(doc.driver, f"{self.sp_id}-{doc.name}", sap_ports(doc))
         for missing in driver.offer.missing:
             log.warning("the driver does not offer everything here", domain=doc.name, missing=missing)
         for sap, kind, why in not_offered(doc, driver.offer):

@@ -15,7 +15,7 @@ from broker.orders.records import Order
 from broker.orders.tasks import Call, CallKind
 from lower_sp_clients.supplier import Context, OutcomeUnknown, ServiceNotFound, Supplier
 from service_model.clock import Clock, within
-from service_model.outcomes import ServiceState
+from service_model.outcomes import ServiceState, ServiceStatus
 
 log = structlog.get_logger()
 
@@ -49,16 +49,29 @@ class Caller:
         the call is made again, with the same key, so that what a straggler still does is the same."""
         ctx = self.below(order)
         tasks = [asyncio.create_task(self._perform(order, call, ctx)) for call in calls]
-        now = self._clock.now()
-        patience = (max(ctx.deadline or now, now) + GRACE - now).total_seconds()
         try:
-            await within(self._clock, patience, asyncio.gather(*tasks, return_exceptions=True))
+            await within(self._clock, self._patience_s(ctx), asyncio.gather(*tasks, return_exceptions=True))
         finally:
             for task in tasks:
                 if not task.done():
                     self._stragglers.add(task)
                     task.add_done_callback(self._stragglers.discard)
         return [t.result() if t.done() else OutcomeUnknown("no answer by the deadline") for t in tasks]
+
+    async def look(self, supplier: Supplier, order: Order, ref: str) -> ServiceStatus:
+        """What the supplier says of a segment, waited for as any answer is. Raises ServiceNotFound, OutcomeUnknown."""
+        ctx = self.below(order)
+        asking = asyncio.ensure_future(supplier.status(ref, ctx))
+        try:
+            if not await within(self._clock, self._patience_s(ctx), asking):
+                raise OutcomeUnknown("no answer by the deadline")
+        finally:
+            asking.cancel()
+        return asking.result()
+
+    def _patience_s(self, ctx: Context) -> float:
+        now = self._clock.now()
+        return (max(ctx.deadline or now, now) + GRACE - now).total_seconds()
 
     async def close(self) -> None:
         """Wait for nobody any more."""

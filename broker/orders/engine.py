@@ -309,6 +309,7 @@ class OrderEngine:
         self.path_ids.lost(id, saved)
         if id in self.saved:
             self.wanted[id] = self.saved[id]
+            self._listener.ask_again(id)
             self._alarm(id, self.clock.now() + timedelta(seconds=1))
         else:
             gone = self.wanted.pop(id, None)

@@ -1,4 +1,5 @@
-"""What suppliers tell of their parts of our orders, heard as it happens and asked for after every interruption."""
+"""What suppliers tell of their parts of our orders, heard as it happens and asked for after every interruption, and where what
+was heard could not be recorded."""
 
 from __future__ import annotations
 
@@ -53,6 +54,9 @@ class Listener:
         self._abandoned: dict[tuple[str, str], tuple[str, str, Abandoned]] = {}
         self._returned: dict[tuple[str, str], ServiceState] = {}
         self._followers: dict[str, asyncio.Task[None]] = {}
+        self._forgotten: set[str] = set()
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        """By order."""
 
     def follow(self, suppliers: Mapping[str, Supplier]) -> None:
         """Listen to these from now on, by alias, and to no others."""
@@ -88,10 +92,34 @@ class Listener:
         return tuple(out)
 
     async def close(self) -> None:
-        followers = tuple(self._followers.values())
-        for task in followers:
+        tasks = (*self._followers.values(), *self._asking.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*followers, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def ask_again(self, id: str) -> None:
+        """What was heard of this order may be lost: its suppliers are asked for it, until each has answered."""
+        self._forgotten.add(id)
+        if id not in self._asking:
+            task = asyncio.create_task(self._ask(id), name=f"ask-{id}")
+            self._asking[id] = task
+            task.add_done_callback(lambda _: self._asking.pop(id, None))
+
+    async def _ask(self, id: str) -> None:
+        attempts = 0
+        while id in self._forgotten:
+            await self._clock.sleep(min(30.0, 2.0**attempts))
+            attempts = min(attempts + 1, 8)
+            self._forgotten.discard(id)
+            order = self._orders.get(id)
+            try:
+                for segment in order.segments if order is not None else ():
+                    supplier = self._caller.suppliers.get(segment.alias)  # none: asked when it is followed again
+                    if order is not None and supplier is not None and remains(segment):
+                        await self._look(segment.alias, supplier, order, segment.ref)
+            except Exception as error:
+                log.warning("a segment's supplier does not tell", service=id, error=str(error))
+                self._forgotten.add(id)
 
     async def _follow(self, alias: str, supplier: Supplier) -> None:
         """Hear of every change at one supplier; after each (re)connection ask for the present state of all that is open."""
@@ -113,12 +141,15 @@ class Listener:
         for order in list(self._orders.values()):
             for segment in order.segments:
                 if segment.alias == alias and (remains(segment) or segment.abandoned is not None):
-                    try:
-                        seen = await supplier.status(segment.ref, self._caller.below(order))
-                    except ServiceNotFound:
-                        self._returned.pop((alias, segment.ref), None)
-                    else:
-                        self._observe(alias, segment.ref, seen)
+                    await self._look(alias, supplier, order, segment.ref)
+
+    async def _look(self, alias: str, supplier: Supplier, order: Order, ref: str) -> None:
+        try:
+            seen = await self._caller.look(supplier, order, ref)
+        except ServiceNotFound:
+            self._returned.pop((alias, ref), None)
+        else:
+            self._observe(alias, ref, seen)
 
     def _observe(self, alias: str, ref: str, seen: ServiceStatus) -> None:
         if (alias, ref) in self._abandoned:

@@ -198,13 +198,17 @@ def price(order: Order, env: Env) -> Order | Pause:
 
 @task
 def decide(order: Order, env: Env) -> Order | Pause:
-    """All is held and fits: the service is reserved until shortly before the first of its holds ends."""
+    """All is held and fits: the service is reserved until shortly before the first of its holds ends. Where that is over
+    while others were still asked, not all is held."""
     if order.spec is None:
         return order
     mine = [s for s in order.segments if s.wanted]
     answers = {s.key: s.choice for s in mine if s.choice is not None}
     until = env.now + timedelta(seconds=order.terms.max_hold_s)
     expires = min([until, *(s.expires - GUARD for s in mine if s.expires is not None)])
+    if expires <= env.now:
+        message = "a part's hold ended before the others were held"
+        return refuse(order, env.now, Reason(code=ReasonCode.HOLD_EXPIRED, message=message))
     choice = named(gather(order.spec, parts_of(order), answers), order.spec, env.snapshot.own_sp_id, order.ref)
     assert order.plan is not None, "what is held was planned"
     delays = path_delays(Cut(mesh_of(order.spec), order.plan), {s.key: s for s in mine})

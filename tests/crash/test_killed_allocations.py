@@ -25,6 +25,7 @@ from lower_sp_clients.vim.accounting import TAKES
 from lower_sp_clients.vim.holds import AllocationState
 from service_model.outcomes import ServiceState
 from tests.support.busy_orders import TOP
+from tests.support.chaos_report import Facts, tell
 from tests.support.ledger import table_and_journal
 from tests.support.orders import CTX
 from tests.support.stack import Stack
@@ -69,6 +70,8 @@ async def test_after_a_kill_nothing_is_allocated_twice_lost_or_left(round: int, 
         for order in stack.broker("a").orders():
             await stack.customer().terminate(order.ref, CTX)
         await stack.ends_empty()
+    checked = {"after a kill every allocation has one owner, and its entry in the journal": min(4, KILLS)}
+    tell(Facts("kills at any moment", kills=min(4, KILLS), checked=checked))
 
 
 async def settled(stack: Stack) -> None:

@@ -72,6 +72,22 @@ def waits_for(gate: asyncio.Event) -> Fault:
     return fault
 
 
+def late(gate: asyncio.Event) -> Fault:
+    """The request is on its way until `gate` opens, and arrives then, whether its caller still waits or not."""
+    sent: set[asyncio.Future[Any]] = set()
+
+    async def fault(call: Answer, ref: str, version: int) -> Any:
+        async def arrives() -> Any:
+            await gate.wait()
+            return await call()
+
+        task = asyncio.ensure_future(arrives())
+        sent.add(task)
+        return await asyncio.shield(task)
+
+    return fault
+
+
 def delayed(turns: Callable[[], int]) -> Fault:
     """The call is made after so many turns of the loop, and its answer comes after as many again."""
 

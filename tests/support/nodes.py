@@ -14,7 +14,7 @@ import json
 import random
 import shutil
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -100,6 +100,8 @@ class RealNode:
     partners: int = field(default_factory=free_port)
     running: Node | None = None
     server: NorthboundServer | None = None
+    made_of: Callable[[Parts], Parts] = lambda parts: parts
+    """What a test puts in the place of a node's parts."""
 
     @property
     def settings(self) -> Process:
@@ -134,7 +136,7 @@ class RealNode:
     async def open(self) -> RealNode:
         settings, keys, passwords = self.settings, read_keys(self.layout), Passwords(CHEAP)
         parts = Parts(clock=self.clock, connect=over_grpc(keys, self.clock), passwords=passwords)
-        node = Node(settings.sp_id, settings.store, keys, parts, KeyFile(self.layout.note_key).current)
+        node = Node(settings.sp_id, settings.store, keys, self.made_of(parts), KeyFile(self.layout.note_key).current)
         await node.open()
         try:
             self.server = await listen(node, settings, keys, passwords, self.clock)
