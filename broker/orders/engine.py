@@ -46,6 +46,8 @@ from service_model.words import Prefix
 
 log = structlog.get_logger()
 
+WATCHER_BEHIND = 1000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stored:
@@ -79,10 +81,11 @@ class OrderEngine:
         fell_short: Callable[[str], None],
         hopes: int = 0,
         stuck_after: timedelta = STUCK_AFTER,
+        watcher_behind: int = WATCHER_BEHIND,
     ) -> None:
         """`secret`: what accounts' words for our places are made with. `fell_short` is told the alias of a supplier that
         held for more than announced, or not what it was asked. `hopes`: how often an order may be planned over what was
-        announced before. `stuck_after`: see Env."""
+        announced before. `stuck_after`: see Env. `watcher_behind`: how many events a watcher may be behind."""
         self.catalogue = catalogue
         self.epoch = epoch
         self.book = book
@@ -101,7 +104,7 @@ class OrderEngine:
         self._again: set[str] = set()
         self._alarms: dict[str, tuple[datetime, Alarm]] = {}
         self._waiting: dict[str, list[Waiter]] = {}
-        self.events: Broadcast[Stored] = Broadcast()
+        self.events: Broadcast[Stored] = Broadcast(watcher_behind)
         self._caller = Caller(clock)
         self._listener = Listener(self._caller, clock, self.wanted, self.change)
         self.sequence = 0
