@@ -98,6 +98,7 @@ async def listen(node: Node, settings: Process, keys: Keys, passwords: Passwords
         clock=clock,
         admin=node.admin,
         begun=node.begun,
+        turn=node.broker.steps.turn,
         bounds=Bounds(
             beginning=settings.beginning,
             waiting=settings.waiting,

@@ -3,9 +3,8 @@
 Rules kept here
 - Only what begins something waits and is turned away: reserve, quote, qualify. What finishes something (commit, extend, release,
   terminate, status, a reservation asked again) is turned away only where very many of these run at once, and never first.
-- How many begin at once follows how late the event loop is (`Limit`): the time that work waits for its turn here, and not how
-  long a call takes, which is mostly our suppliers' time (Zhou et al., Overload Control for Scaling WeChat Microservices,
-  SoCC 2018, section 4.1).
+- How many begin at once follows how long work that is ready waits for its turn here (`Limit`), and not how long a call takes,
+  which is mostly our suppliers' time (Zhou et al., Overload Control for Scaling WeChat Microservices, SoCC 2018, section 4.1).
 - A call waits for its turn a moment, and less than that once there has been no room for long: a queue is for bursts, and one
   that stands only makes everybody late (Nichols and Jacobson, Controlling Queue Delay, ACM Queue 2012; Maurer, Fail at Scale,
   ACM Queue 2015).
@@ -47,10 +46,10 @@ HINT_MIN_S, HINT_MAX_S = 0.2, 30.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
     """`beginning`: how many calls that begin something run at once at most; `waiting`: how many more wait; `finishing`: how many
-    others run at once; `streams`: how many streams of one account. `late_s`: how late the event loop may be as a rule, in
-    seconds; 0: it is not looked at, and as many begin as may at most."""
+    others run at once; `streams`: how many streams of one account. `late_s`: how long work may wait for its turn as a
+    rule, in seconds; 0: it is not looked at, and as many begin as may at most."""
 
-    beginning: int = 64
+    beginning: int = 32
     waiting: int = 256
     finishing: int = 2000
     streams: int = 100
@@ -58,7 +57,7 @@ class Bounds:
 
 
 class Limit:
-    """How many may begin at once: one more after a round in which all were wanted and the loop was in time, a tenth less (one at
+    """How many may begin at once: one more after a round in which all were wanted and work was in time, a tenth less (one at
     least) after one in which it was late (additive increase, multiplicative decrease)."""
 
     def __init__(self, most: int, late_s: float) -> None:
@@ -72,7 +71,7 @@ class Limit:
         self._reached = True
 
     def seen(self, late_s: float) -> None:
-        """The event loop is so late."""
+        """Work is so late."""
         if not self._late_s:
             return
         self._late.append(late_s)
@@ -188,7 +187,7 @@ class Admission:
         return Slot(lambda: _less(self._streams, account))
 
     def seen(self, late_s: float) -> None:
-        """The event loop is so late: who may begin is decided anew, and the log is told where that has begun or ended."""
+        """Work is so late: who may begin is decided anew, and the log is told where that has begun or ended."""
         self.limit.seen(late_s)
         self._next()
         self._tell(self._clock.now())

@@ -1,17 +1,19 @@
-"""How late the event loop is: how long what is ready to run waits for its turn."""
+"""How long work that is ready waits for its turn."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 EVERY_S = 0.05
+Turn = Callable[[], Awaitable[None]]
 
 
-async def measure(told: Callable[[float], None]) -> None:
-    """Tells, again and again and without end, by how many seconds the loop was late."""
+async def measure(turn: Turn, told: Callable[[float], None]) -> None:
+    """Tells, again and again and without end, after how many seconds it was its `turn`."""
     loop = asyncio.get_running_loop()
     while True:
         due = loop.time() + EVERY_S
         await asyncio.sleep(EVERY_S)
+        await turn()
         told(max(0.0, loop.time() - due))

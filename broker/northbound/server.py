@@ -26,7 +26,7 @@ from broker.northbound.admin_servicer import AdminServicer
 from broker.northbound.admission import Admission, Bounds
 from broker.northbound.auth import Authenticator
 from broker.northbound.calls import Begun, Gate
-from broker.northbound.lateness import measure
+from broker.northbound.lateness import Turn, measure
 from broker.northbound.servicer import BrokerServicer
 from lower_sp_clients.supplier import Given, Supplier
 from service_model.clock import Clock
@@ -65,7 +65,8 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """What is served. Without `admin` there is no AdminService. `begun`: what is asked again; `bounds`: how much at once."""
+    """What is served. Without `admin` there is no AdminService. `begun`: what is asked again; `bounds`: how much at once; `turn`:
+    what work waits for that is ready."""
 
     supplier_for: Callable[[str], Supplier]
     notes_for: Callable[[str], AsyncIterator[Given]]
@@ -74,6 +75,7 @@ class Serving:
     admin: AdminPort | None = None
     begun: Begun = lambda account, ref, version: False
     bounds: Bounds = Bounds()
+    turn: Turn = lambda: asyncio.sleep(0)
 
 
 class NorthboundServer:
@@ -84,10 +86,10 @@ class NorthboundServer:
         self._measuring: asyncio.Task[None] | None = None
         self.ports: dict[str, int] = {}
 
-    async def start(self, admission: Admission) -> None:
-        """Serve, as many at once as `admission` allows by how late the event loop is."""
+    async def start(self, admission: Admission, turn: Turn) -> None:
+        """Serve, as many at once as `admission` allows by how long work waits for its `turn`."""
         await self._server.start()
-        self._measuring = asyncio.create_task(measure(admission.seen), name="lateness")
+        self._measuring = asyncio.create_task(measure(turn, admission.seen), name="lateness")
 
     async def set_health(self, serving: bool) -> None:
         """What the health service answers, for the node as a whole ("") and for each service."""
@@ -145,7 +147,7 @@ async def serve(
         running.ports["people"] = _bind(server, listen, _credentials(identity, None))
     if listen_partners is not None:
         running.ports["partners"] = _bind(server, listen_partners, _credentials(identity, partner_roots))
-    await running.start(admission)
+    await running.start(admission, serving.turn)
     return running
 
 

@@ -36,6 +36,7 @@ from broker.orders.path_ids import PathIds
 from broker.orders.pools import Pool, Pools
 from broker.orders.reasons import incident_id
 from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook, Terms
+from broker.orders.steps import Steps
 from broker.orders.tasks import STUCK_AFTER, Call, CallKind, Env, Pause, Planner, advance
 from lower_sp_clients.broadcast import Broadcast
 from lower_sp_clients.supplier import Context, OutcomeUnknown, Supplier
@@ -94,6 +95,8 @@ class OrderEngine:
         self._secret = secret
         self._fell_short = fell_short
         self._hopes, self._stuck_after = hopes, stuck_after
+        self.steps = Steps()
+        """Whose turn it is to go on."""
         self._pools = Pools((), ())
         self.path_ids = PathIds()
         self.wanted: dict[str, Order] = {}
@@ -245,6 +248,7 @@ class OrderEngine:
 
     async def _advanced(self, order: Order) -> Pause:
         """As far as it goes over the notes of this moment, planned wherever a task asks for it."""
+        await self.steps.turn()
         env = Env(
             now=self.clock.now(),
             snapshot=(snapshot := self.catalogue.snapshot),
@@ -257,6 +261,7 @@ class OrderEngine:
         )
         pause = advance(order, env)
         while (asked := pause.asks) is not None:
+            await self.steps.turn()
             found = await self._planner(asked.spec, env.over(asked), env.now, asked.avoid, why=asked.why)
             env = replace(env, now=self.clock.now(), planned=(*env.planned, (asked, found)))
             pause = advance(pause.order, env)

@@ -51,7 +51,7 @@ class Process:
     stuck_after_s: Annotated[float, Field(ge=60, le=30 * 86400)] = 14_400.0
     """How long a supplier may leave unconfirmed that its part of what is over is gone, until the service is STUCK."""
 
-    beginning: Annotated[int, Field(ge=1, le=10_000)] = 64
+    beginning: Annotated[int, Field(ge=1, le=10_000)] = 32
     """How many calls that begin something (reserve, quote, qualify) run at once at most; fewer while the node is late."""
     late_s: Annotated[float, Field(ge=0, le=10)] = 0.03
     """How late the node's work may be, in seconds, until fewer begin; 0: as many as `beginning` says in any case."""
