@@ -34,6 +34,7 @@ from broker.bootstrap.promises import Record
 from broker.bootstrap.publication import Edition, Publication
 from broker.orders.broker import AccountView, Broker
 from broker.orders.catalogue import Catalogue
+from broker.orders.engine import WATCHER_BEHIND
 from broker.orders.records import QUOTED, Terms
 from broker.orders.tasks import STUCK_AFTER
 from broker.settings.administered import DomainDoc, SupplierDoc
@@ -81,6 +82,7 @@ class Parts:
     caution: float = 0.0
     hopes: int = 0
     stuck_after: timedelta = STUCK_AFTER
+    watcher_behind: int = WATCHER_BEHIND
     few_ways: int = FEW_WAYS
     """Up to how many ways of notes plans are made in the event loop."""
     open_store: Callable[[Path], Engine] = partial(Engine.open, migrate=migrate)
@@ -145,6 +147,7 @@ class Node:
             fell_short=self.promises.fell_short,
             hopes=self._parts.hopes,
             stuck_after=self._parts.stuck_after,
+            watcher_behind=self._parts.watcher_behind,
         )
         self.publication = Publication(
             sp_id=self.sp_id,
@@ -206,6 +209,11 @@ class Node:
 
     def supplier_for(self, account: str) -> Supplier:
         return AccountView(self.broker, account, partial(self._notes_read, account))
+
+    def begun(self, account: str, ref: str, version: int) -> bool:
+        """Whether the account has an order with this ref, of this version or a later one."""
+        order = self.broker.order_of(account, ref)
+        return order is not None and order.version >= version
 
     def notes_for(self, account: str) -> AsyncIterator[Edition]:
         return self.publication.notes(account)

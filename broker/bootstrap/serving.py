@@ -18,6 +18,7 @@ from broker.accounts.founding import Keys, Layout, read_keys
 from broker.accounts.rotation import KeyFile
 from broker.accounts.secrets import Passwords
 from broker.bootstrap.node import Node, Parts, over_grpc
+from broker.northbound.admission import Bounds
 from broker.northbound.authenticator import AccountAuthenticator
 from broker.northbound.server import Identity, NorthboundServer, Serving, serve
 from broker.settings.process import NODE_FILE, Process, load_process
@@ -58,6 +59,7 @@ async def run(directory: Path, stopping: asyncio.Event, opened: Callable[[Node],
         caution=settings.caution,
         hopes=settings.hopes,
         stuck_after=timedelta(seconds=settings.stuck_after_s),
+        watcher_behind=settings.watcher_behind,
     )
     node = Node(settings.sp_id, settings.store, keys, parts, KeyFile(Layout(directory).note_key).current)
     try:
@@ -95,6 +97,15 @@ async def listen(node: Node, settings: Process, keys: Keys, passwords: Passwords
         authenticator=authenticator,
         clock=clock,
         admin=node.admin,
+        begun=node.begun,
+        turn=node.broker.steps.turn,
+        bounds=Bounds(
+            beginning=settings.beginning,
+            waiting=settings.waiting,
+            finishing=settings.finishing,
+            streams=settings.streams,
+            late_s=settings.late_s,
+        ),
     )
     try:
         return await serve(

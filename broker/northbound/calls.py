@@ -4,6 +4,8 @@ Rules kept here
 - A method that is not in the table of roles needs the strongest role there is: forgetting one closes it.
 - Reading and writing the effect of a call is never cut short by the caller going away: a unary call runs to its end, so
   that "the outcome is not known" is only ever true of the caller.
+- What begins something waits for its turn and may be turned away (`admission.py`); a reservation that was begun before is
+  not beginning. A turn ends with the call, whether its caller is still there or not.
 - A stream ends when its token does, and when the node stops.
 - A node that stops takes no new call, and leaves no caller waiting: who was not answered by the end of the drain hears
   that the outcome is not known. What the call does inside goes on until the node closes it.
@@ -19,6 +21,7 @@ from typing import Any
 import grpc
 import structlog
 
+from broker.northbound.admission import Admission, Slot
 from broker.northbound.auth import Authenticator, Principal, admit, bearer, peer_certificate, thumbprint
 from broker.northbound.status import abort
 from broker.northbound.wrong_calls import AuthError, AuthReason, RequestTooLarge, ShuttingDown
@@ -36,6 +39,14 @@ ROLES: dict[str, str | None] = {
 }
 """Method or service -> the role that it needs; None: no token is needed."""
 
+BEGINNING = frozenset(
+    f"/spbroker.v1.BrokerService/{name}" for name in ("ReserveService", "QuoteService", "QualifyService")
+)
+"""Methods that begin something."""
+
+Begun = Callable[[str, str, int], bool]
+"""Whether that account has an order with that ref of that version, or a later one."""
+
 OPEN = (
     "/grpc.health.v1.Health/",
     "/grpc.reflection.v1alpha.ServerReflection/",
@@ -50,8 +61,9 @@ def required_role(method: str) -> str | None:
 
 
 class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no types
-    def __init__(self, authenticator: Authenticator, clock: Clock) -> None:
+    def __init__(self, authenticator: Authenticator, clock: Clock, admission: Admission, begun: Begun) -> None:
         self._authenticator, self._clock = authenticator, clock
+        self._admission, self._begun = admission, begun
         self._calls: dict[asyncio.Task[Any], asyncio.Future[Any]] = {}
         """What runs, and what its caller waits for."""
         self._streams: set[asyncio.Task[Any]] = set()
@@ -69,7 +81,8 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         }
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(self._stream(handler.unary_stream, role), **codec)
-        return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary, role), **codec)
+        begins = details.method in BEGINNING
+        return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary, role, begins), **codec)
 
     async def drain(self, seconds: float) -> None:
         """Takes no new calls, ends every stream with SHUTTING_DOWN so that its reader connects elsewhere, and gives the
@@ -98,16 +111,32 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
             raise RequestTooLarge(size, REQUEST_MAX_BYTES)
         return principal
 
-    def _unary(self, inner: Callable[[Any, Any], Awaitable[Any]], role: str | None) -> Any:
-        async def answer(request: Any, context: Any) -> Any:
-            return await inner(request, context)
+    async def _slot(self, principal: Principal | None, request: Any, begins: bool) -> Slot:
+        """Its turn. Raises Overloaded."""
+        if principal is None or not begins:
+            return self._admission.finish()
+        key = getattr(request, "ref", ""), getattr(request, "version", 0)  # a question has none
+        if key[0] and self._begun(principal.account, *key):
+            return self._admission.finish()
+        return await self._admission.begin(principal.account)
+
+    def _unary(self, inner: Callable[[Any, Any], Awaitable[Any]], role: str | None, begins: bool) -> Any:
+        async def answer(request: Any, context: Any, slot: Slot) -> Any:
+            try:
+                return await inner(request, context)
+            finally:
+                slot.leave()
 
         async def call(request: Any, context: Any) -> Any:
             try:
                 if self._closing:
                     raise ShuttingDown
-                self._admit(request, context, role)
-                task = asyncio.create_task(answer(request, context))
+                principal = self._admit(request, context, role)
+                slot = await self._slot(principal, request, begins)
+                if self._closing:
+                    slot.leave()
+                    raise ShuttingDown
+                task = asyncio.create_task(answer(request, context, slot))
                 self._calls[task] = asyncio.shield(task)
                 task.add_done_callback(self._done)
                 return await self._answered(self._calls[task])
@@ -136,10 +165,12 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
             task = asyncio.current_task()
             assert task is not None
             self._streams.add(task)
+            slot = None
             try:
                 if self._closing:
                     raise ShuttingDown
                 principal = self._admit(request, context, role)
+                slot = self._admission.stream(principal.account if principal is not None else "")
                 async with aclosing(inner(request, context)) as messages:  # type: ignore[type-var]
                     async for message in messages:
                         if principal is not None and principal.expires <= self._clock.now():
@@ -154,5 +185,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
                 await abort(context, error)
             finally:
                 self._streams.discard(task)
+                if slot is not None:
+                    slot.leave()
 
         return stream

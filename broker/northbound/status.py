@@ -4,6 +4,7 @@ Rules kept here
 - Every status has an ErrorInfo with a reason of this file and the domain `spbroker`. Reasons are public and never change.
 - A wrong field is named by its path (BadRequest); when to try again is said (RetryInfo).
 - What is not in the table is our fault: INTERNAL with an incident id, the cause goes to the log only.
+- RESOURCE_EXHAUSTED with RetryInfo says that this call had no effect.
 - Clients treat UNAVAILABLE and INTERNAL as an unknown outcome, so nothing that was plainly refused is mapped to them.
 """
 
@@ -30,7 +31,7 @@ from broker.northbound.wrong_calls import (
     ShuttingDown,
     Throttled,
 )
-from lower_sp_clients.supplier import OutcomeUnknown, ServiceNotFound
+from lower_sp_clients.supplier import OutcomeUnknown, Overloaded, ServiceNotFound
 from lower_sp_clients.wire import Violation, WireError
 
 DOMAIN = "spbroker"
@@ -84,6 +85,10 @@ def status_of(error: Exception) -> CallStatus:
                 reason="TOO_MANY_REQUESTS",
                 message=message,
                 retry_after_s=error.retry_after_s,
+            )
+        case Overloaded():
+            return CallStatus(
+                code=Code.RESOURCE_EXHAUSTED, reason="OVERLOADED", message=message, retry_after_s=error.retry_after_s
             )
         case RequestTooLarge():
             sizes = {"size_bytes": str(error.size), "limit_bytes": str(error.limit)}

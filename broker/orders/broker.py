@@ -73,7 +73,11 @@ class Broker(Offers):
             return _turned_away(account, ref, version, (verdict,), ctx)
         if verdict is not Verdict.REPEAT or known is None:
             terms = self._terms(account)
-            wrong = (terms,) if isinstance(terms, Reason) else self._unacceptable(account, ref, spec, ctx, terms)
+            wrong = (
+                (terms,)
+                if isinstance(terms, Reason)
+                else self._late(ctx) or self._unacceptable(account, ref, spec, ctx, terms)
+            )
             if wrong or isinstance(terms, Reason):
                 return _turned_away(account, ref, version, wrong, ctx)
             quoted = self._quoted(account, spec, ctx)

@@ -13,7 +13,7 @@ from broker.orders.delivering import Result, extension_s
 from broker.orders.hoping import calls_below
 from broker.orders.records import Order
 from broker.orders.tasks import Call, CallKind
-from lower_sp_clients.supplier import Context, OutcomeUnknown, ServiceNotFound, Supplier
+from lower_sp_clients.supplier import Context, OutcomeUnknown, Overloaded, ServiceNotFound, Supplier
 from service_model.clock import Clock, within
 from service_model.outcomes import ServiceState, ServiceStatus
 
@@ -21,6 +21,8 @@ log = structlog.get_logger()
 
 PATIENCE = timedelta(seconds=30)
 """How long a reservation may take where the caller sets no deadline, and any other call."""
+MARGIN = timedelta(milliseconds=250)
+"""What each level keeps of the time until a caller's deadline, to record what came of it and to answer."""
 GRACE = timedelta(seconds=1)
 """How long after the deadline that it was told a supplier may still answer."""
 
@@ -105,6 +107,9 @@ class Caller:
             return None
         except ServiceNotFound:
             return None
+        except Overloaded as busy:
+            log.info("turned away", service=order.id, segment=segment.key, call=call.kind.value, error=str(busy))
+            return busy
         except OutcomeUnknown as unknown:
             log.warning("no answer", service=order.id, segment=segment.key, call=call.kind.value, error=str(unknown))
             return unknown

@@ -19,6 +19,7 @@ from broker.orders.records import Order, Segment
 from broker.orders.reserving import parts_of
 from broker.orders.states import Event, SegmentState
 from broker.orders.tasks import GUARD, Call, CallKind, Env, Pause, repeat, retry_at, task
+from lower_sp_clients.supplier import Overloaded
 from service_model.outcomes import (
     Committed,
     Reason,
@@ -148,7 +149,8 @@ Result = Reserved | Refused | Committed | ServiceStatus | None | Exception
 
 
 def fold(order: Order, call: Call, result: Result, sent: datetime, now: datetime) -> Order:
-    """The order after the answer to `call`, which was sent at `sent`. An exception: the outcome is not known. None is the
+    """The order after the answer to `call`, which was sent at `sent`. An exception: the outcome is not known, or, Overloaded,
+    the call was not looked at. None is the
     answer of a call that has none, and of LOOK where the supplier knows no such service."""
     segment = order.segment(call.segment)
     if segment is None or segment.version != call.version:
@@ -157,11 +159,13 @@ def fold(order: Order, call: Call, result: Result, sent: datetime, now: datetime
         segment = replace(segment, extended=True)
     if segment.state is SegmentState.ABANDONED:  # given up while the call was under way
         return order
+    if isinstance(result, Overloaded):  # when it said; that is no attempt
+        at, error = now + timedelta(seconds=result.retry_after_s), str(result)
+        return order.with_segment(replace(segment, retry_at=at, error=error))
     if isinstance(result, Exception):
         attempts = segment.attempts + 1
-        at, error = retry_at(now, attempts, order.state), segment.error
-        if segment.ending_since is not None:
-            error = str(result)[:ERROR_LENGTH]
+        at = retry_at(now, attempts, order.state)
+        error = str(result)[:ERROR_LENGTH] if segment.ending_since is not None else ""
         return order.with_segment(replace(segment, attempts=attempts, retry_at=at, error=error))
     if call.kind is CallKind.LOOK:
         return _looked(order, segment, result, now)

@@ -36,6 +36,7 @@ from broker.orders.path_ids import PathIds
 from broker.orders.pools import Pool, Pools
 from broker.orders.reasons import incident_id
 from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook, Terms
+from broker.orders.steps import Steps
 from broker.orders.tasks import STUCK_AFTER, Call, CallKind, Env, Pause, Planner, advance
 from lower_sp_clients.broadcast import Broadcast
 from lower_sp_clients.supplier import Context, OutcomeUnknown, Supplier
@@ -45,6 +46,8 @@ from service_model.outcomes import Reason, Refused, Reserved, ServiceState, Serv
 from service_model.words import Prefix
 
 log = structlog.get_logger()
+
+WATCHER_BEHIND = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,10 +82,11 @@ class OrderEngine:
         fell_short: Callable[[str], None],
         hopes: int = 0,
         stuck_after: timedelta = STUCK_AFTER,
+        watcher_behind: int = WATCHER_BEHIND,
     ) -> None:
         """`secret`: what accounts' words for our places are made with. `fell_short` is told the alias of a supplier that
         held for more than announced, or not what it was asked. `hopes`: how often an order may be planned over what was
-        announced before. `stuck_after`: see Env."""
+        announced before. `stuck_after`: see Env. `watcher_behind`: how many events a watcher may be behind."""
         self.catalogue = catalogue
         self.epoch = epoch
         self.book = book
@@ -91,6 +95,8 @@ class OrderEngine:
         self._secret = secret
         self._fell_short = fell_short
         self._hopes, self._stuck_after = hopes, stuck_after
+        self.steps = Steps()
+        """Whose turn it is to go on."""
         self._pools = Pools((), ())
         self.path_ids = PathIds()
         self.wanted: dict[str, Order] = {}
@@ -101,7 +107,7 @@ class OrderEngine:
         self._again: set[str] = set()
         self._alarms: dict[str, tuple[datetime, Alarm]] = {}
         self._waiting: dict[str, list[Waiter]] = {}
-        self.events: Broadcast[Stored] = Broadcast()
+        self.events: Broadcast[Stored] = Broadcast(watcher_behind)
         self._caller = Caller(clock)
         self._listener = Listener(self._caller, clock, self.wanted, self.change)
         self.sequence = 0
@@ -242,6 +248,7 @@ class OrderEngine:
 
     async def _advanced(self, order: Order) -> Pause:
         """As far as it goes over the notes of this moment, planned wherever a task asks for it."""
+        await self.steps.turn()
         env = Env(
             now=self.clock.now(),
             snapshot=(snapshot := self.catalogue.snapshot),
@@ -254,6 +261,7 @@ class OrderEngine:
         )
         pause = advance(order, env)
         while (asked := pause.asks) is not None:
+            await self.steps.turn()
             found = await self._planner(asked.spec, env.over(asked), env.now, asked.avoid, why=asked.why)
             env = replace(env, now=self.clock.now(), planned=(*env.planned, (asked, found)))
             pause = advance(pause.order, env)

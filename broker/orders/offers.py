@@ -2,6 +2,7 @@
 
 Rules kept here
 - The same is wrong with a question as with a reservation, but for the quota of services.
+- What comes so late that there is no time to answer it is refused as DEADLINE, before anything is asked or recorded.
 - A question costs the levels and calls of a reservation, so that no ring of providers asks for ever.
 - A quote that a reservation names counts as it does when the reservation comes.
 """
@@ -15,9 +16,9 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from broker.decompose.plan import Avoid
-from broker.orders.calling import PATIENCE
+from broker.orders.calling import MARGIN, PATIENCE
 from broker.orders.catalogue import Catalogue
-from broker.orders.engine import OrderEngine
+from broker.orders.engine import WATCHER_BEHIND, OrderEngine
 from broker.orders.pools import Pool
 from broker.orders.quoting import PLANS, WAVES, Answer, Option, Request, ask, learnt, offer, options, qualified
 from broker.orders.reasons import for_customer
@@ -71,6 +72,7 @@ class Offers(OrderEngine):
         fell_short: Callable[[str], None] = lambda alias: None,
         hopes: int = 0,
         stuck_after: timedelta = STUCK_AFTER,
+        watcher_behind: int = WATCHER_BEHIND,
     ) -> None:
         super().__init__(
             epoch=epoch,
@@ -82,6 +84,7 @@ class Offers(OrderEngine):
             fell_short=fell_short,
             hopes=hopes,
             stuck_after=stuck_after,
+            watcher_behind=watcher_behind,
         )
         self._quotes = QuoteLedger(quotes)
         self._quoting: Counter[str] = Counter()
@@ -161,8 +164,15 @@ class Offers(OrderEngine):
         terms = self._terms(account)
         if isinstance(terms, Reason):
             return unqualified(terms)
-        wrong = wrong_with(spec, ctx, terms)
+        wrong = self._late(ctx) or wrong_with(spec, ctx, terms)
         return unqualified(*wrong) if wrong else terms
+
+    def _late(self, ctx: Context) -> tuple[Reason, ...]:
+        """Why there is no time to begin with a request: what is left until its deadline is needed to answer it."""
+        if self._patience(ctx) > self.clock.now():
+            return ()
+        message = f"the deadline leaves no time: {MARGIN.total_seconds():g} s are needed here, and what suppliers take"
+        return (Reason(code=ReasonCode.DEADLINE, message=message, retryable=True),)
 
     async def _options(
         self, account: str, spec: ServiceSpec, terms: Terms, avoid: Avoid, most: int
@@ -193,7 +203,7 @@ class Offers(OrderEngine):
         """Until when the suppliers are waited for, so that the caller is still answered in time."""
         now = self.clock.now()
         patience = min(ctx.deadline, now + PATIENCE) if ctx.deadline is not None else now + PATIENCE
-        return patience - timedelta(milliseconds=250)
+        return patience - MARGIN
 
     def _quoted(self, account: str, spec: ServiceSpec, ctx: Context) -> Quoted | Reason | None:
         """The quote that the reservation names, or why it does not count; None where it names none."""

@@ -97,14 +97,8 @@ def hold(order: Order, env: Env) -> Order | Pause:
         digest = segment.body()
         if not segment.wanted or (segment.state is SegmentState.HELD and segment.asked == digest):
             continue
-        if late:
-            unreachable = Reason(
-                code=ReasonCode.SUPPLIER_UNREACHABLE,
-                message=f"segment {segment.key}: no answer in time",
-                segment=segment.key,
-                retryable=True,
-            )
-            return refuse(order, env.now, unreachable)
+        if late or _too_busy(order, segment):
+            return refuse(order, env.now, _no_time(segment))
         if segment.state is SegmentState.RELEASING:
             if segment.retry_at is not None and segment.retry_at > env.now:
                 waits.append(segment.retry_at)
@@ -145,6 +139,28 @@ def hold(order: Order, env: Env) -> Order | Pause:
         ends = [*waits, order.deadline] if order.deadline is not None else waits
         return Pause(order, wake=min(ends))
     return order
+
+
+def _too_busy(order: Order, segment: Segment) -> bool:
+    """Whether its supplier turned us away for longer than there is time."""
+    return (
+        bool(segment.error)
+        and segment.state is SegmentState.RESERVING
+        and segment.retry_at is not None
+        and order.deadline is not None
+        and segment.retry_at >= order.deadline
+    )
+
+
+def _no_time(segment: Segment) -> Reason:
+    """Why a segment is not held by the deadline."""
+    busy = segment.state is SegmentState.RESERVING and bool(segment.error)
+    return Reason(
+        code=ReasonCode.DEADLINE if busy else ReasonCode.SUPPLIER_UNREACHABLE,
+        message=f"segment {segment.key}: {'its supplier is overloaded' if busy else 'no answer in time'}",
+        segment=segment.key,
+        retryable=True,
+    )
 
 
 @task

@@ -51,6 +51,19 @@ class Process:
     stuck_after_s: Annotated[float, Field(ge=60, le=30 * 86400)] = 14_400.0
     """How long a supplier may leave unconfirmed that its part of what is over is gone, until the service is STUCK."""
 
+    beginning: Annotated[int, Field(ge=1, le=10_000)] = 32
+    """How many calls that begin something (reserve, quote, qualify) run at once at most; fewer while the node is late."""
+    late_s: Annotated[float, Field(ge=0, le=10)] = 0.03
+    """How late the node's work may be, in seconds, until fewer begin; 0: as many as `beginning` says in any case."""
+    waiting: Annotated[int, Field(ge=0, le=100_000)] = 256
+    """How many more of these wait for a moment; the others are told when to come back."""
+    finishing: Annotated[int, Field(ge=1, le=100_000)] = 2000
+    """How many other calls run at once."""
+    streams: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """How many streams (of events, of notes) an account has at once."""
+    watcher_behind: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """How many events a watcher may be behind, until it is cut off; it resumes behind the last that it read."""
+
 
 _PROCESS: TypeAdapter[Process] = TypeAdapter(Process)
 

@@ -38,6 +38,7 @@ from broker.accounts.admin_port import (
 )
 from broker.accounts.planned import PlacedFunction, PlannedPart, PlannedService, Preview, RejectedService
 from broker.accounts.secrets import MIN_PASSWORD
+from broker.northbound.admission import Bounds
 from broker.northbound.auth import Credentials, Password, Principal
 from broker.northbound.server import Identity, NorthboundServer, Serving, serve
 from broker.northbound.wrong_calls import AuthError, AuthReason, Throttled
@@ -229,6 +230,7 @@ class ApiNode:
     """CA of partners, if it is not `partners`; b"": nobody's."""
     admin: FakeAdmin = field(default_factory=FakeAdmin)
     server: NorthboundServer | None = None
+    bounds: Bounds = Bounds()
 
     def __post_init__(self) -> None:
         self.suppliers: defaultdict[str, FakeSupplier] = defaultdict(lambda: FakeSupplier(self.clock))
@@ -246,6 +248,8 @@ class ApiNode:
             authenticator=self.authenticator,
             clock=self.clock,
             admin=self.admin,
+            begun=lambda account, ref, version: self.suppliers[account].knows(ref),
+            bounds=self.bounds,
         )
         self.server = await serve(
             serving,

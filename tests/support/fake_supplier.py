@@ -69,6 +69,9 @@ class FakeSupplier:
         self.quotes: dict[str, Price] = {}
         self.contexts: list[tuple[str, Context]] = []
 
+    def knows(self, ref: str) -> bool:
+        return ref in self._orders
+
     async def publish(self, note: SignedNote) -> None:
         async with self._changed:
             self._notes.append(note)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
-from lower_sp_clients.supplier import EVERYTHING, Context, Interest, OutcomeUnknown, SignedNote, Supplier
+from lower_sp_clients.supplier import EVERYTHING, Context, Interest, OutcomeUnknown, Overloaded, SignedNote, Supplier
 from service_model.clock import Clock
 from service_model.outcomes import (
     Bindings,
@@ -51,6 +51,19 @@ def refuses(code: ReasonCode, message: str = "not today", subject: str = "") -> 
     async def fault(call: Answer, ref: str, version: int) -> Any:
         reason = Reason(code=code, message=message, subject=subject)
         return Refused(ref=ref, version=version, reasons=(reason,))
+
+    return fault
+
+
+def turned_away(seconds: float, times: int = 1) -> Fault:
+    """So often it says that it has too much to do, and does nothing."""
+    left = [times]
+
+    async def fault(call: Answer, ref: str, version: int) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise Overloaded(seconds)
+        return await call()
 
     return fault
 

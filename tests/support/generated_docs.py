@@ -34,7 +34,7 @@ from broker.storage.tables import metadata
 from capability_registry import feed
 from capability_registry.abstraction import Abstraction, Disclosure, abstracted
 from capability_registry.note import Bin, CapabilityNote, Place, PlaceCapacity
-from lower_sp_clients.supplier import OutcomeUnknown, ServiceNotFound
+from lower_sp_clients.supplier import OutcomeUnknown, Overloaded, ServiceNotFound
 from lower_sp_clients.wire import Violation, WireError
 from service_model.outcomes import ReasonCode
 from tests.support.markdown import ROOT, generated, pages, with_generated
@@ -43,6 +43,7 @@ from tests.support.planning import offer, snapshot, view
 ERRORS: tuple[Exception, ...] = (
     *(AuthError(reason, "…") for reason in AuthReason),
     Throttled(1.0),
+    Overloaded(1.0),
     RequestTooLarge(2, 1),
     WireError(Violation("field", "reason")),
     PageTokenInvalid(),

@@ -27,6 +27,7 @@ from broker.decompose.derive import derive
 from broker.decompose.lexicon import lexicon
 from broker.orders.broker import AccountView, Broker
 from broker.orders.catalogue import Catalogue, Listing
+from broker.orders.engine import WATCHER_BEHIND
 from broker.orders.offers import FEATURES
 from broker.orders.pools import Pool
 from broker.orders.records import QUOTED, Terms
@@ -240,6 +241,7 @@ class Node:
         self.few = FEW_WAYS
         """Up to so many ways it plans at once, and more in a process of its own, whose time no simulated clock tells."""
         self.stuck_after = STUCK_AFTER
+        self.watcher_behind = WATCHER_BEHIND
         self.terms = Terms(margin=MARGIN)
         self.domains = {d.name: d for d in domains}
         self.drivers = {
@@ -276,6 +278,7 @@ class Node:
             fell_short=self.dearer.append,
             hopes=self.hopes,
             stuck_after=self.stuck_after,
+            watcher_behind=self.watcher_behind,
         )
         self.vims = {
             name: LocalVim(

@@ -94,7 +94,8 @@ def command(
             _commit(connection, held, as_json)
         except Fault as fault:
             if fault.exit_code in (Exit.UNREACHABLE, Exit.UNEXPECTED):
-                hint = f"what became of the order is not known; ask again: {again}"
+                known = fault.kind == "OVERLOADED"
+                hint = f"{'' if known else 'what became of the order is not known; '}ask again: {again}"
                 raise Fault(fault.exit_code, fault.message, hint=hint, kind=fault.kind) from None
             if unsold := _unsold(fault, spec):
                 read_order(connection, file, from_sap, to_sap, attach, unsold)
