@@ -26,6 +26,10 @@ class OutcomeUnknown(Exception):
     """The call may or may not have had its effect; the message says what happened to it."""
 
 
+class NotRecorded(OutcomeUnknown):
+    """Who was asked cannot use its store at this moment, and has answered nothing that it did not record: ask again."""
+
+
 class ServiceNotFound(Exception):
     """The caller has no service with this ref (or it is not the caller's, which is the same)."""
 

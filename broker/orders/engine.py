@@ -38,7 +38,7 @@ from broker.orders.reasons import incident_id
 from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook, Terms
 from broker.orders.tasks import STUCK_AFTER, Call, CallKind, Env, Pause, Planner, advance
 from lower_sp_clients.broadcast import Broadcast
-from lower_sp_clients.supplier import Context, OutcomeUnknown, Supplier
+from lower_sp_clients.supplier import Context, NotRecorded, OutcomeUnknown, Supplier
 from lower_sp_clients.vim.holds import Allocation
 from service_model.clock import Alarm, Clock, within
 from service_model.outcomes import Reason, Refused, Reserved, ServiceState, ServiceStatus
@@ -212,9 +212,12 @@ class OrderEngine:
                     return
         except asyncio.CancelledError:
             raise
+        except NotRecorded as error:
+            log.error("order cannot be recorded", service=id, error=str(error))
+            self._lose(id, error)
         except Exception as error:
             log.exception("order cannot be recorded", service=id)
-            self._lose(id, error)
+            self._lose(id, OutcomeUnknown(f"not recorded: {error}"))
         finally:
             self._workers.pop(id, None)
             if id in self._again and not self._closing:
@@ -300,7 +303,7 @@ class OrderEngine:
         had = before.blocks() if before is not None else frozenset[str]()
         return self._pools.changes(order.id, had, order.blocks(), order.was_live, now)
 
-    def _lose(self, id: str, error: Exception) -> None:
+    def _lose(self, id: str, error: OutcomeUnknown) -> None:
         """The store refused: what was not recorded did not happen, and whoever waits hears of it."""
         self._pending.pop(id, None)
         saved = self.saved.get(id)
@@ -310,13 +313,14 @@ class OrderEngine:
         if id in self.saved:
             self.wanted[id] = self.saved[id]
             self._alarm(id, self.clock.now() + timedelta(seconds=1))
+            self._listener.hear_again(id)
         else:
             gone = self.wanted.pop(id, None)
             if gone is not None:
                 self.by_ref.pop((gone.account, gone.ref), None)
         for waiter in self._waiting.pop(id, ()):
             if not waiter.recorded.done():
-                waiter.recorded.set_exception(OutcomeUnknown(f"not recorded: {error}"))
+                waiter.recorded.set_exception(error)
 
     async def _call(self, id: str, calls: tuple[Call, ...]) -> None:
         order = self.wanted[id]

@@ -38,6 +38,10 @@ class Returned:
     abandoned: Abandoned
 
 
+HEARD_AGAIN_S = 1.0
+"""How long after what was heard could not be recorded it is asked for."""
+
+
 class Listener:
     """Follows every supplier of `caller`. `orders` are all orders as wanted; one that a supplier's word changes is given
     to `change`."""
@@ -53,6 +57,7 @@ class Listener:
         self._abandoned: dict[tuple[str, str], tuple[str, str, Abandoned]] = {}
         self._returned: dict[tuple[str, str], ServiceState] = {}
         self._followers: dict[str, asyncio.Task[None]] = {}
+        self._asking: dict[str, asyncio.Task[None]] = {}
 
     def follow(self, suppliers: Mapping[str, Supplier]) -> None:
         """Listen to these from now on, by alias, and to no others."""
@@ -87,11 +92,17 @@ class Listener:
             out.append(Returned(alias=alias, ref=ref, service=service, segment=segment, state=state, abandoned=by))
         return tuple(out)
 
+    def hear_again(self, id: str) -> None:
+        """What was heard of this order could not be recorded, and nobody says it twice: ask for the state of all its parts."""
+        if (former := self._asking.get(id)) is not None:
+            former.cancel()
+        self._asking[id] = asyncio.create_task(self._hear_again(id), name=f"hear-{id}")
+
     async def close(self) -> None:
-        followers = tuple(self._followers.values())
-        for task in followers:
+        tasks = (*self._followers.values(), *self._asking.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*followers, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(self, alias: str, supplier: Supplier) -> None:
         """Hear of every change at one supplier; after each (re)connection ask for the present state of all that is open."""
@@ -111,14 +122,32 @@ class Listener:
 
     async def _resync(self, alias: str, supplier: Supplier) -> None:
         for order in list(self._orders.values()):
-            for segment in order.segments:
-                if segment.alias == alias and (remains(segment) or segment.abandoned is not None):
-                    try:
-                        seen = await supplier.status(segment.ref, self._caller.below(order))
-                    except ServiceNotFound:
-                        self._returned.pop((alias, segment.ref), None)
-                    else:
-                        self._observe(alias, segment.ref, seen)
+            await self._ask(order, alias, supplier)
+
+    async def _ask(self, order: Order, alias: str, supplier: Supplier) -> None:
+        """For the state of this order's parts there."""
+        for segment in order.segments:
+            if segment.alias == alias and (remains(segment) or segment.abandoned is not None):
+                try:
+                    seen = await supplier.status(segment.ref, self._caller.below(order))
+                except ServiceNotFound:
+                    self._returned.pop((alias, segment.ref), None)
+                else:
+                    self._observe(alias, segment.ref, seen)
+
+    async def _hear_again(self, id: str) -> None:
+        pause, left = HEARD_AGAIN_S, {segment.alias for segment in self._orders[id].segments}
+        while left and (order := self._orders.get(id)) is not None:
+            await self._clock.sleep(pause)
+            pause = min(30.0, 2 * pause)
+            for alias in tuple(left):
+                try:
+                    if (supplier := self._caller.suppliers.get(alias)) is not None:
+                        await self._ask(order, alias, supplier)
+                    left.discard(alias)
+                except Exception as error:
+                    log.warning("supplier cannot be asked", supplier=alias, service=id, error=str(error))
+        del self._asking[id]
 
     def _observe(self, alias: str, ref: str, seen: ServiceStatus) -> None:
         if (alias, ref) in self._abandoned:

@@ -4,13 +4,16 @@
     ├── StoreBusy       too many transactions are waiting; this one was not accepted, it may be sent again
     └── StoreClosed     the store was closed before this transaction was accepted
 
-An exception that a transaction function raises itself is not in this tree: it reaches its caller as it is.
+An exception that a transaction function raises itself is not in this tree: it reaches its caller as it is. To whoever asked
+for what was to be stored, all of them are NotRecorded.
 """
 
 from __future__ import annotations
 
+from lower_sp_clients.supplier import NotRecorded
 
-class StoreError(Exception):
+
+class StoreError(NotRecorded):
     """The message names the database and the cause."""
 
 
