@@ -24,7 +24,7 @@ from typing import Any, Self, TypeVar
 
 import sqlalchemy
 
-from broker.storage.errors import StoreBusy, StoreClosed, StoreError
+from broker.storage.errors import NewerSchema, StoreBusy, StoreClosed, StoreError
 from broker.storage.sqlite import (
     READER_PRAGMAS,
     WRITER_PRAGMAS,
@@ -227,6 +227,8 @@ def prepare(path: Path, connection: sqlalchemy.Connection, migrate: Migrate | No
                     raise StoreError(f"{path}: the migration was undone: {wrong}")
         except StoreError:
             raise
+        except NewerSchema as error:
+            raise StoreError(f"{path}: {error}") from None
         except Exception as error:
             raise StoreError(f"{path}: the migration failed and was undone: {cause(error, path)}") from error
     if wrong is not None:

@@ -17,6 +17,16 @@ class StoreError(NotRecorded):
     """The message names the database and the cause."""
 
 
+class NewerSchema(Exception):
+    """The database was migrated by a release that is newer than this program."""
+
+    def __init__(self, revision: str) -> None:
+        super().__init__(
+            f"the database is of a newer release (its revision {revision} is not known here): run that release, or restore"
+            " a backup that this one made (spbroker restore)"
+        )
+
+
 class StoreBusy(StoreError):
     """The queue is full: shed load."""
 
