@@ -36,6 +36,10 @@ class Overloaded(Exception):
         self.retry_after_s = retry_after_s
 
 
+class NotRecorded(OutcomeUnknown):
+    """Who was asked cannot use its store at this moment, and has answered nothing that it did not record: ask again."""
+
+
 class ServiceNotFound(Exception):
     """The caller has no service with this ref (or it is not the caller's, which is the same)."""
 

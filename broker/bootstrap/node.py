@@ -54,7 +54,7 @@ from capability_registry.note import CapabilityNote
 from lower_sp_clients import wire
 from lower_sp_clients.quotes import STANDING
 from lower_sp_clients.remote_sp import ClientTls, RemoteSp
-from lower_sp_clients.supplier import SignedNote, Supplier
+from lower_sp_clients.supplier import NotRecorded, SignedNote, Supplier
 from lower_sp_clients.vim.driver import Driver, DriverError, SapPort
 from lower_sp_clients.vim.factory import make_driver
 from lower_sp_clients.vim.local_vim import LocalVim
@@ -234,12 +234,14 @@ class Node:
         """Everything that time does: holds expire, labels rest, feeds lapse, notes are renewed, windows open and close."""
         if self._turn is not None and self._turn <= self._parts.clock.now():
             self._follow_windows(self.administration.present)
-        for vim in self.vims():
-            await vim.tick()
-        await self.broker.tick()
-        await self.promises.tick()
-        self.feeds.tick()
-        self.publication.tick()
+        try:
+            for vim in self.vims():
+                await vim.tick()
+            await self.broker.tick()
+            await self.promises.tick()
+        finally:  # whatever the store says: what lapsed is planned with no more
+            self.feeds.tick()
+            self.publication.tick()
 
     def _follow_windows(self, present: Administered) -> None:
         """What takes new orders now, by documents and windows; to be asked again at the next turn of a window."""
@@ -255,7 +257,9 @@ class Node:
             await self._parts.clock.sleep(TICK_S)
             try:
                 await self.tick()
-            except Exception:  # the next tick tries again; what failed is in the log
+            except NotRecorded as error:  # here and below: the next tick tries again
+                log.error("tick not recorded", error=str(error))
+            except Exception:
                 log.exception("tick failed")
 
     # wiring

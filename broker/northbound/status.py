@@ -31,7 +31,7 @@ from broker.northbound.wrong_calls import (
     ShuttingDown,
     Throttled,
 )
-from lower_sp_clients.supplier import OutcomeUnknown, Overloaded, ServiceNotFound
+from lower_sp_clients.supplier import NotRecorded, OutcomeUnknown, Overloaded, ServiceNotFound
 from lower_sp_clients.wire import Violation, WireError
 
 DOMAIN = "spbroker"
@@ -110,6 +110,13 @@ def status_of(error: Exception) -> CallStatus:
             return CallStatus(code=Code.NOT_FOUND, reason="ACCOUNT_NOT_FOUND", message=message)
         case ShuttingDown():
             return CallStatus(code=Code.UNAVAILABLE, reason="SHUTTING_DOWN", message=message)
+        case NotRecorded():
+            log.error("call_not_recorded", error=message)
+            return CallStatus(
+                code=Code.UNAVAILABLE,
+                reason="STORE_UNAVAILABLE",
+                message="this node cannot use its store at the moment: ask again with the same ref and version",
+            )
         case OutcomeUnknown():
             return CallStatus(
                 code=Code.UNAVAILABLE,

@@ -39,7 +39,7 @@ from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBo
 from broker.orders.steps import Steps
 from broker.orders.tasks import STUCK_AFTER, Call, CallKind, Env, Pause, Planner, advance
 from lower_sp_clients.broadcast import Broadcast
-from lower_sp_clients.supplier import Context, OutcomeUnknown, Supplier
+from lower_sp_clients.supplier import Context, NotRecorded, OutcomeUnknown, Supplier
 from lower_sp_clients.vim.holds import Allocation
 from service_model.clock import Alarm, Clock, within
 from service_model.outcomes import Reason, Refused, Reserved, ServiceState, ServiceStatus
@@ -218,9 +218,12 @@ class OrderEngine:
                     return
         except asyncio.CancelledError:
             raise
+        except NotRecorded as error:
+            log.error("order cannot be recorded", service=id, error=str(error))
+            self._lose(id, error)
         except Exception as error:
             log.exception("order cannot be recorded", service=id)
-            self._lose(id, error)
+            self._lose(id, OutcomeUnknown(f"not recorded: {error}"))
         finally:
             self._workers.pop(id, None)
             if id in self._again and not self._closing:
@@ -308,7 +311,7 @@ class OrderEngine:
         had = before.blocks() if before is not None else frozenset[str]()
         return self._pools.changes(order.id, had, order.blocks(), order.was_live, now)
 
-    def _lose(self, id: str, error: Exception) -> None:
+    def _lose(self, id: str, error: OutcomeUnknown) -> None:
         """The store refused: what was not recorded did not happen, and whoever waits hears of it."""
         self._pending.pop(id, None)
         saved = self.saved.get(id)
@@ -325,7 +328,7 @@ class OrderEngine:
                 self.by_ref.pop((gone.account, gone.ref), None)
         for waiter in self._waiting.pop(id, ()):
             if not waiter.recorded.done():
-                waiter.recorded.set_exception(OutcomeUnknown(f"not recorded: {error}"))
+                waiter.recorded.set_exception(error)
 
     async def _call(self, id: str, calls: tuple[Call, ...]) -> None:
         order = self.wanted[id]

@@ -101,9 +101,7 @@ class Listener:
         """What was heard of this order may be lost: its suppliers are asked for it, until each has answered."""
         self._forgotten.add(id)
         if id not in self._asking:
-            task = asyncio.create_task(self._ask(id), name=f"ask-{id}")
-            self._asking[id] = task
-            task.add_done_callback(lambda _: self._asking.pop(id, None))
+            self._asking[id] = asyncio.create_task(self._ask(id), name=f"ask-{id}")
 
     async def _ask(self, id: str) -> None:
         attempts = 0
@@ -120,6 +118,7 @@ class Listener:
             except Exception as error:
                 log.warning("a segment's supplier does not tell", service=id, error=str(error))
                 self._forgotten.add(id)
+        del self._asking[id]  # at once with the last look at what is forgotten
 
     async def _follow(self, alias: str, supplier: Supplier) -> None:
         """Hear of every change at one supplier; after each (re)connection ask for the present state of all that is open."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TypeVar
 
+from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, func, insert, select
 
 from broker.orders import path_ids
@@ -16,10 +18,13 @@ from broker.orders.pools import PREFIXES
 from broker.orders.records import ORDER, Change, Order, Segment
 from broker.storage import tables as t
 from broker.storage.engine import Engine
+from broker.storage.errors import StoreError
 from broker.storage.pieces import Pieces, Written, each
 from broker.storage.statements import adding, removing, replacing
 from lower_sp_clients.vim.holds import HOLD, Allocation, AllocationState, Hold
 from service_model.outcomes import ServiceState, ServiceStatus
+
+T = TypeVar("T")
 
 _SERVICE, _VERSION, _HOLD = replacing(t.services), replacing(t.service_versions), replacing(t.holds)
 _ALLOCATE, _FREE = replacing(t.allocations), removing(t.allocations, "pool", "value", "owner")
@@ -85,6 +90,16 @@ def _load_allocations(connection: Connection, prefix: str) -> list[Allocation]:
     ]
 
 
+def _parsed(engine: Engine, of: TypeAdapter[T], document: bytes, what: str) -> T:
+    """A stored document. Raises StoreError, which names what cannot be read, and why."""
+    try:
+        return of.validate_json(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise StoreError(f"{engine.path}: {what} cannot be read: {where}{': ' * bool(where)}{first['msg']}") from error
+
+
 async def all_allocations(engine: Engine) -> Sequence[Allocation]:
     """The whole table: labels and blocks, whoever has them."""
     return await engine.read(lambda connection: _load_allocations(connection, ""))
@@ -114,8 +129,10 @@ class SqlOrderBook:
         def work(connection: Connection) -> tuple[list[Order], list[Allocation]]:
             v = t.service_versions
             current = t.services.join(v, (v.c.service == t.services.c.id) & (v.c.version == t.services.c.version))
-            rows = connection.execute(select(v.c.document).select_from(current).order_by(t.services.c.created))
-            return [ORDER.validate_json(row.document) for row in rows], [
+            rows = connection.execute(
+                select(v.c.service, v.c.document).select_from(current).order_by(t.services.c.created)
+            )
+            return [_parsed(self._engine, ORDER, row.document, f"service {row.service}") for row in rows], [
                 a for pool in (PREFIXES, path_ids.POOL) for a in _load_allocations(connection, pool)
             ]
 
@@ -228,8 +245,10 @@ class SqlHoldBook:
 
     async def load(self) -> tuple[Sequence[Hold], Sequence[Allocation]]:
         def work(connection: Connection) -> tuple[list[Hold], list[Allocation]]:
-            rows = connection.execute(select(t.holds.c.document).where(t.holds.c.domain == self._domain))
-            return [HOLD.validate_json(r.document) for r in rows], _load_allocations(connection, f"{self._domain}/")
+            h, what = t.holds, f"the hold of domain {self._domain!r} for segment "
+            rows = connection.execute(select(h.c.ref, h.c.document).where(h.c.domain == self._domain))
+            holds = [_parsed(self._engine, HOLD, row.document, what + row.ref) for row in rows]
+            return holds, _load_allocations(connection, f"{self._domain}/")
 
         return await self._engine.read(work)
 

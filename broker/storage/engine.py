@@ -24,7 +24,7 @@ from typing import Any, Self, TypeVar
 
 import sqlalchemy
 
-from broker.storage.errors import StoreBusy, StoreClosed, StoreError
+from broker.storage.errors import NewerSchema, StoreBusy, StoreClosed, StoreError
 from broker.storage.sqlite import (
     READER_PRAGMAS,
     WRITER_PRAGMAS,
@@ -36,8 +36,9 @@ from broker.storage.sqlite import (
     choose_driver,
     connections,
     create_private,
+    file_trouble,
     installed_drivers,
-    is_disk_fault,
+    is_store_fault,
 )
 from broker.storage.writer import Job, Writer
 
@@ -96,7 +97,7 @@ class Engine:
                 raise StoreError(f"{path}: cannot open the database: the directory {path.parent} does not exist")
             lock = FileLock.take(path)
         except OSError as error:
-            raise StoreError(f"{path}: cannot open the database: {error.strerror or error}") from error
+            raise StoreError(f"{path}: cannot open the database: {file_trouble(error)}") from error
         opened: list[sqlalchemy.Connection] = []
         try:
             create_private(path)
@@ -113,11 +114,11 @@ class Engine:
                 each.close()
             lock.release()
             if isinstance(error, OSError):
-                raise StoreError(f"{path}: cannot open the database: {error.strerror or error}") from error
+                raise StoreError(f"{path}: cannot open the database: {file_trouble(error)}") from error
             if isinstance(error, sqlalchemy.exc.SQLAlchemyError) or hasattr(error, "sqlite_errorcode"):
-                raise StoreError(f"{path}: cannot open the database: {cause(error)}") from error
+                raise StoreError(f"{path}: cannot open the database: {cause(error, path)}") from error
             raise
-        writer = Writer(connection, str(path), max_waiting)
+        writer = Writer(connection, path, max_waiting)
         engine = cls(path, lock, writer, connection, opened[1:], max_waiting)
         writer.start()
         return engine
@@ -171,8 +172,8 @@ class Engine:
                 raise TypeError("a read function returned an open result; return its rows")
             return value
         except sqlalchemy.exc.DBAPIError as error:
-            if is_disk_fault(error) and not is_refused_write(error):
-                raise StoreError(f"{self.path}: cannot read: {cause(error)}") from error
+            if is_store_fault(error) and not is_refused_write(error):
+                raise StoreError(f"{self.path}: cannot read: {cause(error, self.path)}") from error
             raise
         finally:
             try:
@@ -226,8 +227,10 @@ def prepare(path: Path, connection: sqlalchemy.Connection, migrate: Migrate | No
                     raise StoreError(f"{path}: the migration was undone: {wrong}")
         except StoreError:
             raise
+        except NewerSchema as error:
+            raise StoreError(f"{path}: {error}") from None
         except Exception as error:
-            raise StoreError(f"{path}: the migration failed and was undone: {cause(error)}") from error
+            raise StoreError(f"{path}: the migration failed and was undone: {cause(error, path)}") from error
     if wrong is not None:
         raise StoreError(f"{path}: cannot open the database: {wrong}")
     driver.execute("PRAGMA foreign_keys=ON")

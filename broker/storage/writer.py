@@ -21,12 +21,13 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy
 
 from broker.storage.errors import StoreBusy, StoreClosed, StoreError
-from broker.storage.sqlite import cause, is_disk_fault
+from broker.storage.sqlite import cause, is_store_fault
 
 Work = Callable[[sqlalchemy.Connection], Any]
 
@@ -54,12 +55,12 @@ class TransactionLost(Exception):
 class Writer:
     """Owns `connection` from `start` until its thread has ended."""
 
-    def __init__(self, connection: sqlalchemy.Connection, name: str, max_waiting: int) -> None:
+    def __init__(self, connection: sqlalchemy.Connection, path: Path, max_waiting: int) -> None:
         self.commits = 0
         self.transactions = 0
         self._connection = connection
         self._driver: Any = connection.connection.dbapi_connection
-        self._name = name
+        self._path = path
         self._max_waiting = max_waiting
         self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closing = False
@@ -75,9 +76,9 @@ class Writer:
         """Queue `job`; from any thread. Raises `StoreBusy` or `StoreClosed`."""
         with self._submitting:
             if self._closing:
-                raise StoreClosed(f"{self._name}: the store is closed")
+                raise StoreClosed(f"{self._path}: the store is closed")
             if (waiting := self._waiting.qsize()) >= self._max_waiting:
-                raise StoreBusy(f"{self._name}: {waiting} transactions are waiting")
+                raise StoreBusy(f"{self._path}: {waiting} transactions are waiting")
             self._waiting.put(job)
 
     def drain(self) -> None:
@@ -153,21 +154,21 @@ class Writer:
                 self._driver.execute("ROLLBACK")
             self._connection.rollback()
         except Exception as second:
-            error.add_note(f"the rollback failed too: {cause(second)}")
-        reason = cause(error.__cause__ or error)
-        if error.__cause__ is not None and not is_disk_fault(error.__cause__):
+            error.add_note(f"the rollback failed too: {cause(second, self._path)}")
+        reason = cause(error.__cause__ or error, self._path)
+        if error.__cause__ is not None and not is_store_fault(error.__cause__):
             reason = f"{error}: {reason}"
         failed = {id(outcome.job): outcome for outcome in outcomes if outcome.error is not None}
         return [failed.get(id(job)) or Outcome(job, error=self._failure(reason, error)) for job in jobs]
 
     def _failure(self, reason: str, error: BaseException) -> StoreError:
-        failure = StoreError(f"{self._name}: the transaction was not applied: {reason}")
+        failure = StoreError(f"{self._path}: the transaction was not applied: {reason}")
         failure.__cause__ = error
         return failure
 
     def _translate(self, error: BaseException) -> BaseException:
-        if is_disk_fault(error):
-            return self._failure(cause(error), error)
+        if is_store_fault(error):
+            return self._failure(cause(error, self._path), error)
         if isinstance(error, StopIteration):  # a future cannot carry it
             replacement = RuntimeError("a transaction function raised StopIteration")
             replacement.__cause__ = error
