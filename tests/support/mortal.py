@@ -37,6 +37,7 @@ from capability_registry.note import CapabilityNote
 from lower_sp_clients.supplier import Supplier
 from lower_sp_clients.vim.driver import Blueprint, Driver, SapPort
 from lower_sp_clients.vim.simulated import SimulatedDriver
+from service_model.outcomes import ServiceState
 from tests.support.crashing import METHODS, CrashingDriver, Mishap, Points, calls, written
 from tests.support.faults import FaultySupplier
 from tests.support.nodes import MovedClock, RealNode
@@ -160,6 +161,11 @@ class Answers:
         what = (c.side, c.service, c.segment, c.kind)
         query = select(*what).group_by(*what).having(func.count() > 1)
         return [str(tuple(row)) for row in await self.node.node.engine.read(lambda db: db.execute(query).all())]
+
+    async def lapsed(self) -> list[str]:
+        """Holds of our domains that ended by themselves."""
+        holds = [hold for vim in self.node.node.vims() for hold in vim.holds()]
+        return [h.ref for h in holds if h.state is ServiceState.EXPIRED and h.released_upto < h.version]
 
     async def charged(self, account: str, ref: str) -> int:
         """How many charges there are of one service."""
