@@ -28,7 +28,7 @@ from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, Ser
 from spbroker.v1 import broker_service_pb2 as pb
 from tests.support.crashing import Effect, Mishap
 from tests.support.customer import Customer
-from tests.support.lives import CHARGED_ONCE, KEPT, KINDS, NOTHING_LEFT, ONE_PART, ONE_TRUTH, Late
+from tests.support.lives import CHARGED_ONCE, GIVEN_BACK, KEPT, KINDS, NOTHING_LEFT, ONE_PART, ONE_TRUTH, Late
 from tests.support.nodes import Nodes, RealNode
 from tests.support.proxy import Keys, Proxy, Weather
 from tests.support.topologies import LEVELS, chain, three_levels
@@ -36,9 +36,11 @@ from tests.support.topologies import LEVELS, chain, three_levels
 ROOT = Path(__file__).resolve().parents[2]
 SELLERS = {"wholesale": "middle", "lower": "leaf"}
 """By the alias under which they are bought from."""
-PATIENCE_S, STARTED_S = 120.0, 60.0
+PATIENCE_S, STARTED_S = 180.0, 120.0
 """How long a life may take, and a process until it serves."""
 CALL_S = 10.0
+LAPSING_S = 200.0
+"""In a life that took less, by the nodes' clocks, no hold may have ended by itself: somebody was to give it back."""
 VERSIONS = 40
 STEP_S, PACE_S = 0.1, 0.5
 """Each so many seconds all clocks are moved on by so many, where all nodes have been up for a second."""
@@ -131,6 +133,7 @@ class Federation:
         self.checked: Counter[str] = Counter()
         """How often each invariant was."""
         self._customer: Customer | None = None
+        self._lapsed: set[str] = set()
 
     @property
     def ann(self) -> Customer:
@@ -169,9 +172,8 @@ class Federation:
     async def _through(self, customer: RealNode, supplier: RealNode) -> str:
         own, theirs = customer.layout, supplier.layout
         keys = Keys(theirs.credential("server"), own.credential("client"), theirs.credential("ca")[0])
-        line = await Proxy(
-            supplier.partners, keys, Weather(random.Random())
-        ).start()  # fair, until it is told otherwise
+        fair = Weather(random.Random())
+        line = await Proxy(supplier.partners, keys, fair).start()
         self.lines[customer.settings.sp_id] = line
         return line.endpoint
 
@@ -224,6 +226,10 @@ class Federation:
             except Died:
                 await asyncio.sleep(STEP_S)
 
+    def now(self) -> float:
+        """Seconds, as the nodes' clocks go."""
+        return asyncio.get_running_loop().time() + self.ahead
+
     async def all_up(self) -> None:
         for event in self._up.values():
             await event.wait()
@@ -270,7 +276,7 @@ class Federation:
 
     async def _all_live(self, kinds: Sequence[str]) -> None:
         """One order of each kind at the same time, until nothing is left of any."""
-        lives = []
+        lives, begun = [], self.now()
         for kind in kinds:
             self._lives += 1
             lives.append(Life(self, f"{kind.replace(' ', '-')}-{self._lives}"))
@@ -283,6 +289,11 @@ class Federation:
         doubled = await self.everybody("doubled")
         self.checked.update((NOTHING_LEFT, CHARGED_ONCE))
         assert not any(doubled.values()), f"charged twice: {doubled}"
+        lapsed = {hold for holds in (await self.everybody("lapsed")).values() for hold in holds}
+        if self.now() - begun < LAPSING_S:
+            self.checked[GIVEN_BACK] += 1
+            assert lapsed <= self._lapsed, f"nobody gave back {lapsed - self._lapsed}"
+        self._lapsed = lapsed
         assert not self.broken, self.broken
 
     async def _left(self) -> dict[str, Any]:
@@ -326,9 +337,6 @@ class Life:
             for step in KINDS[kind]:
                 await getattr(self, step)()
 
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time() + self._all.ahead
-
     async def reserve(self) -> None:
         answer: object = None
         while not isinstance(answer, Reserved):
@@ -339,7 +347,7 @@ class Life:
             self._version += 1
             answer = await self._all.asked(lambda: self._all.ann.reserve(self._ref, chain(), self._version, CALL_S))
         self._held = answer
-        self._ends = self._now() + answer.remaining_s
+        self._ends = self._all.now() + answer.remaining_s
 
     async def extend(self) -> None:
         await self._call("ExtendReservation", pb.ExtendReservationRequest(seconds=250))
@@ -354,7 +362,7 @@ class Life:
     async def commit(self) -> None:
         """Raises Late where the hold is over by then, which is told so and leaves nothing."""
         told = await self._all.asked(lambda: self._all.ann.commit(self._ref, self._version, CALL_S))
-        if isinstance(told, Refused) and self._now() >= self._ends - 1:
+        if isinstance(told, Refused) and self._all.now() >= self._ends - 1:
             assert told.reasons[0].code is ReasonCode.HOLD_EXPIRED, told
             raise Late
         self._all.checked[KEPT] += 1

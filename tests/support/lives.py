@@ -37,6 +37,7 @@ NOTHING_LEFT = "in the end nothing is held, allocated, built or under way at any
 CHARGED_ONCE = "nothing is charged twice, and what is delivered is charged"
 ONE_TRUTH = "what the customer is told of a live service is what it was promised"
 ONE_PART = "each domain has built exactly one part of it, and knows it as active"
+GIVEN_BACK = "what is not wanted any more is given back, and does not wait for its hold to end"
 KEPT = "a hold that has not ended is committed when its customer says so"
 TURNS = 60
 """Of the loop, in which everybody does what can be done at a moment."""

@@ -37,6 +37,7 @@ from capability_registry.note import CapabilityNote
 from lower_sp_clients.supplier import Supplier
 from lower_sp_clients.vim.driver import Blueprint, Driver, SapPort
 from lower_sp_clients.vim.simulated import SimulatedDriver
+from service_model.outcomes import ServiceState
 from tests.support.crashing import METHODS, CrashingDriver, Mishap, Points, calls, written
 from tests.support.faults import FaultySupplier
 from tests.support.nodes import MovedClock, RealNode
@@ -161,6 +162,11 @@ class Answers:
         query = select(*what).group_by(*what).having(func.count() > 1)
         return [str(tuple(row)) for row in await self.node.node.engine.read(lambda db: db.execute(query).all())]
 
+    async def lapsed(self) -> list[str]:
+        """Holds of our domains that ended by themselves."""
+        holds = [hold for vim in self.node.node.vims() for hold in vim.holds()]
+        return [h.ref for h in holds if h.state is ServiceState.EXPIRED and h.released_upto < h.version]
+
     async def charged(self, account: str, ref: str) -> int:
         """How many charges there are of one service."""
         (id,) = (o.id for o in self.node.node.broker.orders() if (o.account, o.ref) == (account, ref))
@@ -199,6 +205,11 @@ async def serve(answers: Answers) -> None:
 
 if __name__ == "__main__":
     structlog.configure(
+        processors=[
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.processors.add_log_level,
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
