@@ -22,7 +22,8 @@ _ANSWERED = {ServiceState.RESERVING, ServiceState.RESERVED, ServiceState.COMMITT
 _PARTS = Interest(states=frozenset(ServiceState) - _ANSWERED, addressing=False)
 """What we hear of our segments: until they are active, the answers to our calls tell it."""
 
-
+LOOKS_AT_ONCE = 32
+"""How many segments one supplier is asked for at once when it is heard of again."""
 _OVER = frozenset({ServiceState.TERMINATED, ServiceState.EXPIRED, ServiceState.REFUSED})
 
 
@@ -110,15 +111,32 @@ class Listener:
             await self._clock.sleep(min(10.0, 0.2 * 2 ** min(attempts, 8)))
 
     async def _resync(self, alias: str, supplier: Supplier) -> None:
-        for order in list(self._orders.values()):
-            for segment in order.segments:
-                if segment.alias == alias and (remains(segment) or segment.abandoned is not None):
-                    try:
-                        seen = await supplier.status(segment.ref, self._caller.below(order))
-                    except ServiceNotFound:
-                        self._returned.pop((alias, segment.ref), None)
-                    else:
-                        self._observe(alias, segment.ref, seen)
+        """Ask for every segment that the supplier may still have, so many at once."""
+        refs = iter([ref for known in (self._by_child, self._abandoned) for its, ref in known if its == alias])
+
+        async def some() -> None:
+            for ref in refs:
+                await self._look(alias, ref, supplier)
+
+        asking = [asyncio.create_task(some()) for _ in range(LOOKS_AT_ONCE)]
+        try:
+            await asyncio.gather(*asking)
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+
+    async def _look(self, alias: str, ref: str, supplier: Supplier) -> None:
+        id = (self._by_child.get((alias, ref)) or self._abandoned.get((alias, ref)) or ("",))[0]
+        order = self._orders.get(id)
+        if order is None:  # it ended meanwhile
+            return
+        try:
+            seen = await supplier.status(ref, self._caller.below(order))
+        except ServiceNotFound:
+            self._returned.pop((alias, ref), None)
+        else:
+            self._observe(alias, ref, seen)
 
     def _observe(self, alias: str, ref: str, seen: ServiceStatus) -> None:
         if (alias, ref) in self._abandoned:
