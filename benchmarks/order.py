@@ -54,7 +54,7 @@ SHAPES = (Shape(1, 1), Shape(2, 1), Shape(3, 1), Shape(5, 1), Shape(1, 4), Shape
 QUICK = (Shape(1, 1), Shape(3, 1))
 MAIN = Shape(3, 1)
 """What the figures at the top of the result are of, where it was measured."""
-LIVE, LIVE_QUICK = 10_000, 150
+LIVE, LIVE_QUICK = 10_000, 60
 CLIENTS = 16
 REST_S = 0.5
 """Over how long a processor that rests is looked at."""
@@ -71,7 +71,7 @@ def between(before: Mapping[str, Any], after: Mapping[str, Any], orders: int) ->
 
 async def measure(folder: Path, shape: Shape, quick: bool, profiles: Path | None) -> dict[str, Any]:
     """An order through one shape, by both contenders."""
-    in_turn, rounds, clients, seconds = (12, 2, CLIENTS, 1.5) if quick else (50, 4, CLIENTS, 5.0)
+    in_turn, rounds, clients, seconds = (10, 2, CLIENTS, 1.0) if quick else (50, 4, CLIENTS, 5.0)
     ours, bare = Peers(), Peers()
     tasks: list[asyncio.Task[None]] = []
     try:

@@ -31,8 +31,9 @@ from service_model.clock import Alarm, Clock
 
 log = structlog.get_logger()
 
-FIRST = 8
-"""How many may begin at once until it is known better."""
+FIRST, FEWEST = 8, 4
+"""How many may begin at once until it is known better, and however late work is: what is late with so few is late for other
+reasons, as on a machine that others use too."""
 ROUND = 10
 """Of how many measurements of lateness the middle one counts."""
 WAIT_S, SHORT_WAIT_S = 0.5, 0.1
@@ -78,7 +79,7 @@ class Limit:
         if len(self._late) < ROUND:
             return
         if median(self._late) > self._late_s:
-            self.value = max(1, min(self.value - 1, int(self.value * 0.9)))
+            self.value = max(min(FEWEST, self.most), min(self.value - 1, int(self.value * 0.9)))
         elif self._reached:
             self.value = min(self.most, self.value + 1)
         self._late.clear()

@@ -52,8 +52,6 @@ _SETTLING = frozenset({ServiceState.RESERVING})
 _ENDED = frozenset({ServiceState.TERMINATING, ServiceState.STUCK, ServiceState.TERMINATED})
 _STANDS = frozenset({ServiceState.FAILED})
 """Where a commit that was answered with Committed is so again: what failed did so afterwards."""
-_COUNTED = LIVE | {ServiceState.RESERVING, ServiceState.RESERVED}
-"""What counts against an agreement's number of services."""
 
 
 class Broker(Offers):
@@ -149,7 +147,7 @@ class Broker(Offers):
     ) -> tuple[Reason, ...]:
         """Everything that is wrong with a reservation before it is planned."""
         out = wrong_with(spec, ctx, terms)
-        others = sum(1 for o in self.wanted.values() if o.state in _COUNTED and o.account == account and o.ref != ref)
+        others = self.wanted.count(account, besides=self.by_ref.get((account, ref)))
         if others >= terms.max_services:
             message = f"the agreement allows {terms.max_services} services"
             return (*out, Reason(code=ReasonCode.QUOTA, message=message))

@@ -5,7 +5,8 @@ Theory of operation
   the intents of the calls that follow, makes the calls in parallel, and folds the answers in; the next record holds them
   together with the next intents. When nothing is to be done it ends, to be woken by time, by a caller or by a supplier.
 - Whoever changes an order changes it in memory (`change`) and waits (`until`) for what was recorded of it.
-- A restart loads the orders and wakes them all: a call whose intent was recorded is made again, same ref, same version.
+- A restart loads the orders and wakes those of which something is to be done: a call whose intent was recorded is made again,
+  same ref, same version.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from broker.orders.reasons import incident_id
 from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook, Terms
 from broker.orders.steps import Steps
 from broker.orders.tasks import STUCK_AFTER, Call, CallKind, Env, Pause, Planner, advance
+from broker.orders.wanted import Wanted
 from lower_sp_clients.broadcast import Broadcast
 from lower_sp_clients.supplier import Context, NotRecorded, OutcomeUnknown, Supplier
 from lower_sp_clients.vim.holds import Allocation
@@ -99,7 +101,7 @@ class OrderEngine:
         """Whose turn it is to go on."""
         self._pools = Pools((), ())
         self.path_ids = PathIds()
-        self.wanted: dict[str, Order] = {}
+        self.wanted = Wanted()
         self.saved: dict[str, Order] = {}
         self.by_ref: dict[tuple[str, str], str] = {}
         self._pending: dict[str, list[JournalEntry | AuditRow]] = {}
@@ -126,9 +128,18 @@ class OrderEngine:
             self.wanted[order.id] = self.saved[order.id] = order
             self.by_ref[order.account, order.ref] = order.id
             self._listener.index(order)
+        env = self._env()
         for order in orders:
-            if order.state is not ServiceState.TERMINATED:
-                self._wake(order.id)
+            self._take_up(order, env)
+
+    def _take_up(self, order: Order, env: Env) -> None:
+        """Work on an order that was loaded, or be woken in time where nothing is to be done now, as of most that are live."""
+        if order.state is not ServiceState.RESERVING:  # whose tasks take addresses
+            pause = advance(order, env)
+            if pause.order is order and not pause.calls and pause.asks is None:
+                self._alarm(order.id, pause.wake)
+                return
+        self._wake(order.id)
 
     async def close(self) -> None:
         """Stop working: every order stays as it is recorded. Whoever waits for one is told that its outcome is not known."""
@@ -252,7 +263,18 @@ class OrderEngine:
     async def _advanced(self, order: Order) -> Pause:
         """As far as it goes over the notes of this moment, planned wherever a task asks for it."""
         await self.steps.turn()
-        env = Env(
+        env = self._env()
+        pause = advance(order, env)
+        while (asked := pause.asks) is not None:
+            await self.steps.turn()
+            found = await self._planner(asked.spec, env.over(asked), env.now, asked.avoid, why=asked.why)
+            env = replace(env, now=self.clock.now(), planned=(*env.planned, (asked, found)))
+            pause = advance(pause.order, env)
+        return pause
+
+    def _env(self) -> Env:
+        """What tasks may know at this moment."""
+        return Env(
             now=self.clock.now(),
             snapshot=(snapshot := self.catalogue.snapshot),
             allocate=self._allocate,
@@ -262,13 +284,6 @@ class OrderEngine:
             hopes=self._hopes,
             stuck_after=self._stuck_after,
         )
-        pause = advance(order, env)
-        while (asked := pause.asks) is not None:
-            await self.steps.turn()
-            found = await self._planner(asked.spec, env.over(asked), env.now, asked.avoid, why=asked.why)
-            env = replace(env, now=self.clock.now(), planned=(*env.planned, (asked, found)))
-            pause = advance(pause.order, env)
-        return pause
 
     def _allocate(
         self, owner: str, sizes: Mapping[int, int], avoid: Sequence[Prefix] = ()
@@ -323,7 +338,7 @@ class OrderEngine:
             self._listener.ask_again(id)
             self._alarm(id, self.clock.now() + timedelta(seconds=1))
         else:
-            gone = self.wanted.pop(id, None)
+            gone = self.wanted.lose(id)
             if gone is not None:
                 self.by_ref.pop((gone.account, gone.ref), None)
         for waiter in self._waiting.pop(id, ()):

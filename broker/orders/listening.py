@@ -23,7 +23,8 @@ _ANSWERED = {ServiceState.RESERVING, ServiceState.RESERVED, ServiceState.COMMITT
 _PARTS = Interest(states=frozenset(ServiceState) - _ANSWERED, addressing=False)
 """What we hear of our segments: until they are active, the answers to our calls tell it."""
 
-
+LOOKS_AT_ONCE = 32
+"""How many segments one supplier is asked for at once when it is heard of again."""
 _OVER = frozenset({ServiceState.TERMINATED, ServiceState.EXPIRED, ServiceState.REFUSED})
 
 
@@ -114,7 +115,7 @@ class Listener:
                 for segment in order.segments if order is not None else ():
                     supplier = self._caller.suppliers.get(segment.alias)  # none: asked when it is followed again
                     if order is not None and supplier is not None and remains(segment):
-                        await self._look(segment.alias, supplier, order, segment.ref)
+                        await self._look(segment.alias, segment.ref, supplier)
             except Exception as error:
                 log.warning("a segment's supplier does not tell", service=id, error=str(error))
                 self._forgotten.add(id)
@@ -137,12 +138,26 @@ class Listener:
             await self._clock.sleep(min(10.0, 0.2 * 2 ** min(attempts, 8)))
 
     async def _resync(self, alias: str, supplier: Supplier) -> None:
-        for order in list(self._orders.values()):
-            for segment in order.segments:
-                if segment.alias == alias and (remains(segment) or segment.abandoned is not None):
-                    await self._look(alias, supplier, order, segment.ref)
+        """Ask for every segment that the supplier may still have, so many at once."""
+        refs = iter([ref for known in (self._by_child, self._abandoned) for its, ref in known if its == alias])
 
-    async def _look(self, alias: str, supplier: Supplier, order: Order, ref: str) -> None:
+        async def some() -> None:
+            for ref in refs:
+                await self._look(alias, ref, supplier)
+
+        asking = [asyncio.create_task(some()) for _ in range(LOOKS_AT_ONCE)]
+        try:
+            await asyncio.gather(*asking)
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+
+    async def _look(self, alias: str, ref: str, supplier: Supplier) -> None:
+        id = (self._by_child.get((alias, ref)) or self._abandoned.get((alias, ref)) or ("",))[0]
+        order = self._orders.get(id)
+        if order is None:  # it ended meanwhile
+            return
         try:
             seen = await self._caller.look(supplier, order, ref)
         except ServiceNotFound:

@@ -53,7 +53,7 @@ from spbroker.v1 import outcome_pb2
 DEFAULT_TIMEOUT_S = 60.0
 MARGIN_S = 0.2
 BACK_OFF_MIN_S, BACK_OFF_MAX_S = 1.0, 60.0
-HINT_MIN_S, HINT_MAX_S = 0.05, 60.0
+HINT_MIN_S, HINT_MAX_S = 0.2, 60.0
 """What of an SP's hint when to come back is heeded."""
 
 log = structlog.get_logger(__name__)

@@ -15,6 +15,7 @@ import trustme
 from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault
 from broker.cli.order_file import with_lines
+from lower_sp_clients.supplier import Overloaded
 from service_model.outcomes import ServiceState
 from service_model.spec_yaml import dump_spec, load_spec
 from tests.support.cli_bench import PASSWORD, PRICE, ROOT, CliBench, line_with, signed_note
@@ -357,6 +358,23 @@ async def test_an_unknown_outcome_says_how_to_ask_again_and_that_works(ann: CliB
     hint = f"spbroker order -f {NSD} --from north.client-1 --to south.server-1 --ref 'web 1'"
     assert ran.err.endswith(f"ask again: {hint}\n")
     assert (await ann.run("order", "-f", NSD, *NSD_SAPS, "--ref", "web 1")).code == 0
+
+
+async def test_a_provider_with_too_much_to_do_is_asked_again_when_it_said(ann: CliBench) -> None:
+    ann.supplier.failures["reserve"] = [Overloaded(0.01), Overloaded(0.01)]
+    ann.supplier.failures["commit"] = [Overloaded(0.01)]
+    ran = await ann.run("order", "-f", SPEC, "--ref", "web-1")
+    assert ran.code == 0, ran.err
+    assert ran.err.count("has too much to do: asking again in 0.0 s") == 3
+
+
+async def test_a_provider_that_has_too_much_to_do_for_long_is_no_refusal(ann: CliBench) -> None:
+    ann.supplier.failures["reserve"] = [Overloaded(3600.0)]
+    ran = await ann.run("order", "-f", SPEC, "--ref", "web-1")
+    assert ran.code == Exit.UNREACHABLE
+    assert "turned the call away: nothing was done" in ran.err
+    assert "not known" not in ran.err
+    assert "ask again: spbroker order" in ran.err
 
 
 async def test_an_unknown_field_is_named_with_its_line(ann: CliBench) -> None:
