@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from broker.decompose.plan import Avoid
+from broker.orders.asking import Managers, nobody
 from broker.orders.calling import PATIENCE
 from broker.orders.catalogue import Catalogue
 from broker.orders.engine import OrderEngine
@@ -22,6 +23,7 @@ from broker.orders.pools import Pool
 from broker.orders.quoting import PLANS, WAVES, Answer, Option, Request, ask, learnt, offer, options, qualified
 from broker.orders.reasons import for_customer
 from broker.orders.records import OrderBook, Quoted, Terms
+from broker.orders.schedules import Workflows, clashes
 from broker.orders.tasks import STUCK_AFTER, Planner
 from lower_sp_clients.quotes import QuoteBook, QuoteLedger
 from lower_sp_clients.supplier import Context
@@ -71,6 +73,8 @@ class Offers(OrderEngine):
         fell_short: Callable[[str], None] = lambda alias: None,
         hopes: int = 0,
         stuck_after: timedelta = STUCK_AFTER,
+        workflows: Workflows | None = None,
+        managers: Managers = nobody,
     ) -> None:
         super().__init__(
             epoch=epoch,
@@ -82,6 +86,8 @@ class Offers(OrderEngine):
             fell_short=fell_short,
             hopes=hopes,
             stuck_after=stuck_after,
+            workflows=workflows,
+            managers=managers,
         )
         self._quotes = QuoteLedger(quotes)
         self._quoting: Counter[str] = Counter()
@@ -161,8 +167,11 @@ class Offers(OrderEngine):
         terms = self._terms(account)
         if isinstance(terms, Reason):
             return unqualified(terms)
-        wrong = wrong_with(spec, ctx, terms)
+        wrong = self._wrong_with(spec, ctx, terms)
         return unqualified(*wrong) if wrong else terms
+
+    def _wrong_with(self, spec: ServiceSpec, ctx: Context, terms: Terms) -> tuple[Reason, ...]:
+        return wrong_with(spec, ctx, terms) or tuple(clashes(spec, terms, self.workflows))
 
     async def _options(
         self, account: str, spec: ServiceSpec, terms: Terms, avoid: Avoid, most: int
@@ -219,8 +228,9 @@ def wrong_with(spec: ServiceSpec, ctx: Context, terms: Terms) -> tuple[Reason, .
             for p in problems
         )
     out = [
-        no(ReasonCode.MANAGER_NOT_ALLOWED, f"service-specific manager {name!r} is not run here", name)
+        no(ReasonCode.MANAGER_NOT_ALLOWED, f"service-specific manager {name!r} is not allowed for this account", name)
         for name in spec.managers
+        if name not in terms.managers
     ]
     out += [
         no(ReasonCode.FEATURE_NOT_OFFERED, f"feature {name!r} is not offered", name)
