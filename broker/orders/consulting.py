@@ -241,8 +241,9 @@ def address_as_decided(order: Order, env: Env) -> Order | Pause:
         return address(order, env)
     found = address(replace(order, spec=narrowed), env)
     assert isinstance(found, Order), "addresses are found without a call"
-    if found.version in found.answers and addresses is not None:  # refused: not with what was chosen
-        return _overruled(order, env, addresses, found.answers[found.version].reasons[0].message)
+    refusal = found.answers.get(order.version)
+    if refusal is not None and addresses is not None:  # not with what was chosen
+        return _overruled(order, env, addresses, refusal.reasons[0].message)
     return replace(found, spec=spec) if found.spec is narrowed else found
 
 
