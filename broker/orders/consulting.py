@@ -167,8 +167,8 @@ def _offers(order: Order, env: Env, lexicon: Lexicon) -> Iterator[PlacementOffer
 @task
 def reconsider_as_placed(order: Order, env: Env) -> Order | Pause:
     """As `reconsider`, but that what a manager placed stays where it is."""
-    latest = [d for d in order.decisions if d.task is ManagerTask.PLACE][-1:]
-    return order if any(isinstance(d.choice, Placement) for d in latest) else reconsider(order, env)
+    latest = _latest(order, ManagerTask.PLACE)
+    return order if latest is not None and isinstance(latest.choice, Placement) else reconsider(order, env)
 
 
 @task
@@ -177,12 +177,15 @@ def ask_addresses(order: Order, env: Env) -> Order | Pause:
     manager, spec = decider(order, ManagerTask.ADDRESS), order.spec
     if manager is None or spec is None or order.plan is None or order.addressed:
         return order
-    before = [d for d in order.decisions if d.task is ManagerTask.ADDRESS]
-    if before and not (isinstance(before[-1].choice, Addresses) and _clash(order, before[-1].choice)):
-        return _refused(order, env, before[-1]) if before[-1].outcome is DecisionOutcome.REFUSED else order
+    decision = _latest(order, ManagerTask.ADDRESS)
+    if decision is not None and not _clashes(order, decision):
+        return _refused(order, env, decision) if decision.outcome is DecisionOutcome.REFUSED else order
+    number = 0 if decision is None else decision.number + 1
+    if _asking(order, ManagerTask.ADDRESS, number):
+        return Pause(order)
     sizes, allowed = block_bits(spec), spec.blocks.allowed
-    if not sizes or _asking(order, ManagerTask.ADDRESS, len(before)):
-        return Pause(order) if sizes else order
+    if not sizes:
+        return order
     if not allowed:
         taken = env.allocate(order.id, sizes)
         if isinstance(taken, Reason):
@@ -199,12 +202,18 @@ def ask_addresses(order: Order, env: Env) -> Order | Pause:
         allowed=allowed,
         excluded=aggregate([*spec.blocks.excluded, *behind, *required, *order.unusable]),
     )
-    return _ask(order, env, manager, len(before), question)
+    return _ask(order, env, manager, number, question)
 
 
-def _clash(order: Order, choice: Addresses) -> tuple[Prefix, ...]:
-    """What was chosen and cannot be used, as suppliers said since."""
-    return conflicting((p for link in choice.links for p in link.prefixes), order.unusable)
+def _clashes(order: Order, decision: Decision) -> bool:
+    """Whether anything that was chosen cannot be used, as suppliers said since."""
+    return bool(conflicting(_prefixes(decision), order.unusable))
+
+
+def _prefixes(decision: Decision) -> tuple[Prefix, ...]:
+    """Those that were chosen."""
+    links = decision.choice.links if isinstance(decision.choice, Addresses) else ()
+    return tuple(prefix for link in links for prefix in link.prefixes)
 
 
 @task
@@ -249,8 +258,8 @@ def address_as_decided(order: Order, env: Env) -> Order | Pause:
 
 def _addresses_of(order: Order) -> Decision | None:
     """The addresses that a manager chose, if they count."""
-    latest = [d for d in order.decisions if d.task is ManagerTask.ADDRESS][-1:]
-    return next((d for d in latest if isinstance(d.choice, Addresses) and not _clash(order, d.choice)), None)
+    latest = _latest(order, ManagerTask.ADDRESS)
+    return latest if latest is not None and _prefixes(latest) and not _clashes(order, latest) else None
 
 
 @task
@@ -269,9 +278,9 @@ def overrule(order: Order, env: Env) -> Order | Pause:
             return replace(_overruled(order, env, parameters, innermost.message), addressed=False)
         chosen = _addresses_of(order)
         refused = first.nogood.refused_prefixes if first.nogood is not None else ()
-        if chosen is None or first.code is not ReasonCode.PREFIX_CONFLICT or not isinstance(chosen.choice, Addresses):
+        if chosen is None or first.code is not ReasonCode.PREFIX_CONFLICT:
             continue
-        clash = conflicting((p for link in chosen.choice.links for p in link.prefixes), refused)
+        clash = conflicting(_prefixes(chosen), refused)
         if clash and order.rounds < MAX_ROUNDS:
             assert first.nogood is not None, "it tells what it refused"
             learnt = unusable(clash, first.nogood.acceptable_prefixes or ())
@@ -308,6 +317,10 @@ def _number(order: Order) -> int:
 
 def _decided(order: Order, what: ManagerTask, number: int) -> Decision | None:
     return next((d for d in order.decisions if (d.task, d.number) == (what, number)), None)
+
+
+def _latest(order: Order, what: ManagerTask) -> Decision | None:
+    return next((d for d in reversed(order.decisions) if d.task is what), None)
 
 
 def _asking(order: Order, what: ManagerTask, number: int) -> bool:

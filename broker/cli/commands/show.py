@@ -48,7 +48,8 @@ def command(
 ) -> None:
     """Show one service: its parts and states, its price, and its labels and prefixes.
 
-    CHOSEN is what the provider chose within the constraint, BOUND what was confirmed at commit.
+    CHOSEN is what the provider chose within the constraint, BOUND what was confirmed at commit. Where the spec names
+    managers, what they decided is told.
     """
     with connected(as_) as connection:
         if operator:
