@@ -14,7 +14,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -36,8 +36,9 @@ from broker.orders.broker import AccountView, Broker
 from broker.orders.catalogue import Catalogue
 from broker.orders.engine import WATCHER_BEHIND
 from broker.orders.records import QUOTED, Terms
+from broker.orders.schedules import CannotSchedule, Workflows
 from broker.orders.tasks import STUCK_AFTER
-from broker.settings.administered import DomainDoc, SupplierDoc
+from broker.settings.administered import DomainDoc, ManagerDoc, SupplierDoc
 from broker.settings.present import Administered
 from broker.settings.problems import Problem
 from broker.storage.books import SqlEditions, SqlHoldBook, SqlOrderBook, all_allocations, epoch_of
@@ -53,7 +54,9 @@ from capability_registry.keys import PublicKey, SigningKey
 from capability_registry.note import CapabilityNote
 from lower_sp_clients import wire
 from lower_sp_clients.quotes import STANDING
+from lower_sp_clients.remote_manager import RemoteManager
 from lower_sp_clients.remote_sp import ClientTls, RemoteSp
+from lower_sp_clients.service_manager import ServiceManager
 from lower_sp_clients.supplier import NotRecorded, SignedNote, Supplier
 from lower_sp_clients.vim.driver import Driver, DriverError, SapPort
 from lower_sp_clients.vim.factory import make_driver
@@ -67,6 +70,8 @@ TICK_S = 0.5
 
 Connect = Callable[[SupplierDoc, Callable[[str], CapabilityNote]], Supplier]
 """Makes the client of a lower SP from its document and the judge of its notes."""
+ConnectManager = Callable[[ManagerDoc], ServiceManager]
+"""Makes the client of a manager from its document, which has an end point."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +92,9 @@ class Parts:
     """Up to how many ways of notes plans are made in the event loop."""
     open_store: Callable[[Path], Engine] = partial(Engine.open, migrate=migrate)
     make_driver: Callable[[str, str, Sequence[SapPort]], Driver] = make_driver
+    workflows: Workflows = field(default_factory=Workflows)
+    manage: ConnectManager | None = None
+    """None: over gRPC."""
 
 
 def over_grpc(keys: Keys, clock: Clock) -> Connect:
@@ -95,6 +103,23 @@ def over_grpc(keys: Keys, clock: Clock) -> Connect:
     def connect(doc: SupplierDoc, verify: Callable[[str], CapabilityNote]) -> Supplier:
         tls = ClientTls(roots=doc.anchor.ca.encode(), certificate=keys.client.certificate, key=keys.client.key)
         return RemoteSp(doc.endpoint, doc.account, tls=lambda: tls, verify=verify, clock=clock)
+
+    return connect
+
+
+def managers_over_grpc(keys: Keys) -> ConnectManager:
+    """Managers over mutual TLS, with our client certificate."""
+
+    def connect(doc: ManagerDoc) -> ServiceManager:
+        assert doc.endpoint is not None, "a manager with an end point"
+        assert doc.ca is not None, "whose authority is known"
+        tls = ClientTls(
+            roots=doc.ca.encode(),
+            certificate=keys.client.certificate,
+            key=keys.client.key,
+            server_name=doc.server_name,
+        )
+        return RemoteManager(doc.endpoint, tls)
 
     return connect
 
@@ -118,12 +143,15 @@ class Node:
         self._parts = parts
         self._vims: dict[str, tuple[DomainDoc, LocalVim]] = {}
         self._remotes: dict[str, tuple[SupplierDoc, Supplier]] = {}
+        self._manage = parts.manage or managers_over_grpc(keys)
+        self._managers: dict[str, tuple[ManagerDoc, ServiceManager]] = {}
         self._turn: datetime | None = None
         """When the next maintenance window begins or ends; none while documents are being applied."""
         self._ticker: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
-        """Raises StoreError for the store, DriverError for a domain that cannot be built on this machine."""
+        """Raises StoreError for the store, DriverError for a domain that cannot be built on this machine, CannotSchedule for
+        a service or a manager that needs a plugin which is not loaded."""
         clock = self._parts.clock
         self.engine = await asyncio.to_thread(self._parts.open_store, self._store)
         self._epoch = await epoch_of(self.engine, uuid.UUID(self._parts.new_id()))
@@ -148,6 +176,8 @@ class Node:
             hopes=self._parts.hopes,
             stuck_after=self._parts.stuck_after,
             watcher_behind=self._parts.watcher_behind,
+            workflows=self._parts.workflows,
+            managers=self._manager,
         )
         self.publication = Publication(
             sp_id=self.sp_id,
@@ -185,6 +215,8 @@ class Node:
             partial(all_allocations, self.engine),
         )
         present = await self.administration.open()
+        for problem in running.managers_in_the_way(present, self.broker.workflows):
+            raise CannotSchedule(f"manager {problem.name!r}: {problem.reason}")
         await self._open_domains(present)
         await self.broker.open(mapping.pools(present, clock.now()))
         await self._rewire(present)
@@ -203,6 +235,8 @@ class Node:
             await vim.close()
         for _, remote in self._remotes.values():
             await _close(remote)
+        for _, manager in self._managers.values():
+            await _close(manager)
         await self.engine.close()
 
     # what callers get
@@ -312,6 +346,7 @@ class Node:
             *running.pools_in_the_way(self.broker.pools, mapping.pools(whole, self._parts.clock.now())),
             *running.domains_in_the_way(whole, vims),
             *running.suppliers_in_the_way(whole, self._remotes, self.broker.orders()),
+            *running.managers_in_the_way(whole, self.broker.workflows),
         ]
         for doc in whole.domains:
             known = self._vims.get(doc.name)
@@ -342,6 +377,7 @@ class Node:
             self._remotes[doc.name] = (doc, self._parts.connect(doc, partial(self._judge, doc.name)))
         wanted = {doc.name for doc in present.suppliers}
         dropped += [self._remotes.pop(name)[1] for name in list(self._remotes) if name not in wanted]
+        dropped_managers = self._connect_managers(present)
         self._follow_windows(present)
         suppliers: dict[str, Supplier] = {name: vim for name, (_, vim) in self._vims.items()}
         listened = {name: self.promises.listening(name, remote) for name, (_, remote) in self._remotes.items()}
@@ -349,6 +385,21 @@ class Node:
         self.feeds.follow(suppliers | {name: remote for name, (_, remote) in self._remotes.items()})
         for remote in dropped:
             await _close(remote)
+        for manager in dropped_managers:
+            await _close(manager)
+
+    def _connect_managers(self, present: Administered) -> list[ServiceManager]:
+        """Connect those that are new or changed; returns the clients of those that are not used any more."""
+        wanted = {doc.name: doc for doc in present.managers if doc.endpoint is not None}
+        gone = [name for name, (doc, _) in self._managers.items() if wanted.get(name) != doc]
+        dropped = [self._managers.pop(name)[1] for name in gone]
+        for name in wanted.keys() - self._managers.keys():
+            self._managers[name] = (wanted[name], self._manage(wanted[name]))
+        return dropped
+
+    def _manager(self, document: str) -> ServiceManager | None:
+        known = self._managers.get(document)
+        return known[1] if known is not None else None
 
     def _judge(self, alias: str, jws: str) -> CapabilityNote:
         """By the supplier's document as it is now: its keys may be others than when it was connected."""
@@ -370,6 +421,6 @@ def _same_peer(a: SupplierDoc, b: SupplierDoc) -> bool:
     return (a.sp_id, a.endpoint, a.anchor.ca, a.account) == (b.sp_id, b.endpoint, b.anchor.ca, b.account)
 
 
-async def _close(supplier: Supplier) -> None:
-    if isinstance(supplier, RemoteSp):
-        await supplier.close()
+async def _close(client: Supplier | ServiceManager) -> None:
+    if isinstance(client, RemoteSp | RemoteManager):
+        await client.close()

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from address_planner.conflicts import conflicting
 from address_planner.labels import LabelSet
+from broker.bootstrap.mapping import manager_terms
 from broker.orders.pools import PREFIXES, Pool, PoolInUse, Pools
 from broker.orders.records import Order
+from broker.orders.schedules import CannotSchedule, Workflows
 from broker.orders.states import GONE
 from broker.settings.administered import AdminState, DomainDoc, InterconnectDoc
 from broker.settings.present import Administered
@@ -55,6 +57,15 @@ def domains_in_the_way(whole: Administered, vims: Mapping[str, LocalVim]) -> Ite
         if lost is not None:
             sap = lost.pool.partition("/")[2]
             yield Problem(kind="domain", name=name, field="saps", reason=f"label {lost.value} of SAP {sap!r} is in use")
+
+
+def managers_in_the_way(whole: Administered, workflows: Workflows) -> Iterator[Problem]:
+    """Managers that are plugins which are not loaded, or that decide what a plugin has taken over."""
+    for doc in whole.managers:
+        try:
+            workflows.of((manager_terms(doc),))
+        except CannotSchedule as error:
+            yield Problem(kind="manager", name=doc.name, field="plugin" if doc.plugin else "decides", reason=str(error))
 
 
 def suppliers_in_the_way(whole: Administered, remotes: Iterable[str], orders: Iterable[Order]) -> Iterator[Problem]:

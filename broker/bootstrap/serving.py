@@ -18,9 +18,11 @@ from broker.accounts.founding import Keys, Layout, read_keys
 from broker.accounts.rotation import KeyFile
 from broker.accounts.secrets import Passwords
 from broker.bootstrap.node import Node, Parts, over_grpc
+from broker.bootstrap.plugins import workflows
 from broker.northbound.admission import Bounds
 from broker.northbound.authenticator import AccountAuthenticator
 from broker.northbound.server import Identity, NorthboundServer, Serving, serve
+from broker.orders.schedules import CannotSchedule
 from broker.settings.process import NODE_FILE, Process, load_process
 from broker.storage.errors import StoreError
 from capability_registry.hysteresis import Pacing
@@ -47,6 +49,10 @@ async def run(directory: Path, stopping: asyncio.Event, opened: Callable[[Node],
         keys = read_keys(Layout(directory))
     except (OSError, ValueError) as error:
         raise CannotServe(f"{directory}: {error}", hint=f"make a node there: spbroker init {directory}") from None
+    try:
+        schedules = workflows(settings.plugins, settings.manager_plugins)
+    except CannotSchedule as error:
+        raise CannotServe(f"{directory / NODE_FILE}: {error}") from None
     spare_collections()
     clock = SystemClock()
     passwords = Passwords()
@@ -60,11 +66,12 @@ async def run(directory: Path, stopping: asyncio.Event, opened: Callable[[Node],
         hopes=settings.hopes,
         stuck_after=timedelta(seconds=settings.stuck_after_s),
         watcher_behind=settings.watcher_behind,
+        workflows=schedules,
     )
     node = Node(settings.sp_id, settings.store, keys, parts, KeyFile(Layout(directory).note_key).current)
     try:
         await node.open()
-    except (StoreError, DriverError) as error:
+    except (StoreError, DriverError, CannotSchedule) as error:
         raise CannotServe(str(error)) from None
     opened(node)
     try:

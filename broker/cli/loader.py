@@ -51,6 +51,7 @@ COMMANDS: dict[str, Entry] = {
     "plan": Entry("How a service would be planned, and why not otherwise"),
     "inventory": Entry("What is allocated, held and built, and what disagrees"),
     "addresses": Entry("Pools of addresses and labels: what is used, and by whom"),
+    "tasks": Entry("The tasks that orders are made of, plugins' too"),
     "stuck": Entry("What is over and does not end, and what to do about it"),
     "abandon": Entry("Give up what a supplier never confirmed to be gone"),
     "suppliers": Entry("Suppliers: their notes, and the promises they kept"),

@@ -103,6 +103,7 @@ def status(order: Order, now: datetime) -> ServiceStatus:
         segments=tuple(_segments(order)) if order.terms.show_segments else (),
         create_time=order.created,
         update_time=order.updated,
+        decisions=tuple(decision.told() for decision in order.decisions),
     )
 
 

@@ -23,7 +23,7 @@ import structlog
 from broker.orders.accounting import answer, status
 from broker.orders.engine import Stored
 from broker.orders.gather import unconfirmed, whole
-from broker.orders.offers import Offers, wrong_with
+from broker.orders.offers import Offers
 from broker.orders.records import Abandoned, AuditRow, Order, Quoted, Terms
 from broker.orders.states import Event
 from broker.orders.stuck import abandoned, to_abandon
@@ -146,7 +146,7 @@ class Broker(Offers):
         self, account: str, ref: str, spec: ServiceSpec, ctx: Context, terms: Terms
     ) -> tuple[Reason, ...]:
         """Everything that is wrong with a reservation before it is planned."""
-        out = wrong_with(spec, ctx, terms)
+        out = self._wrong_with(spec, ctx, terms)
         others = self.wanted.count(account, besides=self.by_ref.get((account, ref)))
         if others >= terms.max_services:
             message = f"the agreement allows {terms.max_services} services"

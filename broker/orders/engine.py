@@ -19,24 +19,21 @@ from functools import partial
 
 import structlog
 
-# the tasks register themselves
-import broker.orders.contending
-import broker.orders.delivering
-import broker.orders.placing
-import broker.orders.reserving
-import broker.orders.stuck  # noqa: F401
 from broker.decompose.lexicon import Lexicon, lexicon
-from broker.orders import path_ids
+from broker.orders import asking, path_ids
 from broker.orders.accounting import charges, status
 from broker.orders.calling import Caller
 from broker.orders.catalogue import Catalogue
 from broker.orders.comparing import shortfall
+from broker.orders.decisions import Asked
 from broker.orders.delivering import fold
+from broker.orders.judging import judged
 from broker.orders.listening import Listener, Returned
 from broker.orders.path_ids import PathIds
 from broker.orders.pools import Pool, Pools
 from broker.orders.reasons import incident_id
 from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook, Terms
+from broker.orders.schedules import CannotSchedule, Workflows
 from broker.orders.steps import Steps
 from broker.orders.tasks import STUCK_AFTER, Call, CallKind, Env, Pause, Planner, advance
 from broker.orders.wanted import Wanted
@@ -85,10 +82,13 @@ class OrderEngine:
         hopes: int = 0,
         stuck_after: timedelta = STUCK_AFTER,
         watcher_behind: int = WATCHER_BEHIND,
+        workflows: Workflows | None = None,
+        managers: asking.Managers = asking.nobody,
     ) -> None:
         """`secret`: what accounts' words for our places are made with. `fell_short` is told the alias of a supplier that
         held for more than announced, or not what it was asked. `hopes`: how often an order may be planned over what was
-        announced before. `stuck_after`: see Env. `watcher_behind`: how many events a watcher may be behind."""
+        announced before. `stuck_after`: see Env. `watcher_behind`: how many events a watcher may be behind. `workflows`: those
+        that are built in, if not given. `managers`: whom services may name."""
         self.catalogue = catalogue
         self.epoch = epoch
         self.book = book
@@ -99,6 +99,8 @@ class OrderEngine:
         self._hopes, self._stuck_after = hopes, stuck_after
         self.steps = Steps()
         """Whose turn it is to go on."""
+        self.workflows = workflows or Workflows()
+        self._managers = managers
         self._pools = Pools((), ())
         self.path_ids = PathIds()
         self.wanted = Wanted()
@@ -119,8 +121,14 @@ class OrderEngine:
     # life
 
     async def open(self, pools: tuple[Pool, ...]) -> None:
-        """Load every order and take up what a former process left unfinished."""
+        """Load every order and take up what a former process left unfinished. Raises CannotSchedule for one that needs a
+        plugin which is not loaded."""
         orders, allocations = await self.book.load()
+        for order in orders:
+            try:
+                self.workflows(order)
+            except CannotSchedule as error:
+                raise CannotSchedule(f"service {order.ref!r} of {order.account!r}: {error}") from None
         self._pools = Pools(pools, [a for a in allocations if a.pool != path_ids.POOL])
         self.path_ids = PathIds(a for a in allocations if a.pool == path_ids.POOL)
         self.sequence = await self.book.last_event()
@@ -135,7 +143,7 @@ class OrderEngine:
     def _take_up(self, order: Order, env: Env) -> None:
         """Work on an order that was loaded, or be woken in time where nothing is to be done now, as of most that are live."""
         if order.state is not ServiceState.RESERVING:  # whose tasks take addresses
-            pause = advance(order, env)
+            pause = advance(order, env, self.workflows)
             if pause.order is order and not pause.calls and pause.asks is None:
                 self._alarm(order.id, pause.wake)
                 return
@@ -222,7 +230,9 @@ class OrderEngine:
             while True:
                 self._again.discard(id)
                 pause = await self._step(id)
-                if pause.calls:
+                if pause.order.asked is not None and pause.order.state is ServiceState.RESERVING:
+                    await self._ask(id, pause.order, pause.order.asked)
+                elif pause.calls:
                     await self._call(id, pause.calls)
                 elif id not in self._again:
                     self._alarm(id, pause.wake)
@@ -254,6 +264,8 @@ class OrderEngine:
             recorded = replace(pause.order, updated=now)
             self.wanted[id] = recorded
             self._note_calls(recorded, pause.calls, "intent")
+            if recorded.asked is not None and pause.order.asked is not order.asked:
+                self._pending.setdefault(id, []).append(asking.entry(recorded, recorded.asked, now, "intent"))
             await self._record(recorded, now)
             if self.wanted[id] is recorded:
                 return Pause(recorded, pause.calls, pause.wake)
@@ -264,12 +276,12 @@ class OrderEngine:
         """As far as it goes over the notes of this moment, planned wherever a task asks for it."""
         await self.steps.turn()
         env = self._env()
-        pause = advance(order, env)
+        pause = advance(order, env, self.workflows)
         while (asked := pause.asks) is not None:
             await self.steps.turn()
-            found = await self._planner(asked.spec, env.over(asked), env.now, asked.avoid, why=asked.why)
+            found = await self._planner(asked.spec, env.over(asked), env.now, asked.avoid, asked.most, why=asked.why)
             env = replace(env, now=self.clock.now(), planned=(*env.planned, (asked, found)))
-            pause = advance(pause.order, env)
+            pause = advance(pause.order, env, self.workflows)
         return pause
 
     def _env(self) -> Env:
@@ -344,6 +356,18 @@ class OrderEngine:
         for waiter in self._waiting.pop(id, ()):
             if not waiter.recorded.done():
                 waiter.recorded.set_exception(error)
+
+    async def _ask(self, id: str, order: Order, asked: Asked) -> None:
+        """Ask a manager what was recorded. What it decides is recorded before anything follows from it."""
+        answer = await asking.answer_of(order, asked, self._managers, self.clock)
+        order, now = self.wanted[id], self.clock.now()
+        if order.asked != asked:  # it was released meanwhile, or asked for anew
+            return
+        decision = judged(order, asked, answer, now)
+        log.info("a manager decided", service=id, manager=asked.manager, what=asked.task.short, detail=decision.detail)
+        told = f"{decision.outcome.short}: {decision.detail}"
+        self._pending.setdefault(id, []).append(asking.entry(order, asked, now, told))
+        self.wanted[id] = replace(order, asked=None, decisions=(*order.decisions, decision))
 
     async def _call(self, id: str, calls: tuple[Call, ...]) -> None:
         order = self.wanted[id]

@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from broker.decompose.plan import Avoid
+from broker.orders.asking import Managers, nobody
 from broker.orders.calling import MARGIN, PATIENCE
 from broker.orders.catalogue import Catalogue
 from broker.orders.engine import WATCHER_BEHIND, OrderEngine
@@ -23,6 +24,7 @@ from broker.orders.pools import Pool
 from broker.orders.quoting import PLANS, WAVES, Answer, Option, Request, ask, learnt, offer, options, qualified
 from broker.orders.reasons import for_customer
 from broker.orders.records import OrderBook, Quoted, Terms
+from broker.orders.schedules import Workflows, clashes
 from broker.orders.tasks import STUCK_AFTER, Planner
 from lower_sp_clients.quotes import QuoteBook, QuoteLedger
 from lower_sp_clients.supplier import Context
@@ -73,6 +75,8 @@ class Offers(OrderEngine):
         hopes: int = 0,
         stuck_after: timedelta = STUCK_AFTER,
         watcher_behind: int = WATCHER_BEHIND,
+        workflows: Workflows | None = None,
+        managers: Managers = nobody,
     ) -> None:
         super().__init__(
             epoch=epoch,
@@ -85,6 +89,8 @@ class Offers(OrderEngine):
             hopes=hopes,
             stuck_after=stuck_after,
             watcher_behind=watcher_behind,
+            workflows=workflows,
+            managers=managers,
         )
         self._quotes = QuoteLedger(quotes)
         self._quoting: Counter[str] = Counter()
@@ -164,8 +170,11 @@ class Offers(OrderEngine):
         terms = self._terms(account)
         if isinstance(terms, Reason):
             return unqualified(terms)
-        wrong = self._late(ctx) or wrong_with(spec, ctx, terms)
+        wrong = self._late(ctx) or self._wrong_with(spec, ctx, terms)
         return unqualified(*wrong) if wrong else terms
+
+    def _wrong_with(self, spec: ServiceSpec, ctx: Context, terms: Terms) -> tuple[Reason, ...]:
+        return wrong_with(spec, ctx, terms) or tuple(clashes(spec, terms, self.workflows))
 
     def _late(self, ctx: Context) -> tuple[Reason, ...]:
         """Why there is no time to begin with a request: what is left until its deadline is needed to answer it."""
@@ -229,8 +238,9 @@ def wrong_with(spec: ServiceSpec, ctx: Context, terms: Terms) -> tuple[Reason, .
             for p in problems
         )
     out = [
-        no(ReasonCode.MANAGER_NOT_ALLOWED, f"service-specific manager {name!r} is not run here", name)
+        no(ReasonCode.MANAGER_NOT_ALLOWED, f"service-specific manager {name!r} is not allowed for this account", name)
         for name in spec.managers
+        if name not in terms.managers
     ]
     out += [
         no(ReasonCode.FEATURE_NOT_OFFERED, f"feature {name!r} is not offered", name)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from broker.decompose.availability import keeps
+from broker.decompose.lexicon import Lexicon
 from broker.decompose.mesh import Mesh, read_mesh
 from broker.decompose.plan import Avoid, Infeasible, Plan, PlannedSegment, Snapshot
 from broker.orders import hoping
@@ -60,9 +61,14 @@ def place(order: Order, env: Env) -> Order | Pause:
             plan, order = hope, hoping.begun(order, env, why)
         else:
             plan, order = found[0], replace(order, hoping=0, unannounced=())
-    planned = [place for segment in plan.segments for place in segment.places.values()]
-    words = {**order.words, **lexicon.of(planned, spec)}
-    return replace(order, plan=plan, words=words, addressed=False)
+    return planned(order, plan, lexicon)
+
+
+def planned(order: Order, plan: Plan, lexicon: Lexicon) -> Order:
+    """The order with a plan, and with what its owner calls the places in it."""
+    assert order.spec is not None, "only what is asked for is planned"
+    places = [place for segment in plan.segments for place in segment.places.values()]
+    return replace(order, plan=plan, words={**order.words, **lexicon.of(places, order.spec)}, addressed=False)
 
 
 def _why(order: Order, found: Infeasible, spec: ServiceSpec, env: Env) -> tuple[Reason, ...]:

@@ -20,6 +20,7 @@ from pydantic import BeforeValidator, TypeAdapter
 from address_planner.classes import LabelClass
 from broker.decompose.plan import Avoid, Plan
 from broker.orders.addressing import CrossingLink
+from broker.orders.decisions import Asked, Decision, ManagerTerms
 from broker.orders.states import Event, SegmentState, after
 from capability_registry.abstraction import OPEN, Disclosure
 from lower_sp_clients.quotes import StandingQuote
@@ -121,6 +122,8 @@ class Terms:
     disclosure: Disclosure = OPEN
     classes: tuple[QosClass, ...] = ()
     """What our classes of service meant when it was placed."""
+    managers: Mapping[str, ManagerTerms] = field(default_factory=dict)
+    """Those that its specs may name, by the name that they have there."""
 
     def planned(self, spec: ServiceSpec) -> ServiceSpec:
         """The spec as it is planned: what may be paid for it, without our margin."""
@@ -239,6 +242,10 @@ class Order:
     """Whether anything of it was ever committed: its block then rests before it is used again."""
     confirmed: bool = False
     """Whether its commit was answered with Committed."""
+    asked: Asked | None = None
+    """What a manager is being asked."""
+    decisions: tuple[Decision, ...] = ()
+    """What managers decided of this version, in order."""
 
     @property
     def present_blocks(self) -> tuple[Prefix, ...]:

@@ -6,7 +6,8 @@ Theory of operation
 - `advance` runs the tasks of the order's state from the first again and again until one pauses or none changes anything.
   Because every task starts from what is recorded, running them after a crash is running them.
 - A call's intent is a change of the order (a segment RESERVING, COMMITTING, …); the engine records it before it calls.
-- Extending the broker means one registered task and its place in a schedule.
+- Extending the broker means one registered task and its place in a schedule. Plugins and managers have theirs in it too
+  (`schedules`).
 """
 
 from __future__ import annotations
@@ -63,12 +64,13 @@ class Planner(Protocol):
 @dataclass(frozen=True, slots=True)
 class Question:
     """What is to be planned over the snapshot of the environment, or over what it hopes for: the spec as it is meant, around
-    `avoid`. `why`: where there is no plan, the reasons are needed."""
+    `avoid`. `why`: where there is no plan, the reasons are needed. `most`: so many plans, where there are."""
 
     spec: ServiceSpec
     avoid: Avoid
     hoped: bool = False
     why: bool = True
+    most: int = 1
 
 
 STUCK_AFTER = timedelta(hours=4)
@@ -264,11 +266,19 @@ WORKFLOWS: dict[ServiceState, tuple[str, ...]] = {
 }
 
 
-def advance(order: Order, env: Env) -> Pause:
+Schedules = Callable[[Order], Sequence[Task]]
+"""The tasks of an order in its state, in order."""
+
+
+def built_in(order: Order) -> Sequence[Task]:
+    return [TASKS[name] for name in WORKFLOWS[order.state]]
+
+
+def advance(order: Order, env: Env, schedules: Schedules = built_in) -> Pause:
     """As far as the order goes without a call: what to record, what to call then, when to look again."""
     while True:
-        for name in WORKFLOWS[order.state]:
-            result = TASKS[name](order, env)
+        for work in schedules(order):
+            result = work(order, env)
             if isinstance(result, Pause):
                 return result
             if result is not order:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from service_model.spec import STRICT
 from service_model.words import Name
@@ -26,6 +26,14 @@ NODE_FILE = "node.yml"
 
 Listen = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:]+):\d{1,5}$", max_length=300)]
 """`host:port`, an IPv6 address in brackets."""
+
+
+def _listed(value: object) -> object:
+    """In the environment names have commas between them."""
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[Name, ...], Field(max_length=32), BeforeValidator(_listed)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +58,10 @@ class Process:
     """How often an order that nothing announced will do for is asked for where it could have been had lately; 0: never."""
     stuck_after_s: Annotated[float, Field(ge=60, le=30 * 86400)] = 14_400.0
     """How long a supplier may leave unconfirmed that its part of what is over is gone, until the service is STUCK."""
+    plugins: Names = ()
+    """Plugins whose tasks are in the schedules of every service, by the names of their entry points."""
+    manager_plugins: Names = ()
+    """Plugins whose tasks are in those of services alone that name a manager which is one of them."""
 
     beginning: Annotated[int, Field(ge=1, le=10_000)] = 32
     """How many calls that begin something (reserve, quote, qualify) run at once at most; fewer while the node is late."""

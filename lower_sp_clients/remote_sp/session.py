@@ -89,7 +89,7 @@ class Session:
         for last in (False, True):
             token = await self._current_token(min(ISSUE_TIMEOUT_S, timeout()))
             try:
-                with _failures():
+                with failures():
                     metadata = _metadata(token, trace)
                     return await getattr(self._stub, method)(request, timeout=timeout(), metadata=metadata)
             except CallFailed as error:
@@ -105,7 +105,7 @@ class Session:
             call = getattr(self._stub, method)(request, metadata=_metadata(token, ""))
             try:
                 while True:
-                    with _failures():
+                    with failures():
                         message = await call.read()
                         if message is grpc.aio.EOF:
                             await _raise_status(call)
@@ -140,7 +140,7 @@ class Session:
             return self._token
 
     async def _issue(self, now: datetime, timeout_s: float) -> _Token:
-        with _failures():
+        with failures():
             answer = await self._stub.IssueToken(pb.IssueTokenRequest(account=self._account), timeout=timeout_s)
         try:
             expires = answer.expire_time.ToDatetime(UTC)
@@ -175,7 +175,7 @@ def _metadata(token: _Token, trace: str) -> tuple[tuple[str, str], ...]:
 
 
 @contextmanager
-def _failures() -> Iterator[None]:
+def failures() -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:

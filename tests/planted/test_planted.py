@@ -180,6 +180,22 @@ BUGS = {
         "tests/federation/test_stacked_ports.py",
         "test_a_choice_outside_its_constraint_is_released_and_counted_against_the_supplier",
     ),
+    "an answer that is not checked: a manager's place is taken as it is": Bug(
+        "broker/orders/judging.py",
+        "        if not any(_offers(offer.function, offer.place, offer.supplier, place) for offer in question.offers):\n",
+        "        if False:\n",
+        "tests/unit/test_judging.py",
+        "test_a_manager_widens_nothing",
+    ),
+    "an effect before its record: a manager is asked before the question is recorded": Bug(
+        "broker/orders/engine.py",
+        "        pause = advance(order, env, self.workflows)\n",
+        "        pause = advance(order, env, self.workflows)\n"
+        "        if (early := pause.order.asked) is not None:\n"
+        "            await asking.answer_of(pause.order, early, self._managers, self.clock)\n",
+        "tests/federation/test_stacked_managers.py",
+        "test_a_question_is_recorded_before_it_is_asked",
+    ),
     "a range that is off by one: what is cut out of a set leaves one behind": Bug(
         "address_planner/ranges.py",
         "first = max(first, cuts[j][1] + 1)",

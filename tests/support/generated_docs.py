@@ -17,6 +17,7 @@ import broker.orders.engine  # noqa: F401  the tasks register themselves
 from broker.accounts.admin_port import AccountNotFound
 from broker.cli import exit_codes
 from broker.cli.loader import commands, offered
+from broker.cli.rendering.tasks import registered
 from broker.decompose.lexicon import lexicon
 from broker.northbound.status import status_of
 from broker.northbound.wrong_calls import (
@@ -27,6 +28,7 @@ from broker.northbound.wrong_calls import (
     ShuttingDown,
     Throttled,
 )
+from broker.orders.schedules import Workflows
 from broker.orders.states import AS_SERVICE, IN_FLIGHT, NOTHING_LEFT, SegmentState, mermaid
 from broker.orders.tasks import TASKS, WORKFLOWS
 from broker.settings.administered import TYPES
@@ -99,6 +101,15 @@ def tasks() -> str:
             yield f"`{name}`", " ".join((task.__doc__ or "").split()), f"`{module}.py`"
 
     return table(("task", "what it does", "in `broker/orders/`"), rows())
+
+
+def manager_tasks() -> str:
+    def rows() -> Iterator[Sequence[str]]:
+        for row in registered(Workflows()):
+            if row.services:
+                yield row.services, f"`{row.task}`", f"`{row.place}`", row.does
+
+    return table(("where a manager decides", "task", "place", "what it does"), rows())
 
 
 def tables() -> str:
@@ -201,6 +212,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "feed-states": feed_states,
     "workflows": workflows,
     "tasks": tasks,
+    "manager-tasks": manager_tasks,
     "tables": tables,
     "reasons": reasons,
     "statuses": statuses,

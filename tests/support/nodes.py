@@ -30,6 +30,7 @@ from broker.bootstrap.node import Node, Parts, over_grpc
 from broker.bootstrap.publication import Edition
 from broker.bootstrap.serving import CannotServe, listen
 from broker.northbound.server import NorthboundServer
+from broker.orders.schedules import Workflows
 from broker.settings.process import NODE_FILE, Process, load_process
 from capability_registry.note import CapabilityNote
 from tests.support.clock import Sleeper
@@ -98,6 +99,7 @@ class RealNode:
     clock: MovedClock
     people: int = field(default_factory=free_port)
     partners: int = field(default_factory=free_port)
+    workflows: Workflows = field(default_factory=Workflows)
     running: Node | None = None
     server: NorthboundServer | None = None
     made_of: Callable[[Parts], Parts] = lambda parts: parts
@@ -135,7 +137,12 @@ class RealNode:
 
     async def open(self) -> RealNode:
         settings, keys, passwords = self.settings, read_keys(self.layout), Passwords(CHEAP)
-        parts = Parts(clock=self.clock, connect=over_grpc(keys, self.clock), passwords=passwords)
+        parts = Parts(
+            clock=self.clock,
+            connect=over_grpc(keys, self.clock),
+            passwords=passwords,
+            workflows=self.workflows,
+        )
         node = Node(settings.sp_id, settings.store, keys, self.made_of(parts), KeyFile(self.layout.note_key).current)
         await node.open()
         try:

@@ -20,6 +20,7 @@ from datetime import timedelta
 from decimal import Decimal
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Self
 
 from address_planner.labels import UNTAGGED, LabelSet
 from broker.bootstrap.planning import FEW_WAYS, Planning
@@ -31,6 +32,7 @@ from broker.orders.engine import WATCHER_BEHIND
 from broker.orders.offers import FEATURES
 from broker.orders.pools import Pool
 from broker.orders.records import QUOTED, Terms
+from broker.orders.schedules import Workflows
 from broker.orders.tasks import STUCK_AFTER
 from broker.storage.books import SqlHoldBook, SqlOrderBook, epoch_of
 from broker.storage.engine import Engine
@@ -47,6 +49,7 @@ from capability_registry.note import (
     SapRole,
 )
 from lower_sp_clients.quotes import STANDING
+from lower_sp_clients.service_manager import ServiceManager
 from lower_sp_clients.supplier import OutcomeUnknown, Supplier
 from lower_sp_clients.vim.accounting import TAKES
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Way
@@ -257,6 +260,9 @@ class Node:
         self.store: Callable[[Engine], Engine] = lambda engine: engine
         self.building: Callable[[str, Driver], Driver] = lambda name, driver: driver
         """What a test puts before the store, and before the driver of a domain."""
+        self.managers: dict[str, ServiceManager] = {}
+        """Whom services may name, by the name of the document, as `terms` allows."""
+        self.workflows = Workflows()
         self.dearer: list[str] = []
         """Suppliers that held for more than they had announced, or otherwise than they were asked."""
 
@@ -279,6 +285,8 @@ class Node:
             hopes=self.hopes,
             stuck_after=self.stuck_after,
             watcher_behind=self.watcher_behind,
+            workflows=self.workflows,
+            managers=self.managers.get,
         )
         self.vims = {
             name: LocalVim(
@@ -350,7 +358,7 @@ class Stack:
 
         self.nodes = {sp.name: node(sp) for sp in (*beside, *_sps(top))}
 
-    async def __aenter__(self) -> Stack:
+    async def __aenter__(self) -> Self:
         for node in reversed(self.nodes.values()):  # suppliers first
             await self._open(node)
         return self

@@ -7,6 +7,7 @@ qualification_line(name, qualification)   that something can be delivered, and i
 quote_tree(quote, term_hours)           a firm price and its parts
 addressing_table(status)                labels and prefixes: chosen and bound;
 addressing_table(spec=, choice=, binding=)   with the constraint too
+decisions_table(status)                 what its managers decided
 reasons_tree(reasons)                   why something was refused, nested as orders nest
 note_tables(note)                       a capability note
 changes_table(applied)                  what an apply changed or would change
@@ -26,7 +27,13 @@ from broker.cli.rendering.note import note_tables
 from broker.cli.rendering.offer import qualification_line, quote_tree
 from broker.cli.rendering.planning import planning_view
 from broker.cli.rendering.reasons import reasons_tree
-from broker.cli.rendering.service import addressing_table, service_facts, service_tree, services_table
+from broker.cli.rendering.service import (
+    addressing_table,
+    decisions_table,
+    service_facts,
+    service_tree,
+    services_table,
+)
 from broker.cli.rendering.states import state_text
 from broker.cli.rendering.stuck import stuck_view
 
@@ -34,6 +41,7 @@ __all__ = [
     "addressing_table",
     "bandwidth_text",
     "changes_table",
+    "decisions_table",
     "delay_text",
     "duration_text",
     "inventory_tables",

@@ -66,6 +66,20 @@ def service_facts(status: ServiceStatus) -> Table:
     )
 
 
+def decisions_table(status: ServiceStatus) -> Table:
+    """What the managers of the service decided, in order."""
+    made = table("", "MANAGER", "DECIDED", "OUTCOME", "WHAT", "AT")
+    for decision in status.decisions:
+        made.add_row(
+            Text(decision.manager, style="bold"),
+            Text(decision.task.short),
+            Text(decision.outcome.short),
+            Text(decision.detail),
+            Text(time_text(decision.at), style="dim"),
+        )
+    return made
+
+
 def services_table(statuses: Iterable[ServiceStatus]) -> Table:
     """One service a line."""
     made = table("", "REF", "STATE", "NAME", "PRICE", "DELAY", "CREATED", "TAGS", right=("PRICE", "DELAY"))
