@@ -7,6 +7,7 @@ import json
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault
 from broker.cli.order_file import with_lines
 from lower_sp_clients.supplier import Overloaded
+from service_model.managing import DecisionOutcome, ManagerDecision, ManagerTask
 from service_model.outcomes import ServiceState
 from service_model.spec_yaml import dump_spec, load_spec
 from tests.support.cli_bench import PASSWORD, PRICE, ROOT, CliBench, line_with, signed_note
@@ -440,6 +442,25 @@ async def test_a_service_is_shown_with_its_parts_and_addresses(ann: CliBench) ->
     status = (await ann.run("show", "web-1", "--json")).json
     assert status["choice"]["links"][0]["prefix"] == "10.9.0.0/31"
     assert status["segments"][1]["segments"][0]["alias"] == "metro"
+
+
+async def test_what_managers_decided_of_a_service_is_shown(ann: CliBench) -> None:
+    await ann.run("order", "-f", SPEC, "--ref", "web-1", "--reserve-only")
+    assert "MANAGER" not in (await ann.run("show", "web-1")).out
+    order = ann.supplier._orders["web-1"]
+    decision = ManagerDecision(
+        at=datetime(2026, 1, 1, tzinfo=UTC),
+        manager="ssmdumb",
+        task=ManagerTask.PLACE,
+        outcome=DecisionOutcome.FALLBACK,
+        detail="no answer within 2 s",
+    )
+    order.status = replace(order.status, decisions=(decision,))
+    shown = (await ann.run("show", "web-1")).out
+    for text in ("MANAGER", "ssmdumb", "PLACE", "FALLBACK", "no answer within 2 s"):
+        assert text in shown
+    told = (await ann.run("show", "web-1", "--json")).json["decisions"]
+    assert [d["outcome"] for d in told] == ["DECISION_OUTCOME_FALLBACK"]
 
 
 async def test_a_service_that_is_not_there_is_not_found(ann: CliBench) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from broker.orders import delivering, placing, reserving, stuck
+from broker.orders.schedules import Workflows
 from broker.orders.states import AS_SERVICE, TRANSITIONS, Event, IllegalTransition, SegmentState, after, mermaid
 from broker.orders.tasks import TASKS, WORKFLOWS
 from service_model.outcomes import ServiceState
@@ -18,7 +19,11 @@ def test_every_state_has_a_workflow_and_every_task_of_it_exists() -> None:
     assert delivering.commit is TASKS["commit"]
     assert stuck.stick is TASKS["stick"]
     assert set(WORKFLOWS) == set(ServiceState) - UNUSED
-    assert {task for tasks in WORKFLOWS.values() for task in tasks} == set(TASKS)
+    assert {task for tasks in WORKFLOWS.values() for task in tasks} <= set(TASKS)
+
+
+def test_every_task_stands_in_a_schedule_of_all_services_or_of_those_that_name_a_manager() -> None:
+    assert {slot.name for _, schedule, _ in Workflows().all() for slot in schedule} == set(TASKS)
 
 
 def test_every_state_can_be_reached_and_left_but_the_last() -> None:
