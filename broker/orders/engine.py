@@ -21,6 +21,7 @@ import structlog
 # the tasks register themselves
 import broker.orders.contending
 import broker.orders.delivering
+import broker.orders.modifying
 import broker.orders.placing
 import broker.orders.reserving
 import broker.orders.stuck  # noqa: F401
@@ -32,6 +33,7 @@ from broker.orders.catalogue import Catalogue
 from broker.orders.comparing import shortfall
 from broker.orders.delivering import fold
 from broker.orders.listening import Listener, Returned
+from broker.orders.own_resources import with_own
 from broker.orders.path_ids import PathIds
 from broker.orders.pools import Pool, Pools
 from broker.orders.reasons import incident_id
@@ -242,13 +244,14 @@ class OrderEngine:
 
     async def _advanced(self, order: Order) -> Pause:
         """As far as it goes over the notes of this moment, planned wherever a task asks for it."""
+        snapshot = self.catalogue.snapshot
         env = Env(
             now=self.clock.now(),
-            snapshot=(snapshot := self.catalogue.snapshot),
+            snapshot=snapshot if order.beside is None else with_own(snapshot, order.segments),
             allocate=self._allocate,
             identify=self.path_ids.allocate,
             lexicon=self.lexicon,
-            hoped=partial(self.catalogue.hoped, snapshot),
+            hoped=partial(self.catalogue.hoped, snapshot) if order.beside is None else None,
             hopes=self._hopes,
             stuck_after=self._stuck_after,
         )
@@ -324,22 +327,25 @@ class OrderEngine:
         results = await self._caller.answers(order, calls)
         order, now = self.wanted[id], self.clock.now()
         for call, result in zip(calls, results, strict=True):
-            order = fold(order, call, result, sent, now)
-            segment = order.segment(call.segment)
+            if (part := call.of.part(order)) is None:  # ended meanwhile with the service
+                continue
+            part = fold(part, call, result, sent, now)
+            order = call.of.put(order, part)
+            segment = part.segment(call.segment)
             if isinstance(result, Refused) and segment is not None:  # the story stays here; up goes the incident id
                 story = [f"{r.code.short}: {r.message}" for r in result.reasons]
                 log.info("supplier refused", service=id, segment=segment.key, incident=incident_id(segment), why=story)
             holds = isinstance(result, Reserved) and call.kind is CallKind.RESERVE
-            if holds and segment is not None and (told := shortfall(order, segment)):
+            if holds and segment is not None and (told := shortfall(part, segment)):
                 log.info("held otherwise than announced or asked", service=id, segment=segment.key, **told)
                 self._fell_short(segment.alias)
             outcome = type(result).__name__ if result is not None else "done"
-            self._note(order, call, f"{outcome}: {result}" if isinstance(result, Exception) else outcome)
+            self._note(part, call, f"{outcome}: {result}" if isinstance(result, Exception) else outcome)
         self.wanted[id] = order
 
     def _note_calls(self, order: Order, calls: tuple[Call, ...], detail: str) -> None:
         for call in calls:
-            self._note(order, call, detail)
+            self._note(call.of.part(order) or order, call, detail)
 
     def _note(self, order: Order, call: Call, detail: str) -> None:
         segment = order.segment(call.segment)
