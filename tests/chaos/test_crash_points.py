@@ -8,7 +8,9 @@ how many of them are tried (`all`: every one; `make chaos`); the rest is for the
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,24 @@ from tests.support.crashing import Mishap, Points
 from tests.support.lives import METHODS, Lives
 
 TRIED = os.environ.get("SPBROKER_CRASH_POINTS", "36")
-EFFECTS = {True: {"write", "reserve", "commit", "terminate", "build", "remove"}, False: {"write", "reserve", "release"}}
+
+
+class Life(Enum):
+    """Of an order: what becomes of it."""
+
+    TERMINATED = "terminated"
+    RELEASED = "released"
+    MODIFIED = "modified"
+
+    @property
+    def effects(self) -> set[str]:
+        """What its points are at least."""
+        if self is Life.RELEASED:
+            return {"write", "reserve", "release"}
+        return {"write", "reserve", "commit", "terminate", "build", "remove"}
+
+    def begun(self, directory: Path, points: Callable[[str], Points]) -> Lives:
+        return Lives(directory, {"r": self is not Life.RELEASED}, points, modified=self is Life.MODIFIED)
 
 
 @dataclass(frozen=True)
@@ -30,17 +49,17 @@ class Point:
     def __str__(self) -> str:
         return f"{self.node} {self.mishap} {self.number}: {self.what}"
 
-    async def met(self, directory: Path, committed: bool) -> None:
+    async def met(self, directory: Path, life: Life) -> None:
         """A life in which it comes once."""
         first = {self.node: Points(self.number, self.mishap)}
-        await Lives(directory, {"r": committed}, lambda name: first.pop(name, None) or Points()).lived()
+        await life.begun(directory, lambda name: first.pop(name, None) or Points()).lived()
 
 
-async def points(directory: Path, committed: bool) -> list[Point]:
+async def points(directory: Path, life: Life) -> list[Point]:
     """All points of a life without a mishap."""
-    plain = Lives(directory, {"r": committed}, lambda name: Points())
+    plain = life.begun(directory, lambda name: Points())
     await plain.lived()
-    assert plain.versions == {"r": 1}
+    assert plain.versions == {"r": 2 if life is Life.MODIFIED else 1}
     return [
         Point(node, number, what, mishap)
         for node, points in plain.points.items()
@@ -50,18 +69,18 @@ async def points(directory: Path, committed: bool) -> list[Point]:
     ]
 
 
-@pytest.mark.parametrize("committed", [True, False], ids=["terminated", "released"])
-async def test_whatever_happens_at_a_point_nothing_is_left_doubled_or_hidden(committed: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("life", Life, ids=lambda life: life.value)
+async def test_whatever_happens_at_a_point_nothing_is_left_doubled_or_hidden(life: Life, tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
-    every = await points(tmp_path / "plain", committed)
-    assert {p.what.split()[0] for p in every} >= EFFECTS[committed]
+    every = await points(tmp_path / "plain", life)
+    assert {p.what.split()[0] for p in every} >= life.effects
     tried = every if TRIED == "all" else every[:: max(1, len(every) * 2 // int(TRIED))]
     failed = []
     for n, point in enumerate(tried):
         directory = tmp_path / str(n)
         directory.mkdir()
         try:
-            await point.met(directory, committed)
+            await point.met(directory, life)
         except AssertionError as error:
             failed.append(f"{point}\n{error}")
     assert not failed, "\n".join([f"{len(failed)} of {len(tried)} of {len(every)} points:", *failed])

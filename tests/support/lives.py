@@ -15,6 +15,7 @@ from broker.storage import tables
 from lower_sp_clients.supplier import OutcomeUnknown
 from lower_sp_clients.vim.accounting import TAKES
 from service_model.outcomes import Committed, Refused, Reserved, ServiceState
+from service_model.spec import ServiceSpec
 from tests.support.crashing import CrashingDriver, CrashingStore, Points, calls
 from tests.support.orders import CONFIRM, CTX
 from tests.support.stack import POOL, Node, Site, Sp, Stack, chain
@@ -23,6 +24,8 @@ _UNI = LabelSet(((1, 99),))
 _C = Sp("c", (Site("s3", ("shaper",), uni=_UNI),))
 TOP = Sp("a", (Site("s1", ("firewall",), uni=_UNI), Sp("b", (Site("s2", ("meter",)), _C))), (POOL,))
 SPEC = chain("s1.uni", "b.c.s3.uni", "firewall", "meter", "shaper", lan=True)
+MODIFIED = chain("s1.uni", "b.c.s3.uni", "firewall", "meter", "meter", "shaper", lan=True, bandwidth_bps=10**7)
+"""The same with one more function and ten times the bandwidth: every domain has other than before."""
 METHODS = ("reserve", "extend", "commit", "release", "terminate", "status")
 TURNS = 60
 """Of the loop, in which everybody does what can be done at a moment."""
@@ -32,8 +35,8 @@ VERSIONS = 60
 
 class Lives:
     """Orders of customers who ask again until there is an answer. `orders`: by ref whether it is delivered and then terminated;
-    else it is released. `points`: of each node, what may befall it in its next life. `down_s`: how long one that died is
-    away."""
+    else it is released. `modified`: what is delivered becomes MODIFIED before it is terminated. `points`: of each node, what
+    may befall it in its next life. `down_s`: how long one that died is away."""
 
     def __init__(
         self,
@@ -42,7 +45,9 @@ class Lives:
         points: Callable[[str], Points],
         down_s: Callable[[], float] = lambda: 3.0,
         draw: str = "",
+        modified: bool = False,
     ) -> None:
+        self.modified = modified
         self.orders, self._next, self._down_s = orders, points, down_s
         self.stack = Stack(TOP, directory, draw=draw)
         self.points = {name: points(name) for name in self.stack.nodes}
@@ -106,6 +111,17 @@ class Lives:
             self.points[name].counts = True
 
     async def _life(self, ref: str, committed: bool) -> None:
+        answer = await self._held(ref, SPEC)
+        if not committed:
+            await self._asked(lambda: self.stack.customer().release(ref, answer.version, CTX))
+            return
+        await self._committed(ref, answer)
+        if self.modified:
+            await self._committed(ref, await self._held(ref, MODIFIED))
+        await self._asked(lambda: self.stack.customer().terminate(ref, CTX))
+
+    async def _held(self, ref: str, spec: ServiceSpec) -> Reserved:
+        """Asked for in ever higher versions, until it is held."""
         answer: object = None
         while not isinstance(answer, Reserved):
             assert not isinstance(answer, Refused) or self.versions[ref] < VERSIONS, answer.reasons
@@ -113,14 +129,13 @@ class Lives:
                 await self.stack.clock.sleep(1)
             self.versions[ref] += 1
             version = self.versions[ref]
-            answer = await self._asked(lambda v=version: self.stack.customer().reserve(ref, v, SPEC, CTX))  # type: ignore[misc]
-        if not committed:
-            await self._asked(lambda: self.stack.customer().release(ref, version, CTX))
-            return
-        told = await self._asked(lambda: self.stack.customer().commit(ref, version, CONFIRM, CTX))
-        assert told == Committed(ref=ref, version=version), told
-        await self._delivered(ref, answer)
-        await self._asked(lambda: self.stack.customer().terminate(ref, CTX))
+            answer = await self._asked(lambda v=version: self.stack.customer().reserve(ref, v, spec, CTX))  # type: ignore[misc]
+        return answer
+
+    async def _committed(self, ref: str, held: Reserved) -> None:
+        told = await self._asked(lambda: self.stack.customer().commit(ref, held.version, CONFIRM, CTX))
+        assert told == Committed(ref=ref, version=held.version), told
+        await self._delivered(ref, held)
 
     async def _asked(self, call: Callable[[], Awaitable[object]]) -> object:
         """Until there is an answer."""
@@ -141,7 +156,7 @@ class Lives:
                 continue
             status = self.stack.broker("a").status("alice", ref)
             assert status.state in (ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.COMMITTING), status
-            if status.state is ServiceState.ACTIVE:
+            if status.state is ServiceState.ACTIVE and status.version == held.version:
                 assert (status.choice, status.price) == (held.choice, held.price)
                 below = Counter(self._built("a", "alice", ref))
                 assert below == Counter({(vim.domain.name, ServiceState.ACTIVE): 1 for vim in self.stack.vims()}), below
@@ -162,7 +177,7 @@ class Lives:
         c = tables.charges.c
         for name, node in self.stack.nodes.items():
             rows = await node.engine.read(
-                lambda connection: connection.execute(select(c.side, c.service, c.segment, c.kind)).all()
+                lambda connection: connection.execute(select(c.side, c.service, c.segment, c.kind, c.per_hour)).all()
             )
             assert rows or not any(self.orders.values()), "what is delivered is charged"
             twice = {tuple(row): n for row, n in Counter(map(tuple, rows)).items() if n > 1}
