@@ -59,14 +59,10 @@ def rebind(order: Order, env: Env) -> Order | Pause:
 
 def _differs(segment: Segment, env: Env) -> bool:
     """Whether what was asked for as it is live is held otherwise."""
-    live = _live_of(segment, env)
-    same = live is not None and live.spec == segment.spec
-    return same and segment.state is SegmentState.HELD and live is not None and live.choice != segment.choice
-
-
-def _live_of(segment: Segment, env: Env) -> Segment | None:
     assert env.live is not None, "a modification is of something live"
-    return next((s for s in env.live.segments if (s.alias, s.ref) == (segment.alias, segment.ref)), None)
+    ref = (segment.alias, segment.ref)
+    live = next((s for s in env.live.segments if (s.alias, s.ref) == ref and s.spec == segment.spec), None)
+    return segment.state is SegmentState.HELD and live is not None and live.choice != segment.choice
 
 
 @task
