@@ -5,7 +5,8 @@ Rules enforced here
   port that joins another network is taken out and put in again: for that moment it is away.
 - Namespaces and rulesets come first, then devices, then routes, each of which changes at once; what is no longer wanted
   goes last. So a port is away for as long as the kernel takes to make it, and no longer.
-- Where access devices, trunks or tables of flows differ, it is not changed in place but built anew (`can`).
+- Where access devices, trunks or tables of flows differ, or packets bear path headers, it is not changed in place but built
+  anew (`can`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _KERNEL = 2
 
 def can(former: SegmentPlan, wanted: SegmentPlan) -> bool:
     """Whether the one becomes the other in place."""
-    if (former.accesses, former.trunks) != (wanted.accesses, wanted.trunks):
+    if former.headers or wanted.headers or (former.accesses, former.trunks) != (wanted.accesses, wanted.trunks):
         return False
     joined = {(a.border.namespace, a.member) for a in wanted.accesses}
     joined |= {(t.border.namespace, t.member) for t in wanted.trunks}
