@@ -95,8 +95,7 @@ class NodeAdmin:
         items, discrepancies = [], []
         for vim in self._vims():
             for hold in vim.holds():
-                if hold.state in accounting.TAKES:
-                    allocations += accounting.labels(vim.domain.name, hold)
+                allocations += accounting.labels(vim.domain.name, hold).values()
             allocations += vim.resting()
             found = await vim.inventory()
             items += [DomainItem(domain=vim.domain.name, segment=i.segment, kind=i.kind, name=i.name) for i in found]

@@ -30,8 +30,7 @@ from lower_sp_clients.vim.local_vim import LocalVim
 def labels_in_use(vim: LocalVim) -> Iterator[Allocation]:
     """Held, live and resting, of all its SAPs."""
     for hold in vim.holds():
-        if hold.state in accounting.TAKES:
-            yield from accounting.labels(vim.domain.name, hold)
+        yield from accounting.labels(vim.domain.name, hold).values()
     yield from vim.resting()
 
 
@@ -109,7 +108,8 @@ def _labels(doc: DomainDoc, whole: Administered, vim: LocalVim) -> Iterator[Prob
 
 def _prefixes(doc: DomainDoc, vim: LocalVim) -> Iterator[Problem]:
     """Those of links that live services have where the domain excludes them from now on."""
-    held = (h.choice for h in vim.holds() if h.state in accounting.TAKES and h.choice is not None)
+    versions = (version for hold in vim.holds() for version in hold.versions())
+    held = (v.choice for v in versions if v.state in accounting.TAKES and v.choice is not None)
     given = [stack.prefix for choice in held for link in choice.links for stack in link.stacks if stack.addresses]
     inside = sum(1 for prefix in given if prefix is not None and conflicting([prefix], doc.excluded))
     if inside:

@@ -49,10 +49,13 @@ class Caller:
     async def answers(self, order: Order, calls: tuple[Call, ...]) -> list[Result]:
         """The answers to all calls, made at once. A supplier that has none a moment after the deadline is not waited for:
         the call is made again, with the same key, so that what a straggler still does is the same."""
-        ctx = self.below(order)
-        tasks = [asyncio.create_task(self._perform(order, call, ctx)) for call in calls]
+        parts = [call.of.part(order) or order for call in calls]
+        contexts = [self.below(part) for part in parts]
+        asked = zip(parts, calls, contexts, strict=True)
+        tasks = [asyncio.create_task(self._perform(part, call, ctx)) for part, call, ctx in asked]
+        patience = max(map(self._patience_s, contexts))
         try:
-            await within(self._clock, self._patience_s(ctx), asyncio.gather(*tasks, return_exceptions=True))
+            await within(self._clock, patience, asyncio.gather(*tasks, return_exceptions=True))
         finally:
             for task in tasks:
                 if not task.done():

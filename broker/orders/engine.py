@@ -12,7 +12,7 @@ Theory of operation
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -29,13 +29,14 @@ from broker.orders.decisions import Asked
 from broker.orders.delivering import fold
 from broker.orders.judging import judged
 from broker.orders.listening import Listener, Returned
+from broker.orders.own_resources import with_own
 from broker.orders.path_ids import PathIds
 from broker.orders.pools import Pool, Pools
 from broker.orders.reasons import incident_id
 from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook, Terms
 from broker.orders.schedules import CannotSchedule, Workflows
 from broker.orders.steps import Steps
-from broker.orders.tasks import STUCK_AFTER, Call, CallKind, Env, Pause, Planner, advance
+from broker.orders.tasks import STUCK_AFTER, Call, CallKind, Env, Pause, Planner, Track, advance
 from broker.orders.wanted import Wanted
 from lower_sp_clients.broadcast import Broadcast
 from lower_sp_clients.supplier import Context, NotRecorded, OutcomeUnknown, Supplier
@@ -136,14 +137,14 @@ class OrderEngine:
             self.wanted[order.id] = self.saved[order.id] = order
             self.by_ref[order.account, order.ref] = order.id
             self._listener.index(order)
-        env = self._env()
         for order in orders:
-            self._take_up(order, env)
+            self._take_up(order)
 
-    def _take_up(self, order: Order, env: Env) -> None:
+    def _take_up(self, order: Order) -> None:
         """Work on an order that was loaded, or be woken in time where nothing is to be done now, as of most that are live."""
-        if order.state is not ServiceState.RESERVING:  # whose tasks take addresses
-            pause = advance(order, env, self.workflows)
+        states = [part.state for part in (order, order.beside) if part is not None]
+        if ServiceState.RESERVING not in states:  # whose tasks take addresses
+            pause = advance(order, self._env(order), self.workflows)
             if pause.order is order and not pause.calls and pause.asks is None:
                 self._alarm(order.id, pause.wake)
                 return
@@ -230,10 +231,11 @@ class OrderEngine:
             while True:
                 self._again.discard(id)
                 pause = await self._step(id)
-                if pause.order.asked is not None and pause.order.state is ServiceState.RESERVING:
-                    await self._ask(id, pause.order, pause.order.asked)
-                elif pause.calls:
-                    await self._call(id, pause.calls)
+                answers = [self._ask(id, track, asked) for track, asked in _asked(pause.order)]
+                if pause.calls:
+                    answers.append(self._call(id, pause.calls))
+                if answers:
+                    await asyncio.gather(*answers)
                 elif id not in self._again:
                     self._alarm(id, pause.wake)
                     return
@@ -264,8 +266,10 @@ class OrderEngine:
             recorded = replace(pause.order, updated=now)
             self.wanted[id] = recorded
             self._note_calls(recorded, pause.calls, "intent")
-            if recorded.asked is not None and pause.order.asked is not order.asked:
-                self._pending.setdefault(id, []).append(asking.entry(recorded, recorded.asked, now, "intent"))
+            for track, asked in _asked(recorded):
+                part, before = track.part(recorded), track.part(order)
+                if part is not None and (before is None or asked is not before.asked):
+                    self._pending.setdefault(id, []).append(asking.entry(part, asked, now, "intent"))
             await self._record(recorded, now)
             if self.wanted[id] is recorded:
                 return Pause(recorded, pause.calls, pause.wake)
@@ -275,7 +279,7 @@ class OrderEngine:
     async def _advanced(self, order: Order) -> Pause:
         """As far as it goes over the notes of this moment, planned wherever a task asks for it."""
         await self.steps.turn()
-        env = self._env()
+        env = self._env(order)
         pause = advance(order, env, self.workflows)
         while (asked := pause.asks) is not None:
             await self.steps.turn()
@@ -284,15 +288,16 @@ class OrderEngine:
             pause = advance(pause.order, env, self.workflows)
         return pause
 
-    def _env(self) -> Env:
-        """What tasks may know at this moment."""
+    def _env(self, order: Order) -> Env:
+        """What its tasks may know at this moment."""
+        snapshot = self.catalogue.snapshot
         return Env(
             now=self.clock.now(),
-            snapshot=(snapshot := self.catalogue.snapshot),
+            snapshot=snapshot if order.beside is None else with_own(snapshot, order.segments),
             allocate=self._allocate,
             identify=self.path_ids.allocate,
             lexicon=self.lexicon,
-            hoped=partial(self.catalogue.hoped, snapshot),
+            hoped=partial(self.catalogue.hoped, snapshot) if order.beside is None else None,
             hopes=self._hopes,
             stuck_after=self._stuck_after,
         )
@@ -357,17 +362,21 @@ class OrderEngine:
             if not waiter.recorded.done():
                 waiter.recorded.set_exception(error)
 
-    async def _ask(self, id: str, order: Order, asked: Asked) -> None:
+    async def _ask(self, id: str, track: Track, asked: Asked) -> None:
         """Ask a manager what was recorded. What it decides is recorded before anything follows from it."""
-        answer = await asking.answer_of(order, asked, self._managers, self.clock)
-        order, now = self.wanted[id], self.clock.now()
-        if order.asked != asked:  # it was released meanwhile, or asked for anew
+        part = track.part(self.wanted[id])
+        if part is None or part.asked != asked:
             return
-        decision = judged(order, asked, answer, now)
+        answer = await asking.answer_of(part, asked, self._managers, self.clock)
+        order, now = self.wanted[id], self.clock.now()
+        part = track.part(order)
+        if part is None or part.asked != asked:  # it was released meanwhile, or asked for anew
+            return
+        decision = judged(part, asked, answer, now)
         log.info("a manager decided", service=id, manager=asked.manager, what=asked.task.short, detail=decision.detail)
         told = f"{decision.outcome.short}: {decision.detail}"
-        self._pending.setdefault(id, []).append(asking.entry(order, asked, now, told))
-        self.wanted[id] = replace(order, asked=None, decisions=(*order.decisions, decision))
+        self._pending.setdefault(id, []).append(asking.entry(part, asked, now, told))
+        self.wanted[id] = track.put(order, replace(part, asked=None, decisions=(*part.decisions, decision)))
 
     async def _call(self, id: str, calls: tuple[Call, ...]) -> None:
         order = self.wanted[id]
@@ -375,22 +384,25 @@ class OrderEngine:
         results = await self._caller.answers(order, calls)
         order, now = self.wanted[id], self.clock.now()
         for call, result in zip(calls, results, strict=True):
-            order = fold(order, call, result, sent, now)
-            segment = order.segment(call.segment)
+            if (part := call.of.part(order)) is None:  # ended meanwhile with the service
+                continue
+            part = fold(part, call, result, sent, now)
+            order = call.of.put(order, part)
+            segment = part.segment(call.segment)
             if isinstance(result, Refused) and segment is not None:  # the story stays here; up goes the incident id
                 story = [f"{r.code.short}: {r.message}" for r in result.reasons]
                 log.info("supplier refused", service=id, segment=segment.key, incident=incident_id(segment), why=story)
             holds = isinstance(result, Reserved) and call.kind is CallKind.RESERVE
-            if holds and segment is not None and (told := shortfall(order, segment)):
+            if holds and segment is not None and (told := shortfall(part, segment)):
                 log.info("held otherwise than announced or asked", service=id, segment=segment.key, **told)
                 self._fell_short(segment.alias)
             outcome = type(result).__name__ if result is not None else "done"
-            self._note(order, call, f"{outcome}: {result}" if isinstance(result, Exception) else outcome)
+            self._note(part, call, f"{outcome}: {result}" if isinstance(result, Exception) else outcome)
         self.wanted[id] = order
 
     def _note_calls(self, order: Order, calls: tuple[Call, ...], detail: str) -> None:
         for call in calls:
-            self._note(order, call, detail)
+            self._note(call.of.part(order) or order, call, detail)
 
     def _note(self, order: Order, call: Call, detail: str) -> None:
         segment = order.segment(call.segment)
@@ -448,6 +460,14 @@ class OrderEngine:
     def _ring(self, id: str) -> None:
         self._alarms.pop(id, None)
         self._wake(id)
+
+
+def _asked(order: Order) -> Iterator[tuple[Track, Asked]]:
+    """What managers are being asked, and of which of the order's versions."""
+    for track in Track:
+        part = track.part(order)
+        if part is not None and part.asked is not None and part.state is ServiceState.RESERVING:
+            yield track, part.asked
 
 
 def _stopped() -> OutcomeUnknown:

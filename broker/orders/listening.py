@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from broker.orders.calling import Caller
-from broker.orders.delivering import observe
+from broker.orders.delivering import observed
 from broker.orders.records import Abandoned, Order
 from broker.orders.tasks import remains
 from lower_sp_clients.supplier import Interest, ServiceNotFound, Supplier
@@ -52,6 +52,8 @@ class Listener:
         self._orders = orders
         self._change = change
         self._by_child: dict[tuple[str, str], tuple[str, str]] = {}
+        self._children: dict[str, frozenset[tuple[str, str]]] = {}
+        """By order, what is known of it."""
         self._abandoned: dict[tuple[str, str], tuple[str, str, Abandoned]] = {}
         self._returned: dict[tuple[str, str], ServiceState] = {}
         self._followers: dict[str, asyncio.Task[None]] = {}
@@ -72,11 +74,13 @@ class Listener:
 
     def index(self, order: Order) -> None:
         """Know the segments of this order by their suppliers' names for them."""
-        for segment in order.segments:
-            if remains(segment):
-                self._by_child[segment.alias, segment.ref] = (order.id, segment.key)
-            else:
-                self._by_child.pop((segment.alias, segment.ref), None)
+        open = {(s.alias, s.ref): (order.id, s.key) for s in order.all_segments() if remains(s)}
+        for child in self._children.pop(order.id, frozenset()) - open.keys():
+            del self._by_child[child]
+        if open:
+            self._children[order.id] = frozenset(open)
+            self._by_child |= open
+        for segment in order.all_segments():
             if segment.abandoned is not None:
                 self._abandoned[segment.alias, segment.ref] = (order.id, segment.key, segment.abandoned)
 
@@ -112,7 +116,7 @@ class Listener:
             self._forgotten.discard(id)
             order = self._orders.get(id)
             try:
-                for segment in order.segments if order is not None else ():
+                for segment in order.all_segments() if order is not None else ():
                     supplier = self._caller.suppliers.get(segment.alias)  # none: asked when it is followed again
                     if order is not None and supplier is not None and remains(segment):
                         await self._look(segment.alias, segment.ref, supplier)
@@ -169,11 +173,11 @@ class Listener:
         if (alias, ref) in self._abandoned:
             self._sees_abandoned(alias, ref, seen.state)
             return
-        id, key = self._by_child.get((alias, ref), ("", ""))
+        id, _ = self._by_child.get((alias, ref), ("", ""))
         order = self._orders.get(id)
         if order is None:
             return
-        changed = observe(order, key, seen)
+        changed = observed(order, alias, ref, seen)
         if changed is not order:
             self._change(changed)
 

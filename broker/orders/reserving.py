@@ -95,7 +95,8 @@ def hold(order: Order, env: Env) -> Order | Pause:
     late = order.deadline is not None and env.now >= order.deadline
     for segment in order.segments:
         digest = segment.body()
-        if not segment.wanted or (segment.state is SegmentState.HELD and segment.asked == digest):
+        there = segment.state is SegmentState.HELD or segment.kept
+        if not segment.wanted or (there and segment.asked == digest):
             continue
         if late or _too_busy(order, segment):
             return refuse(order, env.now, _no_time(segment))
@@ -118,7 +119,7 @@ def hold(order: Order, env: Env) -> Order | Pause:
             waits.append(segment.not_before)
             continue
         else:
-            version += 1
+            version = segment.next_version
             order = order.with_segment(
                 replace(
                     segment,

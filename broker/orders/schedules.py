@@ -20,12 +20,13 @@ from dataclasses import dataclass, replace
 import broker.orders.consulting
 import broker.orders.contending
 import broker.orders.delivering
+import broker.orders.modifying
 import broker.orders.placing
 import broker.orders.reserving
 import broker.orders.stuck  # noqa: F401
 from broker.orders.decisions import ManagerTerms
 from broker.orders.records import Order, Terms
-from broker.orders.tasks import TASKS, WORKFLOWS, Env, Pause, Task
+from broker.orders.tasks import NEWER, TASKS, WORKFLOWS, Env, Pause, Task, built_in
 from lower_sp_clients.versions import OVER
 from service_model.managing import ManagerTask
 from service_model.outcomes import Reason, ReasonCode, ServiceState
@@ -102,6 +103,9 @@ class Slot:
 Schedule = tuple[Slot, ...]
 
 _RESERVING = (ServiceState.RESERVING,)
+_AS_ALONE = frozenset(state for state, names in NEWER.items() if names == WORKFLOWS[state])
+"""Where a version beside a live one is worked on as if it stood alone, with plugins and managers. It is brought in by tasks that
+are built in."""
 _OVER = OVER | {ServiceState.REFUSED, ServiceState.EXPIRED}
 
 
@@ -129,10 +133,7 @@ class Workflows:
         """`everywhere`: plugins for every service; `named`: for those that name a manager that is one. Raises CannotSchedule,
         also for a plugin that no service could name."""
         self.everywhere, self.named = tuple(everywhere), {plugin.name: plugin for plugin in named}
-        self._base: Mapping[ServiceState, Schedule] = {
-            state: tuple(Slot(place=name, name=name, task=TASKS[name], origin=BUILT_IN) for name in names)
-            for state, names in WORKFLOWS.items()
-        }
+        self._base = _built_in(WORKFLOWS)
         for plugin in self.everywhere:
             self._base = _with(self._base, plugin)
         for plugin in self.named.values():
@@ -141,6 +142,8 @@ class Workflows:
 
     def __call__(self, order: Order) -> Sequence[Task]:
         """Raises CannotSchedule where a plugin of a service that is not over is not loaded any more."""
+        if order.newer and order.state not in _AS_ALONE:
+            return built_in(order)
         named = named_by(order.spec, order.terms)
         if order.state in _OVER:
             named = tuple(terms for terms in named if not terms.plugin or terms.plugin in self.named)
@@ -166,9 +169,11 @@ class Workflows:
         return self.named[terms.plugin]
 
     def all(self) -> Iterable[tuple[ServiceState, Schedule, str]]:
-        """Every schedule with whom it is for: "" for every service; else those that name a manager, which is a plugin or
-        decides something."""
+        """Every schedule with whom it is for: "" for every service; else newer versions, or those that name a manager, which is
+        a plugin or decides something."""
         yield from ((state, schedule, "") for state, schedule in self._base.items())
+        newer = _built_in({state: names for state, names in NEWER.items() if state not in _AS_ALONE})
+        yield from ((state, schedule, "newer versions") for state, schedule in newer.items())
         for plugin in self.named.values():
             yield from ((state, s, str(plugin)) for state, s in _with(self._base, plugin).items())
         for decided in (what for what in ManagerTask if what is not ManagerTask.UNSPECIFIED):
@@ -177,6 +182,13 @@ class Workflows:
                 yield from ((state, s, decided.short) for state, s in self.of((terms,)).items())
             except CannotSchedule:
                 continue  # a plugin has the place
+
+
+def _built_in(workflows: Mapping[ServiceState, tuple[str, ...]]) -> Mapping[ServiceState, Schedule]:
+    return {
+        state: tuple(Slot(place=name, name=name, task=TASKS[name], origin=BUILT_IN) for name in names)
+        for state, names in workflows.items()
+    }
 
 
 def named_by(spec: ServiceSpec | None, terms: Terms) -> tuple[ManagerTerms, ...]:

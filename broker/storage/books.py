@@ -37,7 +37,7 @@ _ORDER = Pieces(
     Order,
     {
         **dict.fromkeys(("spec", "terms", "plan", "avoid", "classes", "links", "choice", "bindings", "reasons")),
-        **dict.fromkeys(("answers", "previous", "quoted")),
+        **dict.fromkeys(("answers", "previous", "beside", "past", "quoted")),
         "segments": each(_SEGMENT),
     },
 )

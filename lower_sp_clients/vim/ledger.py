@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from lower_sp_clients.vim import accounting
 from lower_sp_clients.vim.domain import Usage
 from lower_sp_clients.vim.holds import Allocation, AllocationState, Hold, HoldBook
-from service_model.outcomes import ServiceState
 
 
 class HoldLedger:
@@ -33,22 +32,18 @@ class HoldLedger:
             self._swap(None, hold, [])
         self._swap(None, None, [a for a in allocations if a.state is AllocationState.RESTING])
 
-    async def save(self, hold: Hold, now: datetime, was: Hold | None = None, takes: bool = False) -> None:
-        """Store `hold`; `was` is the hold whose labels are freed by it; `takes`: its own are newly taken."""
-        drop, put = [], []
-        if was is not None and was.state in accounting.TAKES:
-            live = was.state is not ServiceState.RESERVED
-            for allocation in accounting.labels(self._domain, was):
-                if live and self.quarantine and accounting.rests(allocation):
-                    put.append(replace(allocation, state=AllocationState.RESTING, until=now + self.quarantine))
-                else:
-                    drop.append(allocation)
-        if takes:
-            put.extend(accounting.labels(self._domain, hold))
-            drop = [d for d in drop if not any((d.pool, d.value) == (p.pool, p.value) for p in put)]
-        elif hold.state is ServiceState.ACTIVATING:
-            put.extend(accounting.labels(self._domain, hold))
-        before, resting = self.holds.get(hold.ref), [p for p in put if p.state is AllocationState.RESTING]
+    async def save(self, hold: Hold, now: datetime) -> None:
+        """Store `hold`, with the labels that it takes and frees by what it was before."""
+        before = self.holds.get(hold.ref)
+        had, has = accounting.labels(self._domain, before), accounting.labels(self._domain, hold)
+        put, drop = [a for key, a in has.items() if had.get(key) != a], []
+        for allocation in (a for key, a in had.items() if key not in has):
+            live = allocation.state is AllocationState.LIVE
+            if live and self.quarantine and accounting.rests(allocation):
+                put.append(replace(allocation, state=AllocationState.RESTING, until=now + self.quarantine))
+            else:
+                drop.append(allocation)
+        resting = [p for p in put if p.state is AllocationState.RESTING]
         self._swap(before, hold, resting)
         try:
             await self._book.save(hold, put, drop, now)

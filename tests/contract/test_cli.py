@@ -234,6 +234,31 @@ async def test_an_order_is_priced_built_and_followed_to_active(ann: CliBench) ->
     assert ann.supplier.specs == [load_spec(SPEC.read_text(), "x")]
 
 
+async def test_a_live_service_is_modified_by_a_newer_version_that_takes_its_place(ann: CliBench) -> None:
+    assert (await ann.run("order", "-f", SPEC, "--ref", "web-1")).code == 0
+    longer = ann.home / "longer.yml"
+    longer.write_text(SPEC.read_text() + "\nreference: second edition\n")
+    held = await ann.run("modify", "web-1", "-f", longer, "--reserve-only", "--json")
+    assert held.code == 0, held.err
+    assert (held.json["version"], held.json["state"]) == (1, "SERVICE_STATE_ACTIVE")
+    assert (held.json["newer"]["version"], held.json["newer"]["state"]) == (2, "SERVICE_STATE_RESERVED")
+    assert "version 2 is RESERVED" in (await ann.run("show", "web-1")).out
+    done = await ann.run("modify", "web-1", "-f", longer, "--json")
+    assert done.code == 0, done.err
+    assert "version 2 is brought in; version 1 carries the service until then" in done.err
+    assert (done.json["version"], done.json["state"], done.json["newer"]) == (2, "SERVICE_STATE_ACTIVE", None)
+    assert ann.supplier.specs[-1].reference == "second edition"
+
+
+async def test_what_is_not_live_is_not_modified(ann: CliBench) -> None:
+    assert (await ann.run("modify", "web-1", "-f", SPEC)).code == Exit.NOT_FOUND
+    await ann.run("order", "-f", SPEC, "--ref", "web-1")
+    await ann.run("terminate", "web-1", "--wait")
+    ran = await ann.run("modify", "web-1", "-f", SPEC)
+    assert ran.code == Exit.REFUSED
+    assert "web-1 is TERMINATED, not live" in ran.err
+
+
 async def test_a_sonata_descriptor_is_ordered_between_saps(ann: CliBench) -> None:
     ran = await ann.run("order", "-f", NSD, *NSD_SAPS, "--sap", "mgmt=north.client-1", "--json")
     assert ran.code == 0

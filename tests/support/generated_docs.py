@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -30,7 +30,8 @@ from broker.northbound.wrong_calls import (
 )
 from broker.orders.schedules import Workflows
 from broker.orders.states import AS_SERVICE, IN_FLIGHT, NOTHING_LEFT, SegmentState, mermaid
-from broker.orders.tasks import TASKS, WORKFLOWS
+from broker.orders.states import NEWER as NEWER_STATES
+from broker.orders.tasks import NEWER, TASKS, WORKFLOWS
 from broker.settings.administered import TYPES
 from broker.storage.tables import metadata
 from capability_registry import feed
@@ -38,7 +39,7 @@ from capability_registry.abstraction import Abstraction, Disclosure, abstracted
 from capability_registry.note import Bin, CapabilityNote, Place, PlaceCapacity
 from lower_sp_clients.supplier import NotRecorded, OutcomeUnknown, Overloaded, ServiceNotFound
 from lower_sp_clients.wire import Violation, WireError
-from service_model.outcomes import ReasonCode
+from service_model.outcomes import ReasonCode, ServiceState
 from tests.support.markdown import ROOT, generated, pages, with_generated
 from tests.support.planning import offer, snapshot, view
 
@@ -85,9 +86,9 @@ def segment_states() -> str:
     return table(("segment", "its owner reads", ""), rows())
 
 
-def workflows() -> str:
+def workflows(of: Mapping[ServiceState, tuple[str, ...]] = WORKFLOWS) -> str:
     def rows() -> Iterator[Sequence[str]]:
-        for state, tasks in WORKFLOWS.items():
+        for state, tasks in of.items():
             yield f"`{state.short}`", ", ".join(f"`{name}`" for name in tasks) or "–"
 
     return table(("state", "tasks, in order"), rows())
@@ -95,7 +96,7 @@ def workflows() -> str:
 
 def tasks() -> str:
     def rows() -> Iterator[Sequence[str]]:
-        for name in dict.fromkeys(name for schedule in WORKFLOWS.values() for name in schedule):
+        for name in dict.fromkeys(name for of in (WORKFLOWS, NEWER) for schedule in of.values() for name in schedule):
             task = TASKS[name]
             module = str(getattr(task, "__module__", "")).rpartition(".")[2]
             yield f"`{name}`", " ".join((task.__doc__ or "").split()), f"`{module}.py`"
@@ -208,9 +209,11 @@ def _forms(parameter: Any) -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "states": states,
+    "newer-states": lambda: f"```mermaid\n{mermaid(NEWER_STATES)}```\n",
     "segment-states": segment_states,
     "feed-states": feed_states,
     "workflows": workflows,
+    "newer-workflows": lambda: workflows(NEWER),
     "tasks": tasks,
     "manager-tasks": manager_tasks,
     "tables": tables,

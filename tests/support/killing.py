@@ -17,7 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import grpc
 
 from lower_sp_clients import wire
 from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, ServiceState
+from service_model.spec import ServiceSpec
 from spbroker.v1 import broker_service_pb2 as pb
 from tests.support.crashing import Effect, Mishap
 from tests.support.customer import Customer
@@ -337,7 +338,11 @@ class Life:
             for step in KINDS[kind]:
                 await getattr(self, step)()
 
-    async def reserve(self) -> None:
+    async def modify(self) -> None:
+        """Twice the bandwidth."""
+        await self.reserve(replace(chain(), bandwidth_bps=2 * chain().bandwidth_bps))
+
+    async def reserve(self, spec: ServiceSpec | None = None) -> None:
         answer: object = None
         while not isinstance(answer, Reserved):
             assert not isinstance(answer, Refused) or self._version < VERSIONS, answer.reasons
@@ -345,7 +350,9 @@ class Life:
                 await self._all.all_up()
                 await asyncio.sleep(0.5)
             self._version += 1
-            answer = await self._all.asked(lambda: self._all.ann.reserve(self._ref, chain(), self._version, CALL_S))
+            answer = await self._all.asked(
+                lambda: self._all.ann.reserve(self._ref, spec or chain(), self._version, CALL_S)
+            )
         self._held = answer
         self._ends = self._all.now() + answer.remaining_s
 
@@ -376,9 +383,9 @@ class Life:
         assert self._held is not None
         while True:
             status = await self._all.asked(lambda: self._all.ann.status(self._ref))
-            if status.state is ServiceState.ACTIVE:
+            if status.state is ServiceState.ACTIVE and status.version == self._version:
                 break
-            assert status.state in (ServiceState.COMMITTING, ServiceState.ACTIVATING), status
+            assert status.state in (ServiceState.COMMITTING, ServiceState.ACTIVATING, ServiceState.ACTIVE), status
             await asyncio.sleep(STEP_S)
         assert (status.choice, status.price) == (self._held.choice, self._held.price)
         while True:  # a node may die just now

@@ -17,6 +17,7 @@ from broker.storage.errors import StoreError
 from lower_sp_clients.supplier import OutcomeUnknown
 from lower_sp_clients.vim.accounting import TAKES
 from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, ServiceState
+from service_model.spec import ServiceSpec
 from tests.support.crashing import METHODS, CrashingDriver, CrashingStore, Points, calls
 from tests.support.orders import CONFIRM, CTX
 from tests.support.stack import POOL, Node, Site, Sp, Stack, chain
@@ -25,11 +26,14 @@ _UNI = LabelSet(((1, 99),))
 _C = Sp("c", (Site("s3", ("shaper",), uni=_UNI),))
 TOP = Sp("a", (Site("s1", ("firewall",), uni=_UNI), Sp("b", (Site("s2", ("meter",)), _C))), (POOL,))
 SPEC = chain("s1.uni", "b.c.s3.uni", "firewall", "meter", "shaper", lan=True)
+MODIFIED = chain("s1.uni", "b.c.s3.uni", "firewall", "meter", "meter", "shaper", lan=True, bandwidth_bps=10**7)
+"""The same with one more function and ten times the bandwidth: every domain has other than before."""
 KINDS: dict[str, tuple[str, ...]] = {
     "terminated": ("reserve", "commit", "deliver", "terminate"),
     "released": ("reserve", "release"),
     "extended": ("reserve", "extend", "commit", "deliver", "terminate"),
     "ended early": ("reserve", "commit", "terminate"),
+    "modified": ("reserve", "commit", "deliver", "modify", "commit", "deliver", "terminate"),
 }
 """What a customer does, step by step: methods of Lives, and of those over sockets. A kind of life that is named here is tried
 at every point that it goes through."""
@@ -158,7 +162,10 @@ class Lives:
     def _now(self) -> float:
         return self.stack.clock.now().timestamp()
 
-    async def reserve(self, ref: str) -> None:
+    async def modify(self, ref: str) -> None:
+        await self.reserve(ref, MODIFIED)
+
+    async def reserve(self, ref: str, spec: ServiceSpec = SPEC) -> None:
         """Until it is held; who is refused asks with the next version."""
         answer: object = None
         while not isinstance(answer, Reserved):
@@ -167,7 +174,7 @@ class Lives:
                 await self.stack.clock.sleep(1)
             self.versions[ref] += 1
             version = self.versions[ref]
-            answer = await self._asked(lambda v=version: self.stack.customer().reserve(ref, v, SPEC, CTX))  # type: ignore[misc]
+            answer = await self._asked(lambda v=version: self.stack.customer().reserve(ref, v, spec, CTX))  # type: ignore[misc]
         self.held[ref] = answer
         self.ends[ref] = self._now() + answer.remaining_s
 
@@ -214,7 +221,7 @@ class Lives:
                 continue
             status = self.stack.broker("a").status("alice", ref)
             assert status.state in (ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.COMMITTING), status
-            if status.state is ServiceState.ACTIVE:
+            if status.state is ServiceState.ACTIVE and status.version == self.versions[ref]:
                 assert (status.choice, status.price) == (self.held[ref].choice, self.held[ref].price)
                 below = Counter(self._built("a", "alice", ref))
                 self.checked[ONE_TRUTH] += 1
@@ -237,7 +244,7 @@ class Lives:
         c = tables.charges.c
         for name, node in self.stack.nodes.items():
             rows = await node.engine.read(
-                lambda connection: connection.execute(select(c.side, c.service, c.segment, c.kind)).all()
+                lambda connection: connection.execute(select(c.side, c.service, c.segment, c.kind, c.per_hour)).all()
             )
             delivered = any("deliver" in KINDS[kind] for kind in self.orders.values())
             assert rows or not delivered, "what is delivered is charged"

@@ -59,27 +59,35 @@ def build(domain: str, plan: SegmentPlan, nft: Nft) -> None:
         with _told(f"namespace {name!r}"):
             namespaces.create(name)
     for bridge in plan.bridges:
-        _inside(bridge.name, partial(_add_bridge, bridge=bridge))
+        inside(bridge.name, partial(add_bridge, bridge=bridge))
     for access in plan.accesses:
-        _inside(
-            access.border.namespace, partial(_add_access_bridge, domain=domain, segment=plan.segment, access=access)
-        )
-    for namespace, wires in _grouped(plan.wires, lambda w: w.a.namespace):
-        _inside(namespace, partial(_add_wires, wires=tuple(wires)))
-    for namespace, tunnels in _grouped(plan.tunnels, lambda t: t.border.namespace):
-        _inside(namespace, partial(_add_tunnels, tunnels=tuple(tunnels)), what=f"border namespace {namespace!r}")
+        inside(access.border.namespace, partial(_add_access_bridge, domain=domain, segment=plan.segment, access=access))
+    add_wires(plan.wires)
+    add_tunnels(plan.tunnels)
     for access in plan.accesses:
-        _inside(access.border.namespace, partial(_join_access, domain=domain, segment=plan.segment, access=access))
+        inside(access.border.namespace, partial(_join_access, domain=domain, segment=plan.segment, access=access))
     for port in plan.trunks:
-        _inside(port.border.namespace, partial(_join_trunk, domain=domain, segment=plan.segment, port=port))
+        inside(port.border.namespace, partial(_join_trunk, domain=domain, segment=plan.segment, port=port))
     for header in plan.headers:
-        _inside(header.name, partial(_join_header, header=header))
+        inside(header.name, partial(_join_header, header=header))
     for bridge in plan.bridges:
-        _inside(bridge.name, partial(_join_bridge, bridge=bridge))
+        inside(bridge.name, partial(join_bridge, bridge=bridge))
     for space in plan.functions:
-        _inside(space.name, partial(configure_ports, space=space))
+        inside(space.name, partial(configure_ports, space=space))
     for space in plan.functions:
-        _inside(space.name, partial(configure_function, space=space, nft=nft))
+        inside(space.name, partial(configure_function, space=space, nft=nft))
+
+
+def add_wires(wires: Iterable[Wire]) -> None:
+    """Raises DriverError."""
+    for namespace, some in _grouped(wires, lambda w: w.a.namespace):
+        inside(namespace, partial(_add_wires, wires=tuple(some)))
+
+
+def add_tunnels(tunnels: Iterable[Tunnel]) -> None:
+    """Raises DriverError."""
+    for namespace, some in _grouped(tunnels, lambda t: t.border.namespace):
+        inside(namespace, partial(_add_tunnels, tunnels=tuple(some)), what=f"border namespace {namespace!r}")
 
 
 def remove_devices(namespace: str) -> None:
@@ -97,7 +105,7 @@ def remove_devices(namespace: str) -> None:
 
 def add_wire(a: DeviceEnd, b: DeviceEnd, mtu: int) -> None:
     """A veth pair between two namespaces. Raises DriverError."""
-    _inside(a.namespace, lambda ip: _add_wires(ip, [Wire(a, b, mtu)]))
+    inside(a.namespace, lambda ip: _add_wires(ip, [Wire(a, b, mtu)]))
 
 
 def delete_device(ip: Any, index: int) -> None:
@@ -114,7 +122,8 @@ def _delete(ip: Any, **which: int) -> None:
             raise
 
 
-def _inside(namespace: str, work: Callable[[Any], None], what: str | None = None) -> None:
+def inside(namespace: str, work: Callable[[Any], None], what: str | None = None) -> None:
+    """Do it in a namespace. Raises DriverError that names it."""
     with _told(what or f"namespace {namespace!r}"):
         namespaces.run_in(namespace, lambda: _with_netlink(work))
 
@@ -141,14 +150,14 @@ def _grouped(things: Iterable[Any], key: Callable[[Any], str]) -> Iterator[tuple
     return groupby(sorted(things, key=key), key)
 
 
-def _add_bridge(ip: Any, bridge: BridgeSpace) -> None:
+def add_bridge(ip: Any, bridge: BridgeSpace) -> None:
     bridge_sysctls("default")  # devices made later inherit it: a bridge domain speaks no IPv6 of its own
     ip.link(
         "add", ifname=BRIDGE, kind="bridge", group=DEVICE_GROUP, mtu=bridge.mtu, br_mcast_snooping=0, br_stp_state=0
     )
 
 
-def _join_bridge(ip: Any, bridge: BridgeSpace) -> None:
+def join_bridge(ip: Any, bridge: BridgeSpace) -> None:
     master = index_of(ip, BRIDGE)
     for member in bridge.members:
         ip.link("set", index=index_of(ip, member), master=master, mtu=bridge.mtu, state="up")
@@ -271,4 +280,4 @@ def index_of(ip: Any, device: str) -> int:
 
 def mark_complete(namespace: str, mark: str) -> None:
     """Write the mark on the namespace's `lo`: from now on it counts as built."""
-    _inside(namespace, lambda ip: ip.link("set", index=1, ifalias=mark))
+    inside(namespace, lambda ip: ip.link("set", index=1, ifalias=mark))

@@ -1104,6 +1104,7 @@ class ServiceStatus(message.Message):
     SEGMENTS_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
+    NEWER_FIELD_NUMBER: builtins.int
     DECISIONS_FIELD_NUMBER: builtins.int
     ref: builtins.str
     """The owner's ref."""
@@ -1152,6 +1153,10 @@ class ServiceStatus(message.Message):
         """When it last changed; not set: 1970-01-01."""
 
     @builtins.property
+    def newer(self) -> NewerVersion:
+        """The newer version of a live service that is to take its place; not set: there is none."""
+
+    @builtins.property
     def decisions(self) -> containers.RepeatedCompositeFieldContainer[ManagerDecision]:
         """What the managers that its spec names decided of this version, in order."""
 
@@ -1173,11 +1178,62 @@ class ServiceStatus(message.Message):
         segments: abc.Iterable[SegmentStatus] | None = ...,
         create_time: timestamp_pb2.Timestamp | None = ...,
         update_time: timestamp_pb2.Timestamp | None = ...,
+        newer: NewerVersion | None = ...,
         decisions: abc.Iterable[ManagerDecision] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "create_time", b"create_time", "price", b"price", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "create_time", b"create_time", "newer", b"newer", "price", b"price", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "create_time", b"create_time", "decisions", b"decisions", "delay_us", b"delay_us", "name", b"name", "price", b"price", "reasons", b"reasons", "ref", b"ref", "reference", b"reference", "remaining_s", b"remaining_s", "segments", b"segments", "state", b"state", "tags", b"tags", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "create_time", b"create_time", "decisions", b"decisions", "delay_us", b"delay_us", "name", b"name", "newer", b"newer", "price", b"price", "reasons", b"reasons", "ref", b"ref", "reference", b"reference", "remaining_s", b"remaining_s", "segments", b"segments", "state", b"state", "tags", b"tags", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class NewerVersion(message.Message):
+    """A version that is to take a live one's place."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    PRICE_FIELD_NUMBER: builtins.int
+    DELAY_US_FIELD_NUMBER: builtins.int
+    REMAINING_S_FIELD_NUMBER: builtins.int
+    REASONS_FIELD_NUMBER: builtins.int
+    SEGMENTS_FIELD_NUMBER: builtins.int
+    version: builtins.int
+    """Its number."""
+    state: ServiceState.ValueType
+    """Where it is in its life: being reserved, held, being committed, expired or refused."""
+    delay_us: builtins.int
+    """Promised delay, microseconds one way."""
+    remaining_s: builtins.float
+    """For how long it is held yet, seconds; only while it is held."""
+    @builtins.property
+    def price(self) -> words_pb2.Price:
+        """What it costs from its commit on, once that is known."""
+
+    @builtins.property
+    def reasons(self) -> containers.RepeatedCompositeFieldContainer[Reason]:
+        """Why it is refused, or was not brought in."""
+
+    @builtins.property
+    def segments(self) -> containers.RepeatedCompositeFieldContainer[SegmentStatus]:
+        """Its parts, where they are shown."""
+
+    def __init__(
+        self,
+        *,
+        version: builtins.int = ...,
+        state: ServiceState.ValueType = ...,
+        price: words_pb2.Price | None = ...,
+        delay_us: builtins.int = ...,
+        remaining_s: builtins.float = ...,
+        reasons: abc.Iterable[Reason] | None = ...,
+        segments: abc.Iterable[SegmentStatus] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["price", b"price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["delay_us", b"delay_us", "price", b"price", "reasons", b"reasons", "remaining_s", b"remaining_s", "segments", b"segments", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
