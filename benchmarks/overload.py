@@ -163,7 +163,7 @@ async def peak(contender: Contender, seconds: float) -> None:
 async def started(folder: Path, name: str, peers: Peers, settings: Mapping[str, str]) -> Contender:
     nodes = await start_nodes(folder / name, SHAPE, peers, settings=settings)
     top = nodes[Broker(SHAPE, 0, 0).sp_id]
-    customers = tuple([await log_in(Customer(top, account), PASSWORD) for account in ACCOUNTS[:2]])
+    customers = tuple([await log_in(Customer(top, account, heeds=False), PASSWORD) for account in ACCOUNTS[:2]])
     await announced(customers[0], spec(SHAPE))
     return Contender(name, customers)
 

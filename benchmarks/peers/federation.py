@@ -14,10 +14,9 @@ import grpc
 from benchmarks.peers.contender import Contender, Settling
 from benchmarks.peers.processes import Peers
 from benchmarks.peers.tree import ACCOUNTS, Shape, documents
-from broker.cli.failures import Status
 from lower_sp_clients import wire
 from lower_sp_clients.wire import encode_struct
-from service_model.outcomes import Committed, Refused, Reserved, ServiceState
+from service_model.outcomes import Committed, Reserved, ServiceState
 from service_model.spec import ServiceSpec
 from spbroker.v1 import admin_service_pb2 as admin_pb
 from spbroker.v1 import broker_service_pb2 as pb
@@ -93,7 +92,7 @@ async def announced(ann: Customer, spec: ServiceSpec) -> None:
 
 def broker_contender(ann: Customer, spec: ServiceSpec, settling: Settling) -> Contender:
     async def order(ref: str) -> None:
-        held = await _reserved(ann, ref, spec)
+        held = await ann.reserve(ref, spec)
         if not isinstance(held, Reserved):
             raise RuntimeError(str(held))
         done = await ann.commit(ref)
@@ -101,18 +100,6 @@ def broker_contender(ann: Customer, spec: ServiceSpec, settling: Settling) -> Co
             raise RuntimeError(str(done))
 
     return Contender(order, settling.wait)
-
-
-async def _reserved(ann: Customer, ref: str, spec: ServiceSpec) -> Reserved | Refused:
-    """The answer, asked for again when it was turned away."""
-    while True:
-        try:
-            return await ann.reserve(ref, spec)
-        except grpc.aio.AioRpcError as error:
-            status = Status.of(error)
-            if not status.turned_away or status.retry_after_s is None:
-                raise
-            await asyncio.sleep(status.retry_after_s)
 
 
 async def watch_nodes(ann: Customer, settling: Settling) -> None:

@@ -31,9 +31,9 @@ from service_model.clock import Alarm, Clock
 
 log = structlog.get_logger()
 
-FIRST, FEWEST = 8, 4
-"""How many may begin at once until it is known better, and however late work is: what is late with so few is late for other
-reasons, as on a machine that others use too."""
+FEWEST = 4
+"""How many may begin at once however late work is: what is late with so few is late for other reasons, as on a machine that
+others use too."""
 ROUND = 10
 """Of how many measurements of lateness the middle one counts."""
 WAIT_S, SHORT_WAIT_S = 0.5, 0.1
@@ -58,18 +58,13 @@ class Bounds:
 
 
 class Limit:
-    """How many may begin at once: one more after a round in which all were wanted and work was in time, a tenth less (one at
-    least) after one in which it was late (additive increase, multiplicative decrease)."""
+    """How many may begin at once: one more after a round in which work was in time, a quarter less after one in which it was
+    late (additive increase, multiplicative decrease). It begins with as many as may at most."""
 
     def __init__(self, most: int, late_s: float) -> None:
-        self.most, self._late_s = most, late_s
-        self.value = min(most, FIRST) if late_s else most
+        self.value = self.most = most
+        self._late_s = late_s
         self._late: list[float] = []
-        self._reached = False
-
-    def reached(self) -> None:
-        """As many as may run at once do."""
-        self._reached = True
 
     def seen(self, late_s: float) -> None:
         """Work is so late."""
@@ -79,11 +74,10 @@ class Limit:
         if len(self._late) < ROUND:
             return
         if median(self._late) > self._late_s:
-            self.value = max(min(FEWEST, self.most), min(self.value - 1, int(self.value * 0.9)))
-        elif self._reached:
+            self.value = max(min(FEWEST, self.most), self.value * 3 // 4)
+        else:
             self.value = min(self.most, self.value + 1)
         self._late.clear()
-        self._reached = False
 
 
 @dataclass(slots=True, eq=False)
@@ -158,7 +152,6 @@ class Admission:
         """A place to begin something, perhaps after a moment. Raises Overloaded."""
         if self._beginning < self.limit.value and not self._waiting:
             return self._run(account)
-        self.limit.reached()
         waiting = self._queue(account)
         try:
             await waiting.turn
@@ -200,8 +193,6 @@ class Admission:
     def _take(self, account: str) -> None:
         self._beginning += 1
         self._running[account] += 1
-        if self._beginning >= self.limit.value:
-            self.limit.reached()
 
     def _leave(self, account: str) -> None:
         self._beginning -= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-EVERY_S = 0.05
+EVERY_S = 0.02
 Turn = Callable[[], Awaitable[None]]
 
 

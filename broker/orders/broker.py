@@ -285,6 +285,7 @@ class Broker(Offers):
                         if (told := interest.of(event.status)) is not None:
                             yield ServiceEvent(token=self._token(at), status=told)
             except Overrun as error:
+                log.warning("watcher cut off: it does not keep up", account=account, resumes_behind=at)
                 raise OutcomeUnknown(str(error)) from None
 
     def _token(self, sequence: int) -> str:
