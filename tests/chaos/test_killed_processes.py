@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from itertools import count
 from pathlib import Path
 from zlib import crc32
 
@@ -32,20 +33,28 @@ def chosen(every: list[Place], kind: str) -> list[Place]:
 @pytest.mark.parametrize("kind", KINDS if TRIED == "all" else SHORT)
 async def test_wherever_a_process_is_killed_nothing_is_left_doubled_or_hidden(kind: str, tmp_path: Path) -> None:
     failed: list[str] = []
-    befell: Counter[str] = Counter()
-    async with Federation(tmp_path) as federation:
-        seen, _ = await federation.lived(kind)
-        every = places(seen)
-        assert {place.node for place in every} == {"top", "middle", "leaf"}
-        tried = chosen(every, kind)
-        for place in tried:
-            try:
-                _, met = await federation.lived(kind, place)
-                befell[place.mishap] += met
-            except AssertionError as error:
-                failed.append(f"{place}\n{error}")
-                break  # what is left of it would be found again after every other
-    what, came, checked = f"crash points of processes, {kind}", befell.total(), federation.checked
-    tell(Facts(what, len(every), len(tried), came, checked=checked, befell=befell, violations=failed))
+    befell, checked = Counter[str](), Counter[str]()
+    every: list[Place] = []
+    left: list[Place] | None = None
+    for number in count():
+        (tmp_path / str(number)).mkdir()
+        async with Federation(tmp_path / str(number)) as federation:
+            if left is None:
+                every = places((await federation.lived(kind))[0])
+                assert {place.node for place in every} == {"top", "middle", "leaf"}
+                left = chosen(every, kind)
+            while left:
+                place = left.pop()
+                try:
+                    _, came = await federation.lived(kind, place)
+                    befell[place.mishap] += came
+                except AssertionError as error:
+                    failed.append(f"{place}\n{error}")
+                    break  # what is left of it would be found again after every other
+        checked += federation.checked
+        if not left:
+            break
+    what, tried = f"crash points of processes, {kind}", len(chosen(every, kind))
+    tell(Facts(what, len(every), tried, befell.total(), checked=checked, befell=befell, violations=failed))
     assert befell.total() or failed, "something happened"
     assert not failed, "\n".join(failed)
