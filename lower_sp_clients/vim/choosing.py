@@ -72,8 +72,8 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
     through = passes(spec)
     for end in spec.ends:
         sap = saps[end.id]
-        if end.path_header is not None and not domain.path_headers:
-            message = f"end {end.id!r}: packets bear no path headers here"
+        if end.path_header is not None and not sap.path_headers:
+            message = f"end {end.id!r}: packets bear no path headers at its SAP"
             raise no(ReasonCode.FEATURE_NOT_OFFERED, message, end.id)
         if sap.mtu < spec.min_mtu:
             raise no(ReasonCode.MTU, f"end {end.id!r}: MTU {sap.mtu} is below {spec.min_mtu}", end.id)

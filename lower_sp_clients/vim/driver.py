@@ -180,7 +180,8 @@ class DriverOffer:
     encapsulations: frozenset[str]
     lan: bool
     probes: bool
-    path_headers: bool = False
+    path_headers: frozenset[str] = frozenset()
+    """The SAPs where packets may bear them."""
     missing: tuple[str, ...] = ()
     """What it cannot offer here, each with its reason, for the operator."""
     versions: frozenset[int] = frozenset({4, 6})

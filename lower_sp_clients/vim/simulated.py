@@ -51,7 +51,7 @@ class SimulatedDriver:
             encapsulations=ENCAPSULATIONS,
             lan=True,
             probes=True,
-            path_headers=True,
+            path_headers=frozenset(self._saps),
             versions=versions,
         )
         self._domain = Domain()
@@ -101,7 +101,7 @@ class SimulatedDriver:
             raise fault[0]
         offer = self._offer
         check = self.check_parameters
-        check_blueprint(blueprint, self._saps, offer.implementations, check, offer.versions, path_headers=True)
+        check_blueprint(blueprint, self._saps, offer.implementations, check, offer.versions, headed=offer.path_headers)
         for attachment in blueprint.attachments:
             held = self._domain.holder(attachment.sap, attachment.label)
             if held is not None and held[0] != blueprint.segment:

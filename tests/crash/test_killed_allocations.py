@@ -59,13 +59,13 @@ def killed(directory: Path, seed: str) -> None:
 async def test_after_a_kill_nothing_is_allocated_twice_lost_or_left(round: int, tmp_path: Path) -> None:
     for number in range(min(4, KILLS)):
         await asyncio.to_thread(killed, tmp_path, f"{round}.{number}")
-        async with Stack(TOP, tmp_path) as stack:
+        async with Stack(TOP, tmp_path, draw=f"after/{round}.{number}") as stack:
             await settled(stack)
             whole(stack)
             for node in stack.nodes.values():
                 table, replayed = await table_and_journal(node.engine)
                 assert table == replayed, "an allocation without its entry in the journal, or an entry alone"
-    async with Stack(TOP, tmp_path) as stack:
+    async with Stack(TOP, tmp_path, draw=f"last/{round}") as stack:
         await settled(stack)
         for order in stack.broker("a").orders():
             await stack.customer().terminate(order.ref, CTX)

@@ -141,8 +141,7 @@ async def served(bench: LinuxBench, directory: Path, plant: Callable[[Blueprint]
         node.instead[side] = PlantedDriver(driver, plant) if plant and side == "left" else driver
         node.domains[side] = replace(
             node.domains[side],
-            saps=tuple(replace(s, mtu=1450) for s in node.domains[side].saps),
-            path_headers=False,
+            saps=tuple(replace(s, mtu=1450, path_headers=False) for s in node.domains[side].saps),
         )
     await stack.__aenter__()
     for customer in CUSTOMERS:

@@ -50,7 +50,7 @@ async def client(stack: Stack, name: str, rng: random.Random, through: asyncio.S
 
 async def main(directory: Path, seed: str) -> None:
     rng, through = random.Random(seed), asyncio.Semaphore(0)
-    async with Stack(TOP, directory) as stack, asyncio.TaskGroup() as group:
+    async with Stack(TOP, directory, draw=seed) as stack, asyncio.TaskGroup() as group:
         for number in range(CLIENTS):
             group.create_task(client(stack, f"{seed}-{number}", random.Random(f"{seed}/{number}"), through))
         for _ in range(rng.randint(2, 12)):

@@ -193,6 +193,7 @@ def _sap(at: _Placed, id: str, role: SapRole, labels: LabelSet, kind: Encapsulat
         mtu=1500 if uni else kind.leaves(),
         labels=labels,
         bandwidth_bps=10**9,
+        path_headers=True,
     )
 
 
@@ -224,7 +225,6 @@ def _domain(at: _Placed) -> Domain:
             for name in site.functions
         ),
         swaps_labels=site.swaps,
-        path_headers=True,
         max_hold_s=site.max_hold_s,
         excluded=site.excluded,
     )

@@ -24,13 +24,14 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from lower_sp_clients.vim.driver import DriverError
-from lower_sp_clients.vim.linux import namespaces, trunks
+from lower_sp_clients.vim.linux import headers, namespaces, trunks
 from lower_sp_clients.vim.linux.forwarding import bridge_sysctls, configure_function, configure_ports
-from lower_sp_clients.vim.linux.naming import BRIDGE, border_tag
+from lower_sp_clients.vim.linux.naming import BRIDGE, INSIDE, OUTSIDE, border_tag
 from lower_sp_clients.vim.linux.plan import (
     AccessBridge,
     BridgeSpace,
     DeviceEnd,
+    HeaderSpace,
     SegmentPlan,
     TrunkPort,
     Tunnel,
@@ -71,6 +72,8 @@ def build(domain: str, plan: SegmentPlan, nft: Nft) -> None:
         _inside(access.border.namespace, partial(_join_access, domain=domain, segment=plan.segment, access=access))
     for port in plan.trunks:
         _inside(port.border.namespace, partial(_join_trunk, domain=domain, segment=plan.segment, port=port))
+    for header in plan.headers:
+        _inside(header.name, partial(_join_header, header=header))
     for bridge in plan.bridges:
         _inside(bridge.name, partial(_join_bridge, bridge=bridge))
     for space in plan.functions:
@@ -184,13 +187,20 @@ def _join_trunk(ip: Any, domain: str, segment: str, port: TrunkPort) -> None:
     trunks.join(ip, domain, segment, port)
 
 
+def _join_header(ip: Any, header: HeaderSpace) -> None:
+    for device in (INSIDE, OUTSIDE):
+        bridge_sysctls(device)
+    headers.join(ip, header.leaving, header.entering)
+
+
 def _add_wires(ip: Any, wires: Iterable[Wire]) -> None:
     for wire in wires:
         peer: dict[str, Any] = {"ifname": wire.b.device, "mtu": wire.mtu, "group": DEVICE_GROUP}
         if wire.b.namespace != wire.a.namespace:
             peer["net_ns_fd"] = str(namespaces.DIRECTORY / wire.b.namespace)
         with _told(f"veth of {wire.a.namespace}:{wire.a.device} to {wire.b.namespace}:{wire.b.device}"):
-            ip.link("add", ifname=wire.a.device, kind="veth", group=DEVICE_GROUP, mtu=wire.mtu, peer=peer)
+            split = {"gso_max_segs": 1} if wire.split else {}
+            ip.link("add", ifname=wire.a.device, kind="veth", group=DEVICE_GROUP, mtu=wire.mtu, peer=peer, **split)
 
 
 def _add_tunnels(ip: Any, tunnels: Iterable[Tunnel]) -> None:

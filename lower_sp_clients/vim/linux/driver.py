@@ -35,7 +35,7 @@ from lower_sp_clients.vim.linux import ability, build, namespaces, naming, packe
 from lower_sp_clients.vim.linux.naming import NamespaceName, PortAlias
 from lower_sp_clients.vim.linux.plan import SegmentPlan, plan
 from lower_sp_clients.vim.linux.ruleset import Nft
-from lower_sp_clients.vim.linux.saps import borders_of
+from lower_sp_clients.vim.linux.saps import bears_headers, borders_of
 from lower_sp_clients.vim.soundness import check_blueprint
 
 Result = TypeVar("Result")
@@ -51,7 +51,8 @@ class LinuxDriver:
         self._saps = {sap.id: sap for sap in saps}
         self._borders = borders_of(self._saps)
         self._nft = Nft(nft)
-        self._offer = ability.detect(self._nft)
+        headed = frozenset(sap.id for sap in saps if bears_headers(sap))
+        self._offer = ability.detect(self._nft, headed)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"linux-{domain}")
 
     @property
@@ -70,7 +71,7 @@ class LinuxDriver:
     async def apply(self, blueprint: Blueprint) -> None:
         offer = self._offer
         check = self.check_parameters
-        check_blueprint(blueprint, self._saps, offer.implementations, check, offer.versions, path_headers=False)
+        check_blueprint(blueprint, self._saps, offer.implementations, check, offer.versions, headed=offer.path_headers)
         wanted = plan(self._domain, blueprint, self._borders)
         await self._change(lambda: self._apply(wanted))
 
