@@ -13,7 +13,7 @@ export SPBROKER_DESCRIPTORS ?= $(abspath $(firstword $(wildcard ../shared/descri
 help:
 	@echo "make demo    one order, four providers, packets that arrive   [NSD=FILE] [KEEP=1] [DRIVER=simulated]"
 	@echo "make test    every test                                       make lint   style, types, import rules, protobuf"
-	@echo "make chaos   every crash point, lines that break, many kills, and a report (hours)"
+	@echo "make chaos   every crash point, lines that break, many kills, and a report (long)"
 	@echo "make bench   the benchmarks, in short                         make clean  take away what was installed here"
 
 setup: $(STAMP)

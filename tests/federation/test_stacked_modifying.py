@@ -105,7 +105,8 @@ async def settled(stack: Stack, version: int = 2) -> None:
 
 
 async def ends(stack: Stack) -> None:
-    await stack.customer().terminate("r", CTX)
+    ending = asyncio.create_task(stack.customer().terminate("r", CTX))
+    await stack.until(ending.done, step=0.2)  # what is being asked is waited for a while
     await stack.ends_empty()
     assert stack.state() is ServiceState.TERMINATED
 

@@ -91,6 +91,8 @@ class Points:
         self.died = asyncio.Event()
         self.later: Callable[[], Awaitable[None]] = _for_ever
         self.under_way: set[asyncio.Task[Any]] = set()
+        self.breaks: Callable[[], asyncio.Event] = asyncio.Event
+        """Set when anybody dies: a late call that is just being answered may be one of its."""
 
     def meets(self, what: str) -> Mishap | None:
         """What befalls the next effect."""
@@ -134,7 +136,13 @@ class Points:
     def _sent(self, effect: Callable[[], Awaitable[T]]) -> asyncio.Task[T]:
         async def arrives() -> T:
             await self.later()
-            return await effect()
+            doing, broken = asyncio.ensure_future(effect()), asyncio.ensure_future(self.breaks().wait())
+            await asyncio.wait({doing, broken}, return_when=asyncio.FIRST_COMPLETED)
+            broken.cancel()
+            if not doing.done():
+                doing.cancel()
+                raise OutcomeUnknown("the connection broke")
+            return doing.result()
 
         task = asyncio.create_task(arrives())
         self.under_way.add(task)

@@ -9,15 +9,12 @@ faster than the system's, for all nodes alike, while all of them are up.
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import random
 import signal
-import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +27,15 @@ from spbroker.v1 import broker_service_pb2 as pb
 from tests.support.crashing import Effect, Mishap
 from tests.support.customer import Customer
 from tests.support.lives import CHARGED_ONCE, GIVEN_BACK, KEPT, KINDS, NOTHING_LEFT, ONE_PART, ONE_TRUTH, Late
+from tests.support.mortal_node import STARTED_S, Died, MortalNode
 from tests.support.nodes import Nodes, RealNode
 from tests.support.proxy import Keys, Proxy, Weather
 from tests.support.topologies import LEVELS, chain, three_levels
 
-ROOT = Path(__file__).resolve().parents[2]
 SELLERS = {"wholesale": "middle", "lower": "leaf"}
 """By the alias under which they are bought from."""
-PATIENCE_S, STARTED_S = 180.0, 120.0
-"""How long a life may take, and a process until it serves."""
+PATIENCE_S = 180.0
+"""How long a life may take."""
 CALL_S = 10.0
 LAPSING_S = 200.0
 """In a life that took less, by the nodes' clocks, no hold may have ended by itself: somebody was to give it back."""
@@ -48,10 +45,6 @@ STEP_S, PACE_S = 0.1, 0.5
 NOT_KNOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
 FOUND = (Mishap.DIES_BEFORE, Mishap.DIES_AFTER, Mishap.FAILS, Mishap.FAILS_AFTER, Mishap.REPEATED)
 """What is tried here. What only takes time is tried on a simulated clock (`lives`), and through the proxy."""
-
-
-class Died(Exception):
-    """The process is gone: what it was asked has no answer."""
 
 
 @dataclass(frozen=True, order=True)
@@ -65,55 +58,6 @@ class Place:
 
     def __str__(self) -> str:
         return f"{self.node}: {self.what} ({self.nth}) {self.mishap}"
-
-
-@dataclass
-class MortalNode:
-    """The harness's side of a process (`mortal`)."""
-
-    node: RealNode
-    log: Path
-    process: asyncio.subprocess.Process | None = None
-    deaths: int = 0
-    _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-    async def start(self, ahead: float) -> None:
-        command = ["-m", "tests.support.mortal", str(self.node.directory)]
-        arguments = [str(self.node.people), str(self.node.partners), str(ahead)]
-        path = os.pathsep.join((str(ROOT), str(ROOT / "proto")))
-        with self.log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable, *command, *arguments, cwd=ROOT, env={**os.environ, "PYTHONPATH": path},
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log, limit=1 << 22,
-            )  # fmt: skip
-        async with asyncio.timeout(STARTED_S):
-            assert await self._answer() == "serving"
-
-    async def _answer(self) -> Any:
-        assert self.process is not None
-        assert self.process.stdout is not None
-        line = await self.process.stdout.readline()
-        if not line:
-            raise Died
-        return json.loads(line)
-
-    async def ask(self, name: str, **given: Any) -> Any:
-        """Raises Died."""
-        async with self._asking:
-            assert self.process is not None
-            assert self.process.stdin is not None
-            try:
-                self.process.stdin.write(json.dumps([name, given]).encode() + b"\n")
-                await self.process.stdin.drain()
-            except ConnectionError:
-                raise Died from None
-            return await self._answer()
-
-    async def kill(self) -> None:
-        if self.process is not None:
-            with suppress(ProcessLookupError):
-                self.process.kill()
-            await self.process.wait()
 
 
 class Federation:

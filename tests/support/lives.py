@@ -74,6 +74,7 @@ class Lives:
         self.ends: dict[str, float] = {}
         """Until when each is held, as its customer was told: seconds of the clock."""
         self.stack = Stack(TOP, directory, draw=draw)
+        self._breaks = asyncio.Event()
         self.points = {name: self._life_of(name) for name in self.stack.nodes}
         self._former: list[Points] = []
         self.versions = dict.fromkeys(orders, 0)
@@ -84,6 +85,7 @@ class Lives:
     def _life_of(self, name: str) -> Points:
         points = self._next(name)
         points.later = lambda: self.stack.clock.sleep(self._late_s())
+        points.breaks = lambda: self._breaks
         return points
 
     def _watch(self, name: str, node: Node) -> None:
@@ -138,6 +140,8 @@ class Lives:
         now = self._now()
         if name not in self._returns:
             self._returns[name] = now + self._down_s()
+            self._breaks.set()
+            self._breaks = asyncio.Event()
             await self.stack.stop(name)
         elif now >= self._returns[name]:
             del self._returns[name]
