@@ -33,7 +33,7 @@ from broker.orders.comparing import shortfall
 from broker.orders.delivering import fold
 from broker.orders.listening import Listener, Returned
 from broker.orders.path_ids import PathIds
-from broker.orders.pools import Pool, Pools
+from broker.orders.pools import PREFIXES, Pool, Pools, of_others
 from broker.orders.reasons import incident_id
 from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook, Terms
 from broker.orders.tasks import STUCK_AFTER, Call, CallKind, Env, Pause, Planner, advance
@@ -107,12 +107,20 @@ class OrderEngine:
         self.sequence = 0
         """The last event that was sent."""
         self._closing = False
+        self.read_only = ""
+        """Why nothing is changed at present; empty: it is."""
+        self.untracked_since: datetime | None = None
+        """When the store was restored from a backup, as long as somebody below has what it does not know of."""
+        self._known: Mapping[str, Supplier] = {}
 
     # life
 
-    async def open(self, pools: tuple[Pool, ...]) -> None:
-        """Load every order and take up what a former process left unfinished."""
-        orders, allocations = await self.book.load()
+    async def open(self, pools: tuple[Pool, ...], read_only: str = "") -> None:
+        """Load every order and take up what a former process left unfinished; not now where it is `read_only`, for the reason
+        given. What orders of a former incarnation of the store ask for from now on bears the refs of this one."""
+        self.read_only = read_only
+        loaded, allocations = await self.book.load()
+        orders = [order if order.epoch == self.epoch else replace(order, epoch=self.epoch) for order in loaded]
         self._pools = Pools(pools, [a for a in allocations if a.pool != path_ids.POOL])
         self.path_ids = PathIds(a for a in allocations if a.pool == path_ids.POOL)
         self.sequence = await self.book.last_event()
@@ -120,7 +128,26 @@ class OrderEngine:
             self.wanted[order.id] = self.saved[order.id] = order
             self.by_ref[order.account, order.ref] = order.id
             self._listener.index(order)
-        for order in orders:
+        self._wake_all()
+
+    def keep_off(self, kept_off: Sequence[Allocation]) -> None:
+        """These blocks and identifiers of paths are given to nobody, and no others but what orders have. What an order of ours
+        only holds is among them: its end does not free it."""
+        kept = {(a.pool, a.value) for a in kept_off}
+        own = [a for a in self._pools.allocations() if not of_others(a) and (a.pool, a.value) not in kept]
+        self._pools = Pools(self._pools.all(), [*own, *(a for a in kept_off if a.pool.startswith(PREFIXES))])
+        named = [a for a in self.path_ids.allocations() if not of_others(a) and (a.pool, a.value) not in kept]
+        self.path_ids = PathIds([*named, *(a for a in kept_off if a.pool == path_ids.POOL)])
+
+    def go_on(self) -> None:
+        """What was read-only may be changed from now on."""
+        if self.read_only:
+            self.read_only = ""
+            self.use(self._known)
+            self._wake_all()
+
+    def _wake_all(self) -> None:
+        for order in tuple(self.saved.values()):
             if order.state is not ServiceState.TERMINATED:
                 self._wake(order.id)
 
@@ -139,8 +166,10 @@ class OrderEngine:
             waiter.recorded.set_exception(_stopped())
 
     def use(self, suppliers: Mapping[str, Supplier]) -> None:
-        """These are the suppliers from now on, by alias."""
-        self._listener.follow(suppliers)
+        """These are the suppliers from now on, by alias. While nothing is changed, nothing that they tell is heard."""
+        self._known = suppliers
+        if not self.read_only:
+            self._listener.follow(suppliers)
 
     @property
     def pools(self) -> Pools:
@@ -152,6 +181,8 @@ class OrderEngine:
 
     async def tick(self) -> None:
         """Free the blocks that have rested long enough."""
+        if self.read_only:
+            return
         now = self.clock.now()
         rested = self._pools.rested(now)
         if rested:
@@ -191,7 +222,7 @@ class OrderEngine:
         self._wake(order.id)
 
     def _wake(self, id: str) -> None:
-        if self._closing:
+        if self._closing or self.read_only:
             return
         worker = self._workers.get(id)
         if worker is not None and not worker.done():

@@ -7,6 +7,7 @@ Rules kept here
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -38,7 +39,7 @@ class HoldLedger:
         drop, put = [], []
         if was is not None and was.state in accounting.TAKES:
             live = was.state is not ServiceState.RESERVED
-            for allocation in accounting.labels(self._domain, was):
+            for allocation in filter(self._has, accounting.labels(self._domain, was)):
                 if live and self.quarantine and accounting.rests(allocation):
                     put.append(replace(allocation, state=AllocationState.RESTING, until=now + self.quarantine))
                 else:
@@ -66,6 +67,18 @@ class HoldLedger:
             for allocation in rested:
                 self._wake(allocation)
         return bool(rested)
+
+    def keep_off(self, allocations: Iterable[Allocation]) -> None:
+        """These labels rest until they are told otherwise, instead of those that did before; they are recorded already."""
+        for allocation in [a for a in self.resting if a.until is None]:
+            self._wake(allocation)
+        self._swap(None, None, list(allocations))
+
+    def _has(self, allocation: Allocation) -> bool:
+        """Whether a label is its owner's: not where it is kept off, for who has it besides."""
+        return (
+            self.usage.labels.get(allocation.pool.partition("/")[2], {}).get(int(allocation.value)) == allocation.owner
+        )
 
     def _swap(self, before: Hold | None, after: Hold | None, resting: list[Allocation]) -> None:
         accounting.count(self.usage, before, -1)
