@@ -68,7 +68,7 @@ BUGS = {
         "test_what_could_not_be_recorded_did_not_happen_and_is_told_so",
     ),
     "an allocation that is recorded without its entry in the journal": Bug(
-        "broker/storage/books.py",
+        "broker/storage/allocations.py",
         'changes = [(a, "FREE") for a in drop] + [(a, a.state.short) for a in put]',
         'changes = [(a, "FREE") for a in drop]',
         "tests/unit/test_books.py",
