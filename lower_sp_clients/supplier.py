@@ -40,6 +40,10 @@ class NotRecorded(OutcomeUnknown):
     """Who was asked cannot use its store at this moment, and has answered nothing that it did not record: ask again."""
 
 
+class ReadOnly(OutcomeUnknown):
+    """Who was asked changes nothing at present, and says why: ask again later."""
+
+
 class ServiceNotFound(Exception):
     """The caller has no service with this ref (or it is not the caller's, which is the same)."""
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from broker.accounts.admin_port import (
     AbandonedService,
+    AcceptedRestore,
     Allocation,
     Applied,
     CannotAbandon,
@@ -30,6 +31,7 @@ from broker.bootstrap.pool_use import STATES, of_labels, of_path_ids, of_prefixe
 from broker.bootstrap.preview import preview
 from broker.bootstrap.promises import Record
 from broker.bootstrap.reconciling import disagreements
+from broker.bootstrap.restored_node import RestoredNode
 from broker.bootstrap.stuck_list import returned_discrepancies, stuck_segments
 from broker.orders.accounting import remaining, status
 from broker.orders.broker import Broker
@@ -37,6 +39,7 @@ from broker.orders.catalogue import Catalogue
 from broker.orders.records import Terms
 from broker.orders.stuck import NotStuck, named, shown
 from capability_registry.feed import Feed
+from lower_sp_clients.supplier import ReadOnly
 from lower_sp_clients.vim import accounting
 from lower_sp_clients.vim.holds import Allocation as Recorded
 from lower_sp_clients.vim.local_vim import LocalVim
@@ -58,6 +61,7 @@ class NodeAdmin:
         terms: Callable[[str], Terms | Reason],
         clock: Clock,
         recorded: Callable[[], Awaitable[Sequence[Recorded]]],
+        restored: RestoredNode,
     ) -> None:
         """`recorded`: the table of allocations, as it is in the store."""
         self._administration = administration
@@ -70,6 +74,7 @@ class NodeAdmin:
         self._terms = terms
         self._clock = clock
         self._recorded = recorded
+        self._restored = restored
 
     async def apply(self, documents: Documents, *, dry_run: bool, prune: bool, reason: str, actor: str) -> Applied:
         return await self._administration.apply(documents, dry_run=dry_run, prune=prune, reason=reason, actor=actor)
@@ -116,7 +121,12 @@ class NodeAdmin:
             ),
             holds=holds,
             items=tuple(items),
-            discrepancies=(*discrepancies, *returned_discrepancies(self._broker.returned())),
+            discrepancies=(
+                *discrepancies,
+                *returned_discrepancies(self._broker.returned()),
+                *await self._restored.discrepancies(),
+            ),
+            read_only=self._restored.read_only,
         )
 
     async def _disagreements(self) -> list[Discrepancy]:
@@ -159,7 +169,13 @@ class NodeAdmin:
         mine = (o for o in self._broker.orders() if account in ("", o.account))
         return stuck_segments(mine, self._catalogue.listing)
 
+    async def accept(self, without: tuple[str, ...], reason: str, *, actor: str) -> AcceptedRestore:
+        found, kept = await self._restored.accept(without, reason, actor)
+        return AcceptedRestore(discrepancies=found, kept_off=kept)
+
     async def abandon(self, service: str, account: str, segment: str, reason: str, *, actor: str) -> AbandonedService:
+        if self._restored.read_only:
+            raise ReadOnly(self._restored.read_only)
         try:
             order = named(self._broker.orders(), service, account)
             done, keys = await self._broker.abandon(order, segment, reason, actor)

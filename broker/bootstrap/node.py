@@ -14,7 +14,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,8 @@ from broker.bootstrap.domains import domain_value, not_offered, sap_ports
 from broker.bootstrap.feeds import Feeds
 from broker.bootstrap.planning import FEW_WAYS, Planning
 from broker.bootstrap.promises import Record
-from broker.bootstrap.publication import Edition, Publication
+from broker.bootstrap.publication import Edition, Publication, Standing
+from broker.bootstrap.restored_node import RestoredNode
 from broker.orders.broker import AccountView, Broker
 from broker.orders.catalogue import Catalogue
 from broker.orders.engine import WATCHER_BEHIND
@@ -41,17 +42,19 @@ from broker.orders.tasks import STUCK_AFTER
 from broker.settings.administered import DomainDoc, ManagerDoc, SupplierDoc
 from broker.settings.present import Administered
 from broker.settings.problems import Problem
-from broker.storage.books import SqlEditions, SqlHoldBook, SqlOrderBook, all_allocations, epoch_of
+from broker.storage.allocations import all_allocations
+from broker.storage.books import SqlEditions, SqlHoldBook, SqlOrderBook, epoch_of
 from broker.storage.document_book import SqlDocumentBook
 from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
 from broker.storage.quote_book import SqlQuoteBook
+from broker.storage.restored import SqlRestored
 from broker.storage.supplier_books import SqlAcceptedEditions, SqlPromiseBook
 from capability_registry import origin, signing
 from capability_registry.feed import Acceptance
 from capability_registry.hysteresis import Pacing
 from capability_registry.keys import PublicKey, SigningKey
-from capability_registry.note import CapabilityNote
+from capability_registry.note import CapabilityNote, Lifecycle
 from lower_sp_clients import wire
 from lower_sp_clients.quotes import STANDING
 from lower_sp_clients.remote_manager import RemoteManager
@@ -62,7 +65,7 @@ from lower_sp_clients.vim.driver import Driver, DriverError, SapPort
 from lower_sp_clients.vim.factory import make_driver
 from lower_sp_clients.vim.local_vim import LocalVim
 from service_model.clock import Clock
-from service_model.outcomes import Reason
+from service_model.outcomes import Reason, ReasonCode
 
 log = structlog.get_logger()
 
@@ -162,6 +165,7 @@ class Node:
         await self.feeds.open()
         self.promises = Record(SqlPromiseBook(self.engine), self.catalogue)
         await self.promises.open()
+        kept = SqlRestored(self.engine, self._epoch)
         self.broker = Broker(
             epoch=self._epoch,
             book=SqlOrderBook(self.engine, self._epoch),
@@ -185,11 +189,11 @@ class Node:
             editions=SqlEditions(self.engine),
             key=self._note_key,
             origin_secret=self._keys.origin_secret,
-            terms=self.terms,
+            terms=self._announced_terms,
             clock=clock,
             random=self._parts.random,
             pacing=self._parts.pacing,
-            standing=lambda account: mapping.standing(self.administration.present, account),
+            standing=self._standing,
             sp_of=lambda account: mapping.sp_of(self.administration.present, account),
             deriving=self.deriving,
         )
@@ -202,6 +206,15 @@ class Node:
             drained=self._drained,
             changed=self._rewire,
         )
+        self.restored = RestoredNode(
+            restored=await kept.load(),
+            book=kept,
+            broker=self.broker,
+            vims=self.vims,
+            suppliers=lambda: {name: remote for name, (_, remote) in self._remotes.items()},
+            clock=clock,
+            gone_on=self.publication.look_again,
+        )
         self.admin = NodeAdmin(
             self.administration,
             self.broker,
@@ -213,12 +226,16 @@ class Node:
             self.terms,
             clock,
             partial(all_allocations, self.engine),
+            self.restored,
         )
         present = await self.administration.open()
         for problem in running.managers_in_the_way(present, self.broker.workflows):
             raise CannotSchedule(f"manager {problem.name!r}: {problem.reason}")
         await self._open_domains(present)
-        await self.broker.open(mapping.pools(present, clock.now()))
+        await self.broker.open(mapping.pools(present, clock.now()), self.restored.read_only)
+        self.broker.untracked_since = self.restored.untracked_since
+        if self.restored.read_only:
+            log.warning("read-only: restored from a backup, and not accepted (spbroker inventory, spbroker accept)")
         await self._rewire(present)
         self._ticker = asyncio.create_task(self._tick_for_ever(), name="ticker")
 
@@ -258,6 +275,18 @@ class Node:
 
     def terms(self, account: str) -> Terms | Reason:
         return mapping.terms(self.administration.present, account)
+
+    def _announced_terms(self, account: str) -> Terms | Reason:
+        """Those that a note is made by: nothing is offered while nothing may be ordered."""
+        if why := self.restored.read_only:
+            return Reason(code=ReasonCode.NOT_IN_SERVICE, message=why)
+        return self.terms(account)
+
+    def _standing(self, account: str) -> Standing:
+        standing = mapping.standing(self.administration.present, account)
+        if why := self.restored.read_only:
+            return replace(standing, lifecycle=Lifecycle.WITHDRAWING, notice=why)
+        return standing
 
     def vims(self) -> tuple[LocalVim, ...]:
         return tuple(vim for _, vim in self._vims.values())
@@ -326,7 +355,7 @@ class Node:
         quotes = SqlQuoteBook(self.engine, doc.name, STANDING)
         rest = timedelta(seconds=doc.label_quarantine_s)
         vim = LocalVim(value, driver, book, quotes, self._parts.clock, quarantine=rest)
-        await vim.open()
+        await vim.open(read_only=bool(self.restored.read_only))
         return vim
 
     def _driver(self, doc: DomainDoc) -> Driver:

@@ -56,6 +56,9 @@ COMMANDS: dict[str, Entry] = {
     "stuck": Entry("What is over and does not end, and what to do about it"),
     "abandon": Entry("Give up what a supplier never confirmed to be gone"),
     "suppliers": Entry("Suppliers: their notes, and the promises they kept"),
+    "backup": Entry("Copy a node's database while it runs"),
+    "restore": Entry("Put a backup in the place of a node's database"),
+    "accept": Entry("Let a restored node go on"),
     "rotate": Entry("Renew the key that notes are signed with"),
     "passwd": Entry("Set the password of a person's account"),
 }

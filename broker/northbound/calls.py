@@ -31,6 +31,9 @@ from service_model.clock import Clock, within
 log = structlog.get_logger()
 
 REQUEST_MAX_BYTES = 1 << 20
+QUIET_S, QUIET_TRIES = 0.5, 6
+"""A server that is stopped cancels calls that come at that very moment (the transport's RST_STREAM, seen as CANCELLED): so it is
+stopped when none has come for so long, or after so many tries."""
 
 ROLES: dict[str, str | None] = {
     "/spbroker.v1.BrokerService/IssueToken": None,
@@ -67,13 +70,21 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         self._calls: dict[asyncio.Task[Any], asyncio.Future[Any]] = {}
         """What runs, and what its caller waits for."""
         self._streams: set[asyncio.Task[Any]] = set()
+        self._sending: set[asyncio.Task[Any]] = set()
+        """Those of them whose message is on its way out: to cancel one there would end it without a word."""
+        self._open: set[asyncio.Task[Any]] = set()
+        """Streams that say whether the node works: they end last."""
         self._closing = False
         self._drained = False
+        self._refused = 0
+        """How many calls came since it stops."""
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         handler = await continuation(details)
-        if handler is None or details.method.startswith(OPEN):
+        if handler is None:
             return handler
+        if details.method.startswith(OPEN):
+            return self._ending(handler)
         role = required_role(details.method)
         codec = {
             "request_deserializer": handler.request_deserializer,
@@ -88,7 +99,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         """Takes no new calls, ends every stream with SHUTTING_DOWN so that its reader connects elsewhere, and gives the
         calls that run so long to be answered. Calls whose callers have gone away are waited for alike."""
         self._closing = True
-        for stream in tuple(self._streams):
+        for stream in self._streams - self._sending:
             stream.cancel()
         if self._calls:
             finished = asyncio.ensure_future(asyncio.wait(tuple(self._calls)))
@@ -99,6 +110,46 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
             log.warning("calls end without their outcome", calls=len(self._calls))
         for waiting in tuple(self._calls.values()):
             waiting.cancel()
+        for _ in range(QUIET_TRIES):  # whoever was answered last may have called again by then, and is told
+            before = self._refused
+            await self._clock.sleep(QUIET_S)
+            if self._refused == before:
+                break
+        for stream in tuple(self._open):
+            stream.cancel()
+
+    def _refuse_late(self) -> None:
+        """Raises ShuttingDown."""
+        if self._closing:
+            self._refused += 1
+            raise ShuttingDown
+
+    def _ending(self, handler: Any) -> Any:
+        """What is open to all, as it is; but a stream of it, which nobody would end, ends when the node has drained."""
+        if not handler.response_streaming or handler.request_streaming:
+            return handler
+
+        async def stream(request: Any, context: Any) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._open.add(task)
+            try:
+                if self._drained:
+                    await abort(context, ShuttingDown())
+                await handler.unary_stream(request, context)  # the health's own writes to the context
+            except asyncio.CancelledError:
+                if not self._drained:
+                    raise
+                task.uncancel()
+                await abort(context, ShuttingDown())
+            finally:
+                self._open.discard(task)
+
+        return grpc.unary_stream_rpc_method_handler(
+            stream,
+            request_deserializer=handler.request_deserializer,
+            response_serializer=handler.response_serializer,
+        )
 
     def _admit(self, request: Any, context: Any, role: str | None) -> Principal | None:
         principal = None
@@ -129,13 +180,12 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
 
         async def call(request: Any, context: Any) -> Any:
             try:
-                if self._closing:
-                    raise ShuttingDown
+                self._refuse_late()
                 principal = self._admit(request, context, role)
                 slot = await self._slot(principal, request, begins)
                 if self._closing:
                     slot.leave()
-                    raise ShuttingDown
+                    self._refuse_late()
                 task = asyncio.create_task(answer(request, context, slot))
                 self._calls[task] = asyncio.shield(task)
                 task.add_done_callback(self._done)
@@ -167,15 +217,18 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
             self._streams.add(task)
             slot = None
             try:
-                if self._closing:
-                    raise ShuttingDown
+                self._refuse_late()
                 principal = self._admit(request, context, role)
                 slot = self._admission.stream(principal.account if principal is not None else "")
                 async with aclosing(inner(request, context)) as messages:  # type: ignore[type-var]
                     async for message in messages:
                         if principal is not None and principal.expires <= self._clock.now():
                             raise AuthError(AuthReason.TOKEN_EXPIRED, "the token expired while the stream was open")
+                        self._sending.add(task)
                         yield message
+                        self._sending.discard(task)
+                        if self._closing:
+                            raise ShuttingDown
             except asyncio.CancelledError:
                 if not self._closing:
                     raise
@@ -185,6 +238,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
                 await abort(context, error)
             finally:
                 self._streams.discard(task)
+                self._sending.discard(task)
                 if slot is not None:
                     slot.leave()
 

@@ -48,8 +48,9 @@ OPTIONS = (
     ("grpc.so_reuseport", 0),
 )
 
-FLUSH_S = 0.5
-"""How long the last answers may take to leave, and those who watch the health to hang up."""
+FLUSH_S = 5.0
+"""How long the last answers, all of which are given by then, may take to leave; on a busy machine they take more than a moment,
+and a call that is cut off here would be CANCELLED. Nothing is waited for that has left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ from broker.northbound.wrong_calls import (
     ShuttingDown,
     Throttled,
 )
-from lower_sp_clients.supplier import NotRecorded, OutcomeUnknown, Overloaded, ServiceNotFound
+from lower_sp_clients.supplier import NotRecorded, OutcomeUnknown, Overloaded, ReadOnly, ServiceNotFound
 from lower_sp_clients.wire import Violation, WireError
 
 DOMAIN = "spbroker"
@@ -110,6 +110,8 @@ def status_of(error: Exception) -> CallStatus:
             return CallStatus(code=Code.NOT_FOUND, reason="ACCOUNT_NOT_FOUND", message=message)
         case ShuttingDown():
             return CallStatus(code=Code.UNAVAILABLE, reason="SHUTTING_DOWN", message=message)
+        case ReadOnly():
+            return CallStatus(code=Code.UNAVAILABLE, reason="READ_ONLY", message=message)
         case NotRecorded():
             log.error("call_not_recorded", error=message)
             return CallStatus(

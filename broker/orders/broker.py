@@ -31,7 +31,15 @@ from broker.orders.states import Event
 from broker.orders.stuck import abandoned, to_abandon
 from broker.orders.tasks import abandon, ending
 from lower_sp_clients.broadcast import Overrun
-from lower_sp_clients.supplier import EVERYTHING, Context, Interest, OutcomeUnknown, ServiceNotFound, SignedNote
+from lower_sp_clients.supplier import (
+    EVERYTHING,
+    Context,
+    Interest,
+    OutcomeUnknown,
+    ReadOnly,
+    ServiceNotFound,
+    SignedNote,
+)
 from lower_sp_clients.versions import LIVE, Verdict, body, judge
 from service_model.outcomes import (
     STATUS,
@@ -219,6 +227,9 @@ class Broker(Offers):
 
     async def terminate(self, account: str, ref: str, ctx: Context) -> None:
         order = self.order_of(account, ref)
+        if self._may_live_untracked(order):
+            log.warning("not confirmed to be gone: it may be among what is unknown since the restore", ref=ref)
+            raise OutcomeUnknown("what is unknown here since the restore is not confirmed to be gone")
         if order is None:
             tombstone = self._tombstone(account, ref, ServiceState.TERMINATED)
             self.audit(tombstone.id, account, "terminate", ref, "", "TERMINATED", ctx)
@@ -228,6 +239,12 @@ class Broker(Offers):
             self.audit(order.id, account, "terminate", ref, order.state.short, "TERMINATING", ctx)
             self.change(replace(ending(order), expires=None, extending=None).on(Event.TERMINATE))
         await self.until(order.id, lambda o: o.state in _ENDED, ctx)
+
+    def _may_live_untracked(self, order: Order | None) -> bool:
+        """Whether what the store knows nothing of, or only as a hold, may be live at suppliers since a restore: whoever hears
+        that it is gone gives its addresses to others."""
+        since = self.untracked_since
+        return since is not None and (order is None or (order.created <= since and not order.was_live))
 
     async def abandon(self, named: Order, segment: str, reason: str, actor: str) -> tuple[Order, tuple[str, ...]]:
         """Give up a segment ("": all) that holds a STUCK service up, because `actor` decided so. Returns the order as it
@@ -325,6 +342,11 @@ class AccountView:
         self._account = account
         self._note = note
 
+    def _may_change(self) -> None:
+        """Raises ReadOnly."""
+        if self._broker.read_only:
+            raise ReadOnly(self._broker.read_only)
+
     def notes(self) -> AsyncIterator[SignedNote]:
         if self._note is None:
             raise OutcomeUnknown("no notes are published to this account")
@@ -334,21 +356,27 @@ class AccountView:
         return await self._broker.qualify(self._account, spec, ctx)
 
     async def quote(self, spec: ServiceSpec, ctx: Context) -> Quote | Qualification:
+        self._may_change()
         return await self._broker.quote(self._account, spec, ctx)
 
     async def reserve(self, ref: str, version: int, spec: ServiceSpec, ctx: Context) -> Reserved | Refused:
+        self._may_change()
         return await self._broker.reserve(self._account, ref, version, spec, ctx)
 
     async def extend(self, ref: str, version: int, seconds: float, ctx: Context) -> Reserved | Refused:
+        self._may_change()
         return await self._broker.extend(self._account, ref, version, seconds, ctx)
 
     async def commit(self, ref: str, version: int, bindings: Bindings, ctx: Context) -> Committed | Refused:
+        self._may_change()
         return await self._broker.commit(self._account, ref, version, bindings, ctx)
 
     async def release(self, ref: str, version: int, ctx: Context) -> None:
+        self._may_change()
         await self._broker.release(self._account, ref, version, ctx)
 
     async def terminate(self, ref: str, ctx: Context) -> None:
+        self._may_change()
         await self._broker.terminate(self._account, ref, ctx)
 
     async def status(self, ref: str, ctx: Context) -> ServiceStatus:

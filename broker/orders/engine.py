@@ -31,7 +31,7 @@ from broker.orders.judging import judged
 from broker.orders.listening import Listener, Returned
 from broker.orders.own_resources import with_own
 from broker.orders.path_ids import PathIds
-from broker.orders.pools import Pool, Pools
+from broker.orders.pools import PREFIXES, Pool, Pools, of_others
 from broker.orders.reasons import incident_id
 from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook, Terms
 from broker.orders.schedules import CannotSchedule, Workflows
@@ -118,13 +118,21 @@ class OrderEngine:
         self.sequence = 0
         """The last event that was sent."""
         self._closing = False
+        self.read_only = ""
+        """Why nothing is changed at present; empty: it is."""
+        self.untracked_since: datetime | None = None
+        """When the store was restored from a backup, as long as somebody below has what it does not know of."""
+        self._known: Mapping[str, Supplier] = {}
 
     # life
 
-    async def open(self, pools: tuple[Pool, ...]) -> None:
-        """Load every order and take up what a former process left unfinished. Raises CannotSchedule for one that needs a
-        plugin which is not loaded."""
-        orders, allocations = await self.book.load()
+    async def open(self, pools: tuple[Pool, ...], read_only: str = "") -> None:
+        """Load every order and take up what a former process left unfinished; not now where it is `read_only`, for the reason
+        given. What orders of a former incarnation of the store ask for from now on bears the refs of this one. Raises
+        CannotSchedule for one that needs a plugin which is not loaded."""
+        self.read_only = read_only
+        loaded, allocations = await self.book.load()
+        orders = [_of_epoch(order, self.epoch) for order in loaded]
         for order in orders:
             try:
                 self.workflows(order)
@@ -137,18 +145,34 @@ class OrderEngine:
             self.wanted[order.id] = self.saved[order.id] = order
             self.by_ref[order.account, order.ref] = order.id
             self._listener.index(order)
-        for order in orders:
-            self._take_up(order)
+        self._take_up()
 
-    def _take_up(self, order: Order) -> None:
-        """Work on an order that was loaded, or be woken in time where nothing is to be done now, as of most that are live."""
-        states = [part.state for part in (order, order.beside) if part is not None]
-        if ServiceState.RESERVING not in states:  # whose tasks take addresses
-            pause = advance(order, self._env(order), self.workflows)
-            if pause.order is order and not pause.calls and pause.asks is None:
-                self._alarm(order.id, pause.wake)
-                return
-        self._wake(order.id)
+    def _take_up(self) -> None:
+        """Work on every order that was loaded, or be woken in time where nothing is to be done now, as of most that are live."""
+        for order in () if self.read_only else tuple(self.saved.values()):
+            states = [part.state for part in (order, order.beside) if part is not None]
+            if ServiceState.RESERVING not in states:  # whose tasks take addresses
+                pause = advance(order, self._env(order), self.workflows)
+                if pause.order is order and not pause.calls and pause.asks is None:
+                    self._alarm(order.id, pause.wake)
+                    continue
+            self._wake(order.id)
+
+    def keep_off(self, kept_off: Sequence[Allocation]) -> None:
+        """These blocks and identifiers of paths are given to nobody, and no others but what orders have. What an order of ours
+        only holds is among them: its end does not free it."""
+        kept = {(a.pool, a.value) for a in kept_off}
+        own = [a for a in self._pools.allocations() if not of_others(a) and (a.pool, a.value) not in kept]
+        self._pools = Pools(self._pools.all(), [*own, *(a for a in kept_off if a.pool.startswith(PREFIXES))])
+        named = [a for a in self.path_ids.allocations() if not of_others(a) and (a.pool, a.value) not in kept]
+        self.path_ids = PathIds([*named, *(a for a in kept_off if a.pool == path_ids.POOL)])
+
+    def go_on(self) -> None:
+        """What was read-only may be changed from now on."""
+        if self.read_only:
+            self.read_only = ""
+            self.use(self._known)
+            self._take_up()
 
     async def close(self) -> None:
         """Stop working: every order stays as it is recorded. Whoever waits for one is told that its outcome is not known."""
@@ -165,8 +189,10 @@ class OrderEngine:
             waiter.recorded.set_exception(_stopped())
 
     def use(self, suppliers: Mapping[str, Supplier]) -> None:
-        """These are the suppliers from now on, by alias."""
-        self._listener.follow(suppliers)
+        """These are the suppliers from now on, by alias. While nothing is changed, nothing that they tell is heard."""
+        self._known = suppliers
+        if not self.read_only:
+            self._listener.follow(suppliers)
 
     @property
     def pools(self) -> Pools:
@@ -178,6 +204,8 @@ class OrderEngine:
 
     async def tick(self) -> None:
         """Free the blocks that have rested long enough."""
+        if self.read_only:
+            return
         now = self.clock.now()
         rested = self._pools.rested(now)
         if rested:
@@ -217,7 +245,7 @@ class OrderEngine:
         self._wake(order.id)
 
     def _wake(self, id: str) -> None:
-        if self._closing:
+        if self._closing or self.read_only:
             return
         worker = self._workers.get(id)
         if worker is not None and not worker.done():
@@ -460,6 +488,15 @@ class OrderEngine:
     def _ring(self, id: str) -> None:
         self._alarms.pop(id, None)
         self._wake(id)
+
+
+def _of_epoch(order: Order, epoch: str) -> Order:
+    """The order with all of its versions as one of this incarnation of the store."""
+    for track in Track:
+        part = track.part(order)
+        if part is not None and part.epoch != epoch:
+            order = track.put(order, replace(part, epoch=epoch))
+    return order
 
 
 def _asked(order: Order) -> Iterator[tuple[Track, Asked]]:

@@ -97,9 +97,9 @@ class Offers(OrderEngine):
         self._terms = terms
         self._new_id = new_id
 
-    async def open(self, pools: tuple[Pool, ...]) -> None:
+    async def open(self, pools: tuple[Pool, ...], read_only: str = "") -> None:
         await self._quotes.load()
-        await super().open(pools)
+        await super().open(pools, read_only)
 
     async def tick(self) -> None:
         await self._quotes.tick(self.clock.now())

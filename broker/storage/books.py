@@ -17,17 +17,18 @@ from broker.orders import path_ids
 from broker.orders.pools import PREFIXES
 from broker.orders.records import ORDER, Change, Order, Segment
 from broker.storage import tables as t
+from broker.storage.allocations import load_allocations, save_allocations
 from broker.storage.engine import Engine
 from broker.storage.errors import StoreError
 from broker.storage.pieces import Pieces, Written, each
-from broker.storage.statements import adding, removing, replacing
-from lower_sp_clients.vim.holds import HOLD, Allocation, AllocationState, Hold
+from broker.storage.restored import edition_floor
+from broker.storage.statements import adding, replacing
+from lower_sp_clients.vim.holds import HOLD, Allocation, Hold
 from service_model.outcomes import ServiceState, ServiceStatus
 
 T = TypeVar("T")
 
 _SERVICE, _VERSION, _HOLD = replacing(t.services), replacing(t.service_versions), replacing(t.holds)
-_ALLOCATE, _FREE = replacing(t.allocations), removing(t.allocations, "pool", "value", "owner")
 _EVENT, _JOURNAL = adding(t.events, returning="seq"), adding(t.journal)
 _AUDIT, _CHARGE = adding(t.audit), adding(t.charges)
 _EDITION = replacing(t.note_editions)
@@ -46,50 +47,6 @@ _KEPT = 1024
 """Of how many orders the pieces last written are remembered: those that are being worked on."""
 
 
-def _save_allocations(
-    connection: Connection, epoch: str, put: Sequence[Allocation], drop: Sequence[Allocation], at: datetime
-) -> None:
-    """The rows of what is taken and given back, and of each an entry in the journal."""
-    _FREE.run(connection, *({"pool": a.pool, "value": a.value, "owner": a.owner} for a in drop))
-    _ALLOCATE.run(
-        connection,
-        *(
-            {
-                "pool": a.pool,
-                "value": a.value,
-                "owner": a.owner,
-                "epoch": epoch,
-                "state": a.state.short,
-                "until": a.until,
-            }
-            for a in put
-        ),
-    )
-    changes = [(a, "FREE") for a in drop] + [(a, a.state.short) for a in put]
-    _JOURNAL.run(
-        connection,
-        *(
-            {
-                "at": at,
-                "service": a.owner,
-                "segment": "",
-                "what": "allocation",
-                "key": a.value,
-                "detail": f"{a.pool} {state}",
-            }
-            for a, state in changes
-        ),
-    )
-
-
-def _load_allocations(connection: Connection, prefix: str) -> list[Allocation]:
-    rows = connection.execute(select(t.allocations).where(t.allocations.c.pool.startswith(prefix, autoescape=True)))
-    return [
-        Allocation(pool=r.pool, value=r.value, owner=r.owner, state=AllocationState(r.state), until=r.until)
-        for r in rows
-    ]
-
-
 def _parsed(engine: Engine, of: TypeAdapter[T], document: bytes, what: str) -> T:
     """A stored document. Raises StoreError, which names what cannot be read, and why."""
     try:
@@ -98,11 +55,6 @@ def _parsed(engine: Engine, of: TypeAdapter[T], document: bytes, what: str) -> T
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
         raise StoreError(f"{engine.path}: {what} cannot be read: {where}{': ' * bool(where)}{first['msg']}") from error
-
-
-async def all_allocations(engine: Engine) -> Sequence[Allocation]:
-    """The whole table: labels and blocks, whoever has them."""
-    return await engine.read(lambda connection: _load_allocations(connection, ""))
 
 
 async def epoch_of(engine: Engine, fresh: uuid.UUID) -> str:
@@ -133,7 +85,7 @@ class SqlOrderBook:
                 select(v.c.service, v.c.document).select_from(current).order_by(t.services.c.created)
             )
             return [_parsed(self._engine, ORDER, row.document, f"service {row.service}") for row in rows], [
-                a for pool in (PREFIXES, path_ids.POOL) for a in _load_allocations(connection, pool)
+                a for pool in (PREFIXES, path_ids.POOL) for a in load_allocations(connection, pool)
             ]
 
         return await self._engine.read(work)
@@ -167,7 +119,7 @@ class SqlOrderBook:
                 "document": document,
             }
             _VERSION.run(connection, version)
-            _save_allocations(connection, self._epoch, change.put, change.drop, order.updated)
+            save_allocations(connection, self._epoch, change.put, change.drop, order.updated)
             self._append(connection, change)
             if change.event is None:
                 return 0
@@ -221,7 +173,7 @@ class SqlOrderBook:
         _CHARGE.run(connection, *charges)
 
     async def put_allocations(self, put: Sequence[Allocation], drop: Sequence[Allocation], at: datetime) -> None:
-        await self._engine.tx(lambda connection: _save_allocations(connection, self._epoch, put, drop, at))
+        await self._engine.tx(lambda connection: save_allocations(connection, self._epoch, put, drop, at))
 
     async def events_after(self, sequence: int, account: str, limit: int) -> Sequence[tuple[int, bytes]]:
         def work(connection: Connection) -> list[tuple[int, bytes]]:
@@ -248,7 +200,7 @@ class SqlHoldBook:
             h, what = t.holds, f"the hold of domain {self._domain!r} for segment "
             rows = connection.execute(select(h.c.ref, h.c.document).where(h.c.domain == self._domain))
             holds = [_parsed(self._engine, HOLD, row.document, what + row.ref) for row in rows]
-            return holds, _load_allocations(connection, f"{self._domain}/")
+            return holds, load_allocations(connection, f"{self._domain}/")
 
         return await self._engine.read(work)
 
@@ -268,7 +220,7 @@ class SqlHoldBook:
                     "document": document,
                 }
                 _HOLD.run(connection, row)
-            _save_allocations(connection, self._epoch, put, drop, at)
+            save_allocations(connection, self._epoch, put, drop, at)
 
         await self._engine.tx(work)
 
@@ -280,14 +232,15 @@ class SqlEditions:
         self._engine = engine
 
     async def next(self, audience: str, digest: str) -> int:
-        """The edition for this content: the last one if nothing changed, else one more."""
+        """The edition for this content: the last one if nothing changed, else one more. The first one of a restored store is
+        above all that were given out before."""
 
         def work(connection: Connection) -> int:
             e = t.note_editions
             known = connection.execute(select(e.c.edition, e.c.digest).where(e.c.audience == audience)).first()
             if known is not None and known.digest == digest:
                 return int(known.edition)
-            edition = (known.edition if known is not None else 0) + 1
+            edition = (known.edition if known is not None else edition_floor(connection)) + 1
             _EDITION.run(connection, {"audience": audience, "edition": edition, "digest": digest})
             return int(edition)
 

@@ -27,6 +27,7 @@ import sqlalchemy
 from broker.storage.errors import NewerSchema, StoreBusy, StoreClosed, StoreError
 from broker.storage.sqlite import (
     READER_PRAGMAS,
+    RESTORING,
     WRITER_PRAGMAS,
     Driver,
     FileLock,
@@ -98,6 +99,9 @@ class Engine:
             lock = FileLock.take(path)
         except OSError as error:
             raise StoreError(f"{path}: cannot open the database: {file_trouble(error)}") from error
+        if path.with_name(path.name + RESTORING).exists():
+            lock.release()
+            raise StoreError(f"{path}: a restore of this database was broken off: repeat it (spbroker restore)")
         opened: list[sqlalchemy.Connection] = []
         try:
             create_private(path)

@@ -25,6 +25,8 @@ from sqlalchemy.pool import NullPool
 
 from broker.storage.errors import StoreError
 
+RESTORING = ".restoring"
+"""Behind the name of a database: a backup that is about to take its place."""
 CACHED_STATEMENTS = 512
 WAL_KEPT_BYTES = 64 * 1024 * 1024
 BUSY_SECONDS = 5.0

@@ -7,6 +7,7 @@ Rules kept here
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -37,7 +38,7 @@ class HoldLedger:
         before = self.holds.get(hold.ref)
         had, has = accounting.labels(self._domain, before), accounting.labels(self._domain, hold)
         put, drop = [a for key, a in has.items() if had.get(key) != a], []
-        for allocation in (a for key, a in had.items() if key not in has):
+        for allocation in (a for key, a in had.items() if key not in has and self._has(a)):
             live = allocation.state is AllocationState.LIVE
             if live and self.quarantine and accounting.rests(allocation):
                 put.append(replace(allocation, state=AllocationState.RESTING, until=now + self.quarantine))
@@ -61,6 +62,18 @@ class HoldLedger:
             for allocation in rested:
                 self._wake(allocation)
         return bool(rested)
+
+    def keep_off(self, allocations: Iterable[Allocation]) -> None:
+        """These labels rest until they are told otherwise, instead of those that did before; they are recorded already."""
+        for allocation in [a for a in self.resting if a.until is None]:
+            self._wake(allocation)
+        self._swap(None, None, list(allocations))
+
+    def _has(self, allocation: Allocation) -> bool:
+        """Whether a label is its owner's: not where it is kept off, for who has it besides."""
+        return (
+            self.usage.labels.get(allocation.pool.partition("/")[2], {}).get(int(allocation.value)) == allocation.owner
+        )
 
     def _swap(self, before: Hold | None, after: Hold | None, resting: list[Allocation]) -> None:
         accounting.count(self.usage, before, -1)

@@ -93,11 +93,28 @@ class LocalVim:
         self._notes: Broadcast[SignedNote] = Broadcast()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._workers: dict[str, asyncio.Task[None]] = {}
+        self._read_only = False
 
-    async def open(self) -> None:
-        """Load the records and take up what a former process left unfinished."""
+    async def open(self, read_only: bool = False) -> None:
+        """Load the records and take up what a former process left unfinished; where it is `read_only`, not before `go_on`."""
         await self._ledger.load()
         await self._quotes.load()
+        self._read_only = read_only
+        if not read_only:
+            self._take_up()
+
+    def keep_off(self, kept_off: Iterable[Allocation]) -> None:
+        """These labels are given to nobody, and no others but what is held, live or rests."""
+        self._ledger.keep_off(a for a in kept_off if a.pool.startswith(f"{self.domain.name}/"))
+        self._stale_note = True
+
+    def go_on(self) -> None:
+        """What was read-only may be changed from now on."""
+        if self._read_only:
+            self._read_only = False
+            self._take_up()
+
+    def _take_up(self) -> None:
         for hold in self.holds():
             if hold.state in _WORKED_AT:
                 self._work(hold.ref)
@@ -319,15 +336,17 @@ class LocalVim:
     async def tick(self) -> None:
         """Free what expired and what has rested long enough; announce what changed, and renew what will expire."""
         now = self._clock.now()
-        for record in list(self._ledger.holds.values()):
+        for record in () if self._read_only else tuple(self._ledger.holds.values()):
             hold = record.beside or record
             if hold.state is ServiceState.RESERVED and hold.expires is not None and hold.expires <= now:
                 async with self._lock(record.ref):
                     if self._ledger.holds[record.ref] is record:
                         gone = replace(hold, state=ServiceState.EXPIRED, updated=now)
                         await self._save(record.with_version(gone))
-        await self._quotes.tick(now)
-        if await self._ledger.free_rested(now) or now >= self._renew_at:
+        if not self._read_only:
+            await self._quotes.tick(now)
+            self._stale_note |= await self._ledger.free_rested(now)
+        if now >= self._renew_at:
             self._stale_note = True
         if self._stale_note:
             self._changed()

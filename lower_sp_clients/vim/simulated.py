@@ -124,7 +124,8 @@ class SimulatedDriver:
             found += [Item(segment=segment, kind="network", name=network.id) for network in blueprint.networks]
             found += [Item(segment=segment, kind="function", name=function.id) for function in blueprint.functions]
             found += [
-                Item(segment=segment, kind="attachment", name=f"{a.sap}:{a.label}") for a in blueprint.attachments
+                Item(segment=segment, kind="attachment", name=f"{a.sap}:{a.label}", sap=a.sap, label=a.label)
+                for a in blueprint.attachments
             ]
         return tuple(found)
 

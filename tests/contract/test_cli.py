@@ -133,6 +133,20 @@ async def test_a_part_is_given_up_by_an_operator_who_says_why(ann: CliBench) -> 
     assert ann.node.admin.abandoned == {"east.1": ("oscar", "bankrupt")}
 
 
+async def test_a_restored_node_is_accepted_by_an_operator_who_says_why(ann: CliBench) -> None:
+    assert (await ann.log_in("oscar", "--as", "op")).code == 0
+    assert (await ann.run("--as", "op", "accept")).code == 2, "no reason"
+    refused = await ann.run("--as", "op", "accept", "--reason", "the disk is new")
+    assert (refused.code, refused.err) == (2, "spbroker: without: supplier 'east' cannot be asked what it has\n")
+    assert (await ann.run("accept", "--reason", "mine")).code == 4
+    assert ann.node.admin.accepted == []
+    done = await ann.run("--as", "op", "accept", "--reason", "the disk is new", "--without", "east")
+    assert done.code == 0
+    assert "is ACTIVE there, and unknown here" in done.out
+    assert "accepted; 2 values that others use are kept off" in done.out + done.err
+    assert ann.node.admin.accepted == [(("east",), "the disk is new", "oscar")]
+
+
 async def test_a_second_login_needs_no_ca_and_an_anchor_has_one(ann: CliBench) -> None:
     again = await ann.run("login", ann.endpoint, "--account", "ann", "--password-stdin", stdin=PASSWORD)
     assert again.code == 0

@@ -125,7 +125,7 @@ BUGS = {
         "test_what_a_supplier_told_while_it_could_not_be_recorded_is_asked_for",
     ),
     "an allocation that is recorded without its entry in the journal": Bug(
-        "broker/storage/books.py",
+        "broker/storage/allocations.py",
         'changes = [(a, "FREE") for a in drop] + [(a, a.state.short) for a in put]',
         'changes = [(a, "FREE") for a in drop]',
         "tests/unit/test_books.py",

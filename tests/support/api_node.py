@@ -17,13 +17,16 @@ import trustme
 
 from broker.accounts.admin_port import (
     AbandonedService,
+    AcceptedRestore,
     AccountNotFound,
     Allocation,
     AllocationState,
     Applied,
     CannotAbandon,
+    CannotAccept,
     Change,
     ChangeAction,
+    Discrepancy,
     Documents,
     FeedState,
     FieldDiff,
@@ -120,6 +123,7 @@ class FakeAdmin:
         self.log: list[tuple[str, str]] = []
         self.problems: dict[tuple[str, str], tuple[str, ...]] = {}
         self.abandoned: dict[str, tuple[str, str]] = {}
+        self.accepted: list[tuple[tuple[str, ...], str, str]] = []
 
     async def apply(self, documents: Documents, *, dry_run: bool, prune: bool, reason: str, actor: str) -> Applied:
         self.log.append((actor, reason))
@@ -197,6 +201,13 @@ class FakeAdmin:
             raise CannotAbandon("service", f"there is no service {service!r}")
         self.abandoned["east.1"] = (actor, reason)
         return AbandonedService(service="s-1", state=ServiceState.TERMINATED, segments=("east.1",))
+
+    async def accept(self, without: tuple[str, ...], reason: str, *, actor: str) -> AcceptedRestore:
+        if "east" not in without:
+            raise CannotAccept("without", "supplier 'east' cannot be asked what it has")
+        self.accepted.append((without, reason, actor))
+        found = Discrepancy(where="west", subject="x", message="is ACTIVE there, and unknown here")
+        return AcceptedRestore(discrepancies=(found,), kept_off=2)
 
     async def orders(self, account: str, ref: str) -> AsyncIterator[ServiceDetail]:
         for number in range(3):

@@ -37,7 +37,7 @@ from broker.storage.tables import metadata
 from capability_registry import feed
 from capability_registry.abstraction import Abstraction, Disclosure, abstracted
 from capability_registry.note import Bin, CapabilityNote, Place, PlaceCapacity
-from lower_sp_clients.supplier import NotRecorded, OutcomeUnknown, Overloaded, ServiceNotFound
+from lower_sp_clients.supplier import NotRecorded, OutcomeUnknown, Overloaded, ReadOnly, ServiceNotFound
 from lower_sp_clients.wire import Violation, WireError
 from service_model.outcomes import ReasonCode, ServiceState
 from tests.support.markdown import ROOT, generated, pages, with_generated
@@ -53,6 +53,7 @@ ERRORS: tuple[Exception, ...] = (
     ServiceNotFound("ref"),
     AccountNotFound("account"),
     ShuttingDown(),
+    ReadOnly("…"),
     NotRecorded("…"),
     OutcomeUnknown("…"),
     LookupError("anything else"),

@@ -24,6 +24,7 @@ from typing import Self
 
 from address_planner.labels import UNTAGGED, LabelSet
 from broker.bootstrap.planning import FEW_WAYS, Planning
+from broker.bootstrap.restored_node import RestoredNode
 from broker.decompose.derive import derive
 from broker.decompose.lexicon import lexicon
 from broker.orders.broker import AccountView, Broker
@@ -38,6 +39,7 @@ from broker.storage.books import SqlHoldBook, SqlOrderBook, epoch_of
 from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
 from broker.storage.quote_book import SqlQuoteBook
+from broker.storage.restored import SqlRestored
 from capability_registry.abstraction import abstracted
 from capability_registry.note import (
     CapabilityNote,
@@ -270,6 +272,7 @@ class Node:
         self.plain = Engine.open(self.path, migrate=migrate)
         self.engine = self.store(self.plain)
         epoch = await epoch_of(self.engine, self._drawn())
+        kept = SqlRestored(self.engine, epoch)
         self.catalogue = Catalogue(self.sp.name, remembers=self.hopes > 0)
         self.broker = Broker(
             epoch=epoch,
@@ -299,8 +302,17 @@ class Node:
             )
             for name, domain in self.domains.items()
         }
+        self.restored = RestoredNode(
+            restored=await kept.load(),
+            book=kept,
+            broker=self.broker,
+            vims=self.vims.values,
+            suppliers=lambda: {name: line for name, line in self.lines.items() if name not in self.vims},
+            clock=self.clock,
+            gone_on=lambda: None,
+        )
         for vim in self.vims.values():
-            await vim.open()
+            await vim.open(read_only=bool(self.restored.read_only))
 
     def _drawn(self) -> uuid.UUID:
         return uuid.UUID(int=self.ids.getrandbits(128), version=4)
@@ -382,7 +394,8 @@ class Stack:
             )
         node.catalogue.list(tuple(listings))
         self.announce(node.sp.name)
-        await node.broker.open(node.sp.pools)
+        await node.broker.open(node.sp.pools, node.restored.read_only)
+        node.broker.untracked_since = node.restored.untracked_since
         node.down = asyncio.Event()  # from now on it answers
         node.broker.use(node.lines)
 

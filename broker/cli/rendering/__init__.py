@@ -12,6 +12,7 @@ reasons_tree(reasons)                   why something was refused, nested as ord
 note_tables(note)                       a capability note
 changes_table(applied)                  what an apply changed or would change
 inventory_tables(inventory)             what is allocated, held, built, and what disagrees
+discrepancies_table(discrepancies)      what disagrees
 pools_tables(pools, owners)             pools of addresses and labels: how much is used, and by whom
 stuck_view(segments)                    what is over and does not end, and what to do
 suppliers_table(suppliers)              feeds of notes, and promises kept
@@ -21,7 +22,13 @@ state_text(state)                       one state in its colour
 
 from __future__ import annotations
 
-from broker.cli.rendering.administration import changes_table, inventory_tables, pools_tables, suppliers_table
+from broker.cli.rendering.administration import (
+    changes_table,
+    discrepancies_table,
+    inventory_tables,
+    pools_tables,
+    suppliers_table,
+)
 from broker.cli.rendering.figures import bandwidth_text, delay_text, duration_text, price_text
 from broker.cli.rendering.note import note_tables
 from broker.cli.rendering.offer import qualification_line, quote_tree
@@ -43,6 +50,7 @@ __all__ = [
     "changes_table",
     "decisions_table",
     "delay_text",
+    "discrepancies_table",
     "duration_text",
     "inventory_tables",
     "note_tables",

@@ -54,7 +54,13 @@ def items(domain: str, borders: Iterable[Border]) -> tuple[Item, ...]:
         ]
     for trunk in trunks_of(borders):
         found += [
-            Item(segment=segment, kind=FILTER, name=f"{trunk.namespace}:{trunk.device}:{vlan}")
+            Item(
+                segment=segment,
+                kind=FILTER,
+                name=f"{trunk.namespace}:{trunk.device}:{vlan}",
+                sap=trunk.sap,
+                label=vlan,
+            )
             for segment, vlan in trunks.owned(domain, trunk)
         ]
     return tuple(found)
