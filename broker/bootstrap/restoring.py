@@ -52,7 +52,7 @@ class Surveyed:
 
 
 def differences(orders: Iterable[Order], told: Iterable[Told]) -> Iterator[Discrepancy]:
-    ours = {(s.alias, s.ref): (order, s) for order in orders for s in order.segments}
+    ours = _parts(orders)
     for supplier in told:
         if supplier.failure:
             yield Discrepancy(where=supplier.alias, subject="", message=f"cannot be asked: {supplier.failure}")
@@ -66,6 +66,13 @@ def differences(orders: Iterable[Order], told: Iterable[Told]) -> Iterator[Discr
         for (alias, ref), (order, segment) in ours.items():
             if alias == supplier.alias and ref not in there and remains(segment):
                 yield Discrepancy(where=alias, subject=ref, message=f"{_ours(order, segment)}, and unknown there")
+
+
+def _parts(orders: Iterable[Order]) -> dict[tuple[str, str], tuple[Order, Segment]]:
+    """Of all versions of every order, by supplier and ref; what is live of a ref before what is to take its place."""
+    return {
+        (s.alias, s.ref): (order, s) for order in orders for s in reversed(tuple(order.all_segments())) if not s.kept
+    }
 
 
 def _unknown(status: ServiceStatus) -> str:
@@ -106,7 +113,7 @@ def not_built(surveyed: Iterable[Surveyed]) -> Iterator[Discrepancy]:
 
 def untracked(orders: Iterable[Order], told: Iterable[Told], surveyed: Iterable[Surveyed]) -> bool:
     """Whether anybody has, or delivers, what the store does not know of, or only as a hold."""
-    live = {(s.alias, s.ref): order.was_live for order in orders for s in order.segments}
+    live = {part: order.was_live for part, (order, _) in _parts(orders).items()}
     for supplier in told:
         for status in supplier.services:
             known = live.get((supplier.alias, status.ref))
@@ -132,7 +139,7 @@ def kept_off(
     hold, and a supplier has live: it was committed after the backup, and the hold that is recorded here ends.
     """
     rows = {(a.pool, a.value): a for a in recorded}
-    ours = {(s.alias, s.ref): order.id for order in orders for s in order.segments}
+    ours = {part: order.id for part, (order, _) in _parts(orders).items()}
     out: dict[tuple[str, str], Allocation] = {}
     own = [ip_network(value) for pool, value in rows if pool.startswith(PREFIXES)]
     for use in _uses(pools, ours, told, surveyed):
