@@ -76,6 +76,17 @@ def test_what_visits_a_supplier_twice_is_delivered_as_it_was_promised(seed: int,
     assert [told(spec) for n, spec in promised if not sells(drawn.top, f"r{n}", spec)] == []
 
 
+@pytest.mark.parametrize("seed", [5278, 2062, 2174])
+@pytest.mark.parametrize("level", Abstraction, ids=lambda level: level.short)
+def test_what_two_sell_of_one_domain_is_promised_to_one_request_once(seed: int, level: Abstraction) -> None:
+    """Its ways (5278), and one SAP of it as both ends (2062, 2174): each of the sellers' notes is true by itself."""
+    drawn = Drawn(seed).at(level)
+    note = alone(drawn.top.note())
+    promised = [(n, a.spec) for n, a in enumerate(asked_of(drawn, seed)) if best(a.spec, note, NOW) is not None]
+    assert promised
+    assert [told(spec) for n, spec in promised if not sells(drawn.top, f"r{n}", spec)] == []
+
+
 def test_what_is_sold_stays_held_until_it_is_released() -> None:
     drawn = hierarchy(3, 2, roomy=True)
     rng = random.Random("held")
