@@ -336,7 +336,7 @@ def _point(graph: Graph, supplier: int, number: int) -> str:
 
 
 def _capacity(question: Question, relaxed: Route) -> tuple[str, str]:
-    if SHARED in _broken(relaxed, ReasonCode.CAPACITY):
+    if not question.mesh.functions or SHARED in _broken(relaxed, ReasonCode.CAPACITY):
         return question.mesh.spec.name, "capacity: what several suppliers sell of one thing is not enough for all of it"
     functions, graph = question.mesh.functions, question.graph
     for request in functions:

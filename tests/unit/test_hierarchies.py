@@ -55,9 +55,9 @@ def test_a_path_leaves_a_lan_the_label_that_it_wants() -> None:
     assert isinstance(drawn.top.reserve("r", 1, spec), Reserved)
 
 
-@pytest.mark.parametrize("seed", [9, 13])
+@pytest.mark.parametrize("seed", [9, 13, 6089])
 def test_what_is_for_sale_at_all_is_sold_by_the_top_too(seed: int) -> None:
-    """Two suppliers at one place (9), one domain of two sellers (13)."""
+    """Two suppliers at one place (9), one domain of two sellers (13), a way that is neither cheapest nor fastest (6089)."""
     drawn = Drawn(seed).at(Abstraction.WHITE)
     asked = [a for a in asked_of(drawn, seed) if a.for_sale]
     assert len(asked) > 1
