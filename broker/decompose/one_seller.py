@@ -62,7 +62,7 @@ class OneSeller:
         for pool, amount in drawn:
             out[pool] = _more(out.get(pool, _NOTHING), amount)
         changed = out if memory is self.start else [pool for pool, _ in drawn]
-        return out if all(len(out[p][0]) < 2 or sellers.enough(p, *out[p][1:]) for p in changed) else None
+        return out if all(len(out[p][0]) < 2 or sellers.enough(*out[p]) for p in changed) else None
 
     def covers(self, x: Mapping[int, _Drawn], y: Mapping[int, _Drawn]) -> bool:
         for pool, (who, bps, units) in x.items():

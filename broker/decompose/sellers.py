@@ -3,7 +3,8 @@
 Rules kept here
 - A seller is a share of a note: of two shares with one token each is another's.
 - Only what several sell is looked up. Where nothing is, nothing here costs anything.
-- What a service draws through several sellers is together within what each of them says.
+- What a service draws through several sellers is together within what each of these says. What others say of the pool, whom it
+  does not buy of, is no matter: else anybody could say that there is nothing.
 """
 
 from __future__ import annotations
@@ -26,27 +27,22 @@ class Sellers:
     def __init__(self, graph: Graph, tokens: Collection[str]) -> None:
         self._graph = graph
         self._pools = {token: n for n, token in enumerate(sorted(tokens))}
-        self._bps: dict[int, int] = {}
-        self._units: dict[int, int] = {}
+        self._shares: list[Share] = []
+        """By seller."""
         self._sold: list[dict[int, tuple[int, int]]] = []
         """By supplier, of its shares by number those that count: the pool, and the seller."""
-        count = 0
         for piece in graph.pieces:
             sold: dict[int, tuple[int, int]] = {}
             for n, share in enumerate(piece.note.shares) if not piece.tokens.isdisjoint(self._pools) else ():
                 if (pool := self._pools.get(share.token)) is not None:
-                    sold[n] = pool, count
-                    self._bound(pool, share)
-                    count += 1
+                    sold[n] = pool, len(self._shares)
+                    self._shares.append(share)
             self._sold.append(sold)
 
-    def _bound(self, pool: int, share: Share) -> None:
-        self._bps[pool] = min(share.bandwidth_bps, self._bps.get(pool, share.bandwidth_bps))
-        self._units[pool] = min(share.units, self._units.get(pool, share.units))
-
-    def enough(self, pool: int, bandwidth_bps: float, units: float) -> bool:
-        """Whether so much may be drawn through several."""
-        return bandwidth_bps <= self._bps[pool] and units <= self._units[pool]
+    def enough(self, sellers: Iterable[int], bandwidth_bps: float, units: float) -> bool:
+        """Whether so much may be drawn on a pool through these of its sellers together."""
+        shares = [self._shares[n] for n in sellers]
+        return all(bandwidth_bps <= s.bandwidth_bps and units <= s.units for s in shares)
 
     def of_sap(self, sap: int) -> Iterator[Draw]:
         """What whatever passes a SAP draws on."""

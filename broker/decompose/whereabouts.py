@@ -39,7 +39,7 @@ def apart(graph: Graph, x: int, y: int) -> bool:
 
 
 def hosts_apart(graph: Graph, x: int, y: int) -> bool:
-    """Whether no host of one is certainly one of the other's."""
+    """Whether certainly no host of the one is a host of the other."""
     if apart(graph, x, y):
         return True
     here, there = _pools(graph, x), _pools(graph, y)

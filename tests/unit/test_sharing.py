@@ -160,6 +160,13 @@ def test_of_one_seller_all_that_it_announces_is_bought() -> None:
     assert set(bought.segments[0].places.values()) == {"P-m"}
 
 
+def test_who_says_that_a_pool_is_empty_is_in_the_way_of_nobody_that_is_bought_without_it() -> None:
+    liar = seller("z", "m", replace(ROOM, bandwidth_bps=0, units=0))
+    served = best(both(), snapshot(seller("m", "n", ROOM), seller("n", "m", ROOM), liar), NOW)
+    assert served is not None
+    assert [s.alias for s in served.segments] == ["m", "n"]
+
+
 def test_old_notes_that_tell_no_shares_are_bought_as_ever() -> None:
     assert best(both(), snapshot(seller("m", "n"), seller("n", "m")), NOW) is not None
     assert best(both(), snapshot(seller("m", "n", ROOM), seller("n", "m")), NOW) is not None
