@@ -303,9 +303,9 @@ class ServiceStatus:
     segments: tuple[SegmentStatus, ...] = ()
     create_time: Instant = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
     update_time: Instant = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+    newer: NewerVersion | None = None
     decisions: tuple[ManagerDecision, ...] = ()
     """What the managers that its spec names decided of this version."""
-    newer: NewerVersion | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

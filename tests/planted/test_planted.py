@@ -88,8 +88,8 @@ BUGS = {
     ),
     "an effect after its record: a domain says that it has taken down what it has yet to take down": Bug(
         "lower_sp_clients/vim/local_vim.py",
-        "                await self._save(replace(hold, state=ServiceState.TERMINATING, updated=now))\n",
-        "                await self._save(replace(hold, state=ServiceState.TERMINATED, updated=now), was=hold)\n"
+        "                await self._save(replace(hold, state=ServiceState.TERMINATING, updated=now, beside=None))\n",
+        "                await self._save(replace(hold, state=ServiceState.TERMINATED, updated=now, beside=None))\n"
         "                await self.driver.remove(ref)\n",
         "tests/chaos/test_crash_points.py",
         "test_whatever_happens_at_a_point_nothing_is_left_doubled_or_hidden",
@@ -189,10 +189,11 @@ BUGS = {
     ),
     "an effect before its record: a manager is asked before the question is recorded": Bug(
         "broker/orders/engine.py",
-        "        pause = advance(order, env, self.workflows)\n",
-        "        pause = advance(order, env, self.workflows)\n"
+        "            pause = advance(pause.order, env, self.workflows)\n        return pause\n",
+        "            pause = advance(pause.order, env, self.workflows)\n"
         "        if (early := pause.order.asked) is not None:\n"
-        "            await asking.answer_of(pause.order, early, self._managers, self.clock)\n",
+        "            await asking.answer_of(pause.order, early, self._managers, self.clock)\n"
+        "        return pause\n",
         "tests/federation/test_stacked_managers.py",
         "test_a_question_is_recorded_before_it_is_asked",
     ),
