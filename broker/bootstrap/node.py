@@ -39,6 +39,7 @@ from broker.orders.tasks import STUCK_AFTER
 from broker.settings.administered import DomainDoc, SupplierDoc
 from broker.settings.present import Administered
 from broker.settings.problems import Problem
+from broker.settings.process import Database
 from broker.storage.books import SqlEditions, SqlHoldBook, SqlOrderBook, all_allocations, epoch_of
 from broker.storage.document_book import SqlDocumentBook
 from broker.storage.engine import Engine
@@ -101,7 +102,7 @@ class Node:
     def __init__(
         self,
         sp_id: str,
-        store: Path,
+        store: Path | Database,
         keys: Keys,
         parts: Parts,
         note_key: Callable[[], SigningKey] | None = None,

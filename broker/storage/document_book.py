@@ -46,6 +46,11 @@ class SqlDocumentBook:
         return await self._engine.tx(work)
 
 
+def has_documents(connection: Connection) -> bool:
+    """Whether anything was ever administered in this store."""
+    return connection.execute(select(_D.version).limit(1)).first() is not None
+
+
 def _replace(connection: Connection, edit: Edit, by: Authorship) -> int | None:
     kind, name = edit.key
     named = (_D.kind == kind) & (_D.name == name)

@@ -2,6 +2,7 @@
 
 To build and interpret a statement of SQLAlchemy Core costs several times what SQLite takes to run it, so what is always
 the same of it (the text, the order of its parameters, how their types are bound) is kept. Errors are the driver's own.
+PostgreSQL's form of `INSERT … ON CONFLICT` is written for SQLite too, whose form it is.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Column, Connection, Dialect, Table, delete, insert
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.sql.expression import ClauseElement, and_, bindparam
 
 Row = Mapping[str, Any]

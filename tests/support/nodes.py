@@ -30,9 +30,10 @@ from broker.bootstrap.node import Node, Parts, over_grpc
 from broker.bootstrap.publication import Edition
 from broker.bootstrap.serving import CannotServe, listen
 from broker.northbound.server import NorthboundServer
-from broker.settings.process import NODE_FILE, Process, load_process
+from broker.settings.process import NODE_FILE, Database, Process, load_process
 from capability_registry.note import CapabilityNote
 from tests.support.clock import Sleeper
+from tests.support.postgres import Where
 
 OPERATOR, OPERATOR_PASSWORD = "operator", "an operator's own"
 CHEAP = Cost(passes=1, memory_kib=64, lanes=1)
@@ -76,9 +77,8 @@ def free_port() -> int:
             return port
 
 
-async def found_at(directory: Path, sp_id: str) -> None:
+async def found_at(directory: Path, sp_id: str, store: Path | Database = Path("broker.db")) -> None:
     """A node's directory with a store, keys and an operator."""
-    listeners = {"listen": f"{HOST}:0", "listen_partners": f"{HOST}:0"}
     await found_node(
         directory,
         sp_id=sp_id,
@@ -86,7 +86,9 @@ async def found_at(directory: Path, sp_id: str) -> None:
         names=(),
         operator=OPERATOR,
         password=OPERATOR_PASSWORD,
-        **listeners,
+        listen=f"{HOST}:0",
+        listen_partners=f"{HOST}:0",
+        store=store,
     )
 
 
@@ -192,17 +194,21 @@ class RealNode:
 
 @dataclass
 class Nodes:
-    """Nodes below one folder that share a clock. `founded` has directories made before, by sp_id: they are copied."""
+    """Nodes below one folder that share a clock. `founded` has directories made before, by sp_id: they are copied. Not so
+    where the stores are databases elsewhere, which `where` tells."""
 
     folder: Path
     founded: Path | None = None
+    where: Where | None = None
     clock: MovedClock = field(default_factory=MovedClock)
     by_id: dict[str, RealNode] = field(default_factory=dict)
 
     async def add(self, sp_id: str) -> RealNode:
         directory = self.folder / sp_id / "data"
         ready = self.founded / sp_id if self.founded is not None else None
-        if ready is not None and ready.is_dir():
+        if self.where is not None:
+            await found_at(directory, sp_id, self.where(sp_id))
+        elif ready is not None and ready.is_dir():
             shutil.copytree(ready, directory)
         else:
             await found_at(directory, sp_id)

@@ -11,14 +11,18 @@ import sqlalchemy
 from sqlalchemy import Connection, select
 
 from broker.storage import tables as t
+from broker.storage.postgres import Postgres
 from broker.storage.statements import adding, removing, replacing
 
 NOW = datetime(2026, 3, 1, 12, 30, 0, 123456, tzinfo=UTC)
 
 
-@pytest.fixture
-def store() -> Iterator[Connection]:
-    engine = sqlalchemy.create_engine("sqlite://")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest) -> Iterator[Connection]:
+    if request.param == "sqlite":
+        engine = sqlalchemy.create_engine("sqlite://")
+    else:
+        engine = Postgres(request.getfixturevalue("postgres").new()).connections(writes=True)
     with engine.connect() as connection:
         t.metadata.create_all(connection)
         yield connection
