@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -32,8 +33,11 @@ from broker.bootstrap.feeds import Feeds
 from broker.bootstrap.planning import FEW_WAYS, Planning
 from broker.bootstrap.promises import Record
 from broker.bootstrap.publication import Edition, Publication
+from broker.bootstrap.replication import Parts as Followed
+from broker.bootstrap.replication import Replication
 from broker.orders.broker import AccountView, Broker
 from broker.orders.catalogue import Catalogue
+from broker.orders.claims import ALONE, Claims
 from broker.orders.records import QUOTED, Terms
 from broker.orders.tasks import STUCK_AFTER
 from broker.settings.administered import DomainDoc, SupplierDoc
@@ -43,8 +47,11 @@ from broker.settings.process import Database
 from broker.storage.books import SqlEditions, SqlHoldBook, SqlOrderBook, all_allocations, epoch_of
 from broker.storage.document_book import SqlDocumentBook
 from broker.storage.engine import Engine
+from broker.storage.errors import StoreError
+from broker.storage.hints import Hints
 from broker.storage.migrations import migrate
 from broker.storage.quote_book import SqlQuoteBook
+from broker.storage.replicas import LeaseLost, Replica, store_time
 from broker.storage.supplier_books import SqlAcceptedEditions, SqlPromiseBook
 from capability_registry import origin, signing
 from capability_registry.feed import Acceptance
@@ -82,6 +89,10 @@ class Parts:
     caution: float = 0.0
     hopes: int = 0
     stuck_after: timedelta = STUCK_AFTER
+    lease: timedelta = timedelta(seconds=10)
+    """After how long others take over what this process works on, when nothing is heard of it."""
+    store_time: Callable[[Any], datetime] = store_time
+    """The clock of leases, which all processes on one store share."""
     few_ways: int = FEW_WAYS
     """Up to how many ways of notes plans are made in the event loop."""
 
@@ -118,12 +129,24 @@ class Node:
         self._turn: datetime | None = None
         """When the next maintenance window begins or ends; none while documents are being applied."""
         self._ticker: asyncio.Task[None] | None = None
+        self._claims: Claims = ALONE
+        self._replica: Replica | None = None
+        self._replication: Replication | None = None
+        self.ended = asyncio.Event()
+        """Set where the node cannot go on: others took it for dead long ago."""
 
     async def open(self) -> None:
         """Raises StoreError for the store, DriverError for a domain that cannot be built on this machine."""
         clock = self._parts.clock
         self.engine = await asyncio.to_thread(Engine.open, self._store, migrate=migrate)
         self._epoch = await epoch_of(self.engine, uuid.UUID(self._parts.new_id()))
+        if isinstance(self._store, Database):
+            self._replica = Replica(self.engine, str(uuid.uuid4()), self._parts.lease, self._parts.store_time)
+        book = SqlOrderBook(self.engine, self._epoch, self._replica)
+        if self._replica is not None:
+            self._replication = Replication(self._replica, book, clock, self._lost)
+            self._claims = self._replication
+            await self._replication.join()
         self.catalogue = Catalogue(self.sp_id, self._parts.caution, remembers=self._parts.hopes > 0)
         self.planning = Planning(self._parts.few_ways)
         self.deriving = Deriving()
@@ -133,17 +156,18 @@ class Node:
         await self.promises.open()
         self.broker = Broker(
             epoch=self._epoch,
-            book=SqlOrderBook(self.engine, self._epoch),
+            book=book,
             clock=clock,
             catalogue=self.catalogue,
             planner=self.planning,
-            quotes=SqlQuoteBook(self.engine, "", QUOTED),
+            quotes=SqlQuoteBook(self.engine, "", QUOTED, self._replica),
             terms=self.terms,
             new_id=self._parts.new_id,
             secret=self._keys.origin_secret,
             fell_short=self.promises.fell_short,
             hopes=self._parts.hopes,
             stuck_after=self._parts.stuck_after,
+            claims=self._claims,
         )
         self.publication = Publication(
             sp_id=self.sp_id,
@@ -161,7 +185,7 @@ class Node:
         )
         self.administration = Administration(
             sp_id=self.sp_id,
-            book=SqlDocumentBook(self.engine),
+            book=SqlDocumentBook(self.engine, self._replica),
             clock=clock,
             passwords=self._parts.passwords,
             check=self._obstacles,
@@ -184,6 +208,8 @@ class Node:
         await self._open_domains(present)
         await self.broker.open(mapping.pools(present, clock.now()))
         await self._rewire(present)
+        if self._replication is not None:
+            await self._replication.follow(self._followed(), partial(Hints, self.engine))
         self._ticker = asyncio.create_task(self._tick_for_ever(), name="ticker")
 
     async def close(self) -> None:
@@ -192,6 +218,8 @@ class Node:
             with suppress(asyncio.CancelledError):
                 await self._ticker
         await self.feeds.close()
+        if self._replication is not None:
+            await self._replication.close()
         await self.broker.close()
         await self.planning.close()
         await self.deriving.close()
@@ -199,6 +227,9 @@ class Node:
             await vim.close()
         for _, remote in self._remotes.values():
             await _close(remote)
+        if self._replication is not None:
+            with suppress(StoreError):  # then they find out when the lease is over
+                await self._replication.leave()
         await self.engine.close()
 
     # what callers get
@@ -219,10 +250,43 @@ class Node:
     def vims(self) -> tuple[LocalVim, ...]:
         return tuple(vim for _, vim in self._vims.values())
 
+    # other processes on the same store
+
+    def _followed(self) -> Followed:
+        return Followed(
+            broker=self.broker,
+            leads=self._lead,
+            holds=self._follow_holds,
+            quotes=self._follow_quotes,
+            documents=self.administration.read,
+        )
+
+    async def _lead(self, ours: bool) -> None:
+        for vim in self.vims():
+            await (vim.lead() if ours else vim.close())
+
+    async def _follow_holds(self, changed: list[tuple[str, str]]) -> None:
+        for vim in self.vims():
+            if refs := [ref for domain, ref in changed if domain == vim.domain.name]:
+                await vim.follow(refs)
+
+    async def _follow_quotes(self, of: list[str]) -> None:
+        if "" in of:
+            await self.broker.read_quotes()
+        for vim in self.vims():
+            if vim.domain.name in of:
+                await vim.read_quotes()
+
+    def _lost(self, error: LeaseLost) -> None:
+        log.error("this replica ends", error=str(error))
+        self.ended.set()
+
     # time
 
     async def tick(self) -> None:
         """Everything that time does: holds expire, labels rest, feeds lapse, notes are renewed, windows open and close."""
+        if self._replication is not None:
+            await self._replication.tick()
         if self._turn is not None and self._turn <= self._parts.clock.now():
             self._follow_windows(self.administration.present)
         for vim in self.vims():
@@ -275,10 +339,10 @@ class Node:
     async def _new_vim(self, doc: DomainDoc, present: Administered) -> LocalVim:
         driver = self._driver(doc)
         value = domain_value(doc, present, driver.offer, self.sp_id, self._parts.clock.now())
-        book = SqlHoldBook(self.engine, self._epoch, doc.name)
-        quotes = SqlQuoteBook(self.engine, doc.name, STANDING)
+        book = SqlHoldBook(self.engine, self._epoch, doc.name, self._replica)
+        quotes = SqlQuoteBook(self.engine, doc.name, STANDING, self._replica)
         rest = timedelta(seconds=doc.label_quarantine_s)
-        vim = LocalVim(value, driver, book, quotes, self._parts.clock, quarantine=rest)
+        vim = LocalVim(value, driver, book, quotes, self._parts.clock, quarantine=rest, leads=self._claims.leads)
         await vim.open()
         return vim
 

@@ -58,6 +58,7 @@ async def run(directory: Path, stopping: asyncio.Event, opened: Callable[[Node],
         caution=settings.caution,
         hopes=settings.hopes,
         stuck_after=timedelta(seconds=settings.stuck_after_s),
+        lease=timedelta(seconds=settings.lease_s),
     )
     node = Node(settings.sp_id, settings.store, keys, parts, KeyFile(Layout(directory).note_key).current)
     try:
@@ -70,12 +71,21 @@ async def run(directory: Path, stopping: asyncio.Event, opened: Callable[[Node],
         try:
             await server.set_health(True)
             log.info("serving", sp_id=settings.sp_id, **server.ports)
-            await stopping.wait()
+            await _any(stopping, node.ended)
             log.info("stopping")
         finally:
             await server.stop(settings.drain_s)
     finally:
         await node.close()
+    if node.ended.is_set():
+        raise CannotServe("this replica was away for so long that others forgot it", hint="start it again")
+
+
+async def _any(*events: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
 
 
 async def listen(node: Node, settings: Process, keys: Keys, passwords: Passwords, clock: Clock) -> NorthboundServer:

@@ -9,6 +9,7 @@ Rules kept here
   from the record.
 - A reservation by a quote is judged with it: the quote counts or not when the reservation comes, and is recorded with it.
 - A commit is judged late or not once, here, before it is recorded; duplicates are recognised before that.
+- Where other processes work on the same store, an order is taken over before it is changed here, whoever has it.
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ class Broker(Offers):
     async def reserve(
         self, account: str, ref: str, version: int, spec: ServiceSpec, ctx: Context
     ) -> Reserved | Refused:
-        known = self.order_of(account, ref)
+        known = await self._mine(account, ref)
         verdict = judge(known.known() if known else None, version, body(spec, ctx.quote))
         if isinstance(verdict, Reason):
             return _turned_away(account, ref, version, (verdict,), ctx)
@@ -86,6 +87,18 @@ class Broker(Offers):
         if (loss := done.loss()) is not None and verdict is not Verdict.REPEAT:
             log.warning("dearer than it was quoted", service=done.id, account=account, ref=ref, over_the_term=str(loss))
         return answer(done, version, self.clock.now())
+
+    async def _mine(self, account: str, ref: str) -> Order | None:
+        """The order, ours to change unless it is over."""
+        await self.claims.catch_up()
+        order = self.order_of(account, ref)
+        if order is not None:
+            await self._take(order)
+        return self.order_of(account, ref)
+
+    async def _take(self, order: Order) -> None:
+        if order.state is not ServiceState.TERMINATED and not self.claims.mine(order.id):
+            await self.claims.take(order.id)
 
     def _begin(
         self,
@@ -136,6 +149,8 @@ class Broker(Offers):
                 answers=known.answers,
                 previous=replace(known, previous=None, extending=None) if held else known.previous,
             )
+        if known is None:
+            self.claims.begin(fresh.id)
         self.audit(fresh.id, account, "reserve", ref, known.state.short if known else "", "RESERVING", ctx)
         self.change(fresh)
         return fresh
@@ -153,7 +168,7 @@ class Broker(Offers):
 
     async def extend(self, account: str, ref: str, version: int, seconds: float, ctx: Context) -> Reserved | Refused:
         while True:
-            order = self.order_of(account, ref)
+            order = await self._mine(account, ref)
             refusal = self._not_held(order, version)
             if order is None or refusal is not None:
                 return Refused(ref=ref, version=version, reasons=(refusal or _NOT_HELD,))
@@ -169,7 +184,7 @@ class Broker(Offers):
         return answer(done, version, self.clock.now())
 
     async def commit(self, account: str, ref: str, version: int, told: Bindings, ctx: Context) -> Committed | Refused:
-        order = self.order_of(account, ref)
+        order = await self._mine(account, ref)
         known = order is not None and order.version == version
         if order is None or not known or not (order.state in LIVE or (order.confirmed and order.state in _STANDS)):
             refusal = self._not_held(order, version)
@@ -196,7 +211,7 @@ class Broker(Offers):
         return Refused(ref=ref, version=version, reasons=done.reasons or (ended,))
 
     async def release(self, account: str, ref: str, version: int, ctx: Context) -> None:
-        order = self.order_of(account, ref)
+        order = await self._mine(account, ref)
         if order is None:
             tombstone = replace(self._tombstone(account, ref, ServiceState.EXPIRED), released_upto=version)
             self.audit(tombstone.id, account, "release", ref, "", "EXPIRED", ctx)
@@ -216,7 +231,7 @@ class Broker(Offers):
         await self.until(order.id, lambda o: o.released_upto >= version, ctx)
 
     async def terminate(self, account: str, ref: str, ctx: Context) -> None:
-        order = self.order_of(account, ref)
+        order = await self._mine(account, ref)
         if order is None:
             tombstone = self._tombstone(account, ref, ServiceState.TERMINATED)
             self.audit(tombstone.id, account, "terminate", ref, "", "TERMINATED", ctx)
@@ -230,6 +245,7 @@ class Broker(Offers):
     async def abandon(self, named: Order, segment: str, reason: str, actor: str) -> tuple[Order, tuple[str, ...]]:
         """Give up a segment ("": all) that holds a STUCK service up, because `actor` decided so. Returns the order as it
         is recorded then, and what was given up. Raises NotStuck."""
+        await self._take(named)
         order, now = self.wanted[named.id], self.clock.now()
         keys = to_abandon(order, segment, self._own)
         given = abandoned(order, keys, Abandoned(at=now, actor=actor, reason=reason))
@@ -268,6 +284,7 @@ class Broker(Offers):
         """Events behind the token `after` ("" or one of another epoch: from now), first a bookmark."""
         async with aclosing(self.events.receive(first=Stored(sequence=0, account="", status=_NOTHING))) as live:
             await anext(live)  # from here on nothing is missed
+            await self.claims.catch_up()
             epoch, _, number = after.partition(".")
             resumes = epoch == self.epoch and number.isdecimal()
             at = int(number) if resumes else self.sequence
@@ -289,9 +306,10 @@ class Broker(Offers):
         return f"{self.epoch}.{sequence}"
 
     def _tombstone(self, account: str, ref: str, state: ServiceState) -> Order:
-        now = self.clock.now()
+        now, id = self.clock.now(), self._new_id()
+        self.claims.begin(id)
         return Order(
-            id=self._new_id(),
+            id=id,
             account=account,
             ref=ref,
             version=0,
@@ -349,9 +367,11 @@ class AccountView:
         await self._broker.terminate(self._account, ref, ctx)
 
     async def status(self, ref: str, ctx: Context) -> ServiceStatus:
+        await self._broker.claims.catch_up()
         return self._broker.status(self._account, ref)
 
     async def services(self, ctx: Context) -> AsyncIterator[ServiceStatus]:
+        await self._broker.claims.catch_up()
         for item in self._broker.services(self._account):
             yield item
 

@@ -6,6 +6,8 @@ Theory of operation
   together with the next intents. When nothing is to be done it ends, to be woken by time, by a caller or by a supplier.
 - Whoever changes an order changes it in memory (`change`) and waits (`until`) for what was recorded of it.
 - A restart loads the orders and wakes them all: a call whose intent was recorded is made again, same ref, same version.
+- Where other processes work on the same store, only orders that are claimed here are worked; of the others it is known what was
+  recorded. One that comes here (`adopt`) is taken up as after a restart, one that goes (`drop`) is let go of as by one.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from broker.orders import path_ids
 from broker.orders.accounting import charges, status
 from broker.orders.calling import Caller
 from broker.orders.catalogue import Catalogue
+from broker.orders.claims import ALONE, Claims, Fenced, Taken
 from broker.orders.comparing import shortfall
 from broker.orders.delivering import fold
 from broker.orders.listening import Listener, Returned
@@ -79,6 +82,7 @@ class OrderEngine:
         fell_short: Callable[[str], None],
         hopes: int = 0,
         stuck_after: timedelta = STUCK_AFTER,
+        claims: Claims = ALONE,
     ) -> None:
         """`secret`: what accounts' words for our places are made with. `fell_short` is told the alias of a supplier that
         held for more than announced, or not what it was asked. `hopes`: how often an order may be planned over what was
@@ -87,6 +91,7 @@ class OrderEngine:
         self.epoch = epoch
         self.book = book
         self.clock = clock
+        self.claims = claims
         self._planner = planner
         self._secret = secret
         self._fell_short = fell_short
@@ -103,7 +108,7 @@ class OrderEngine:
         self._waiting: dict[str, list[Waiter]] = {}
         self.events: Broadcast[Stored] = Broadcast()
         self._caller = Caller(clock)
-        self._listener = Listener(self._caller, clock, self.wanted, self.change)
+        self._listener = Listener(self._caller, clock, self.wanted, self._heard)
         self.sequence = 0
         """The last event that was sent."""
         self._closing = False
@@ -154,7 +159,7 @@ class OrderEngine:
         """Free the blocks that have rested long enough."""
         now = self.clock.now()
         rested = self._pools.rested(now)
-        if rested:
+        if rested and self.claims.leads():
             await self.book.put_allocations((), rested, now)
             self._pools.stored((), rested)
 
@@ -190,8 +195,13 @@ class OrderEngine:
         self.by_ref[order.account, order.ref] = order.id
         self._wake(order.id)
 
+    def _heard(self, order: Order) -> None:
+        """An order as a supplier's word makes it; where it is another process's, that one hears it too."""
+        if self.claims.mine(order.id):
+            self.change(order)
+
     def _wake(self, id: str) -> None:
-        if self._closing:
+        if self._closing or not self.claims.mine(id):
             return
         worker = self._workers.get(id)
         if worker is not None and not worker.done():
@@ -205,6 +215,9 @@ class OrderEngine:
             while True:
                 self._again.discard(id)
                 pause = await self._step(id)
+                if pause.calls and self._are_elsewhere(id, pause.calls):
+                    await self.claims.give(id)
+                    return
                 if pause.calls:
                     await self._call(id, pause.calls)
                 elif id not in self._again:
@@ -212,6 +225,9 @@ class OrderEngine:
                     return
         except asyncio.CancelledError:
             raise
+        except Fenced:
+            log.info("another replica works on the order", service=id)
+            self._let_go(id)
         except Exception as error:
             log.exception("order cannot be recorded", service=id)
             self._lose(id, error)
@@ -233,8 +249,17 @@ class OrderEngine:
             now = self.clock.now()
             recorded = replace(pause.order, updated=now)
             self.wanted[id] = recorded
+            rows = list(self._pending.get(id, ()))
             self._note_calls(recorded, pause.calls, "intent")
-            await self._record(recorded, now)
+            try:
+                await self._record(recorded, now)
+            except Taken:
+                if self.wanted[id] is not recorded:  # somebody built on it
+                    raise
+                self._give_back(id)
+                self.wanted[id], self._pending[id] = order, rows
+                await self.claims.catch_up()
+                continue
             if self.wanted[id] is recorded:
                 return Pause(recorded, pause.calls, pause.wake)
             if pause.calls:  # somebody changed it meanwhile; what was recorded as intended is done first
@@ -269,6 +294,8 @@ class OrderEngine:
         before = self.saved.get(order.id)
         put, drop = self._allocation_changes(before, order, now)
         named, unnamed = self.path_ids.changes(before, order)
+        if self.claims.shared:
+            self._check_new(before, order)
         rows = self._pending.pop(order.id, [])
         told = status(order, now) if order.version else None
         change = Change(
@@ -285,13 +312,24 @@ class OrderEngine:
         self.path_ids.stored(named, unnamed)
         self.saved[order.id] = order
         self._listener.index(order)
-        if told is not None:
+        if told is not None and not self.claims.shared:  # else they are told in the order of all replicas (`tell`)
             self.sequence = sequence
             self.events.send(Stored(sequence=sequence, account=order.account, status=told))
         if self.wanted[order.id] is order:
-            for waiter in self._waiting.get(order.id, ()):
-                if not waiter.recorded.done() and waiter.done(order):
-                    waiter.recorded.set_result(order)
+            self._answer(order)
+
+    def _answer(self, order: Order) -> None:
+        """Tell who waits for this order as it is recorded now."""
+        for waiter in self._waiting.get(order.id, ()):
+            if not waiter.recorded.done() and waiter.done(order):
+                waiter.recorded.set_result(order)
+
+    def _check_new(self, before: Order | None, order: Order) -> None:
+        """Raises Taken where what it was given anew turned out to be another's meanwhile."""
+        blocks = order.blocks() - (before.blocks() if before is not None else frozenset())
+        ids = set(order.path_ids.values()) - set(before.path_ids.values() if before is not None else ())
+        if not (blocks <= {a.value for a in self._pools.owned(order.id)} and self.path_ids.has(order.id, ids)):
+            raise Taken(f"service {order.id}: what it was given is another's")
 
     def _allocation_changes(
         self, before: Order | None, order: Order, now: datetime
@@ -302,21 +340,93 @@ class OrderEngine:
 
     def _lose(self, id: str, error: Exception) -> None:
         """The store refused: what was not recorded did not happen, and whoever waits hears of it."""
-        self._pending.pop(id, None)
+        self._forget_wish(id)
+        if id in self.saved:
+            self._alarm(id, self.clock.now() + timedelta(seconds=1))
+        self._disappoint(id, OutcomeUnknown(f"not recorded: {error}"))
+
+    def _give_back(self, id: str) -> None:
+        """What the order was given and is not recorded of it."""
         saved = self.saved.get(id)
         kept = saved.blocks() if saved is not None else frozenset[str]()
         self._pools.stored((), [mine for mine in self._pools.owned(id) if mine.value not in kept])
         self.path_ids.lost(id, saved)
+
+    def _forget_wish(self, id: str) -> None:
+        """The order is as it is recorded, or is not."""
+        self._pending.pop(id, None)
+        self._give_back(id)
         if id in self.saved:
             self.wanted[id] = self.saved[id]
-            self._alarm(id, self.clock.now() + timedelta(seconds=1))
-        else:
-            gone = self.wanted.pop(id, None)
-            if gone is not None:
-                self.by_ref.pop((gone.account, gone.ref), None)
+            return
+        self.claims.forget(id)
+        gone = self.wanted.pop(id, None)
+        if gone is not None and self.by_ref.get((gone.account, gone.ref)) == id:
+            del self.by_ref[gone.account, gone.ref]
+
+    def _disappoint(self, id: str, error: OutcomeUnknown) -> None:
         for waiter in self._waiting.pop(id, ()):
             if not waiter.recorded.done():
-                waiter.recorded.set_exception(OutcomeUnknown(f"not recorded: {error}"))
+                waiter.recorded.set_exception(error)
+
+    # other processes on the same store
+
+    def _are_elsewhere(self, id: str, calls: tuple[Call, ...]) -> bool:
+        """Whether any of them is to be made of an own domain, and those are another replica's."""
+        if self.claims.leads():
+            return False
+        segments = (self.wanted[id].segment(call.segment) for call in calls)
+        listings = (self.catalogue.listing(segment.alias) for segment in segments if segment is not None)
+        return any(listing is not None and listing.local for listing in listings)
+
+    def learn(self, orders: Sequence[Order]) -> None:
+        """Orders that are not ours, as they are recorded now."""
+        for order in orders:
+            self.wanted[order.id] = self.saved[order.id] = order
+            self.by_ref[order.account, order.ref] = order.id
+            self._listener.index(order)
+            self._answer(order)
+
+    def adopt(self, id: str) -> None:
+        """An order that is known as it is recorded is ours from now on."""
+        if (order := self.saved.get(id)) is not None and order.state is not ServiceState.TERMINATED:
+            self._wake(id)
+            if order.was_live:
+                self._listener.ask(order)
+
+    def drop(self, id: str) -> None:
+        """An order is another's from now on. Who waits for it is answered from what that one records, unless something was
+        wanted of it that was not recorded."""
+        self._again.discard(id)
+        if (worker := self._workers.get(id)) is not None:
+            worker.cancel()
+        self._let_go(id)
+
+    def _let_go(self, id: str) -> None:
+        unrecorded = self.wanted.get(id) is not self.saved.get(id)
+        self._alarm(id, None)
+        self._forget_wish(id)
+        if unrecorded:
+            self._disappoint(id, OutcomeUnknown("another replica has taken the order over"))
+
+    def settle(self, owner: str, recorded: Sequence[Allocation]) -> None:
+        """These are all that an order has that was another's, or is now."""
+        blocks = [a for a in recorded if a.pool != path_ids.POOL]
+        gone = [a for a in self._pools.owned(owner) if a.value not in {b.value for b in blocks}]
+        self.mirror(recorded, [(a.pool, a.value) for a in gone])
+
+    def mirror(self, recorded: Sequence[Allocation], gone: Sequence[tuple[str, str]]) -> None:
+        """What is allocated and what is not any more, as others recorded it."""
+        self._pools.mirror([a for a in recorded if a.pool != path_ids.POOL], [g for g in gone if g[0] != path_ids.POOL])
+        self.path_ids.mirror(
+            [a for a in recorded if a.pool == path_ids.POOL], [int(v) for pool, v in gone if pool == path_ids.POOL]
+        )
+
+    def tell(self, events: Sequence[Stored]) -> None:
+        """Tell watchers what was recorded by anybody, in the order of the store."""
+        for event in events:
+            self.sequence = event.sequence
+            self.events.send(event)
 
     async def _call(self, id: str, calls: tuple[Call, ...]) -> None:
         order = self.wanted[id]

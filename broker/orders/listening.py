@@ -53,6 +53,7 @@ class Listener:
         self._abandoned: dict[tuple[str, str], tuple[str, str, Abandoned]] = {}
         self._returned: dict[tuple[str, str], ServiceState] = {}
         self._followers: dict[str, asyncio.Task[None]] = {}
+        self._asking: set[asyncio.Task[None]] = set()
 
     def follow(self, suppliers: Mapping[str, Supplier]) -> None:
         """Listen to these from now on, by alias, and to no others."""
@@ -87,8 +88,22 @@ class Listener:
             out.append(Returned(alias=alias, ref=ref, service=service, segment=segment, state=state, abandoned=by))
         return tuple(out)
 
+    def ask(self, order: Order) -> None:
+        """Ask for the present state of all that is open of an order: what was told of it may not have been heard."""
+
+        async def ask_all() -> None:
+            for alias, supplier in self._caller.suppliers.items():
+                try:
+                    await self._ask(order, alias, supplier)
+                except Exception as error:  # it is asked again when it is connected again
+                    log.warning("supplier not asked", supplier=alias, service=order.id, error=str(error))
+
+        task = asyncio.create_task(ask_all(), name=f"ask-{order.id}")
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
     async def close(self) -> None:
-        followers = tuple(self._followers.values())
+        followers = (*self._followers.values(), *self._asking)
         for task in followers:
             task.cancel()
         await asyncio.gather(*followers, return_exceptions=True)
@@ -111,14 +126,17 @@ class Listener:
 
     async def _resync(self, alias: str, supplier: Supplier) -> None:
         for order in list(self._orders.values()):
-            for segment in order.segments:
-                if segment.alias == alias and (remains(segment) or segment.abandoned is not None):
-                    try:
-                        seen = await supplier.status(segment.ref, self._caller.below(order))
-                    except ServiceNotFound:
-                        self._returned.pop((alias, segment.ref), None)
-                    else:
-                        self._observe(alias, segment.ref, seen)
+            await self._ask(order, alias, supplier)
+
+    async def _ask(self, order: Order, alias: str, supplier: Supplier) -> None:
+        for segment in order.segments:
+            if segment.alias == alias and (remains(segment) or segment.abandoned is not None):
+                try:
+                    seen = await supplier.status(segment.ref, self._caller.below(order))
+                except ServiceNotFound:
+                    self._returned.pop((alias, segment.ref), None)
+                else:
+                    self._observe(alias, segment.ref, seen)
 
     def _observe(self, alias: str, ref: str, seen: ServiceStatus) -> None:
         if (alias, ref) in self._abandoned:

@@ -17,6 +17,7 @@ from functools import partial
 from broker.decompose.plan import Avoid
 from broker.orders.calling import PATIENCE
 from broker.orders.catalogue import Catalogue
+from broker.orders.claims import ALONE, Claims
 from broker.orders.engine import OrderEngine
 from broker.orders.pools import Pool
 from broker.orders.quoting import PLANS, WAVES, Answer, Option, Request, ask, learnt, offer, options, qualified
@@ -71,6 +72,7 @@ class Offers(OrderEngine):
         fell_short: Callable[[str], None] = lambda alias: None,
         hopes: int = 0,
         stuck_after: timedelta = STUCK_AFTER,
+        claims: Claims = ALONE,
     ) -> None:
         super().__init__(
             epoch=epoch,
@@ -82,6 +84,7 @@ class Offers(OrderEngine):
             fell_short=fell_short,
             hopes=hopes,
             stuck_after=stuck_after,
+            claims=claims,
         )
         self._quotes = QuoteLedger(quotes)
         self._quoting: Counter[str] = Counter()
@@ -93,8 +96,13 @@ class Offers(OrderEngine):
         await super().open(pools)
 
     async def tick(self) -> None:
-        await self._quotes.tick(self.clock.now())
+        if self.claims.leads():
+            await self._quotes.tick(self.clock.now())
         await super().tick()
+
+    async def read_quotes(self) -> None:
+        """Those that stand now, whoever gave them."""
+        await self._quotes.load()
 
     async def qualify(self, account: str, spec: ServiceSpec, ctx: Context) -> Qualification:
         terms = self._terms_for(account, spec, ctx)

@@ -167,6 +167,32 @@ class Pools:
         for allocation in put:
             self._put(allocation)
 
+    def mirror(self, put: Sequence[Allocation], gone: Sequence[tuple[str, str]]) -> None:
+        """What others recorded: these are allocated, and these (pool, value) are not any more. What is given to somebody here
+        and not recorded gives way."""
+        for key in gone:
+            if (known := self._allocations.get(key)) is not None:
+                self._drop(known)
+        for allocation in put:
+            known = self._allocations.get((allocation.pool, allocation.value))
+            if known is not None:
+                self._disown(known)
+            elif not self._take(allocation):
+                continue
+            self._put(allocation)
+
+    def _take(self, allocation: Allocation) -> bool:
+        """Whether its pool is known."""
+        buddy = self._buddies.get(allocation.pool.removeprefix(PREFIXES))
+        if buddy is None:
+            return False
+        prefix = ip_network(allocation.value)
+        for other in [a for a in self._allocations.values() if a.pool == allocation.pool]:
+            if conflicting([ip_network(other.value)], [prefix]):
+                self._drop(other)
+        buddy.take(prefix)
+        return True
+
     def _put(self, allocation: Allocation) -> None:
         self._allocations[allocation.pool, allocation.value] = allocation
         if allocation.state is not AllocationState.RESTING:

@@ -94,6 +94,9 @@ class Process:
     stuck_after_s: Annotated[float, Field(ge=60, le=30 * 86400)] = 14_400.0
     """How long a supplier may leave unconfirmed that its part of what is over is gone, until the service is STUCK."""
 
+    lease_s: Annotated[float, Field(ge=2, le=300)] = 10.0
+    """After how long the other processes on the same PostgreSQL take over what this one works on, when it is silent."""
+
 
 _PROCESS: TypeAdapter[Process] = TypeAdapter(Process)
 

@@ -124,12 +124,12 @@ class Postgres:
     def committed(self, error: BaseException) -> bool:
         if not self.is_fault(error):
             return False
-        url = sqlalchemy.make_url(self._database.url).set(drivername="postgresql")
-        plain = url.render_as_string(hide_password=False)
         while True:
             try:
-                with self._psycopg.connect(plain, **_arguments(url.query), autocommit=True) as line:
-                    row = line.execute("SELECT pg_xact_status(%s::text::xid8)", [str(self._transaction)]).fetchone()
+                with line(self._database) as connection:
+                    row = connection.execute(
+                        "SELECT pg_xact_status(%s::text::xid8)", [str(self._transaction)]
+                    ).fetchone()
                 if row[0] in ("committed", "aborted"):
                     return bool(row[0] == "committed")
             except self._psycopg.OperationalError:
@@ -153,6 +153,13 @@ class Postgres:
 
     def release(self) -> None:
         """The server lets go of what a session had when it ends."""
+
+
+def line(database: Database) -> Any:
+    """A connection of psycopg's own, without transactions."""
+    url = sqlalchemy.make_url(database.url).set(drivername="postgresql")
+    plain = url.render_as_string(hide_password=False)
+    return driver_module().connect(plain, **_arguments(url.query), autocommit=True)
 
 
 def _arguments(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,16 +8,18 @@ Theory of operation
 - A quote is judged like a reservation and takes nothing; its price is kept for who orders by it, whatever the domain asks
   then.
 - An expired hold is freed here alone (`tick`). A committed one only on terminate.
+- Where several processes share the store, one of them `leads`: it alone reserves, builds and frees. The others know what that
+  one recorded (`follow`), for what they plan, announce and quote; one that comes to lead begins as after a restart (`lead`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
 import structlog
@@ -73,7 +75,9 @@ class LocalVim:
         *,
         validity: timedelta = timedelta(hours=1),
         quarantine: timedelta = timedelta(seconds=60),
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._leads = leads
         self.domain = domain
         self.driver = driver
         self._clock = clock
@@ -90,13 +94,33 @@ class LocalVim:
 
     async def open(self) -> None:
         """Load the records and take up what a former process left unfinished."""
-        await self._ledger.load()
         await self._quotes.load()
+        await self._ledger.load()
+        if self._leads():
+            self._take_up()
+
+    def _take_up(self) -> None:
         for hold in self.holds():
             if hold.state in (ServiceState.ACTIVATING, ServiceState.TERMINATING):
                 self._work(hold.ref)
 
+    async def lead(self) -> None:
+        """This process works on the domain from now on."""
+        await self._ledger.load()
+        self._stale_note = True
+        self._take_up()
+
+    async def follow(self, refs: Sequence[str]) -> None:
+        """Another process recorded something of these refs."""
+        await self._ledger.follow(refs)
+        self._stale_note = True
+
+    async def read_quotes(self) -> None:
+        """Those that stand now, whoever gave them."""
+        await self._quotes.load()
+
     async def close(self) -> None:
+        """Stop working: everything stays as it is recorded. Also where another process leads from now on."""
         workers = list(self._workers.values())
         for worker in workers:
             worker.cancel()
@@ -302,6 +326,14 @@ class LocalVim:
     async def tick(self) -> None:
         """Free what expired and what has rested long enough; announce what changed, and renew what will expire."""
         now = self._clock.now()
+        if self._leads():
+            await self._free(now)
+        if now >= self._renew_at:
+            self._stale_note = True
+        if self._stale_note:
+            self._changed()
+
+    async def _free(self, now: datetime) -> None:
         for hold in list(self._ledger.holds.values()):
             if hold.state is ServiceState.RESERVED and hold.expires is not None and hold.expires <= now:
                 async with self._lock(hold.ref):
@@ -309,10 +341,8 @@ class LocalVim:
                         gone = replace(hold, state=ServiceState.EXPIRED, updated=now)
                         await self._save(gone, was=hold)
         await self._quotes.tick(now)
-        if await self._ledger.free_rested(now) or now >= self._renew_at:
+        if await self._ledger.free_rested(now):
             self._stale_note = True
-        if self._stale_note:
-            self._changed()
 
     async def inventory(self) -> tuple[Item, ...]:
         return await self.driver.inventory()

@@ -202,6 +202,7 @@ class Nodes:
     where: Where | None = None
     clock: MovedClock = field(default_factory=MovedClock)
     by_id: dict[str, RealNode] = field(default_factory=dict)
+    twins: list[RealNode] = field(default_factory=list)
 
     async def add(self, sp_id: str) -> RealNode:
         directory = self.folder / sp_id / "data"
@@ -213,6 +214,12 @@ class Nodes:
         else:
             await found_at(directory, sp_id)
         return await self.open(RealNode(directory, self.clock))
+
+    async def twin(self, sp_id: str) -> RealNode:
+        """Another process's worth of the same node: its directory and database, with ports of its own."""
+        twin = RealNode(self[sp_id].directory, self.clock)
+        self.twins.append(twin)
+        return await twin.open()
 
     async def open(self, node: RealNode) -> RealNode:
         """Open a new node, on other ports if its own were taken meanwhile."""
@@ -228,7 +235,7 @@ class Nodes:
         return node
 
     async def close(self) -> None:
-        for node in self.by_id.values():
+        for node in (*self.twins, *self.by_id.values()):
             await node.close()
 
     def __getitem__(self, sp_id: str) -> RealNode:

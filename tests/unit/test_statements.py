@@ -49,6 +49,14 @@ def test_a_row_is_put_and_replaced_by_its_key(store: Connection) -> None:
     ]
 
 
+def test_a_row_is_replaced_only_by_one_of_the_same_owner(store: Connection) -> None:
+    put = replacing(t.allocations, of_same="owner")
+    assert put.count(store, allocation("1"), allocation("2")) == 2
+    assert put.count(store, allocation("1", state="LIVE"), allocation("2", owner="other"), allocation("3")) == 2
+    assert put.count(store, allocation("3", owner="other")) == 0
+    assert rows(store, t.allocations) == [allocation("1", state="LIVE"), allocation("2"), allocation("3")]
+
+
 def test_only_the_row_with_all_its_values_is_removed(store: Connection) -> None:
     put, remove = replacing(t.allocations), removing(t.allocations, "pool", "value", "owner")
     put.run(store, allocation("1"))
