@@ -1,9 +1,9 @@
 """A node among others on one store: what is claimed here, and how its memory is kept true to what others record.
 
 Theory of operation
-- All that is changed is read in the order of the store (`Replica.news`), by one at a time, and put where it is remembered:
-  orders and allocations with the broker, holds with the domains, quotes, documents. A request first catches up, so that it is
-  judged by all that was answered before it came, whoever answered.
+- All that is changed is read in the order of the store (`Replica.news`), one batch after the other, and put where it is
+  remembered: orders and allocations with the broker, holds with the domains, quotes, documents. A request first catches up,
+  so that it is judged by all that was answered before it came, whoever answered.
 - The store's hint that something was changed is taken as one: without it, the next tick finds out.
 - At each tick the lease is renewed when a third of it is over, and a batch of what nobody works on is taken over.
 """
@@ -19,6 +19,8 @@ import structlog
 
 from broker.orders.broker import Broker
 from broker.orders.engine import Stored
+from broker.orders.path_ids import POOL
+from broker.orders.pools import PREFIXES
 from broker.storage.books import SqlOrderBook
 from broker.storage.hints import Hints
 from broker.storage.replicas import OWN, LeaseLost, News, Replica
@@ -51,7 +53,10 @@ class Replication:
         self._clock = clock
         self._lost = lost
         self._parts: Parts | None = None
-        self._following = asyncio.Lock()
+        self._running: asyncio.Task[None] | None = None
+        self._next: asyncio.Task[None] | None = None
+        self._moved: set[str] = set()
+        """What changed hands and is not all known yet."""
         self._beat_at = clock.now()
         self._hints: Hints | None = None
         self._heard = asyncio.Event()
@@ -82,6 +87,7 @@ class Replication:
                 await self._hearing
         if self._hints is not None:
             await asyncio.to_thread(self._hints.close)
+        await asyncio.gather(*(t for t in (self._running, self._next) if t is not None), return_exceptions=True)
 
     async def leave(self) -> None:
         """Let others have what is claimed here, at once. Nobody works on it here any more."""
@@ -131,36 +137,43 @@ class Replication:
         await self._replica.give(order, OWN)
 
     async def catch_up(self) -> None:
-        async with self._following:
-            while (news := await self._replica.news()) is not None:
-                await self._learn(news)
+        """Who comes while others catch up begins with those who come next: what it has to know may have been too late."""
+        if self._next is None:
+            self._next = asyncio.create_task(self._catch_up(self._running), name="catch-up")
+        await asyncio.shield(self._next)
 
-    async def _learn(self, news: News) -> None:
-        parts, fences = self._parts, self._replica.fences
-        if parts is None:
+    async def _catch_up(self, former: asyncio.Task[None] | None) -> None:
+        if former is not None:
+            await asyncio.wait([former])
+        self._running, self._next = self._next, None
+        if self._parts is None:
             return
-        broker = parts.broker
+        while (news := await self._replica.news()) is not None:
+            await self._learn(news, self._parts)
+            self._replica.learnt(news)
+
+    async def _learn(self, news: News, parts: Parts) -> None:
+        """May be done again from the beginning, where it failed."""
+        broker, fences, moved = parts.broker, self._replica.fences, self._moved
         come: dict[str, int] = {}
-        gone: list[str] = []
         for claim in news.claims:
             ours = claim.owner == self._replica.id
             if claim.what in fences and (not ours or fences[claim.what] != claim.fence):
                 del fences[claim.what]
-                gone.append(claim.what)
+                moved.add(claim.what)
+                if claim.what == OWN:
+                    await parts.leads(False)
+                else:
+                    broker.drop(claim.what)
             if ours and claim.what not in fences:
                 come[claim.what] = claim.fence
-        for what in gone:
-            if what == OWN:
-                await parts.leads(False)
-            else:
-                broker.drop(what)
+                moved.add(claim.what)
         if "documents" in news.others:
             await parts.documents()
-        moved = [what for what in (*gone, *come) if what != OWN]
-        ids = [id for id in dict.fromkeys((*news.others.get("order", ()), *moved)) if id not in fences]
-        if ids:
+        orders = [*news.others.get("order", ()), *sorted(moved - {OWN})]
+        if ids := [id for id in dict.fromkeys(orders) if id not in fences]:
             broker.learn(await self._book.find(ids))
-        await self._allocations(news, moved)
+        await self._allocations(news, sorted(moved - {OWN}), broker)
         if "hold" in news.others:
             pairs = (key.partition(" ") for key in news.others["hold"])
             await parts.holds([(domain, ref) for domain, _, ref in pairs])
@@ -173,26 +186,22 @@ class Replication:
                 await parts.leads(True)
             else:
                 broker.adopt(what)
+        moved.clear()
         if news.orders:
-            await self._tell()
+            while batch := await self._book.events_of_all(broker.sequence, 500):
+                broker.tell(
+                    [Stored(sequence=n, account=who, status=STATUS.validate_json(doc)) for n, who, doc in batch]
+                )
 
-    async def _allocations(self, news: News, moved: list[str]) -> None:
+    async def _allocations(self, news: News, moved: list[str], broker: Broker) -> None:
         """Those that others changed; and all of the orders that changed hands, of which one was perhaps recorded unheard."""
-        assert self._parts is not None
-        broker = self._parts.broker
         keys = [key.rpartition(" ")[::2] for key in news.others.get("allocation", ())]
-        named = [(pool, value) for pool, value in keys if "/" not in pool or pool.startswith("prefixes/")]
+        named = [(pool, value) for pool, value in keys if pool.startswith(PREFIXES) or pool == POOL]
         if named:
             found = await self._book.allocated(named)
             there = {(a.pool, a.value) for a in found}
             broker.mirror(found, [key for key in named if key not in there])
         if moved:
-            mine = await self._book.allocated_to(moved)
+            theirs = await self._book.allocated_to(moved)
             for owner in moved:
-                broker.settle(owner, [a for a in mine if a.owner == owner])
-
-    async def _tell(self) -> None:
-        assert self._parts is not None
-        broker = self._parts.broker
-        while batch := await self._book.events_of_all(broker.sequence, 500):
-            broker.tell([Stored(sequence=n, account=who, status=STATUS.validate_json(doc)) for n, who, doc in batch])
+                broker.settle(owner, [a for a in theirs if a.owner == owner])

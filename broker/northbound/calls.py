@@ -56,6 +56,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         """What runs, and what its caller waits for."""
         self._streams: set[asyncio.Task[Any]] = set()
         self._closing = False
+        self._parted = asyncio.Event()
         self._drained = False
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
@@ -72,8 +73,9 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         return grpc.unary_unary_rpc_method_handler(self._unary(handler.unary_unary, role), **codec)
 
     async def drain(self, seconds: float) -> None:
-        """Takes no new calls, ends every stream with SHUTTING_DOWN so that its reader connects elsewhere, and gives the
-        calls that run so long to be answered. Calls whose callers have gone away are waited for alike."""
+        """Takes no new calls (they are refused as soon as their connections end: `part`), ends every stream with SHUTTING_DOWN
+        so that its reader connects elsewhere, and gives the calls that run so long to be answered. Calls whose callers have
+        gone away are waited for alike."""
         self._closing = True
         for stream in tuple(self._streams):
             stream.cancel()
@@ -86,6 +88,17 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
             log.warning("calls end without their outcome", calls=len(self._calls))
         for waiting in tuple(self._calls.values()):
             waiting.cancel()
+
+    def part(self) -> None:
+        """Every connection has heard that it is to go elsewhere: who waits here is told to come again."""
+        self._parted.set()
+
+    async def _stay(self) -> None:
+        """Raises ShuttingDown. Not before the caller's connection knows that it ends: it would come again on the same one,
+        and a call that meets the end of its connection is cancelled by gRPC, which tells the caller nothing."""
+        if self._closing:
+            await self._parted.wait()
+            raise ShuttingDown
 
     def _admit(self, request: Any, context: Any, role: str | None) -> Principal | None:
         principal = None
@@ -104,8 +117,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
 
         async def call(request: Any, context: Any) -> Any:
             try:
-                if self._closing:
-                    raise ShuttingDown
+                await self._stay()
                 self._admit(request, context, role)
                 task = asyncio.create_task(answer(request, context))
                 self._calls[task] = asyncio.shield(task)
@@ -137,8 +149,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
             assert task is not None
             self._streams.add(task)
             try:
-                if self._closing:
-                    raise ShuttingDown
+                await self._stay()
                 principal = self._admit(request, context, role)
                 async with aclosing(inner(request, context)) as messages:  # type: ignore[type-var]
                     async for message in messages:

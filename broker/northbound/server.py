@@ -9,6 +9,7 @@ Rules kept here
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -43,8 +44,11 @@ OPTIONS = (
     ("grpc.so_reuseport", 0),
 )
 
-FLUSH_S = 0.5
+FLUSH_S = 2.0
 """How long the last answers may take to leave, and those who watch the health to hang up."""
+PARTING_S = 0.2
+"""How long the connections are given to hear that the node leaves, before those who call are told to come again; and so long,
+before that, it is waited for callers to come and be held up, so that none calls while it ends."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,10 +88,15 @@ class NorthboundServer:
 
     async def stop(self, drain_s: float) -> None:
         """Health says NOT_SERVING, new calls are refused with SHUTTING_DOWN, streams end, running calls get `drain_s` to
-        be answered, and the rest hear that their outcome is not known. Then the listeners are closed."""
+        be answered, and the rest hear that their outcome is not known. The listeners are closed, and connections end, before
+        who was refused calls again: that goes elsewhere."""
         await self._health.enter_graceful_shutdown()
         await self._gate.drain(drain_s)
-        await self._server.stop(FLUSH_S)
+        await asyncio.sleep(PARTING_S)
+        stopping = asyncio.ensure_future(self._server.stop(FLUSH_S))
+        await asyncio.sleep(PARTING_S)
+        self._gate.part()
+        await stopping
 
 
 async def serve(

@@ -53,6 +53,8 @@ _SETTLING = frozenset({ServiceState.RESERVING})
 _ENDED = frozenset({ServiceState.TERMINATING, ServiceState.STUCK, ServiceState.TERMINATED})
 _STANDS = frozenset({ServiceState.FAILED})
 """Where a commit that was answered with Committed is so again: what failed did so afterwards."""
+_TAKES = 10
+"""How often an order is taken that another replica takes back at once."""
 _COUNTED = LIVE | {ServiceState.RESERVING, ServiceState.RESERVED}
 """What counts against an agreement's number of services."""
 
@@ -97,8 +99,13 @@ class Broker(Offers):
         return self.order_of(account, ref)
 
     async def _take(self, order: Order) -> None:
-        if order.state is not ServiceState.TERMINATED and not self.claims.mine(order.id):
+        if order.state is ServiceState.TERMINATED:
+            return
+        for _ in range(_TAKES):
+            if self.claims.mine(order.id):
+                return
             await self.claims.take(order.id)
+        raise OutcomeUnknown("the order goes to and fro between replicas")
 
     def _begin(
         self,

@@ -6,8 +6,7 @@ Theory of operation
   together with the next intents. When nothing is to be done it ends, to be woken by time, by a caller or by a supplier.
 - Whoever changes an order changes it in memory (`change`) and waits (`until`) for what was recorded of it.
 - A restart loads the orders and wakes them all: a call whose intent was recorded is made again, same ref, same version.
-- Where other processes work on the same store, only orders that are claimed here are worked; of the others it is known what was
-  recorded. One that comes here (`adopt`) is taken up as after a restart, one that goes (`drop`) is let go of as by one.
+- Where other processes work on the same store, only orders that are claimed here are worked (`sharing`).
 """
 
 from __future__ import annotations
@@ -379,54 +378,12 @@ class OrderEngine:
         listings = (self.catalogue.listing(segment.alias) for segment in segments if segment is not None)
         return any(listing is not None and listing.local for listing in listings)
 
-    def learn(self, orders: Sequence[Order]) -> None:
-        """Orders that are not ours, as they are recorded now."""
-        for order in orders:
-            self.wanted[order.id] = self.saved[order.id] = order
-            self.by_ref[order.account, order.ref] = order.id
-            self._listener.index(order)
-            self._answer(order)
-
-    def adopt(self, id: str) -> None:
-        """An order that is known as it is recorded is ours from now on."""
-        if (order := self.saved.get(id)) is not None and order.state is not ServiceState.TERMINATED:
-            self._wake(id)
-            if order.was_live:
-                self._listener.ask(order)
-
-    def drop(self, id: str) -> None:
-        """An order is another's from now on. Who waits for it is answered from what that one records, unless something was
-        wanted of it that was not recorded."""
-        self._again.discard(id)
-        if (worker := self._workers.get(id)) is not None:
-            worker.cancel()
-        self._let_go(id)
-
     def _let_go(self, id: str) -> None:
         unrecorded = self.wanted.get(id) is not self.saved.get(id)
         self._alarm(id, None)
         self._forget_wish(id)
         if unrecorded:
             self._disappoint(id, OutcomeUnknown("another replica has taken the order over"))
-
-    def settle(self, owner: str, recorded: Sequence[Allocation]) -> None:
-        """These are all that an order has that was another's, or is now."""
-        blocks = [a for a in recorded if a.pool != path_ids.POOL]
-        gone = [a for a in self._pools.owned(owner) if a.value not in {b.value for b in blocks}]
-        self.mirror(recorded, [(a.pool, a.value) for a in gone])
-
-    def mirror(self, recorded: Sequence[Allocation], gone: Sequence[tuple[str, str]]) -> None:
-        """What is allocated and what is not any more, as others recorded it."""
-        self._pools.mirror([a for a in recorded if a.pool != path_ids.POOL], [g for g in gone if g[0] != path_ids.POOL])
-        self.path_ids.mirror(
-            [a for a in recorded if a.pool == path_ids.POOL], [int(v) for pool, v in gone if pool == path_ids.POOL]
-        )
-
-    def tell(self, events: Sequence[Stored]) -> None:
-        """Tell watchers what was recorded by anybody, in the order of the store."""
-        for event in events:
-            self.sequence = event.sequence
-            self.events.send(event)
 
     async def _call(self, id: str, calls: tuple[Call, ...]) -> None:
         order = self.wanted[id]

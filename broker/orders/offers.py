@@ -18,11 +18,11 @@ from broker.decompose.plan import Avoid
 from broker.orders.calling import PATIENCE
 from broker.orders.catalogue import Catalogue
 from broker.orders.claims import ALONE, Claims
-from broker.orders.engine import OrderEngine
 from broker.orders.pools import Pool
 from broker.orders.quoting import PLANS, WAVES, Answer, Option, Request, ask, learnt, offer, options, qualified
 from broker.orders.reasons import for_customer
 from broker.orders.records import OrderBook, Quoted, Terms
+from broker.orders.sharing import SharedOrders
 from broker.orders.tasks import STUCK_AFTER, Planner
 from lower_sp_clients.quotes import QuoteBook, QuoteLedger
 from lower_sp_clients.supplier import Context
@@ -54,7 +54,7 @@ FEATURES = frozenset(
 """What a request may name in `required_features`, and notes list as `api_features`."""
 
 
-class Offers(OrderEngine):
+class Offers(SharedOrders):
     """Orders of all accounts, and what is offered to them: `terms` says under which agreement."""
 
     def __init__(

@@ -73,6 +73,11 @@ class Postgres:
             connect_args=_arguments(url.query),
             **({} if writes else {"isolation_level": "REPEATABLE READ"}),
         )
+
+        @sqlalchemy.event.listens_for(engine, "connect")
+        def _connected(driver: Any, _record: object) -> None:
+            driver.adapters.register_dumper(str, _without_nul(self._psycopg))
+
         if not writes:
             return engine.execution_options(postgresql_readonly=True)
 
@@ -153,6 +158,16 @@ class Postgres:
 
     def release(self) -> None:
         """The server lets go of what a session had when it ends."""
+
+
+def _without_nul(psycopg: Any) -> Any:
+    """How text is written: NUL, which PostgreSQL cannot store, as the character that stands for what cannot be shown."""
+
+    class Text(psycopg.types.string.StrDumper):  # type: ignore[misc]
+        def dump(self, obj: str) -> Any:
+            return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}"))
+
+    return Text
 
 
 def line(database: Database) -> Any:

@@ -57,11 +57,13 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What was changed: by kind, the keys. `own`: only by this replica; `mine` included."""
+    """What was changed up to a number of the store."""
 
     upto: int
     others: dict[str, list[str]] = field(default_factory=dict)
+    """By other replicas: by kind, the keys."""
     claims: tuple[Claim, ...] = ()
+    """Those that changed hands, as they are now."""
     orders: bool = False
     """Whether any order was recorded, by whomever."""
 
@@ -209,8 +211,7 @@ class Replica:
             _CHANGE.run(connection, *rows)
 
     async def news(self) -> News | None:
-        """What was changed since this was asked last; None where nothing was. What others have now claimed, or we have, is
-        counted in `fences` from here on."""
+        """What was changed behind what is `learnt`; None where nothing was."""
 
         def work(connection: Connection) -> News | None:
             query = select(_N.seq, _N.by, _N.kind, _N.key).where(_N.seq > self._seen).order_by(_N.seq).limit(1000)
@@ -230,7 +231,8 @@ class Replica:
                 orders=any(row.kind == "order" for row in rows),
             )
 
-        found = await self._engine.read(work)
-        if found is not None:
-            self._seen = found.upto
-        return found
+        return await self._engine.read(work)
+
+    def learnt(self, news: News) -> None:
+        """It is known now, and is not told again. What changed hands is counted in `fences` by whoever learnt it."""
+        self._seen = news.upto

@@ -62,13 +62,13 @@ async def test_after_a_kill_nothing_is_allocated_twice_lost_or_left(round: int, 
     stores = {name: where(name) for name in ("a", "b")}
     for number in range(min(4, KILLS)):
         await asyncio.to_thread(killed, stores, f"{round}.{number}")
-        async with Stack(TOP, stores.__getitem__) as stack:
+        async with Stack(TOP, stores.__getitem__, draw=f"after {round}.{number}") as stack:
             await settled(stack)
             whole(stack)
             for node in stack.nodes.values():
                 table, replayed = await table_and_journal(node.engine)
                 assert table == replayed, "an allocation without its entry in the journal, or an entry alone"
-    async with Stack(TOP, stores.__getitem__) as stack:
+    async with Stack(TOP, stores.__getitem__, draw="at the end") as stack:
         await settled(stack)
         for order in stack.broker("a").orders():
             await stack.customer().terminate(order.ref, CTX)

@@ -69,6 +69,16 @@ async def test_each_allocation_and_its_entry_in_the_journal_are_recorded_togethe
             assert table == replayed
 
 
+async def test_any_text_of_a_customer_is_stored(where: Where) -> None:
+    async with Stack(TOP, where) as stack:
+        spec = replace(PLAIN, reference="a\0b \N{SNOWMAN}")
+        assert isinstance(await stack.customer().reserve("r", 1, spec, CTX), Reserved)
+        orders, _ = await stack.broker("a").book.load()
+        assert [o.spec for o in orders] == [spec]
+        await stack.customer().release("r", 1, CTX)
+        await stack.ends_empty()
+
+
 def test_an_order_is_read_without_a_plan_of_the_release_before() -> None:
     former = {"segments": [{"alias": "n", "entry": "u", "exit": "x"}], "interconnects": [], "cost": "1", "delay_us": 1}
     at = "2026-01-01T00:00:00Z"

@@ -40,6 +40,7 @@ class Process:
                     self.replica.fences[claim.what] = claim.fence
             for kind, keys in news.others.items():
                 found.setdefault(kind, []).extend(keys)
+            self.replica.learnt(news)
         return found
 
     async def claims(self) -> set[str]:
