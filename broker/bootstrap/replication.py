@@ -183,7 +183,11 @@ class Replication:
             fences[what] = fence
             if what == OWN:
                 log.info("this replica works on the own domains")
-                await parts.leads(True)
+                try:
+                    await parts.leads(True)
+                except BaseException:
+                    del fences[what]  # it is learnt again
+                    raise
             else:
                 broker.adopt(what)
         moved.clear()

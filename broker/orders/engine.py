@@ -66,6 +66,10 @@ class Waiter:
     recorded: asyncio.Future[Order]
 
 
+_REFUSED = 16
+"""How often in a row another process may have been first with what an order was given."""
+
+
 class OrderEngine:
     """All orders of a broker, in memory as recorded and as wanted."""
 
@@ -238,6 +242,7 @@ class OrderEngine:
 
     async def _step(self, id: str) -> Pause:
         """As far as the order goes without a call, and recorded."""
+        refused = 0
         while True:
             order = self.wanted[id]
             pause = await self._advanced(order)
@@ -253,7 +258,8 @@ class OrderEngine:
             try:
                 await self._record(recorded, now)
             except Taken:
-                if self.wanted[id] is not recorded:  # somebody built on it
+                refused += 1
+                if self.wanted[id] is not recorded or refused > _REFUSED:  # somebody built on it
                     raise
                 self._give_back(id)
                 self.wanted[id], self._pending[id] = order, rows

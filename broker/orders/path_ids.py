@@ -8,7 +8,7 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -92,10 +92,13 @@ class PathIds:
     def has(self, owner: str, ids: Set[int]) -> bool:
         return ids <= self._owned.get(owner, set())
 
-    def mirror(self, put: Iterable[Allocation], gone: Iterable[int]) -> None:
-        """What others recorded: these are allocated, and these are not any more."""
+    def mirror(
+        self, put: Iterable[Allocation], gone: Iterable[int], ours: Callable[[str], bool] = lambda owner: False
+    ) -> None:
+        """What others recorded: these are allocated, and these are not any more, but those of `ours`."""
         for id in gone:
-            self._drop(id)
+            if (known := self._taken.get(id)) is not None and not ours(known.owner):
+                self._drop(id)
         for allocation in put:
             if (known := self._taken.get(int(allocation.value))) is not None and known.owner != allocation.owner:
                 self._drop(int(allocation.value))

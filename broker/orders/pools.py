@@ -11,7 +11,7 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import ip_network
@@ -167,11 +167,16 @@ class Pools:
         for allocation in put:
             self._put(allocation)
 
-    def mirror(self, put: Sequence[Allocation], gone: Sequence[tuple[str, str]]) -> None:
-        """What others recorded: these are allocated, and these (pool, value) are not any more. What is given to somebody here
-        and not recorded gives way."""
+    def mirror(
+        self,
+        put: Sequence[Allocation],
+        gone: Sequence[tuple[str, str]],
+        ours: Callable[[str], bool] = lambda owner: False,
+    ) -> None:
+        """What others recorded: these are allocated, and these (pool, value) are not any more. Of what is given to `ours`, and
+        perhaps not recorded yet, they recorded nothing that counts but that it is theirs."""
         for key in gone:
-            if (known := self._allocations.get(key)) is not None:
+            if (known := self._allocations.get(key)) is not None and not ours(known.owner):
                 self._drop(known)
         for allocation in put:
             known = self._allocations.get((allocation.pool, allocation.value))

@@ -50,10 +50,9 @@ class SharedOrders(OrderEngine):
 
     def mirror(self, recorded: Sequence[Allocation], gone: Sequence[tuple[str, str]]) -> None:
         """What is allocated and what is not any more, as others recorded it."""
-        self._pools.mirror([a for a in recorded if a.pool != path_ids.POOL], [g for g in gone if g[0] != path_ids.POOL])
-        self.path_ids.mirror(
-            [a for a in recorded if a.pool == path_ids.POOL], [int(v) for pool, v in gone if pool == path_ids.POOL]
-        )
+        blocks, ids = ([a for a in recorded if (a.pool == path_ids.POOL) is named] for named in (False, True))
+        self._pools.mirror(blocks, [key for key in gone if key[0] != path_ids.POOL], self.claims.mine)
+        self.path_ids.mirror(ids, [int(value) for pool, value in gone if pool == path_ids.POOL], self.claims.mine)
 
     def tell(self, events: Sequence[Stored]) -> None:
         """Tell watchers what was recorded by anybody, in the order of the store."""

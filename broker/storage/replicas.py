@@ -29,7 +29,8 @@ OWN = "own"
 BATCH = 200
 """How many claims are taken over at once, so that several replicas share what one left."""
 KEPT = timedelta(minutes=10)
-"""For how long it is told what was changed; a replica that was away for longer begins again."""
+"""After how long a replica whose lease is over is forgotten. It is told what was changed for twice as long, so whoever is not
+forgotten has missed nothing."""
 Guard = Callable[[Connection], None]
 Changed = tuple[str, str]
 """Kind and key of what was written."""
@@ -105,7 +106,7 @@ class Replica:
             if until is None:
                 raise LeaseLost(f"{self._engine.name}: this replica was away for too long; start it again")
             now = self._renew(connection)
-            connection.execute(delete(t.changes).where(_N.at < now - KEPT))
+            connection.execute(delete(t.changes).where(_N.at < now - 2 * KEPT))
             connection.execute(delete(t.replicas).where(_R.until < now - KEPT))
 
         await self._engine.tx(work)
