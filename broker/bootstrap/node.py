@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -51,7 +50,7 @@ from broker.storage.errors import StoreError
 from broker.storage.hints import Hints
 from broker.storage.migrations import migrate
 from broker.storage.quote_book import SqlQuoteBook
-from broker.storage.replicas import LeaseLost, Replica, store_time
+from broker.storage.replicas import LeaseLost, Replica
 from broker.storage.supplier_books import SqlAcceptedEditions, SqlPromiseBook
 from capability_registry import origin, signing
 from capability_registry.feed import Acceptance
@@ -91,8 +90,6 @@ class Parts:
     stuck_after: timedelta = STUCK_AFTER
     lease: timedelta = timedelta(seconds=10)
     """After how long others take over what this process works on, when nothing is heard of it."""
-    store_time: Callable[[Any], datetime] = store_time
-    """The clock of leases, which all processes on one store share."""
     few_ways: int = FEW_WAYS
     """Up to how many ways of notes plans are made in the event loop."""
 
@@ -141,7 +138,7 @@ class Node:
         self.engine = await asyncio.to_thread(Engine.open, self._store, migrate=migrate)
         self._epoch = await epoch_of(self.engine, uuid.UUID(self._parts.new_id()))
         if isinstance(self._store, Database):
-            self._replica = Replica(self.engine, str(uuid.uuid4()), self._parts.lease, self._parts.store_time)
+            self._replica = Replica(self.engine, str(uuid.uuid4()), self._parts.lease)
         book = SqlOrderBook(self.engine, self._epoch, self._replica)
         if self._replica is not None:
             self._replication = Replication(self._replica, book, clock, self._lost)

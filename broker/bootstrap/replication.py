@@ -66,7 +66,7 @@ class Replication:
         await self._replica.join()
         self._beat_at = self._clock.now() + self._replica.lease / 3
 
-    async def follow(self, parts: Parts, hints: Callable[[Callable[[], None]], Hints] | None = None) -> None:
+    async def follow(self, parts: Parts, hints: Callable[[Callable[[], None]], Hints]) -> None:
         """Take over what nobody works on, and be told of changes from now on."""
         self._parts = parts
         await self.tick()
@@ -75,9 +75,8 @@ class Replication:
         def heard() -> None:
             loop.call_soon_threadsafe(self._heard.set)
 
-        if hints is not None:
-            self._hints = hints(heard)
-            self._hearing = asyncio.create_task(self._hear(), name="hints")
+        self._hints = hints(heard)
+        self._hearing = asyncio.create_task(self._hear(), name="hints")
 
     async def close(self) -> None:
         """Be told nothing any more."""
