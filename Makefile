@@ -13,7 +13,7 @@ export SPBROKER_DESCRIPTORS ?= $(abspath $(firstword $(wildcard ../shared/descri
 help:
 	@echo "make demo    one order, four providers, packets that arrive   [NSD=FILE] [KEEP=1] [DRIVER=simulated]"
 	@echo "make test    every test                                       make lint   style, types, import rules, protobuf"
-	@echo "make chaos   every crash point, and many kills (long)"
+	@echo "make chaos   every crash point, lines that break, many kills, and a report (long)"
 	@echo "make bench   the benchmarks, in short                         make clean  take away what was installed here"
 
 setup: $(STAMP)
@@ -38,7 +38,11 @@ test: setup
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 chaos: setup
-	SPBROKER_CRASH_POINTS=all SPBROKER_SCHEDULES=2000 SPBROKER_KILLS=200 $(BIN)/python -m pytest -n 2 --dist worksteal tests/chaos tests/crash $(ARGS)
+	@rm -rf .chaos && mkdir .chaos
+	SPBROKER_CHAOS_REPORT=$(CURDIR)/.chaos SPBROKER_CRASH_POINTS=all SPBROKER_KILLED_POINTS=all SPBROKER_SCHEDULES=2000 \
+		SPBROKER_WEATHERS=48 SPBROKER_KILLS=200 \
+		$(BIN)/python -m pytest -n 2 --dist worksteal tests/chaos tests/crash tests/planted $(ARGS); \
+		ended=$$?; $(BIN)/python -m tests.support.chaos_report .chaos && exit $$ended
 
 lint: setup
 	$(BIN)/ruff check .
@@ -55,4 +59,4 @@ proto: setup
 	$(BIN)/python proto/generate.py
 
 clean:
-	rm -rf $(VENV) .demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf $(VENV) .demo .chaos .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

@@ -21,6 +21,7 @@ from ipaddress import (
 
 Prefix = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
+NOBODY: Mapping[str, Address] = {}
 
 
 @dataclass
@@ -128,17 +129,32 @@ def is_usable(address: Address, prefix: Prefix) -> bool:
 
 
 def pick_hosts(
-    prefix: Prefix, hosts: Sequence[Prefix], taken: Iterable[Address], points: Sequence[str]
+    prefix: Prefix,
+    hosts: Sequence[Prefix],
+    taken: Iterable[Address],
+    points: Sequence[str],
+    before: Mapping[str, Address] = NOBODY,
 ) -> dict[str, Address]:
-    """An address for each point, in order, lowest first, within `hosts` (empty: all of the prefix) and not `taken`.
+    """An address for each point, in order, lowest first, within `hosts` (empty: all of the prefix) and not `taken`. Who had one
+    `before` that it may have keeps it.
 
     Raises PrefixTooSmall when there are fewer than points.
     """
     used = set(taken)
     sources = hosts or (prefix,)
+    kept: dict[str, Address] = {}
+    for point in points:
+        address = before.get(point)
+        inside_of = address is not None and (not hosts or any(address in source for source in hosts))
+        if address is not None and inside_of and is_usable(address, prefix) and address not in used:
+            kept[point] = address
+            used.add(address)
     pool = (a for source in sources for a in (source if hosts else usable(prefix)) if is_usable(a, prefix))
     out: dict[str, Address] = {}
     for point in points:
+        if point in kept:
+            out[point] = kept[point]
+            continue
         address = next((a for a in pool if a not in used), None)
         if address is None:
             raise PrefixTooSmall(point, len(points) + len(used))

@@ -1,12 +1,17 @@
-"""How long an order takes through three levels, beside the least that the same calls and durable commits take.
+"""How long an order takes through trees of brokers, beside the least that the same calls and durable commits take; and what
+live services cost: memory, and time to take them up after a crash.
 
-    python benchmarks/order.py [--quick] [--profile DIR]
+    python benchmarks/order.py [--quick] [--shapes 3x1,1x4] [--live N] [--profile DIR]
 
 Rules kept here
-- top, middle and leaf are nodes in processes of their own, over TLS, with simulated domains and SQLite. A customer reserves
-  and commits a chain of two functions: one client in turn (latency), then many at once (throughput).
-- The baseline are three bare programs (`peers/bare.py`): the same call tree, TLS, message sizes, and as many durable
-  transactions in the same places. Both are measured in one run, alternating. What both did is counted, not assumed.
+- A shape is levels × fan-out: so many levels of brokers, each broker with so many suppliers, the lowest with domains of its own
+  (`peers/tree.py`). Every broker is a node in a process of its own, over TLS, with simulated domains and SQLite. A customer
+  reserves and commits a chain through all domains: one client in turn (latency), then many at once (throughput).
+- The baseline are bare programs (`peers/bare.py`): the same call tree, TLS, message sizes, and as many durable transactions in
+  the same places. Both are measured in one run, alternating. What both did is counted, not assumed.
+- Live services are ordered through the API of a tree of two levels. Then the top is killed and started again: until it answers,
+  and until its processor rests, which is when all is taken up and heard of again from below.
+- Where a node keeps its store is a setting of the node (`start_nodes`): another store is measured by other settings.
 """
 
 from __future__ import annotations
@@ -14,8 +19,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,50 +32,66 @@ sys.path[:0] = [str(ROOT), str(ROOT / "proto")]
 
 import grpc  # noqa: E402
 
-from benchmarks.peers.contender import Settling  # noqa: E402
+from benchmarks.peers.contender import Contender, Settling  # noqa: E402
 from benchmarks.peers.federation import (  # noqa: E402
     READY_S,
     announced,
     broker_contender,
     log_in,
     remote_calls,
+    start_node,
     start_nodes,
     watch_nodes,
 )
 from benchmarks.peers.least import authority, bare_contender, sizes, start_bare, watch_bare  # noqa: E402
 from benchmarks.peers.machine import machine  # noqa: E402
 from benchmarks.peers.processes import Peers  # noqa: E402
+from benchmarks.peers.tree import ACCOUNTS, Broker, Shape, spec  # noqa: E402
 from tests.support.customer import PASSWORD, Customer  # noqa: E402
-from tests.support.topologies import LEVELS  # noqa: E402
+from tests.support.nodes import RealNode  # noqa: E402
+
+SHAPES = (Shape(1, 1), Shape(2, 1), Shape(3, 1), Shape(5, 1), Shape(1, 4), Shape(1, 16), Shape(2, 4))
+QUICK = (Shape(1, 1), Shape(3, 1))
+MAIN = Shape(3, 1)
+"""What the figures at the top of the result are of, where it was measured."""
+LIVE, LIVE_QUICK = 10_000, 60
+CLIENTS = 16
+REST_S = 0.5
+"""Over how long a processor that rests is looked at."""
 
 
-def between(before: Mapping[str, Any], after: Mapping[str, Any], what: str) -> dict[str, int]:
-    return {level: after[level][what] - before[level][what] for level in LEVELS}
+def top_of(shape: Shape, nodes: Mapping[str, RealNode]) -> RealNode:
+    return nodes[Broker(shape, 0, 0).sp_id]
 
 
-async def measure(folder: Path, quick: bool, profiles: Path | None) -> dict[str, Any]:
-    in_turn, rounds, clients, seconds = (25, 2, 16, 2.5) if quick else (200, 4, 16, 10.0)
+def between(before: Mapping[str, Any], after: Mapping[str, Any], orders: int) -> dict[str, int]:
+    """Transactions of one order, by node."""
+    return {name: round((after[name]["transactions"] - before[name]["transactions"]) / orders) for name in after}
+
+
+async def measure(folder: Path, shape: Shape, quick: bool, profiles: Path | None) -> dict[str, Any]:
+    """An order through one shape, by both contenders."""
+    in_turn, rounds, clients, seconds = (10, 2, CLIENTS, 1.0) if quick else (50, 4, CLIENTS, 5.0)
     ours, bare = Peers(), Peers()
     tasks: list[asyncio.Task[None]] = []
     try:
-        nodes = await start_nodes(folder, ours, profiles)
-        ann = await log_in(Customer(nodes["top"], "ann"), PASSWORD)
-        await announced(ann)
+        nodes = await start_nodes(folder, shape, ours, profiles)
+        ordered, top = spec(shape), top_of(shape, nodes)
+        ann = await log_in(Customer(top, ACCOUNTS[0]), PASSWORD)
+        await announced(ann, ordered)
         told = Settling()
         tasks.append(asyncio.create_task(watch_nodes(ann, told)))
-        broker = broker_contender(ann, told)
+        broker = broker_contender(ann, ordered, told)
         await broker.in_turn(3)  # warm
-        counted = 10
+        counted = 5
         before, calls = await ours.counts(), remote_calls(nodes)
         await broker.in_turn(counted)
         after, called = await ours.counts(), remote_calls(nodes)
-        transactions = {k: round(v / counted) for k, v in between(before, after, "transactions").items()}
-        needed = {"top": 4, "middle": 6, "leaf": 6}
-        settle = {level: transactions[level] - needed[level] for level in LEVELS}
+        transactions = between(before, after, counted)
         status = await ann.status(next(iter(await ann.refs())))
-        measured = sizes(nodes, status, ann)
-        address = await start_bare(folder, nodes, measured, settle, bare)
-        channel = grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(authority(nodes["top"].layout)))
+        measured = sizes(nodes, status, ann, ordered)
+        address = await start_bare(folder, shape, nodes, measured, transactions, bare)
+        channel = grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(authority(top.layout)))
         heard = Settling()
         tasks.append(asyncio.create_task(watch_bare(channel, heard)))
         least = bare_contender(channel, measured, heard)
@@ -77,16 +100,8 @@ async def measure(folder: Path, quick: bool, profiles: Path | None) -> dict[str,
         await least.in_turn(3)
         bare_before = await bare.counts()
         await least.in_turn(counted)
-        bare_after = await bare.counts()
-        broker.latencies.clear()
-        least.latencies.clear()
-        for _ in range(rounds):
-            await broker.in_turn(in_turn)
-            await least.in_turn(in_turn)
-        for _ in range(rounds):
-            await broker.at_once(clients, seconds)
-            await ours.counts()
-            await least.at_once(clients, seconds)
+        bare_transactions = between(bare_before, await bare.counts(), counted)
+        await alternating(broker, least, ours, in_turn, rounds, clients, seconds)
         await channel.close()
         await ann.close()
     finally:
@@ -96,35 +111,169 @@ async def measure(folder: Path, quick: bool, profiles: Path | None) -> dict[str,
         await ours.stop()
         await bare.stop()
     figures, baseline = broker.figures(), least.figures()
-    bare_transactions = {k: round(v / counted) for k, v in between(bare_before, bare_after, "transactions").items()}
-    made = sum(called[level] - calls[level] for level in LEVELS) / counted + 2
+    brokers = len(nodes)
     return {
-        "benchmark": "order",
-        "figures": {**figures, "transactions_per_order": transactions, "calls_per_order": made},
-        "baseline": {**baseline, "transactions_per_order": bare_transactions, "calls_per_order": 6},
+        "figures": {
+            **figures,
+            "transactions_per_order": sum(transactions.values()),
+            "calls_per_order": (called - calls) / counted + 2,
+        },
+        "baseline": {
+            **baseline,
+            "transactions_per_order": sum(bare_transactions.values()),
+            "calls_per_order": 2 * brokers,
+        },
         "ratio": {
             "p50": round(figures["p50_ms"] / baseline["p50_ms"], 2),
             "throughput": round(baseline["orders_per_s"] / figures["orders_per_s"], 2),
         },
-        "machine": machine(message_bytes=measured),
+        "message_bytes": measured,
     }
+
+
+async def alternating(
+    broker: Contender, least: Contender, ours: Peers, in_turn: int, rounds: int, clients: int, seconds: float
+) -> None:
+    broker.latencies.clear()
+    least.latencies.clear()
+    for _ in range(rounds):
+        await broker.in_turn(in_turn)
+        await least.in_turn(in_turn)
+    for _ in range(rounds):
+        await broker.at_once(clients, seconds)
+        await ours.counts()
+        await least.at_once(clients, seconds)
+
+
+async def live(folder: Path, services: int) -> dict[str, Any]:
+    """So many live services at a top and at the level below it: what they take, and how soon the top has them after a crash."""
+    shape, peers = Shape(2, 1), Peers()
+    try:
+        nodes = await start_nodes(folder, shape, peers)
+        ordered, top = spec(shape), top_of(shape, nodes)
+        name = Broker(shape, 0, 0).sp_id
+        ann = await log_in(Customer(top, ACCOUNTS[0]), PASSWORD)
+        await announced(ann, ordered)
+        contender = broker_contender(ann, ordered, Settling())
+        for warm in range(20):
+            await contender.order(f"warm-{warm}")
+        await peers.counts()
+        empty, begun = resident_kb(peers, name), time.perf_counter()
+        await fill(contender, services)
+        filled_s = time.perf_counter() - begun
+        await peers.counts()
+        full = resident_kb(peers, name)
+        latencies = Contender(contender.order, contender.settled)
+        late = [await timed(latencies, f"late-{n}") for n in range(20)]
+        await ann.close()
+        await peers.kill(name)
+        begun = time.perf_counter()
+        await start_node(top, peers)
+        again = await log_in(Customer(top, ACCOUNTS[0]), PASSWORD)
+        assert (await again.status("live-0")).ref == "live-0"
+        answers_s = time.perf_counter() - begun
+        await rests(peers, name)
+        rests_s = time.perf_counter() - begun - REST_S
+        fresh = resident_kb(peers, name)
+        await again.close()
+    finally:
+        await peers.stop()
+    return {
+        "services": services,
+        "ordered_per_s": round(services / filled_s, 1),
+        "p50_ms_with_all_live": round(statistics.median(late) * 1000, 1),
+        "mb_per_10000": round((full - empty) / 1024 * 10_000 / services, 1),
+        "mb_after_restart": round(fresh / 1024, 1),
+        "answers_after_s": round(answers_s, 2),
+        "taken_up_after_s": round(rests_s, 2),
+    }
+
+
+async def timed(contender: Contender, ref: str) -> float:
+    begun = time.perf_counter()
+    await contender.order(ref)
+    return time.perf_counter() - begun
+
+
+async def fill(contender: Contender, services: int) -> None:
+    numbers = iter(range(services))
+
+    async def client() -> None:
+        for number in numbers:
+            await contender.order(f"live-{number}")
+
+    await asyncio.gather(*(client() for _ in range(CLIENTS)))
+
+
+def resident_kb(peers: Peers, name: str) -> int:
+    status = Path(f"/proc/{peers.processes[name].pid}/status").read_text()
+    return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+
+
+async def rests(peers: Peers, name: str) -> None:
+    """Until the node uses less than a twentieth of a processor."""
+
+    def used() -> int:
+        fields = Path(f"/proc/{peers.processes[name].pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])  # hundredths of a second, of the program and of the kernel for it
+
+    before = used()
+    while True:
+        await asyncio.sleep(REST_S)
+        now = used()
+        if now - before < REST_S * 100 / 20:
+            return
+        before = now
+
+
+async def all_of(shapes: tuple[Shape, ...], services: int, quick: bool, profiles: Path | None) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for shape in shapes:
+        with tempfile.TemporaryDirectory(prefix="spbroker-order-") as folder:
+            found[shape.name] = await measure(Path(folder), shape, quick, profiles)
+        show(shape, found[shape.name])
+    main = found.get(MAIN.name) or next(iter(found.values()))
+    taken = {}
+    if services:
+        with tempfile.TemporaryDirectory(prefix="spbroker-live-") as folder:
+            taken = await live(Path(folder), services)
+        print(f"live services, two levels: {taken}")
+    return {
+        "benchmark": "order",
+        "figures": {**main["figures"], "live": taken, "shapes": {n: f["figures"] for n, f in found.items()}},
+        "baseline": {**main["baseline"], "shapes": {n: f["baseline"] for n, f in found.items()}},
+        "ratio": {**main["ratio"], "shapes": {n: f["ratio"] for n, f in found.items()}},
+        "machine": machine(message_bytes=main["message_bytes"]),
+    }
+
+
+def show(shape: Shape, result: Mapping[str, Any]) -> None:
+    figures, baseline, ratio = result["figures"], result["baseline"], result["ratio"]
+    print(f"{shape.levels} levels, fan-out {shape.fan_out}: reserve + commit           broker      bare", flush=True)
+    for key in ("p50_ms", "p99_ms", "orders_per_s", "transactions_per_order", "calls_per_order"):
+        print(f"  {key:44} {figures[key]:>8} {baseline[key]:>9}", flush=True)
+    print(f"  p50 {ratio['p50']} times, throughput a {ratio['throughput']}th", flush=True)
+
+
+def shapes_of(text: str) -> tuple[Shape, ...]:
+    return tuple(Shape(*map(int, name.split("x"))) for name in text.split(","))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="under 50 s on two cores")
-    parser.add_argument("--profile", type=Path, metavar="DIR", help="leave cProfile files of the three nodes there")
+    parser.add_argument("--shapes", type=shapes_of, metavar="LEVELSxFANOUT,…", help="these, and not all")
+    parser.add_argument("--live", type=int, metavar="N", help="so many live services; 0: none")
+    parser.add_argument(
+        "--profile", type=Path, metavar="DIR", help="leave cProfile files of the nodes of each shape there"
+    )
     given = parser.parse_args()
     if given.profile is not None:
         given.profile.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="spbroker-order-") as folder:
-        result = asyncio.run(measure(Path(folder), given.quick, given.profile))
-    figures, baseline = result["figures"], result["baseline"]
-    print("reserve + commit through three levels            broker      bare")
-    for key in ("p50_ms", "p99_ms", "orders_per_s"):
-        print(f"  {key:44} {figures[key]:>8} {baseline[key]:>9}")
-    for key in ("transactions_per_order", "calls_per_order"):
-        print(f"  {key}: broker {figures[key]}, bare {baseline[key]}")
+    services = given.live if given.live is not None else LIVE_QUICK if given.quick else LIVE
+    result = asyncio.run(
+        all_of(given.shapes or (QUICK if given.quick else SHAPES), services, given.quick, given.profile)
+    )
     print(json.dumps(result))
 
 

@@ -29,6 +29,7 @@ from capability_registry.note import (
     SharedLimit,
 )
 from capability_registry.packing import total
+from capability_registry.sharing import untold
 from service_model.spec import STRICT
 from service_model.words import Word
 
@@ -45,14 +46,21 @@ class PlaceDetail(Word):
     NONE = "PLACE_DETAIL_NONE"
 
 
+class Sharing(Word):
+    TOLD = "SHARING_TOLD"
+    WITHHELD = "SHARING_WITHHELD"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disclosure:
-    """What an agreement lets its customers see of our places."""
+    """What an agreement lets its customers see of our places, and of what is sold by others too."""
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     abstraction: Abstraction = Abstraction.WHITE
     place_detail: PlaceDetail = PlaceDetail.FULL
     """FULL: country, coordinates, tags. Where places have no names of their own it is COUNTRY."""
+    sharing: Sharing = Sharing.TOLD
+    """TOLD: shares (`sharing`). WITHHELD: none, and who buys the same of another one is not warned."""
 
 
 OPEN = Disclosure()
@@ -61,6 +69,8 @@ OPEN = Disclosure()
 def abstracted(note: CapabilityNote, disclosure: Disclosure, words: Mapping[str, str]) -> CapabilityNote:
     """The note as `disclosure` shows it. `words`: of each of its places, the word that its audience has for it; one that
     has none is known by its own name."""
+    if disclosure.sharing is Sharing.WITHHELD:
+        note, disclosure = untold(note), replace(disclosure, sharing=Sharing.TOLD)
     if disclosure == OPEN:
         return note
     groups = _groups(note, words)

@@ -7,6 +7,8 @@ Rules kept here
 - Where decoys rest follows from the part alone, and tokens are compared by what rests on them (`arranged`), not by their
   texts, order or number. Otherwise what one note changes in another would go round a ring of providers for ever.
 - A decoy's text lives as long as one of the tokens, so that it does not stand out when two editions are compared.
+- Shares get decoys too: nobody else sells of their pools, so they are in nobody's way. Each has the figures of one that is none,
+  and all come into an order of no meaning.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from capability_registry.loops import rested_on
-from capability_registry.note import CapabilityNote
+from capability_registry.note import BorderEntry, CapabilityNote
+from capability_registry.sharing import DIGEST_BYTES
 
 FEWEST, MOST = 3, 10
 """How many decoys an audience may get."""
@@ -26,13 +29,21 @@ Origins = tuple[int, ...]
 
 
 def with_decoys(note: CapabilityNote, secret: bytes) -> CapabilityNote:
-    """The note with decoys among its tokens; no other part of it changes."""
-    if not note.origin_tokens:
-        return note
+    """The note with decoys among its tokens and its shares; no other part of it changes."""
 
     def mac(*texts: str) -> bytes:
         text = "\0".join(("spbroker decoy", note.audience, *texts))
         return hmac.digest(secret, text.encode(), hashlib.sha256)
+
+    return _shared(_rested(note, mac), mac)
+
+
+_Mac = Callable[..., bytes]
+
+
+def _rested(note: CapabilityNote, mac: _Mac) -> CapabilityNote:
+    if not note.origin_tokens:
+        return note
 
     count = len(note.origin_tokens)
     bits = [1 << mac("bit", str(n))[0] for n in range(FEWEST + mac("count")[0] % (MOST - FEWEST + 1))]
@@ -60,7 +71,44 @@ def with_decoys(note: CapabilityNote, secret: bytes) -> CapabilityNote:
     return _renumbered(mixed, sorted(used, key=lambda n: mac("order", mixed.origin_tokens[n])))
 
 
-def _decoy(note: CapabilityNote, number: int, mac: Callable[..., bytes]) -> str:
+def _shared(note: CapabilityNote, mac: _Mac) -> CapabilityNote:
+    if not note.shares:
+        return note
+    count = len(note.shares)
+    bits = [1 << mac("share bit", str(n))[0] for n in range(FEWEST + mac("share count")[0] % (MOST - FEWEST + 1))]
+    like = [note.shares[int.from_bytes(mac("share lot", str(n))) % count] for n in range(len(bits))]
+    shares = [*note.shares, *(replace(s, token=_text(mac("share decoy", str(n)))) for n, s in enumerate(like))]
+    order = sorted(range(len(shares)), key=lambda n: mac("share order", shares[n].token, str(n)))
+    at = {n: place for place, n in enumerate(order)}
+    marks = {p: int.from_bytes(mac("share point", p)) for p in (*(s.id for s in note.saps), *_places(note))}
+
+    def more(drawn: Origins, mark: int) -> Origins:
+        return tuple(sorted(at[n] for n in (*drawn, *(count + k for k, bit in enumerate(bits) if mark & bit))))
+
+    def along(entry: BorderEntry) -> BorderEntry:
+        mark = marks.get(entry.a, 0) & marks.get(entry.b, 0)
+        return replace(entry, points=tuple(replace(p, shares=more(p.shares, mark)) for p in entry.points))
+
+    return replace(
+        note,
+        saps=tuple(replace(s, shares=more(s.shares, marks[s.id])) for s in note.saps),
+        capacities=tuple(replace(c, shares=more(c.shares, marks[c.place])) for c in note.capacities),
+        matrix=tuple(map(along, note.matrix)),
+        guarded=tuple(map(along, note.guarded)),
+        shares=tuple(shares[n] for n in order),
+    )
+
+
+def _places(note: CapabilityNote) -> tuple[str, ...]:
+    return tuple(capacity.place for capacity in note.capacities)
+
+
+def _text(made: bytes) -> str:
+    """As long as a share's token."""
+    return base64.urlsafe_b64encode(made[:DIGEST_BYTES]).decode().rstrip("=")
+
+
+def _decoy(note: CapabilityNote, number: int, mac: _Mac) -> str:
     lot = int.from_bytes(mac("lot", str(number))) % len(note.origin_tokens)
     made = mac("decoy", str(number), note.origin_tokens[lot])
     return base64.urlsafe_b64encode(made).decode().rstrip("=")

@@ -24,7 +24,7 @@ from capability_registry.note import PointKind, SharedLimit
 
 MANY = 16
 """Labels: where so many are left, which they are is not reckoned with."""
-MOST = 6
+MOST = 9
 ROOM = 2
 UNLIMITED_BPS = 100_000_000_000_000
 

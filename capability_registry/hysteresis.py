@@ -24,7 +24,7 @@ from typing import TypeVar
 
 from address_planner.labels import NO_LABEL, LabelSet
 from capability_registry.front import MANY
-from capability_registry.note import BorderPoint, CapabilityNote, PlaceCapacity, SapOffer
+from capability_registry.note import BorderPoint, CapabilityNote, PlaceCapacity, SapOffer, Share
 from capability_registry.packing import total
 
 T = TypeVar("T")
@@ -94,6 +94,7 @@ def change(before: CapabilityNote, after: CapabilityNote, share: float) -> Chang
         _capacities(before, after, share),
         _entries(before, after, share),
         _shared(before, after, share),
+        _sellers(before.shares, after.shares, share),
     )
 
 
@@ -105,7 +106,7 @@ def labels(before: LabelSet, after: LabelSet, share: float) -> Change:
 
 
 _NOT_SAID = {"edition", "not_before", "expires", "origin_tokens"}
-_BY_PARTS = {"places", "functions", "saps", "capacities", "matrix", "guarded", "shared"}
+_BY_PARTS = {"places", "functions", "saps", "capacities", "matrix", "guarded", "shared", "shares"}
 _FRAME = tuple(f.name for f in fields(CapabilityNote) if f.name not in _NOT_SAID | _BY_PARTS)
 
 
@@ -148,7 +149,7 @@ def _saps(before: tuple[SapOffer, ...], after: tuple[SapOffer, ...], share: floa
 
 
 def _fixed(sap: SapOffer) -> SapOffer:
-    return replace(sap, labels=NO_LABEL, more_labels=NO_LABEL, bandwidth_bps=0)
+    return replace(sap, labels=NO_LABEL, more_labels=NO_LABEL, bandwidth_bps=0, shares=())
 
 
 def _capacities(before: CapabilityNote, after: CapabilityNote, share: float) -> Change:
@@ -252,6 +253,23 @@ def _shared(before: CapabilityNote, after: CapabilityNote, share: float) -> Chan
         if _amount(was, min(was, limit.limit_bps), share) is Change.LESS:
             return Change.LESS
     return Change.SLIGHT
+
+
+def _sellers(before: tuple[Share, ...], after: tuple[Share, ...], share: float) -> Change:
+    """Of a pool there is less for several sellers, or it has one more of them: who counts on the rest is refused."""
+    if before == after:
+        return Change.SAME
+    now: dict[str, list[Share]] = {}
+    for each in after:
+        now.setdefault(each.token, []).append(each)
+    worst = Change.SLIGHT
+    for each in before:
+        others = now.get(each.token, [each])
+        for name in ("bandwidth_bps", "units"):
+            was, least = getattr(each, name), min(getattr(o, name) for o in others)
+            if least < was:
+                worst = max(worst, _amount(was, least, share))
+    return worst
 
 
 def _over(coefficients: Mapping[str, float]) -> frozenset[tuple[str, float]]:

@@ -14,10 +14,11 @@ from dataclasses import replace
 from itertools import chain
 
 from capability_registry.note import BorderEntry, CapabilityNote, FunctionOffer, SapOffer
+from capability_registry.sharing import drawn_on
 
 
 class UnknownOrigin(ValueError):
-    """Something rests on a token that the note does not have."""
+    """Something rests on a token, or draws on a share, that the note does not have."""
 
 
 def without_ours(note: CapabilityNote, is_ours: Callable[[str], bool]) -> CapabilityNote:
@@ -26,6 +27,9 @@ def without_ours(note: CapabilityNote, is_ours: Callable[[str], bool]) -> Capabi
     highest = max(chain.from_iterable(rested_on(note)), default=-1)
     if highest >= tokens:
         raise UnknownOrigin(f"origin {highest} of {tokens}")
+    drawn = max(chain.from_iterable(drawn_on(note)), default=-1)
+    if drawn >= len(note.shares):
+        raise UnknownOrigin(f"share {drawn} of {len(note.shares)}")
     ours = {index for index, token in enumerate(note.origin_tokens) if is_ours(token)}
     if not ours:
         return note

@@ -144,7 +144,10 @@ class Flavour:
     """0: as much as the links carry."""
 
 
-Origins = tuple[Annotated[int, Field(ge=0, le=1_000_000)], ...]
+_Indices = tuple[Annotated[int, Field(ge=0, le=1_000_000)], ...]
+Origins = _Indices
+Shares = _Indices
+"""Shares of the note, by index."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,6 +171,8 @@ class PlaceCapacity:
     place: Name
     bins: tuple[Bin, ...]
     lan: bool = False
+    shares: Shares = ()
+    """That its hosts, and the ways that end there, draw on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +193,7 @@ class SapOffer:
     decides_labels: bool = False
     origins: Origins = ()
     more_labels: Labels = NO_LABEL
+    shares: Shares = ()
     path_headers: bool = False
     """Whether packets may be told to bear a path header there."""
 
@@ -217,6 +223,8 @@ class BorderPoint:
     labels_a: Labels = NO_LABEL
     labels_b: Labels = NO_LABEL
     lan_alone: bool = False
+    shares: Shares = ()
+    """That it draws on between its two points, as often as a flow passes there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +248,17 @@ class SharedLimit:
     limit_bps: BitsPerSecond
     coefficients: Mapping[str, float]
     labels: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Share:
+    """A pool of resources as one seller of it sells it; `token` is the same in every note that sells of it. What a service draws
+    on it through several sellers is together at most `bandwidth_bps` and `units` of capacity; a flow without bandwidth, or
+    a function without units, counts as 1. Of two shares with one token in one note each is another seller's."""
+
+    token: Annotated[str, Field(min_length=1, max_length=64)]
+    bandwidth_bps: BitsPerSecond = 0
+    units: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,6 +297,8 @@ class CapabilityNote:
     guarded: tuple[BorderEntry, ...] = ()
     """Ways that hold only for who knows labels by the way, and sites: not every label of the matrix does for them, or they
     lead to a part of a site that the note tells of besides another."""
+    shares: tuple[Share, ...] = ()
+    """Pools of resources that others may sell too. Of what names none it is not told whether others do."""
 
     def sap(self, id: str) -> SapOffer | None:
         return next((s for s in self.saps if s.id == id), None)

@@ -7,6 +7,7 @@ Rules of the contract (tests/contract runs one suite over every implementation)
 - `release` frees a held version only, and leaves a tombstone where it was never seen. `terminate` ends every version.
 - A quote that a reservation names is part of its body. It fixes the price, and nothing but the price.
 - A refusal is a value. `OutcomeUnknown` is raised where the caller cannot know: ask again with the same ref and version.
+- `Overloaded` is raised where this call was not looked at: ask again, later. It is no refusal.
 """
 
 from __future__ import annotations
@@ -24,6 +25,23 @@ from service_model.spec import ServiceSpec
 
 class OutcomeUnknown(Exception):
     """The call may or may not have had its effect; the message says what happened to it."""
+
+
+class Overloaded(Exception):
+    """The call was turned away: nothing was done or recorded for it, and it is worth making again after so many seconds. Of
+    earlier calls with the same ref and version it says nothing."""
+
+    def __init__(self, retry_after_s: float) -> None:
+        super().__init__(f"overloaded: worth asking again in {retry_after_s:.1f} s")
+        self.retry_after_s = retry_after_s
+
+
+class NotRecorded(OutcomeUnknown):
+    """Who was asked cannot use its store at this moment, and has answered nothing that it did not record: ask again."""
+
+
+class ReadOnly(OutcomeUnknown):
+    """Who was asked changes nothing at present, and says why: ask again later."""
 
 
 class ServiceNotFound(Exception):

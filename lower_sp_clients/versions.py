@@ -11,8 +11,16 @@ is the spec and the quote that it is ordered by.
 | version v                             | v, same body                | REPEAT: the recorded answer |
 | version v                             | v, another body             | refuse KEY_REUSED |
 | version v                             | < v                         | refuse VERSION_CONFLICT |
-| version v, committed or live          | > v                         | refuse MODIFICATION_NOT_OFFERED |
 | version v, held, refused or expired   | > v                         | REPLACE: the hold, if there is one, gives way |
+| version v, being committed            | > v                         | refuse MODIFICATION_NOT_OFFERED, for now |
+| version v, committed or live          | > v                         | MODIFY: beside v, whose resources it counts as its own |
+| w beside v: held, expired             | w, same body                | REPEAT: the recorded answer |
+| w beside v: held, expired             | w, another body             | refuse KEY_REUSED |
+| w beside v: held, expired             | between v and w             | refuse VERSION_CONFLICT |
+| w beside v: being committed           | > w                         | refuse MODIFICATION_NOT_OFFERED, for now |
+| w beside v: held, expired             | > w                         | MODIFY: w gives way, v stays |
+
+What is live is never released: of a live v, "released up to r" counts for the versions after v alone.
 """
 
 from __future__ import annotations
@@ -38,11 +46,13 @@ class Verdict(Enum):
     FRESH = "fresh"
     REPEAT = "repeat"
     REPLACE = "replace"
+    MODIFY = "modify"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
-    """What is recorded of a ref. `version` 0: only a tombstone; `released_upto` 0: nothing was released."""
+    """What is recorded of a ref. `version` 0: only a tombstone; `released_upto` 0: nothing was released; `beside`: the newer
+    version beside a live one, whose own `released_upto` and `refused` say nothing."""
 
     version: int
     digest: str
@@ -50,6 +60,7 @@ class Known:
     released_upto: int = 0
     refused: Mapping[int, str] = field(default_factory=dict)
     """Versions that were refused, with the digest of what they asked for."""
+    beside: Known | None = None
 
 
 def judge(known: Known | None, version: int, digest: str) -> Verdict | Reason:
@@ -57,6 +68,11 @@ def judge(known: Known | None, version: int, digest: str) -> Verdict | Reason:
 
     def refuse(code: ReasonCode, message: str) -> Reason:
         return Reason(code=code, message=message, subject="version")
+
+    def same(of: Known) -> Verdict | Reason:
+        if digest == of.digest:
+            return Verdict.REPEAT
+        return refuse(ReasonCode.KEY_REUSED, f"version {version} was used for another request")
 
     if known is None:
         return Verdict.FRESH
@@ -66,16 +82,23 @@ def judge(known: Known | None, version: int, digest: str) -> Verdict | Reason:
         return refuse(ReasonCode.KEY_REUSED, f"version {version} was used for another request")
     if known.state in OVER:
         return refuse(ReasonCode.VERSION_RELEASED, "this service was terminated")
+    live = known.state in LIVE
+    if live and version == known.version:
+        return same(known)
+    if live and version < known.version:
+        return refuse(ReasonCode.VERSION_CONFLICT, f"version {version} is older than {known.version}")
     if version <= known.released_upto:
         return refuse(ReasonCode.VERSION_RELEASED, f"version {version} was released")
     if known.version == 0:
         return Verdict.FRESH
-    if version == known.version:
-        if digest == known.digest:
-            return Verdict.REPEAT
-        return refuse(ReasonCode.KEY_REUSED, f"version {version} was used for another request")
-    if version < known.version:
-        return refuse(ReasonCode.VERSION_CONFLICT, f"version {version} is older than {known.version}")
-    if known.state in LIVE:
-        return refuse(ReasonCode.MODIFICATION_NOT_OFFERED, "this service is live; changing it is not offered")
-    return Verdict.REPLACE
+    latest = known.beside or known
+    if version == latest.version:
+        return same(latest)
+    if version < latest.version:
+        return refuse(ReasonCode.VERSION_CONFLICT, f"version {version} is older than {latest.version}")
+    if not live:
+        return Verdict.REPLACE
+    if latest.state is ServiceState.COMMITTING or (known.beside is not None and latest.state in LIVE):
+        message = f"version {latest.version} is just being committed: ask again when it is"
+        return Reason(code=ReasonCode.MODIFICATION_NOT_OFFERED, message=message, subject="version", retryable=True)
+    return Verdict.MODIFY

@@ -16,6 +16,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
+from service_model.managing import ManagerDecision
 from service_model.money import FREE, Price
 from service_model.path_headers import PathHeader
 from service_model.words import Address, Instant, Label, Labels, MacText, PortName, Prefix, Word
@@ -74,6 +75,7 @@ class ReasonCode(Word):
     QOS = "REASON_CODE_QOS"
     AVAILABILITY = "REASON_CODE_AVAILABILITY"
     ADDRESS_FAMILY = "REASON_CODE_ADDRESS_FAMILY"
+    MANAGER_REFUSED = "REASON_CODE_MANAGER_REFUSED"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,8 +270,23 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewerVersion:
+    """A version that is to take a live one's place: held, being committed, expired, or why it is refused. `remaining_s` only
+    while it is held."""
+
+    version: int
+    state: ServiceState
+    price: Price | None = None
+    delay_us: int = 0
+    remaining_s: float = 0.0
+    reasons: tuple[Reason, ...] = ()
+    segments: tuple[SegmentStatus, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStatus:
-    """A service as its owner sees it. `remaining_s` only while it is held; `binding` from commit on."""
+    """A service as its owner sees it. `remaining_s` only while it is held; `binding` from commit on; `newer`: what is to take the
+    place of a live version."""
 
     ref: str
     version: int
@@ -286,6 +303,9 @@ class ServiceStatus:
     segments: tuple[SegmentStatus, ...] = ()
     create_time: Instant = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
     update_time: Instant = datetime.fromisoformat("1970-01-01T00:00:00+00:00")
+    decisions: tuple[ManagerDecision, ...] = ()
+    """What the managers that its spec names decided of this version."""
+    newer: NewerVersion | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,8 +5,9 @@ Rules kept here
   ordered. Each is printed with its seed; there must be none.
 - *Refused*: what the broker that sees all domains sells, and the top does not; *not announced*: what it sells, and the
   top's own note alone does not hold. *For sale*: what it sells and a broker sells too that sees all that somebody below the
-  top sells (`for_sale`); of what is refused of that, how much asks functions to be together or apart, which a level that
-  hides the names of places cannot always tell.
+  top sells (`for_sale`), where the level of abstraction lets it be ordered: by kilometres only where coordinates are told
+  (docs/administration.md). Of what is refused of that, how much asks functions to be together or apart, which a level that hides
+  the names of places cannot always tell. *By kilometres*: of what is refused, what only the level does not let be ordered.
 - A margin makes a request with a price bound dearer, which is no loss of abstraction: such requests are left out.
 - What is asked, and what the broker that sees all makes of it, does not depend on the level of abstraction.
 """
@@ -44,7 +45,10 @@ class Judged:
         told = ("requests", "accepted by note", "false accepts", "sold by all-seeing", "refused", "for sale")
         return {
             "hierarchies": self.hierarchies,
-            **{name: self.counts[name] for name in (*told, "for sale refused", "of these in groups", "not announced")},
+            **{
+                name: self.counts[name]
+                for name in (*told, "for sale refused", "of these in groups", "by kilometres", "not announced")
+            },
             "refused_percent": self._percent("refused", "sold by all-seeing"),
             "for_sale_refused_percent": self._percent("for sale refused", "for sale"),
             "not_announced_percent": self._percent("not announced", "sold by all-seeing"),
@@ -82,7 +86,7 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request, whether the broker that sees all sells it, and whether it is for sale."""
+    """A request, whether the broker that sees all sells it, and whether somebody below the top does."""
 
     spec: ServiceSpec
     sold: bool
@@ -98,7 +102,7 @@ def asked_of(drawn: Hierarchy, seed: int) -> Iterator[Asked]:
         yield Asked(spec, sold, for_sale)
 
 
-def judge(drawn: Hierarchy, requests: list[Asked], out: Judged, where: str) -> None:
+def judge(drawn: Hierarchy, requests: list[Asked], out: Judged, level: Abstraction, where: str) -> None:
     announced = alone(drawn.top.note())
     out.hierarchies += 1
     for number, asked in enumerate(requests):
@@ -113,9 +117,12 @@ def judge(drawn: Hierarchy, requests: list[Asked], out: Judged, where: str) -> N
             out.counts["sold by all-seeing"] += 1
             out.counts["refused"] += not delivered
             out.counts["not announced"] += not promised
-            out.counts["for sale"] += asked.for_sale
-            out.counts["for sale refused"] += asked.for_sale and not delivered
-            out.counts["of these in groups"] += asked.for_sale and not delivered and bool(asked.spec.groups)
+            orderable = level is Abstraction.WHITE or all(d.max_km is None for d in asked.spec.distances)
+            for_sale = asked.for_sale and orderable
+            out.counts["for sale"] += for_sale
+            out.counts["for sale refused"] += for_sale and not delivered
+            out.counts["of these in groups"] += for_sale and not delivered and bool(asked.spec.groups)
+            out.counts["by kilometres"] += asked.for_sale and not orderable and not delivered
 
 
 def sells(broker: Middle, ref: str, spec: ServiceSpec) -> bool:
@@ -142,7 +149,7 @@ def soundness(seeds: int, first: int = 0, every: int = 25) -> dict[Abstraction, 
         for level in LEVELS:
             whole = drawn.at(level)
             requests = list(asked_of(whole, seed)) if requests is None else requests
-            judge(whole, requests, found[level][drawn.depth], f"{drawn}, {level.short}")
+            judge(whole, requests, found[level][drawn.depth], level, f"{drawn}, {level.short}")
         if (seed + 1 - first) % every == 0 or seed + 1 == first + seeds:
             print(f"after {seed + 1 - first} of {seeds} seeds:", flush=True)
             for level, judged in found.items():

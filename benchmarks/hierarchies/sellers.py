@@ -37,6 +37,7 @@ from broker.orders.states import Event
 from broker.orders.tasks import CallKind, Env, Pause, Question, abandon, advance
 from capability_registry.abstraction import OPEN, Disclosure, abstracted
 from capability_registry.note import CapabilityNote
+from capability_registry.sharing import marked, minted
 from lower_sp_clients.versions import Verdict, judge
 from lower_sp_clients.vim import accounting
 from lower_sp_clients.vim.announcing import note
@@ -88,7 +89,8 @@ class Leaf:
     def refresh(self) -> None:
         if self._told != self._changes:
             self._told = self._changes
-            self._note = note(self.domain, self.usage, self._told, NOW, HOUR)
+            made = note(self.domain, self.usage, self._told, NOW, HOUR)
+            self._note = marked(made, partial(minted, hashlib.sha256(self.sp_id.encode()).digest(), ""))
 
     def note(self) -> CapabilityNote:
         return self._note

@@ -27,12 +27,12 @@ SERVICE = "bare.Tree"
 
 @dataclass(frozen=True)
 class Plan:
-    """`below`: the address of the level below, "" for none. `domain`: whether an own domain records too. `settle`: how
-    many records follow a commit. Sizes in bytes."""
+    """`below`: address and CA of each program below. `domains`: how many own domains record too. `settle`: how many records
+    follow a commit. Sizes in bytes."""
 
     listen: str
-    below: str
-    domain: bool
+    below: list[tuple[str, str]]
+    domains: int
     settle: int
     answer_bytes: int
     request_bytes: dict[str, int]
@@ -43,7 +43,6 @@ class Plan:
     key: str
     ca: str
     client_ca: str
-    below_ca: str
     client: str
     client_key: str
 
@@ -109,28 +108,31 @@ class Level:
         self._plan, self._store = plan, store
         self._readers: set[asyncio.Queue[str]] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._calls: dict[str, Any] = {}
+        self._calls: list[dict[str, Any]] = []
+        self._told: dict[str, int] = {}
         self._metadata = (("authorization", "Bearer " + "x" * plan.token_bytes),)
-        self.following = asyncio.Event()
-        if not plan.below:
-            self.following.set()
-        else:
-            credentials = grpc.ssl_channel_credentials(*map(_bytes, (plan.below_ca, plan.client_key, plan.client)))
-            self._channel = grpc.aio.secure_channel(plan.below, credentials)
-            self._calls = {m: self._channel.unary_unary(f"/{SERVICE}/{m}") for m in ("Reserve", "Commit")}
-            self._spawn(self._follow(self._channel.unary_stream(f"/{SERVICE}/Watch")))
+        self.following = [asyncio.Event() for _ in plan.below]
+        for (address, ca), following in zip(plan.below, self.following, strict=True):
+            credentials = grpc.ssl_channel_credentials(*map(_bytes, (ca, plan.client_key, plan.client)))
+            channel = grpc.aio.secure_channel(address, credentials)
+            self._calls.append({m: channel.unary_unary(f"/{SERVICE}/{m}") for m in ("Reserve", "Commit")})
+            self._spawn(self._follow(channel.unary_stream(f"/{SERVICE}/Watch"), following))
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _follow(self, watch: Any) -> None:
+    async def _follow(self, watch: Any, following: asyncio.Event) -> None:
         async for message in watch(b"", metadata=self._metadata, wait_for_ready=True):
-            if message:
-                self._spawn(self._settle(message[:36].decode()))
-            else:
-                self.following.set()
+            if not message:
+                following.set()
+                continue
+            ref = message[:36].decode()
+            self._told[ref] = self._told.get(ref, 0) + 1
+            if self._told[ref] == len(self._plan.below):
+                del self._told[ref]
+                self._spawn(self._settle(ref))
 
     async def _settle(self, ref: str) -> None:
         for _ in range(self._plan.settle):
@@ -151,13 +153,9 @@ class Level:
         return call
 
     def _below(self, method: str, ref: str) -> list[Any]:
-        calls = []
-        if self._plan.below:
-            request = ref.encode().ljust(self._plan.request_bytes[method], b"z")
-            calls.append(self._calls[method](request, metadata=self._metadata))
-        if self._plan.domain:
-            calls.append(self._store.record(ref + "/domain"))
-        return calls
+        request = ref.encode().ljust(self._plan.request_bytes[method], b"z")
+        calls: list[Any] = [calls[method](request, metadata=self._metadata) for calls in self._calls]
+        return calls + [self._store.record(f"{ref}/{n}") for n in range(self._plan.domains)]
 
     async def watch(self, request: bytes, context: Any) -> AsyncIterator[bytes]:
         queue: asyncio.Queue[str] = asyncio.Queue()
@@ -190,7 +188,7 @@ async def main(plan: Plan) -> None:
         else:
             print(json.dumps({"commits": store.commits, "transactions": store.transactions}), flush=True)
 
-    await level.following.wait()
+    await asyncio.gather(*(following.wait() for following in level.following))
     loop.add_reader(sys.stdin, told)
     await stopping.wait()
     await server.stop(0)

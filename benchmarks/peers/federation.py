@@ -1,4 +1,4 @@
-"""The broker as a contender: top, middle and leaf as `spbroker serve` runs them, with room for every order of a run."""
+"""The broker as a contender: the nodes of a tree as `spbroker serve` runs them, with room for every order of a run."""
 
 from __future__ import annotations
 
@@ -13,39 +13,18 @@ import grpc
 
 from benchmarks.peers.contender import Contender, Settling
 from benchmarks.peers.processes import Peers
-from capability_registry.keys import from_base64url
+from benchmarks.peers.tree import ACCOUNTS, Shape, documents
 from lower_sp_clients import wire
 from lower_sp_clients.wire import encode_struct
 from service_model.outcomes import Committed, Reserved, ServiceState
+from service_model.spec import ServiceSpec
 from spbroker.v1 import admin_service_pb2 as admin_pb
 from spbroker.v1 import broker_service_pb2 as pb
 from tests.support.customer import PASSWORD, Customer, operator
 from tests.support.nodes import HOST, OPERATOR_PASSWORD, MovedClock, RealNode, found_at
-from tests.support.topologies import FROM, LEVELS, TO, chain, leaf_documents, middle_documents, top_documents
 
 READY_S = 30.0
-BIN = {"size": 100_000, "count": 4}
-LABELS = "5000-999999"
-BANDWIDTH = 10**14
-
-
-def roomy(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same federation with room for every order of a run."""
-    for document in documents:
-        match document["kind"]:
-            case "domain":
-                document["places"] = [{"place": document["places"][0]["place"], "bins": [BIN]}]
-                for sap in document["saps"]:
-                    sap["bandwidth_bps"] = BANDWIDTH
-                for way in (way for link in document["links"] for way in link["ways"]):
-                    way["bandwidth_bps"] = BANDWIDTH
-            case "interconnect":
-                document["labels"] = LABELS
-            case "pool":
-                document["prefix"] = "10.0.0.0/8"
-            case "agreement":
-                document["max_services"] = 1_000_000
-    return documents
+NO_SETTINGS: Mapping[str, str] = {}
 
 
 async def log_in(customer: Customer, password: str) -> Customer:
@@ -72,35 +51,46 @@ async def administer(node: RealNode, documents: list[dict[str, Any]], people: tu
     await root.close()
 
 
-async def start_nodes(folder: Path, peers: Peers, profiles: Path | None) -> dict[str, RealNode]:
-    clock, nodes = MovedClock(), {}
-    for sp_id in LEVELS:
-        await found_at(folder / sp_id, sp_id)
-        node = nodes[sp_id] = RealNode(folder / sp_id, clock)
-        listeners = {"SPBROKER_LISTEN": f"{HOST}:{node.people}", "SPBROKER_LISTEN_PARTNERS": node.endpoint}
-        profile = [str(profiles / f"{sp_id}.prof")] if profiles else []
-        await peers.start(sp_id, "node.py", str(folder / sp_id), *profile, **listeners)
-    top, middle, leaf = (nodes[sp_id] for sp_id in LEVELS)
-    await administer(leaf, roomy(leaf_documents(middle)))
-    await administer(middle, roomy(middle_documents(top, leaf)))
-    await administer(top, roomy(top_documents(middle)), ("ann",))
+async def start_nodes(
+    folder: Path, shape: Shape, peers: Peers, profiles: Path | None = None, settings: Mapping[str, str] = NO_SETTINGS
+) -> dict[str, RealNode]:
+    """All nodes of a tree, by sp_id, administered; `settings` are variables of their environment."""
+    clock = MovedClock()
+    brokers = tuple(shape.brokers())
+    nodes: dict[str, RealNode] = {}
+    for broker in brokers:
+        await found_at(folder / broker.sp_id, broker.sp_id)
+        nodes[broker.sp_id] = RealNode(folder / broker.sp_id, clock)
+    for broker in brokers:
+        await start_node(nodes[broker.sp_id], peers, profiles, settings)
+    for broker in brokers:
+        people = () if broker.level else ACCOUNTS
+        await administer(nodes[broker.sp_id], documents(broker, nodes), people)
     return nodes
 
 
-async def announced(ann: Customer) -> None:
-    request = pb.WatchCapabilityNotesRequest()
+async def start_node(
+    node: RealNode, peers: Peers, profiles: Path | None = None, settings: Mapping[str, str] = NO_SETTINGS
+) -> None:
+    """Its process, at the ports that it has."""
+    sp_id = node.directory.name
+    listeners = {"SPBROKER_LISTEN": f"{HOST}:{node.people}", "SPBROKER_LISTEN_PARTNERS": node.endpoint}
+    profile = [str(profiles / f"{sp_id}.prof")] if profiles else []
+    await peers.start(sp_id, "node.py", str(node.directory), *profile, **listeners, **settings)
+
+
+async def announced(ann: Customer, spec: ServiceSpec) -> None:
+    """Once the top announces that the order can be had."""
+    request = pb.QualifyServiceRequest(spec=wire.SPEC.encode(spec))
     async with asyncio.timeout(READY_S):
-        async for message in ann.broker.WatchCapabilityNotes(request, metadata=ann.metadata):
-            if message.WhichOneof("kind") == "note":
-                payload = message.note.jws.split(".")[1]
-                note = wire.parse_note(from_base64url(payload))
-                if any({entry.a, entry.b} == {FROM, TO} for entry in note.matrix):
-                    return
+        while True:
+            answer = await ann.broker.QualifyService(request, metadata=ann.metadata)
+            if wire.QUALIFICATION.decode(answer.qualification).feasible:
+                return
+            await asyncio.sleep(0.2)
 
 
-def broker_contender(ann: Customer, settling: Settling) -> Contender:
-    spec = chain()
-
+def broker_contender(ann: Customer, spec: ServiceSpec, settling: Settling) -> Contender:
     async def order(ref: str) -> None:
         held = await ann.reserve(ref, spec)
         if not isinstance(held, Reserved):
@@ -118,11 +108,11 @@ async def watch_nodes(ann: Customer, settling: Settling) -> None:
             settling.tell(event.status.ref)
 
 
-def remote_calls(nodes: Mapping[str, RealNode]) -> dict[str, int]:
-    """Calls that each level's journal says it made of a lower SP."""
-    out = {}
-    for sp_id, node in nodes.items():
+def remote_calls(nodes: Mapping[str, RealNode]) -> int:
+    """Calls that all journals say were made of lower SPs: of segments whose alias is one of a tree."""
+    found = 0
+    for node in nodes.values():
         with sqlite3.connect(f"file:{node.directory / 'broker.db'}?mode=ro", uri=True) as store:
-            query = "SELECT count(*) FROM journal WHERE detail = 'intent' AND segment IN ('wholesale.1', 'lower.1')"
-            out[sp_id] = store.execute(query).fetchone()[0]
-    return out
+            query = "SELECT count(*) FROM journal WHERE detail = 'intent' AND segment LIKE 's%'"
+            found += store.execute(query).fetchone()[0]
+    return found

@@ -13,16 +13,16 @@ from typing import Any
 from benchmarks.peers.bare import SERVICE, Plan
 from benchmarks.peers.contender import Contender, Settling
 from benchmarks.peers.processes import Peers
+from benchmarks.peers.tree import Broker, Shape
 from broker.accounts.founding import Layout
 from lower_sp_clients import wire
+from service_model.spec import ServiceSpec
 from tests.support.customer import Customer
 from tests.support.nodes import HOST, RealNode, free_port
-from tests.support.topologies import LEVELS, chain
 
 
-def sizes(nodes: Mapping[str, RealNode], status: Any, ann: Customer) -> dict[str, Any]:
+def sizes(nodes: Mapping[str, RealNode], status: Any, ann: Customer, spec: ServiceSpec) -> dict[str, Any]:
     """What an order's messages and documents measure, from a real one."""
-    spec = wire.SPEC.encode(chain()).ByteSize()
     choice = wire.CHOICE.encode(status.choice).ByteSize()
     documents = []
     for node in nodes.values():
@@ -30,29 +30,39 @@ def sizes(nodes: Mapping[str, RealNode], status: Any, ann: Customer) -> dict[str
             documents.append(store.execute("SELECT avg(length(document)) FROM service_versions").fetchone()[0])
     return {
         "answer_bytes": choice,
-        "request_bytes": {"Reserve": spec, "Commit": choice},
+        "request_bytes": {"Reserve": wire.SPEC.encode(spec).ByteSize(), "Commit": choice},
         "document_bytes": int(statistics.mean(documents)),
         "token_bytes": len(ann.token),
     }
 
 
+def needed(broker: Broker) -> int:
+    """The records of one order before its commit is answered: before and after each of the two calls, and its domains' own."""
+    return 4 + 2 * len(broker.domains)
+
+
 async def start_bare(
-    folder: Path, nodes: Mapping[str, RealNode], measured: Mapping[str, Any], settle: Mapping[str, int], peers: Peers
+    folder: Path,
+    shape: Shape,
+    nodes: Mapping[str, RealNode],
+    measured: Mapping[str, Any],
+    transactions: Mapping[str, int],
+    peers: Peers,
 ) -> str:
-    """Start the three, and return where the top listens."""
-    ports = {level: f"{HOST}:{free_port()}" for level in LEVELS}
-    for above, level, below in zip(("", *LEVELS), LEVELS, (*LEVELS[1:], ""), strict=False):
-        layout = nodes[level].layout
+    """Start one for each broker, with as many `transactions` for an order, and return where the top listens."""
+    ports = {broker: f"{HOST}:{free_port()}" for broker in shape.brokers()}
+    for broker, listen in ports.items():
+        layout, above = nodes[broker.sp_id].layout, broker.above
         (certificate, key), (client, client_key) = layout.credential("server"), layout.credential("client")
         plan = Plan(
-            listen=ports[level], below=ports[below] if below else "", domain=level != "top", settle=settle[level],
-            store=str(folder / f"bare-{level}.db"), certificate=str(certificate), key=str(key),
-            ca=str(layout.credential("ca")[0]), client=str(client), client_key=str(client_key),
-            client_ca=_ca(nodes[above].layout) if above else "", below_ca=_ca(nodes[below].layout) if below else "",
-            **measured,
+            listen=listen, below=[(ports[b], _ca(nodes[b.sp_id].layout)) for b in broker.below],
+            domains=len(broker.domains), settle=max(0, transactions[broker.sp_id] - needed(broker)),
+            store=str(folder / f"bare-{broker.sp_id}.db"), certificate=str(certificate), key=str(key),
+            ca=_ca(layout), client=str(client), client_key=str(client_key),
+            client_ca=_ca(nodes[above.sp_id].layout) if above else "", **measured,
         )  # fmt: skip
-        await peers.start(level, "bare.py", json.dumps(asdict(plan)))
-    return ports["top"]
+        await peers.start(broker.sp_id, "bare.py", json.dumps(asdict(plan)))
+    return ports[Broker(shape, 0, 0)]
 
 
 def _ca(layout: Layout) -> str:

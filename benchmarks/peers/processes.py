@@ -42,6 +42,12 @@ class Peers:
         answer: dict[str, int] = json.loads(await process.stdout.readline())
         return answer
 
+    async def kill(self, name: str) -> None:
+        """As a crash does, and not asked for counts any more."""
+        process = self.processes.pop(name)
+        process.kill()
+        await process.wait()
+
     async def stop(self) -> None:
         for process in self.processes.values():
             if process.stdin is not None:

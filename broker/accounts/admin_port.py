@@ -35,6 +35,14 @@ class CannotAbandon(Exception):
         self.field = field
 
 
+class CannotAccept(Exception):
+    """What a restored node found cannot be accepted. `field` of the request ("": none), and why, for the operator."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
 class ChangeAction(Word):
     UNSPECIFIED = "CHANGE_ACTION_UNSPECIFIED"
     CREATED = "CHANGE_ACTION_CREATED"
@@ -128,6 +136,17 @@ class Inventory:
     holds: tuple[Hold, ...] = ()
     items: tuple[DomainItem, ...] = ()
     discrepancies: tuple[Discrepancy, ...] = ()
+    read_only: str = ""
+    """Why the node changes nothing at present, for people."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedRestore:
+    """What a restored node found otherwise when it was accepted. `kept_off`: how many blocks, labels and identifiers of paths
+    others use, so that they are not given out."""
+
+    discrepancies: tuple[Discrepancy, ...] = ()
+    kept_off: int = 0
 
 
 class PoolKind(Word):
@@ -271,3 +290,6 @@ class AdminPort(Protocol):
     async def abandon(self, service: str, account: str, segment: str, reason: str, *, actor: str) -> AbandonedService:
         """Give up `segment` ("": all at suppliers) of a STUCK service, by our id or by its owner's ref (with the account
         where several have it). Raises CannotAbandon."""
+
+    async def accept(self, without: tuple[str, ...], reason: str, *, actor: str) -> AcceptedRestore:
+        """Let a node that was restored from a backup go on, also without the word of the suppliers named. Raises CannotAccept."""

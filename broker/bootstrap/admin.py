@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from broker.accounts.admin_port import (
     AbandonedService,
+    AcceptedRestore,
     Allocation,
     Applied,
     CannotAbandon,
@@ -30,6 +31,7 @@ from broker.bootstrap.pool_use import STATES, of_labels, of_path_ids, of_prefixe
 from broker.bootstrap.preview import preview
 from broker.bootstrap.promises import Record
 from broker.bootstrap.reconciling import disagreements
+from broker.bootstrap.restored_node import RestoredNode
 from broker.bootstrap.stuck_list import returned_discrepancies, stuck_segments
 from broker.orders.accounting import remaining, status
 from broker.orders.broker import Broker
@@ -37,6 +39,7 @@ from broker.orders.catalogue import Catalogue
 from broker.orders.records import Terms
 from broker.orders.stuck import NotStuck, named, shown
 from capability_registry.feed import Feed
+from lower_sp_clients.supplier import ReadOnly
 from lower_sp_clients.vim import accounting
 from lower_sp_clients.vim.holds import Allocation as Recorded
 from lower_sp_clients.vim.local_vim import LocalVim
@@ -58,6 +61,7 @@ class NodeAdmin:
         terms: Callable[[str], Terms | Reason],
         clock: Clock,
         recorded: Callable[[], Awaitable[Sequence[Recorded]]],
+        restored: RestoredNode,
     ) -> None:
         """`recorded`: the table of allocations, as it is in the store."""
         self._administration = administration
@@ -70,6 +74,7 @@ class NodeAdmin:
         self._terms = terms
         self._clock = clock
         self._recorded = recorded
+        self._restored = restored
 
     async def apply(self, documents: Documents, *, dry_run: bool, prune: bool, reason: str, actor: str) -> Applied:
         await self._broker.claims.catch_up()
@@ -97,8 +102,7 @@ class NodeAdmin:
         items, discrepancies = [], []
         for vim in self._vims():
             for hold in vim.holds():
-                if hold.state in accounting.TAKES:
-                    allocations += accounting.labels(vim.domain.name, hold)
+                allocations += accounting.labels(vim.domain.name, hold).values()
             allocations += vim.resting()
             found = await vim.inventory()
             items += [DomainItem(domain=vim.domain.name, segment=i.segment, kind=i.kind, name=i.name) for i in found]
@@ -119,7 +123,12 @@ class NodeAdmin:
             ),
             holds=holds,
             items=tuple(items),
-            discrepancies=(*discrepancies, *returned_discrepancies(self._broker.returned())),
+            discrepancies=(
+                *discrepancies,
+                *returned_discrepancies(self._broker.returned()),
+                *await self._restored.discrepancies(),
+            ),
+            read_only=self._restored.read_only,
         )
 
     async def _disagreements(self) -> list[Discrepancy]:
@@ -164,7 +173,13 @@ class NodeAdmin:
         mine = (o for o in self._broker.orders() if account in ("", o.account))
         return stuck_segments(mine, self._catalogue.listing)
 
+    async def accept(self, without: tuple[str, ...], reason: str, *, actor: str) -> AcceptedRestore:
+        found, kept = await self._restored.accept(without, reason, actor)
+        return AcceptedRestore(discrepancies=found, kept_off=kept)
+
     async def abandon(self, service: str, account: str, segment: str, reason: str, *, actor: str) -> AbandonedService:
+        if self._restored.read_only:
+            raise ReadOnly(self._restored.read_only)
         await self._broker.claims.catch_up()
         try:
             order = named(self._broker.orders(), service, account)

@@ -42,7 +42,6 @@ def domain_value(
             and made.families
         ),
         swaps_labels=doc.swaps_labels,
-        path_headers=offer.path_headers,
         excluded=doc.excluded,
     )
 
@@ -91,6 +90,7 @@ def _sap(
         interconnect=joint.name if joint is not None else "",
         peer=joint.peer if joint is not None else "",
         decides_labels=decides,
+        path_headers=sap.id in offer.path_headers,
         usable=usable,
     )
 

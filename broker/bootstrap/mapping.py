@@ -13,9 +13,10 @@ from decimal import Decimal
 
 from broker.bootstrap.publication import Standing
 from broker.orders.catalogue import Listing
+from broker.orders.decisions import ManagerTerms
 from broker.orders.pools import Pool
 from broker.orders.records import Terms
-from broker.settings.administered import AccountDoc, AdminState, AgreementDoc, Window
+from broker.settings.administered import AccountDoc, AdminState, AgreementDoc, Fallback, ManagerDoc, Window
 from broker.settings.present import Administered, takes_new
 from capability_registry.glossary import Glossary
 from capability_registry.note import Lifecycle
@@ -86,6 +87,21 @@ def terms(administered: Administered, account: str) -> Terms | Reason:
         show_segments=agreement.show_segments,
         disclosure=agreement.note,
         classes=tuple(doc.qos_class() for doc in administered.classes),
+        managers={
+            name: manager_terms(manager)
+            for name, document in doc.managers.items()
+            if (manager := administered.find(ManagerDoc, document)) is not None
+        },
+    )
+
+
+def manager_terms(manager: ManagerDoc) -> ManagerTerms:
+    return ManagerTerms(
+        document=manager.name,
+        plugin=manager.plugin or "",
+        decides=manager.decides,
+        deadline_s=manager.deadline_s,
+        refuses=manager.fallback is Fallback.REFUSE,
     )
 
 

@@ -215,6 +215,10 @@ class Publication:
                 last = signed
                 yield signed
 
+    def look_again(self) -> None:
+        """What is told changed by something that is in no snapshot."""
+        self._told = -1
+
     def tick(self) -> None:
         """Tell the streams to look again, if something changed, waits to be told, or a note is to be signed anew."""
         number, now, kid = self._catalogue.snapshot.number, self._clock.now(), self._key().kid

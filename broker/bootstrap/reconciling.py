@@ -31,8 +31,7 @@ def disagreements(
         having |= {(PREFIXES, value): had for value in order.blocks()}
         having |= {(PATH_IDS, str(id)): had for id in order.path_ids.values()}
     for domain, hold in holds:
-        if hold.state in accounting.TAKES:
-            having |= {_key(a): (a.owner, a.state) for a in accounting.labels(domain, hold)}
+        having |= {key: (a.owner, a.state) for key, a in accounting.labels(domain, hold).items()}
     for key, allocation in held.items():
         owner, state = having.get(key, ("", allocation.state))
         if owner != allocation.owner:

@@ -13,8 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from address_planner.conflicts import conflicting
 from address_planner.labels import LabelSet
+from broker.bootstrap.mapping import manager_terms
 from broker.orders.pools import PREFIXES, Pool, PoolInUse, Pools
 from broker.orders.records import Order
+from broker.orders.schedules import CannotSchedule, Workflows
 from broker.orders.states import GONE
 from broker.settings.administered import AdminState, DomainDoc, InterconnectDoc
 from broker.settings.present import Administered
@@ -28,8 +30,7 @@ from lower_sp_clients.vim.local_vim import LocalVim
 def labels_in_use(vim: LocalVim) -> Iterator[Allocation]:
     """Held, live and resting, of all its SAPs."""
     for hold in vim.holds():
-        if hold.state in accounting.TAKES:
-            yield from accounting.labels(vim.domain.name, hold)
+        yield from accounting.labels(vim.domain.name, hold).values()
     yield from vim.resting()
 
 
@@ -55,6 +56,15 @@ def domains_in_the_way(whole: Administered, vims: Mapping[str, LocalVim]) -> Ite
         if lost is not None:
             sap = lost.pool.partition("/")[2]
             yield Problem(kind="domain", name=name, field="saps", reason=f"label {lost.value} of SAP {sap!r} is in use")
+
+
+def managers_in_the_way(whole: Administered, workflows: Workflows) -> Iterator[Problem]:
+    """Managers that are plugins which are not loaded, or that decide what a plugin has taken over."""
+    for doc in whole.managers:
+        try:
+            workflows.of((manager_terms(doc),))
+        except CannotSchedule as error:
+            yield Problem(kind="manager", name=doc.name, field="plugin" if doc.plugin else "decides", reason=str(error))
 
 
 def suppliers_in_the_way(whole: Administered, remotes: Iterable[str], orders: Iterable[Order]) -> Iterator[Problem]:
@@ -98,7 +108,8 @@ def _labels(doc: DomainDoc, whole: Administered, vim: LocalVim) -> Iterator[Prob
 
 def _prefixes(doc: DomainDoc, vim: LocalVim) -> Iterator[Problem]:
     """Those of links that live services have where the domain excludes them from now on."""
-    held = (h.choice for h in vim.holds() if h.state in accounting.TAKES and h.choice is not None)
+    versions = (version for hold in vim.holds() for version in hold.versions())
+    held = (v.choice for v in versions if v.state in accounting.TAKES and v.choice is not None)
     given = [stack.prefix for choice in held for link in choice.links for stack in link.stacks if stack.addresses]
     inside = sum(1 for prefix in given if prefix is not None and conflicting([prefix], doc.excluded))
     if inside:

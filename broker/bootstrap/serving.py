@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import sys
+import threading
 import uuid
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,8 +19,11 @@ from broker.accounts.founding import Keys, Layout, read_keys
 from broker.accounts.rotation import KeyFile
 from broker.accounts.secrets import Passwords
 from broker.bootstrap.node import Node, Parts, over_grpc
+from broker.bootstrap.plugins import workflows
+from broker.northbound.admission import Bounds
 from broker.northbound.authenticator import AccountAuthenticator
 from broker.northbound.server import Identity, NorthboundServer, Serving, serve
+from broker.orders.schedules import CannotSchedule
 from broker.settings.process import NODE_FILE, Process, load_process
 from broker.storage.errors import StoreError
 from capability_registry.hysteresis import Pacing
@@ -27,6 +31,9 @@ from lower_sp_clients.vim.driver import DriverError
 from service_model.clock import Clock, SystemClock
 
 log = structlog.get_logger()
+
+CLOSES_WITHIN_S = 15.0
+"""How long, after the drain, everything may take to close: suppliers, drivers, the store."""
 
 
 class CannotServe(Exception):
@@ -46,6 +53,10 @@ async def run(directory: Path, stopping: asyncio.Event, opened: Callable[[Node],
         keys = read_keys(Layout(directory))
     except (OSError, ValueError) as error:
         raise CannotServe(f"{directory}: {error}", hint=f"make a node there: spbroker init {directory}") from None
+    try:
+        schedules = workflows(settings.plugins, settings.manager_plugins)
+    except CannotSchedule as error:
+        raise CannotServe(f"{directory / NODE_FILE}: {error}") from None
     spare_collections()
     clock = SystemClock()
     passwords = Passwords()
@@ -59,11 +70,13 @@ async def run(directory: Path, stopping: asyncio.Event, opened: Callable[[Node],
         hopes=settings.hopes,
         stuck_after=timedelta(seconds=settings.stuck_after_s),
         lease=timedelta(seconds=settings.lease_s),
+        watcher_behind=settings.watcher_behind,
+        workflows=schedules,
     )
     node = Node(settings.sp_id, settings.store, keys, parts, KeyFile(Layout(directory).note_key).current)
     try:
         await node.open()
-    except (StoreError, DriverError) as error:
+    except (StoreError, DriverError, CannotSchedule) as error:
         raise CannotServe(str(error)) from None
     opened(node)
     try:
@@ -74,9 +87,13 @@ async def run(directory: Path, stopping: asyncio.Event, opened: Callable[[Node],
             await _any(stopping, node.ended)
             log.info("stopping")
         finally:
+            ends = threading.Timer(settings.drain_s + CLOSES_WITHIN_S, _end)
+            ends.daemon = True
+            ends.start()
             await server.stop(settings.drain_s)
     finally:
         await node.close()
+    ends.cancel()
     if node.ended.is_set():
         raise CannotServe("this replica was away for so long that others forgot it", hint="start it again")
 
@@ -86,6 +103,12 @@ async def _any(*events: asyncio.Event) -> None:
     await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     for task in waiting:
         task.cancel()
+
+
+def _end() -> None:
+    """Whatever keeps the node from closing: what it has answered is recorded, and the next start takes it up."""
+    log.error("not closed in time: the process ends as it is")
+    os._exit(0)
 
 
 async def listen(node: Node, settings: Process, keys: Keys, passwords: Passwords, clock: Clock) -> NorthboundServer:
@@ -105,6 +128,15 @@ async def listen(node: Node, settings: Process, keys: Keys, passwords: Passwords
         authenticator=authenticator,
         clock=clock,
         admin=node.admin,
+        begun=node.begun,
+        turn=node.broker.steps.turn,
+        bounds=Bounds(
+            beginning=settings.beginning,
+            waiting=settings.waiting,
+            finishing=settings.finishing,
+            streams=settings.streams,
+            late_s=settings.late_s,
+        ),
     )
     try:
         return await serve(

@@ -3,12 +3,15 @@
 Rules kept here
 - TLS always, and only under the CA that the login names; the system's roots do not count.
 - Every call has a deadline; a stream has none. Every failure is a Fault.
+- A call that is turned away by a provider with too much to do is made again when the provider said, while there is time: it
+  has had no effect.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +21,7 @@ import grpc
 
 from broker.cli.failures import Status, fault_of
 from broker.cli.faults import Fault
+from broker.cli.output import say
 from broker.cli.profiles import login_line, stored
 from broker.cli.session_choice import chosen
 from spbroker.v1 import admin_service_pb2_grpc, broker_service_pb2_grpc
@@ -44,13 +48,11 @@ class Connection:
 
     def call(self, method: str, request: Any, timeout_s: float = TIMEOUT_S) -> Any:
         """The answer of BrokerService's `method`. Raises Fault."""
-        with self._faults():
-            return getattr(self._broker, method)(request, timeout=timeout_s, metadata=self._metadata)
+        return self._patiently(getattr(self._broker, method), request, timeout_s)
 
     def administer(self, method: str, request: Any) -> Any:
         """The answer of AdminService's `method`. Raises Fault."""
-        with self._faults():
-            return getattr(self._admin, method)(request, timeout=TIMEOUT_S, metadata=self._metadata)
+        return self._patiently(getattr(self._admin, method), request, TIMEOUT_S)
 
     def stream(self, method: str, request: Any, timeout_s: float | None = None) -> Iterator[Any]:
         """Messages of BrokerService's `method` until it ends. Raises Fault, also when the time is up."""
@@ -60,6 +62,20 @@ class Connection:
                 yield from call
         finally:
             call.cancel()
+
+    def _patiently(self, call: Callable[..., Any], request: Any, timeout_s: float) -> Any:
+        """The answer, asked for again when the provider says that it is worth it, `timeout_s` in all. Raises Fault."""
+        until = time.monotonic() + timeout_s
+        while True:
+            try:
+                return call(request, timeout=until - time.monotonic(), metadata=self._metadata)
+            except grpc.RpcError as error:
+                status = Status.of(error)
+                pause = status.retry_after_s
+                if not status.turned_away or pause is None or time.monotonic() + pause >= until:
+                    raise self._fault(error) from None
+            say(f"{self.endpoint} has too much to do: asking again in {pause:.1f} s")
+            time.sleep(pause)
 
     def close(self) -> None:
         self._channel.close()

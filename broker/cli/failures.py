@@ -31,17 +31,24 @@ _TRANSPORT = (
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A failed call: the gRPC code's name, the message, and what the details say. `violations` are (field, reason)."""
+    """A failed call: the gRPC code's name, the message, and what the details say. `violations` are (field, reason);
+    `retry_after_s`: in how many seconds it is worth making again."""
 
     code: str
     message: str
     reason: str = ""
     violations: tuple[tuple[str, str], ...] = ()
+    retry_after_s: float | None = None
+
+    @property
+    def turned_away(self) -> bool:
+        """Whether the provider has too much to do, and has not looked at the call."""
+        return self.code == "RESOURCE_EXHAUSTED" and self.reason == "OVERLOADED"
 
     @classmethod
     def of(cls, error: Any) -> Status:
         """Of a grpc.RpcError that ended a call."""
-        reason, violations = "", []
+        reason, violations, retry_after_s = "", [], None
         status = status_pb2.Status()
         try:
             for key, value in error.trailing_metadata() or ():
@@ -49,13 +56,16 @@ class Status:
                     status.ParseFromString(value)
             for detail in status.details:
                 info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+                retry = error_details_pb2.RetryInfo()
                 if detail.Unpack(info):
                     reason = info.reason
                 elif detail.Unpack(bad):
                     violations = [(v.field, v.description) for v in bad.field_violations]
+                elif detail.Unpack(retry):
+                    retry_after_s = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
         except DecodeError:
             reason = ""  # details that cannot be read add nothing; the code still counts
-        return cls(error.code().name, error.details() or "", reason, tuple(violations))
+        return cls(error.code().name, error.details() or "", reason, tuple(violations), retry_after_s)
 
 
 def fault_of(status: Status, endpoint: str, log_in_again: str) -> Fault:
@@ -74,6 +84,9 @@ def fault_of(status: Status, endpoint: str, log_in_again: str) -> Fault:
                 return Fault(Exit.WRONG_INPUT, details[0], kind=status.reason)
             message = "the request is wrong" if details else status.message
             return Fault(Exit.WRONG_INPUT, message, details=details, kind=status.reason)
+        case "RESOURCE_EXHAUSTED" if status.turned_away:
+            message = f"{endpoint} has too much to do and turned the call away: nothing was done"
+            return _fault(Exit.UNREACHABLE, message, status, "ask again later")
         case "RESOURCE_EXHAUSTED":
             return _fault(Exit.REFUSED, status.message, status)
         case "UNIMPLEMENTED":

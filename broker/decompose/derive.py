@@ -23,7 +23,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import count
 from operator import is_
 
@@ -33,6 +33,7 @@ from broker.decompose.graph import Graph, PlaceVertex, graph_of, price_of
 from broker.decompose.origins import Origins
 from broker.decompose.plan import Snapshot, SupplierView
 from broker.decompose.reach import Known, Reach, Reached
+from broker.decompose.shares import Shares
 from broker.decompose.site_parts import named_by
 from capability_registry.front import Draws, shortened
 from capability_registry.label_pools import LabelPools
@@ -51,6 +52,7 @@ from capability_registry.note import (
     SharedLimit,
 )
 from capability_registry.packing import total
+from capability_registry.sharing import marked, minted
 from service_model.constraints import PLACEMENT
 from service_model.families import FIXED_PORTS
 from service_model.flows import PATHS
@@ -113,11 +115,17 @@ def derive(
     max_hold_s: int,
     api_features: tuple[str, ...],
     findings: Findings | None = None,
+    share_secret: bytes = b"",
 ) -> CapabilityNote:
     """The note for one audience. `margin` is a factor (1.1 adds 10 %); suppliers of another currency are left out. `findings`: of
-    a note before, to save work."""
+    a note before, to save work. `share_secret`: ours, for the pools of our own domains; b"": they are not told."""
+    findings = findings or Findings()
     served = tuple(
-        replace(v, usable=v.usable and v.note.currency == currency and v.note.not_before <= now < v.note.expires)
+        replace(
+            v,
+            usable=v.usable and v.note.currency == currency and v.note.not_before <= now < v.note.expires,
+            note=findings.marked(v, share_secret) if v.local and share_secret else v.note,
+        )
         for v in snapshot.suppliers
     )
     graph = graph_of(replace(snapshot, suppliers=served))
@@ -128,8 +136,8 @@ def derive(
     points += [_Point(p.id, p.at.vertex, p.at.vertex) for p in parts]
     free = {name: graph.sap_offer(i).free.longest(RANGES) for i, name in names.items()}
     beside = {p.id for p in parts if p.beside}
-    ways, labels, shared = (findings or Findings()).of(graph, points, free, beside, _closed(graph, now))
-    origins = Origins(graph, origin_token)
+    ways, labels, shared = findings.of(graph, points, free, beside, _closed(graph, now))
+    origins, shares = Origins(graph, origin_token), Shares(graph)
     sites = _sites(views)
     at = {i: sites.get((graph.saps[i].supplier, graph.saps[i].offer.place), graph.saps[i].offer.place) for i in names}
     return CapabilityNote(
@@ -148,7 +156,15 @@ def derive(
             for p in parts
             for _, o in sorted(p.at.offers.items())
         ),
-        capacities=tuple(PlaceCapacity(place=p.id, bins=p.at.capacity.bins, lan=p.at.capacity.lan) for p in parts),
+        capacities=tuple(
+            PlaceCapacity(
+                place=p.id,
+                bins=p.at.capacity.bins,
+                lan=p.at.capacity.lan,
+                shares=shares.of(p.at.supplier, p.at.capacity.shares),
+            )
+            for p in parts
+        ),
         saps=tuple(
             replace(
                 graph.saps[i].offer,
@@ -157,17 +173,19 @@ def derive(
                 labels=labels[name],
                 more_labels=free[name] - labels[name],
                 origins=origins.of(graph.saps[i].supplier, graph.saps[i].offer.origins),
+                shares=shares.of(graph.saps[i].supplier, graph.saps[i].offer.shares),
             )
             for i, name in sorted(names.items())
         ),
-        matrix=_entries(ways, False, margin, currency, origins),
+        matrix=_entries(ways, False, margin, currency, origins, shares),
         shared=shared,
         outages=_outages(graph, names, parts),
         max_hold_s=max(1, min([max_hold_s] + [v.note.max_hold_s - (0 if v.local else HOLD_GUARD_S) for v in views])),
         remaining_depth=min(64, max((1 + v.note.remaining_depth for v in views if not v.local), default=0)),
         origin_tokens=origins.tokens,
         max_functions=min((v.note.max_functions for v in views), default=0),
-        guarded=_entries(ways, True, margin, currency, origins),
+        guarded=_entries(ways, True, margin, currency, origins, shares),
+        shares=shares.told,
     )
 
 
@@ -248,6 +266,17 @@ class Findings:
         self._notes: tuple[CapabilityNote, ...] = ()
         self._frame: tuple[object, ...] = ()
         self._found: tuple[_Ways, Mapping[str, LabelSet], tuple[SharedLimit, ...]]
+        self._marked: dict[str, tuple[CapabilityNote, bytes, CapabilityNote]] = {}
+
+    def marked(self, view: SupplierView, secret: bytes) -> CapabilityNote:
+        """The note of a domain of our own with its shares: the same object while the note is."""
+        if view.note.shares:
+            return view.note
+        note, by, made = self._marked.get(view.alias, (None, b"", None))
+        if note is not view.note or by != secret or made is None:
+            made = marked(view.note, partial(minted, secret, view.alias))
+            self._marked[view.alias] = view.note, secret, made
+        return made
 
     @property
     def walks(self) -> int:
@@ -290,7 +319,7 @@ def _ways(
         there = reach.from_(a.leave, (b.arrive for b in points[i + 1 :]))
         for b in points[i + 1 :]:
             pair = a.id, b.id
-            if usable := [known for known in there.get(b.arrive, ()) if taken(known, pair, free)]:
+            if usable := [k for k in there.get(b.arrive, ()) if taken(k, pair, free) and reach.sells(k)]:
                 found[pair] = usable
     labels = narrowed(free, found)
     ways: _Ways = {}
@@ -308,12 +337,14 @@ def _ways(
     return ways, labels
 
 
-def _entries(ways: _Ways, guarded: bool, margin: Decimal, currency: str, origins: Origins) -> tuple[BorderEntry, ...]:
+def _entries(
+    ways: _Ways, guarded: bool, margin: Decimal, currency: str, origins: Origins, shares: Shares
+) -> tuple[BorderEntry, ...]:
     return tuple(
         BorderEntry(
             a=a,
             b=b,
-            points=tuple(_point(t, margin, currency) for t in these),
+            points=tuple(_point(t, margin, currency, shares) for t in these),
             origins=origins.along(t.way for t in these),
         )
         for (a, b), found in ways.items()
@@ -321,7 +352,7 @@ def _entries(ways: _Ways, guarded: bool, margin: Decimal, currency: str, origins
     )
 
 
-def _point(told: _Told, margin: Decimal, currency: str) -> BorderPoint:
+def _point(told: _Told, margin: Decimal, currency: str, shares: Shares) -> BorderPoint:
     way = told.way
     return BorderPoint(
         kind=told.kind,
@@ -337,6 +368,7 @@ def _point(told: _Told, margin: Decimal, currency: str) -> BorderPoint:
         countries=way.countries,
         labels_a=told.labels[0],
         labels_b=told.labels[1],
+        shares=shares.along(way.passages),
     )
 
 

@@ -107,6 +107,7 @@ class Deriver:
             wish.max_hold_s,
             wish.features,
             findings=self._findings_of((left_out, wish.currency)),
+            share_secret=wish.secret,
         )
         self._forget()
         words = lexicon(snapshot, wish.secret, wish.audience, wish.disclosure).words

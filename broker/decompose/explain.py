@@ -21,6 +21,7 @@ from broker.decompose.graph import Crossing, Graph, PlaceVertex, default_flavour
 from broker.decompose.labelling import Route, walked
 from broker.decompose.layered import Layers, Question
 from broker.decompose.meshed import MeshLayers
+from broker.decompose.one_seller import SHARED
 from broker.decompose.plan import Avoid
 from broker.decompose.routes import find
 from broker.decompose.rules import broken, rules_of
@@ -101,7 +102,7 @@ def _relaxed(question: Question, code: ReasonCode) -> Route | None:
         ReasonCode.DELAY: all(question.mesh.delay_limit(p) is None for p in range(len(question.mesh.paths))),
         ReasonCode.PRICE: spec.max_price is None,
         ReasonCode.LAN_NOT_OFFERED: not question.mesh.lans,
-        ReasonCode.CAPACITY: not question.mesh.functions,
+        ReasonCode.CAPACITY: not question.mesh.functions and not question.graph.sold_twice,
         ReasonCode.COUNTRY: not spec.countries and not any(f.countries for f in spec.functions),
         ReasonCode.ISOLATION: not spec.isolation,
         ReasonCode.DISTANCE: not spec.distances,
@@ -335,6 +336,8 @@ def _point(graph: Graph, supplier: int, number: int) -> str:
 
 
 def _capacity(question: Question, relaxed: Route) -> tuple[str, str]:
+    if not question.mesh.functions or SHARED in _broken(relaxed, ReasonCode.CAPACITY):
+        return question.mesh.spec.name, "capacity: what several suppliers sell of one thing is not enough for all of it"
     functions, graph = question.mesh.functions, question.graph
     for request in functions:
         here = [p for p in graph.places if _units(p, request) is not None]

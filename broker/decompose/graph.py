@@ -45,6 +45,7 @@ from broker.decompose.piece import (
 )
 from broker.decompose.plan import Snapshot, SupplierView
 from broker.decompose.reading import PlaceVertex, Sap, Way
+from broker.decompose.sellers import Sellers
 from broker.decompose.site_parts import part_of
 from broker.decompose.words import Words
 from capability_registry.note import SapOffer, SapRole
@@ -109,6 +110,7 @@ class Former:
     interconnects: Interconnects | None = None
     names: Words = field(default_factory=Words)
     places: Words = field(default_factory=Words)
+    tokens: Words = field(default_factory=Words)
     peer: Numbers = field(default_factory=lambda: np.zeros(0, np.int64))
     label_count: Figures = field(default_factory=lambda: np.zeros(0))
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
@@ -152,6 +154,7 @@ class Graph(Arrays):
             interconnects=self._interconnects,
             names=self._names,
             places=self._places,
+            tokens=self._tokens,
             peer=self.peer,
             label_count=self.label_count,
             arrays=self._arrays.copy(),
@@ -172,6 +175,10 @@ class Graph(Arrays):
         self._places = former.places.after(
             [(was[i].alias, gone[i].sites) for i in views.gone],
             [(self.suppliers[i].alias, self.pieces[i].sites) for i in views.fresh],
+        )
+        self._tokens = former.tokens.after(
+            [(was[i].alias, gone[i].tokens) for i in views.gone if gone[i].tokens],
+            [(self.suppliers[i].alias, self.pieces[i].tokens) for i in views.fresh if self.pieces[i].tokens],
         )
         same = views.in_place and all(was[i].alias == self.suppliers[i].alias for i in views.fresh)
         self.supplier_number: Mapping[str, int] = (
@@ -324,6 +331,15 @@ class Graph(Arrays):
     def told_along(self, way: int, node: int) -> tuple[LabelSet | None, LabelSet | None]:
         """The labels that may be used on a way at `node` (as in `Arcs`), where it begins, and where it ends."""
         return self.between(way).from_(self.along(way, node)[0])
+
+    @cached_property
+    def sold_twice(self) -> frozenset[str]:
+        """The tokens of pools that several sell of, to us or to one of our suppliers."""
+        return self._tokens.of_several.union(*(piece.tokens_twice for piece in self.pieces if piece.tokens_twice))
+
+    @cached_property
+    def sellers(self) -> Sellers:
+        return Sellers(self, self.sold_twice)
 
     @cached_property
     def _sites(self) -> dict[str, list[int]]:

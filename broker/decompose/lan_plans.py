@@ -7,7 +7,7 @@ Rules kept here
   laid one after another).
 - Where no route leaves room for its LANs, routes are searched that do: what the LANs of the best want and is not left (labels,
   bandwidth) is kept for them, ROUNDS times at most.
-- Bounds on price and availability are of everything together.
+- Bounds on price and availability are of everything together, and what several suppliers sell of one pool.
 - Where a route is found and no LAN can be laid over any, the constraint that binds is found over the best route as
   `explain` does: one class of rules is switched off at a time, and the first thing on the tree that breaks it is named.
 """
@@ -15,8 +15,9 @@ Rules kept here
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from broker.decompose.availability import available, loss
 from broker.decompose.graph import Crossing
@@ -25,6 +26,7 @@ from broker.decompose.lan_tree import Ground, Laying
 from broker.decompose.layered import Question
 from broker.decompose.mesh import MeshLan
 from broker.decompose.meshed import MeshLayers
+from broker.decompose.one_seller import OneSeller
 from broker.decompose.plan import Plan, Rejected
 from broker.decompose.resources import Resource, within
 from broker.decompose.routes import find
@@ -45,6 +47,7 @@ _CLASSES = (
     ReasonCode.ISOLATION,
     ReasonCode.AVAILABILITY,
     ReasonCode.PRICE,
+    ReasonCode.CAPACITY,
 )
 
 
@@ -151,7 +154,24 @@ def _over(route: Route, ground: Ground, trees: list[Grown]) -> ReasonCode | None
         return ReasonCode.AVAILABILITY
     if layers.price_limit is not None and int(to_plan(route, trees).cost.scaleb(9)) > layers.price_limit:
         return ReasonCode.PRICE
+    if route.layers.graph.sold_twice and layers.holds(ReasonCode.CAPACITY) and not _shared(route, trees):
+        return ReasonCode.CAPACITY
     return None
+
+
+def _shared(route: Route, trees: list[Grown]) -> bool:
+    """Whether everything together may draw on what several sell."""
+    rule = OneSeller.of(route.layers)
+    memory: Mapping[int, Any] | None = rule.start
+    for move in route.moves:
+        memory = None if memory is None else rule.after(memory, move)
+    ways = [way for tree in trees for _, way in tree.ways]
+    saps = [
+        sap
+        for tree in trees
+        for sap in (*(s for hop in tree.hops for s in hop.saps), *(s for _, s in tree.sites.values()))
+    ]
+    return memory is not None and rule.spreads(memory, ways, saps)
 
 
 # --- why there is none -----------------------------------------------------------------------------------------------------
@@ -211,6 +231,8 @@ def _obstacle(code: ReasonCode, strict: Ground, route: Route, lan: str, trees: l
     graph, where = strict.graph, f"LAN {lan!r}"
     if code is ReasonCode.MTU:
         return lan, f"{where}: no ways that join it carry {strict.layers.q.min_mtu} bytes"
+    if code is ReasonCode.CAPACITY:
+        return lan, f"{where}: what several suppliers sell of one thing is not enough for all of it"
     if code is ReasonCode.BANDWIDTH:
         return lan, f"{where}: no ways that join it have {strict.layers.q.bandwidth_bps} bit/s free"
     tree = next(tree for tree in trees if tree.lan == lan)

@@ -11,6 +11,7 @@ Rules kept here
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from decimal import ROUND_CEILING, Decimal
@@ -183,6 +184,9 @@ class Piece:
         for i, here in enumerate(self.places):
             self.sites.setdefault(here.site, []).append(i)
         self.place_alike = _alike(self.places, self.sites)
+        self.tokens = frozenset(share.token for share in note.shares)
+        self.tokens_twice = _twice(note) if len(self.tokens) < len(note.shares) else frozenset()
+        """Of the pools that it sells of, and of those that it has of several sellers."""
         self.ways = tuple(self._ways())
         self.sap_mtu = np.array([s.mtu for s in self.saps], dtype=np.float64)
         self.sap_bps = np.array([s.bandwidth_bps for s in self.saps], dtype=np.float64)
@@ -291,10 +295,12 @@ def _places(note: CapabilityNote) -> tuple[Here, ...]:
 
 def _alike(places: tuple[Here, ...], sites: dict[str, list[int]]) -> Numbers:
     """Of each place how many places before it the first is that may be the same: the note may have them of two who sell one
-    thing. -1: none may. What they offer would be alike in all that no seller changes."""
+    thing. -1: none may. What they offer would be alike in all that no seller changes. What has shares tells itself."""
     found: dict[tuple[str, frozenset[object]], list[int]] = {}
     for site, numbers in sites.items():
         for place in numbers if len(numbers) > 1 else ():
+            if places[place].capacity.shares:
+                continue
             offers = places[place].offers.values()
             alike = frozenset(
                 (o.type, o.ports, o.delay_us, tuple((f.name, f.units, f.runtime) for f in o.flavours)) for o in offers
@@ -305,6 +311,11 @@ def _alike(places: tuple[Here, ...], sites: dict[str, list[int]]) -> Numbers:
         if len(same) > 1:
             out[same] = np.array(same) - same[0]
     return out
+
+
+def _twice(note: CapabilityNote) -> frozenset[str]:
+    times = Counter(share.token for share in note.shares)
+    return frozenset(token for token, often in times.items() if often > 1)
 
 
 def payable(price: Price, note: CapabilityNote) -> bool:

@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from address_planner.labels import NO_LABEL, LabelSet
 from broker.decompose.graph import Graph, Way
 from broker.decompose.passages import Difference, Node, Passage, Passages
+from broker.decompose.shares import enough
 from broker.decompose.walks import Search, Walk, both
 from capability_registry.front import MOST, Candidate, announced
 from capability_registry.note import PointKind
@@ -151,6 +152,10 @@ class Reach:
                     out[vertex] = found[end]
         here.found = found
         return out
+
+    def sells(self, known: Known) -> bool:
+        """Whether a way has enough of what it comes by through several sellers."""
+        return not self._graph.sold_twice or enough(self._graph, known.way.passages, known.bandwidth_bps)
 
     def announced(self, found: Iterable[Known], most: int = MOST) -> list[tuple[PointKind, Reached]]:
         """Those of the ways between two points that are announced, `most` of them."""

@@ -4,14 +4,15 @@ between positions, and the price where another cost is counted.
 Rules kept here
 - A rule sees the moves of a route in order and keeps what it must remember; a move that breaks it is not made.
 - A host is of one domain, and who offers a place in a note has it of one: functions that share a host are at one place of one
-  note, and those that must not are there, where its supplier keeps them apart, or at places that are certainly apart: two
-  suppliers may sell the same place.
+  note, and those that must not are there, where its supplier keeps them apart, or at places that are certainly apart, or
+  have other hosts: two suppliers may sell the same place.
 - That is so where all that a supplier delivers is one segment, at every level (`segments`). Where a LAN is in the service, or
   the feature `paths` is missing, what is bought may be made of several segments below, wherever the flow goes on from one place
   to another. Then only what is in turn at one place, or in a domain of our own, is certainly in one (`whole`).
 - What no note makes certain of two places (`whereabouts`) is neither together nor apart.
 - Like a resource, a rule is only followed where a route that was found breaks it (see `labelling`).
 - Two parts of one site of one note that offer the same may be one thing that two sell: a service takes one of them.
+- What several suppliers sell of one pool is judged by what they say of it (`one_seller`).
 - A label may stand for another when what it remembers allows all that the other's does (`covers`).
 """
 
@@ -26,8 +27,9 @@ from broker.decompose.availability import available
 from broker.decompose.layered import Layers, Move, figures
 from broker.decompose.mesh_rules import ByHost, soon
 from broker.decompose.meshed import MeshLayers
+from broker.decompose.one_seller import OneSeller
 from broker.decompose.piece import Flags, Numbers
-from broker.decompose.whereabouts import UNCERTAIN, apart, location
+from broker.decompose.whereabouts import UNCERTAIN, apart, hosts_apart, location
 from service_model.constraints import Distance, Group, GroupKind, GroupScope
 from service_model.flows import PATHS
 from service_model.outcomes import ReasonCode
@@ -254,6 +256,8 @@ def rules_of(layers: Layers) -> tuple[Rule, ...]:
     out: list[Rule] = []
     if (layers.graph.place_alike >= 0).any() and layers.holds(ReasonCode.CAPACITY):
         out.append(OnePart("parts", layers.graph.place_alike))
+    if layers.graph.sold_twice and layers.holds(ReasonCode.CAPACITY):
+        out.append(OneSeller.of(layers))
     if layers.holds(ReasonCode.AFFINITY):
         out += [_grouped(layers, group, index) for group in spec.groups]
     if layers.holds(ReasonCode.DISTANCE):
@@ -280,13 +284,13 @@ def _grouped(layers: Layers, group: Group, index: dict[str, int]) -> Rule:
     if group.scope is GroupScope.HOST and _seen_whole(layers):  # that they fit there is the capacity's
         if together:
             return Together(group.id, members, lambda place: place)
-        return Apart(group.id, members, lambda x, y: x == y or apart(graph, x, y))
+        return Apart(group.id, members, lambda x, y: x == y or hosts_apart(graph, x, y))
     if group.scope is GroupScope.HOST and isinstance(layers, MeshLayers):
-        return ByHost(group.id, members, together, partial(apart, graph), whole, layers)
+        return ByHost(group.id, members, together, partial(hosts_apart, graph), whole, layers)
     if group.scope is GroupScope.HOST:
         if together:
             return OneSegment(group.id, members, whole)
-        return ApartByHost(group.id, members, partial(apart, graph), whole)
+        return ApartByHost(group.id, members, partial(hosts_apart, graph), whole)
     if group.scope is GroupScope.SUPPLIER:
         seller = graph.place_supplier
         if together:

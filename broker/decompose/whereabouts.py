@@ -4,6 +4,8 @@ Rules kept here
 - Two places are apart where their countries differ. In one country a public name tells a place from every other public
   name, and what a supplier named itself it tells from the rest of its own note. What it was told under another's word may
   be any of them, but for what the same one named (`named_by`).
+- Hosts of two places are not the same where the places are apart, and where they are in other pools (`Share`): which, is told of
+  every part of a site, since a function may be at any.
 - Of what a note merged nothing is certain: two functions there are neither together nor apart.
 """
 
@@ -34,3 +36,20 @@ def apart(graph: Graph, x: int, y: int) -> bool:
         told_apart = len(both) == 2 and len(namers) == 1 and "" not in namers
         return told_apart or namings <= {PlaceNaming.PUBLIC, PlaceNaming.OWN}
     return namings <= {PlaceNaming.PUBLIC}
+
+
+def hosts_apart(graph: Graph, x: int, y: int) -> bool:
+    """Whether certainly no host of the one is a host of the other."""
+    if apart(graph, x, y):
+        return True
+    here, there = _pools(graph, x), _pools(graph, y)
+    return bool(here) and bool(there) and here.isdisjoint(there)
+
+
+def _pools(graph: Graph, place: int) -> frozenset[str]:
+    """The pools that a function there may draw on; empty where not all are told."""
+    piece, known = graph.pieces[int(graph.place_supplier[place])], graph.place_known(place)
+    if known is not None and known.merged:
+        return frozenset()
+    drawn = [piece.places[n].capacity.shares for n in piece.sites[graph.here(place).site]]
+    return frozenset(piece.note.shares[n].token for shares in drawn for n in shares) if all(drawn) else frozenset()

@@ -8,6 +8,7 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cached_property
 
 Had = tuple[str, Iterable[str]]
 """The alias of a supplier, and words that it has."""
@@ -21,6 +22,11 @@ class Words:
 
     def of(self, word: str) -> tuple[str, ...]:
         return self._who.get(word, ())
+
+    @cached_property
+    def of_several(self) -> frozenset[str]:
+        """The words that more than one has."""
+        return frozenset(word for word, who in self._who.items() if len(who) > 1)
 
     def after(self, gone: Iterable[Had], fresh: Iterable[Had]) -> Words:
         """When what is gone is no more, and what is fresh is there: itself, where that comes to the same."""
@@ -38,7 +44,12 @@ class Words:
             left = {*who.pop(word, ())} - taken.get(word, set()) | given.get(word, set())
             if left:
                 who[word] = tuple(sorted(left))
-        return Words(who)
+        out = Words(who)
+        if "of_several" in self.__dict__:
+            changed = taken.keys() | given.keys()
+            now = (word for word in changed if len(who.get(word, ())) > 1)
+            out.of_several = (self.of_several - changed).union(now)
+        return out
 
 
 def _pairs(had: Iterable[Had]) -> set[tuple[str, str]]:

@@ -9,9 +9,11 @@ from pydantic import TypeAdapter
 
 from broker.accounts.admin_port import (
     AbandonedService,
+    AcceptedRestore,
     AdminPort,
     Applied,
     CannotAbandon,
+    CannotAccept,
     Inventory,
     PoolUse,
     ServiceDetail,
@@ -34,6 +36,7 @@ PLANNING = Codec(TypeAdapter(Preview), pb.Planning)
 PLANS, PLANS_MAX = 3, 10
 STUCK = Codec(TypeAdapter(StuckSegment), pb.StuckSegment)
 ABANDONED = Codec(TypeAdapter(AbandonedService), pb.AbandonServiceResponse)
+ACCEPTED = Codec(TypeAdapter(AcceptedRestore), pb.AcceptRestoreResponse)
 REASON_LENGTH = 1000
 DETAIL = Codec(TypeAdapter(ServiceDetail), pb.ServiceDetail)
 
@@ -90,11 +93,7 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         return pb.ListStuckResponse(segments=map(STUCK.encode, await self._port.stuck(request.account)))
 
     async def AbandonService(self, request: pb.AbandonServiceRequest, context: Any) -> pb.AbandonServiceResponse:
-        reason = request.reason.strip()
-        if not reason:
-            raise WireError(Violation("reason", "say why: it is written to the audit trail"))
-        if len(reason) > REASON_LENGTH:
-            raise WireError(Violation("reason", f"has {len(reason)} characters, at most {REASON_LENGTH} are kept"))
+        reason = _reason(request.reason)
         try:
             done = await self._port.abandon(
                 request.service, request.account, request.segment, reason, actor=caller().account
@@ -102,6 +101,24 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         except CannotAbandon as error:
             raise WireError(Violation(error.field, str(error))) from error
         return ABANDONED.encode(done)
+
+    async def AcceptRestore(self, request: pb.AcceptRestoreRequest, context: Any) -> pb.AcceptRestoreResponse:
+        reason = _reason(request.reason)
+        try:
+            done = await self._port.accept(tuple(request.without), reason, actor=caller().account)
+        except CannotAccept as error:
+            raise WireError(Violation(error.field, str(error))) from error
+        return ACCEPTED.encode(done)
+
+
+def _reason(given: str) -> str:
+    """Why an operator decided something. Raises WireError."""
+    reason = given.strip()
+    if not reason:
+        raise WireError(Violation("reason", "say why: it is written to the audit trail"))
+    if len(reason) > REASON_LENGTH:
+        raise WireError(Violation("reason", f"has {len(reason)} characters, at most {REASON_LENGTH} are kept"))
+    return reason
 
 
 def _struct(document: Any, index: int) -> Struct:

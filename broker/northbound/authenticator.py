@@ -38,6 +38,8 @@ MAX_NAME = 64
 """Longer than any account's name: what is longer need not be told apart."""
 HASHES_AT_ONCE = 2
 """Each takes 64 MiB."""
+LOGINS_AT_ONCE = 100
+"""So many wait for their password to be judged."""
 
 log = structlog.get_logger(__name__)
 
@@ -97,6 +99,7 @@ class AccountAuthenticator:
         self._new_id = new_id
         self._throttle = Throttle()
         self._hashing = asyncio.Semaphore(HASHES_AT_ONCE)
+        self._logging_in = 0
 
     async def issue(self, credentials: Credentials) -> tuple[str, datetime]:
         """See Authenticator."""
@@ -148,6 +151,15 @@ class AccountAuthenticator:
         return self._administered().find(AccountDoc, name)
 
     async def _by_password(self, given: Password) -> AccountDoc:
+        if self._logging_in >= LOGINS_AT_ONCE:
+            raise Throttled(1.0)
+        self._logging_in += 1
+        try:
+            return await self._judged(given)
+        finally:
+            self._logging_in -= 1
+
+    async def _judged(self, given: Password) -> AccountDoc:
         self._throttle.attempt(given.account, self._clock.now())
         account = self._account(given.account)
         stored = account.password_hash if account is not None and account.type == "person" else None

@@ -10,7 +10,9 @@ Rules kept here
 from __future__ import annotations
 
 import asyncio
+import random as system_random
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +23,10 @@ from grpc_reflection.v1alpha import reflection
 
 from broker.accounts.admin_port import AdminPort
 from broker.northbound.admin_servicer import AdminServicer
+from broker.northbound.admission import Admission, Bounds
 from broker.northbound.auth import Authenticator
-from broker.northbound.calls import Gate
+from broker.northbound.calls import Begun, Gate
+from broker.northbound.lateness import Turn, measure
 from broker.northbound.servicer import BrokerServicer
 from lower_sp_clients.supplier import Given, Supplier
 from service_model.clock import Clock
@@ -44,11 +48,9 @@ OPTIONS = (
     ("grpc.so_reuseport", 0),
 )
 
-FLUSH_S = 2.0
-"""How long the last answers may take to leave, and those who watch the health to hang up."""
-PARTING_S = 0.2
-"""How long the connections are given to hear that the node leaves, before those who call are told to come again; and so long,
-before that, it is waited for callers to come and be held up, so that none calls while it ends."""
+FLUSH_S = 5.0
+"""How long the last answers, all of which are given by then, may take to leave; on a busy machine they take more than a moment,
+and a call that is cut off here would be CANCELLED. Nothing is waited for that has left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,13 +66,17 @@ class Identity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Serving:
-    """What is served. Without `admin` there is no AdminService."""
+    """What is served. Without `admin` there is no AdminService. `begun`: what is asked again; `bounds`: how much at once; `turn`:
+    what work waits for that is ready."""
 
     supplier_for: Callable[[str], Supplier]
     notes_for: Callable[[str], AsyncIterator[Given]]
     authenticator: Authenticator
     clock: Clock
     admin: AdminPort | None = None
+    begun: Begun = lambda account, ref, version: False
+    bounds: Bounds = Bounds()
+    turn: Turn = lambda: asyncio.sleep(0)
 
 
 class NorthboundServer:
@@ -78,7 +84,13 @@ class NorthboundServer:
 
     def __init__(self, server: Any, gate: Gate, health_servicer: Any, services: tuple[str, ...]) -> None:
         self._server, self._gate, self._health, self._services = server, gate, health_servicer, services
+        self._measuring: asyncio.Task[None] | None = None
         self.ports: dict[str, int] = {}
+
+    async def start(self, admission: Admission, turn: Turn) -> None:
+        """Serve, as many at once as `admission` allows by how long work waits for its `turn`."""
+        await self._server.start()
+        self._measuring = asyncio.create_task(measure(turn, admission.seen), name="lateness")
 
     async def set_health(self, serving: bool) -> None:
         """What the health service answers, for the node as a whole ("") and for each service."""
@@ -88,15 +100,14 @@ class NorthboundServer:
 
     async def stop(self, drain_s: float) -> None:
         """Health says NOT_SERVING, new calls are refused with SHUTTING_DOWN, streams end, running calls get `drain_s` to
-        be answered, and the rest hear that their outcome is not known. The listeners are closed, and connections end, before
-        who was refused calls again: that goes elsewhere."""
+        be answered, and the rest hear that their outcome is not known. Then the listeners are closed."""
         await self._health.enter_graceful_shutdown()
         await self._gate.drain(drain_s)
-        await asyncio.sleep(PARTING_S)
-        stopping = asyncio.ensure_future(self._server.stop(FLUSH_S))
-        await asyncio.sleep(PARTING_S)
-        self._gate.part()
-        await stopping
+        await self._server.stop(FLUSH_S)
+        if self._measuring is not None:
+            self._measuring.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._measuring
 
 
 async def serve(
@@ -110,7 +121,8 @@ async def serve(
     """Listens at `listen` (people) and `listen_partners` (`host:port`, port 0: any); both may be left out, not both at
     once in earnest. `partner_roots`: CA certificates (PEM, one after the other) that partners' certificates must be
     under; empty: none. The health starts as NOT_SERVING. Raises OSError where it cannot listen."""
-    gate = Gate(serving.authenticator, serving.clock)
+    admission = Admission(serving.bounds, serving.clock, system_random.random)
+    gate = Gate(serving.authenticator, serving.clock, admission, serving.begun)
     server = grpc.aio.server(interceptors=[gate], options=OPTIONS)
     services = [BROKER]
     broker_service_pb2_grpc.add_BrokerServiceServicer_to_server(  # type: ignore[no-untyped-call]
@@ -136,7 +148,7 @@ async def serve(
         running.ports["people"] = _bind(server, listen, _credentials(identity, None))
     if listen_partners is not None:
         running.ports["partners"] = _bind(server, listen_partners, _credentials(identity, partner_roots))
-    await server.start()
+    await running.start(admission, serving.turn)
     return running
 
 

@@ -4,6 +4,7 @@ Rules kept here
 - Every status has an ErrorInfo with a reason of this file and the domain `spbroker`. Reasons are public and never change.
 - A wrong field is named by its path (BadRequest); when to try again is said (RetryInfo).
 - What is not in the table is our fault: INTERNAL with an incident id, the cause goes to the log only.
+- RESOURCE_EXHAUSTED with RetryInfo says that this call had no effect.
 - Clients treat UNAVAILABLE and INTERNAL as an unknown outcome, so nothing that was plainly refused is mapped to them.
 """
 
@@ -30,7 +31,7 @@ from broker.northbound.wrong_calls import (
     ShuttingDown,
     Throttled,
 )
-from lower_sp_clients.supplier import OutcomeUnknown, ServiceNotFound
+from lower_sp_clients.supplier import NotRecorded, OutcomeUnknown, Overloaded, ReadOnly, ServiceNotFound
 from lower_sp_clients.wire import Violation, WireError
 
 DOMAIN = "spbroker"
@@ -85,6 +86,10 @@ def status_of(error: Exception) -> CallStatus:
                 message=message,
                 retry_after_s=error.retry_after_s,
             )
+        case Overloaded():
+            return CallStatus(
+                code=Code.RESOURCE_EXHAUSTED, reason="OVERLOADED", message=message, retry_after_s=error.retry_after_s
+            )
         case RequestTooLarge():
             sizes = {"size_bytes": str(error.size), "limit_bytes": str(error.limit)}
             return CallStatus(code=Code.INVALID_ARGUMENT, reason="REQUEST_TOO_LARGE", message=message, metadata=sizes)
@@ -105,6 +110,15 @@ def status_of(error: Exception) -> CallStatus:
             return CallStatus(code=Code.NOT_FOUND, reason="ACCOUNT_NOT_FOUND", message=message)
         case ShuttingDown():
             return CallStatus(code=Code.UNAVAILABLE, reason="SHUTTING_DOWN", message=message)
+        case ReadOnly():
+            return CallStatus(code=Code.UNAVAILABLE, reason="READ_ONLY", message=message)
+        case NotRecorded():
+            log.error("call_not_recorded", error=message)
+            return CallStatus(
+                code=Code.UNAVAILABLE,
+                reason="STORE_UNAVAILABLE",
+                message="this node cannot use its store at the moment: ask again with the same ref and version",
+            )
         case OutcomeUnknown():
             return CallStatus(
                 code=Code.UNAVAILABLE,

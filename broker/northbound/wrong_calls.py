@@ -8,7 +8,7 @@
     ShuttingDown              the call is not wrong: the node is going away
 
 `status.py` turns each into what the caller sees; so it does with `WireError`, `AccountNotFound`,
-`ServiceNotFound` and `OutcomeUnknown`.
+`ServiceNotFound`, `ReadOnly`, `NotRecorded`, `Overloaded` and `OutcomeUnknown`.
 """
 
 from __future__ import annotations

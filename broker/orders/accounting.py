@@ -15,7 +15,16 @@ from broker.orders.states import SegmentState
 from broker.orders.stuck import shown, untold
 from capability_registry.abstraction import Abstraction
 from service_model.money import Price
-from service_model.outcomes import Reason, ReasonCode, Refused, Reserved, SegmentStatus, ServiceState, ServiceStatus
+from service_model.outcomes import (
+    NewerVersion,
+    Reason,
+    ReasonCode,
+    Refused,
+    Reserved,
+    SegmentStatus,
+    ServiceState,
+    ServiceStatus,
+)
 
 _CHARGED = frozenset({ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.DEGRADED})
 
@@ -25,35 +34,57 @@ _SETTLED = _CHARGED | {ServiceState.RESERVED, ServiceState.COMMITTING}
 
 def charges(before: Order | None, order: Order, now: datetime) -> tuple[Charge, ...]:
     """The charges that follow from this change: what is owed begins when a service is committed, ends when its end is decided."""
-    was, is_now = before is not None and before.state in _CHARGED, order.state in _CHARGED
-    if was == is_now:
+    was, sold = _sold(before), _sold(order)
+    if was is None and sold is None:
         return ()
-    return tuple(_events(order, now, is_now))
+    return tuple(_events(was, sold, now))
 
 
-def _events(order: Order, now: datetime, begins: bool) -> Iterator[Charge]:
-    def charge(side: Side, partner: str, segment: str, kind: ChargeKind, price: Price) -> Charge:
-        return Charge(
-            at=now,
-            side=side,
-            partner=partner,
-            service=order.id,
-            segment=segment,
-            kind=kind,
-            price=price,
-            agreement=order.terms.agreement,
-            agreement_version=order.terms.version,
-        )
+def _sold(order: Order | None) -> Order | None:
+    """The version that is charged: a newer one from when all of it was committed."""
+    if order is None or order.state not in _CHARGED:
+        return None
+    newer = order.beside
+    return newer if newer is not None and newer.state in _CHARGED else order
 
-    sides = [(Side.SELL, order.account, "", order.price)]
-    sides += [(Side.BUY, s.alias, s.key, s.price) for s in order.segments if s.wanted]
-    for side, partner, segment, price in sides:
-        if begins:
-            if price.once:
-                yield charge(side, partner, segment, ChargeKind.ONCE, price)
-            yield charge(side, partner, segment, ChargeKind.START, price)
-        else:
-            yield charge(side, partner, segment, ChargeKind.STOP, price)
+
+def _events(was: Order | None, sold: Order | None, now: datetime) -> Iterator[Charge]:
+    """The end of what is not owed any more, and the beginning of what is; what stays as it is goes on."""
+    had, has = _owed(was), _owed(sold)
+    for key, price in had.items():
+        if was is not None and has.get(key) != price:
+            yield _charge(was, now, key, ChargeKind.STOP, price)
+    for key, price in has.items():
+        before = had.get(key)
+        if sold is None or before == price:
+            continue
+        once = price.once - (before.once if before is not None else 0)  # what goes on was paid for once
+        if once > 0:
+            yield _charge(sold, now, key, ChargeKind.ONCE, replace(price, once=once))
+        yield _charge(sold, now, key, ChargeKind.START, price)
+
+
+def _owed(order: Order | None) -> dict[tuple[Side, str, str], Price]:
+    """By side, partner and segment; "" is the service."""
+    if order is None:
+        return {}
+    bought = {(Side.BUY, s.alias, s.key): s.price for s in order.segments if s.wanted}
+    return {(Side.SELL, order.account, ""): order.price, **bought}
+
+
+def _charge(order: Order, now: datetime, key: tuple[Side, str, str], kind: ChargeKind, price: Price) -> Charge:
+    side, partner, segment = key
+    return Charge(
+        at=now,
+        side=side,
+        partner=partner,
+        service=order.id,
+        segment=segment,
+        kind=kind,
+        price=price,
+        agreement=order.terms.agreement,
+        agreement_version=order.terms.version,
+    )
 
 
 def remaining(order: Order, now: datetime) -> float:
@@ -65,8 +96,9 @@ def remaining(order: Order, now: datetime) -> float:
 
 def answer(order: Order, version: int, now: datetime) -> Reserved | Refused:
     """The recorded answer to the reservation of `version`."""
-    if version in order.answers:
-        return Refused(ref=order.ref, version=version, reasons=_reasons(order, order.answers[version].reasons))
+    if (refusal := order.refusals.get(version)) is not None:
+        return Refused(ref=order.ref, version=version, reasons=_reasons(order, refusal.reasons))
+    order = order.of(version) or order.beside or order
     if order.version != version or version <= order.released_upto or order.choice is None:
         newer = Reason(code=ReasonCode.VERSION_CONFLICT, message=f"version {order.version} came after it")
         ended = Reason(code=ReasonCode.VERSION_RELEASED, message="this version was ended by its owner")
@@ -103,6 +135,20 @@ def status(order: Order, now: datetime) -> ServiceStatus:
         segments=tuple(_segments(order)) if order.terms.show_segments else (),
         create_time=order.created,
         update_time=order.updated,
+        decisions=tuple(decision.told() for decision in order.decisions),
+        newer=_newer(order.beside, now) if order.beside is not None else None,
+    )
+
+
+def _newer(order: Order, now: datetime) -> NewerVersion:
+    return NewerVersion(
+        version=order.version,
+        state=order.state,
+        price=order.price,
+        delay_us=order.delay_us,
+        remaining_s=remaining(order, now),
+        reasons=_reasons(order, order.reasons),
+        segments=tuple(_segments(order)) if order.terms.show_segments else (),
     )
 
 

@@ -15,7 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from address_planner.macs import MacSet
-from address_planner.prefixes import PrefixTooSmall, aggregate, host_bits, host_prefix, pick_hosts
+from address_planner.prefixes import NOBODY, PrefixTooSmall, aggregate, host_bits, host_prefix, pick_hosts
 from address_planner.stacks import NOTHING, Wanted, carve_stacks
 from broker.orders.cut import Cut
 from service_model.outcomes import Nogood, Reason, ReasonCode, Stack
@@ -59,6 +59,9 @@ class CrossingLink:
     @property
     def prefixes(self) -> tuple[Prefix, ...]:
         return (self.prefix,) if self.second_prefix is None else (self.prefix, self.second_prefix)
+
+
+NEVER: Mapping[str, CrossingLink] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,9 +122,11 @@ def decide(
     allowed: tuple[Prefix, ...],
     kept: Mapping[str, Sequence[Prefix]] = NOTHING,
     unusable: tuple[Prefix, ...] = (),
+    had: Mapping[str, CrossingLink] = NEVER,
 ) -> Addressing:
     """`allowed`: the share from above, or the block taken for this service. `kept`: what was carved before, by link, and stays
-    where it can; `unusable`: what a supplier cannot use. Raises CannotAddress."""
+    where it can; `unusable`: what a supplier cannot use; `had`: what a live version has, whose addresses stay where they can.
+    Raises CannotAddress."""
     spec = cut.mesh.spec
     behind = [n for end in spec.ends for n in end.networks]
     excluded = aggregate([*spec.blocks.excluded, *behind])
@@ -138,7 +143,7 @@ def decide(
             )
         ) from None
     crossing = {
-        link.id: _crossing(link, (*link.addressing.prefixes, *carved.get(link.id, ())))
+        link.id: _crossing(link, (*link.addressing.prefixes, *carved.get(link.id, ())), had.get(link.id))
         for link in spec.links
         if _crosses(cut, link) and link.ports
     }
@@ -153,18 +158,21 @@ def _crosses(cut: Cut, link: VirtualLink) -> bool:
     return len({cut.home_of(point) for point in link.points}) > 1
 
 
-def _crossing(link: VirtualLink, prefixes: tuple[Prefix, ...]) -> CrossingLink:
+def _crossing(link: VirtualLink, prefixes: tuple[Prefix, ...], had: CrossingLink | None) -> CrossingLink:
     """A prefix of each family that it has."""
     first, *more = sorted(prefixes, key=lambda prefix: prefix.version)
-    hosts = _hosts(link, link.addressing.of(first.version), first)
+    before = {s.prefix: s.addresses for s in had.stacks} if had is not None else {}
+    hosts = _hosts(link, link.addressing.of(first.version), first, before.get(first, NOBODY))
     out = CrossingLink(prefix=first, addresses=hosts, macs=_macs(link))
     for second in more:
-        hosts = _hosts(link, link.addressing.of(second.version), second)
+        hosts = _hosts(link, link.addressing.of(second.version), second, before.get(second, NOBODY))
         out = replace(out, second_prefix=second, second_addresses=hosts)
     return out
 
 
-def _hosts(link: VirtualLink, told: LinkAddressing, prefix: Prefix) -> dict[str, Address]:
+def _hosts(
+    link: VirtualLink, told: LinkAddressing, prefix: Prefix, before: Mapping[str, Address]
+) -> dict[str, Address]:
     """The addresses of one family: `told` is what is stated of it."""
     given = {r.point: r.address for r in told.reserved if r.point is not None}
     ends = [p for p in link.points if p not in link.ports]
@@ -172,12 +180,12 @@ def _hosts(link: VirtualLink, told: LinkAddressing, prefix: Prefix) -> dict[str,
     try:
         addresses = {p: given[p] for p in link.points if p in given}
         if link.kind is LinkKind.LINE:
-            addresses |= pick_hosts(prefix, (), taken, [p for p in ends if p not in given])
+            addresses |= pick_hosts(prefix, (), taken, [p for p in ends if p not in given], before)
         gateway = next((r.address for r in told.reserved if r.role is AddressRole.GATEWAY), None)
         if gateway is not None and link.kind is LinkKind.LINE and len(link.ports) == 1:
             addresses.setdefault(link.ports[0], gateway)
         left = [p for p in link.ports if p not in addresses]
-        addresses |= pick_hosts(prefix, told.hosts, [*taken, *addresses.values()], left)
+        addresses |= pick_hosts(prefix, told.hosts, [*taken, *addresses.values()], left, before)
     except PrefixTooSmall as error:
         raise CannotAddress(
             Reason(code=ReasonCode.ADDRESS_EXHAUSTED, message=f"link {link.id!r}: {error}", subject=link.id)

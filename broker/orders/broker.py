@@ -9,6 +9,7 @@ Rules kept here
   from the record.
 - A reservation by a quote is judged with it: the quote counts or not when the reservation comes, and is recorded with it.
 - A commit is judged late or not once, here, before it is recorded; duplicates are recognised before that.
+- What a caller does with a version is done with that version, the order's own or the newer one beside it; a terminate ends all.
 - Where other processes work on the same store, an order is taken over before it is changed here, whoever has it.
 """
 
@@ -21,16 +22,25 @@ from datetime import timedelta
 
 import structlog
 
+from broker.orders import succession
 from broker.orders.accounting import answer, status
 from broker.orders.engine import Stored
 from broker.orders.gather import unconfirmed, whole
-from broker.orders.offers import Offers, wrong_with
+from broker.orders.offers import Offers
 from broker.orders.records import Abandoned, AuditRow, Order, Quoted, Terms
 from broker.orders.states import Event
 from broker.orders.stuck import abandoned, to_abandon
-from broker.orders.tasks import abandon
+from broker.orders.tasks import abandon, ending
 from lower_sp_clients.broadcast import Overrun
-from lower_sp_clients.supplier import EVERYTHING, Context, Interest, OutcomeUnknown, ServiceNotFound, SignedNote
+from lower_sp_clients.supplier import (
+    EVERYTHING,
+    Context,
+    Interest,
+    OutcomeUnknown,
+    ReadOnly,
+    ServiceNotFound,
+    SignedNote,
+)
 from lower_sp_clients.versions import LIVE, Verdict, body, judge
 from service_model.outcomes import (
     STATUS,
@@ -55,8 +65,7 @@ _STANDS = frozenset({ServiceState.FAILED})
 """Where a commit that was answered with Committed is so again: what failed did so afterwards."""
 _TAKES = 10
 """How often an order is taken that another replica takes back at once."""
-_COUNTED = LIVE | {ServiceState.RESERVING, ServiceState.RESERVED}
-"""What counts against an agreement's number of services."""
+_BROUGHT_IN = frozenset({ServiceState.COMMITTING, ServiceState.ACTIVATING})
 
 
 class Broker(Offers):
@@ -76,16 +85,18 @@ class Broker(Offers):
             return _turned_away(account, ref, version, (verdict,), ctx)
         if verdict is not Verdict.REPEAT or known is None:
             terms = self._terms(account)
-            wrong = (terms,) if isinstance(terms, Reason) else self._unacceptable(account, ref, spec, ctx, terms)
+            wrong = (
+                (terms,)
+                if isinstance(terms, Reason)
+                else self._late(ctx) or self._unacceptable(account, ref, spec, ctx, terms)
+            )
             if wrong or isinstance(terms, Reason):
                 return _turned_away(account, ref, version, wrong, ctx)
             quoted = self._quoted(account, spec, ctx)
             if isinstance(quoted, Reason):
                 return _turned_away(account, ref, version, (quoted,), ctx)
-            known = self._begin(known, account, ref, version, spec, terms, quoted, ctx)
-        done = await self.until(
-            known.id, lambda o: version in o.answers or o.state not in _SETTLING or o.version > version, ctx
-        )
+            known = self._begin(known, verdict, account, ref, version, spec, terms, quoted, ctx)
+        done = await self.until(known.id, lambda o: _answered(o, version), ctx)
         if (loss := done.loss()) is not None and verdict is not Verdict.REPEAT:
             log.warning("dearer than it was quoted", service=done.id, account=account, ref=ref, over_the_term=str(loss))
         return answer(done, version, self.clock.now())
@@ -110,6 +121,7 @@ class Broker(Offers):
     def _begin(
         self,
         known: Order | None,
+        verdict: Verdict,
         account: str,
         ref: str,
         version: int,
@@ -140,22 +152,10 @@ class Broker(Offers):
         if known is not None and not known.version:
             fresh = replace(fresh, released_upto=known.released_upto)
         elif known is not None:
-            held = known.state is ServiceState.RESERVED
-            fresh = replace(
-                fresh,
-                block=known.block,
-                former_blocks=known.former_blocks,
-                carved=known.carved,
-                unusable=known.unusable,
-                pool=known.pool,
-                path_ids=known.path_ids,
-                second_block=known.second_block,
-                second_pool=known.second_pool,
-                segments=tuple(replace(s, wanted=False) for s in known.segments),
-                released_upto=known.released_upto,
-                answers=known.answers,
-                previous=replace(known, previous=None, extending=None) if held else known.previous,
-            )
+            beside = verdict is Verdict.MODIFY
+            former = known.beside if beside else known
+            fresh = succession.replaced(former, fresh) if former is not None else succession.begun(known, fresh)
+            fresh = replace(known, beside=fresh) if beside else fresh
         if known is None:
             self.claims.begin(fresh.id)
         self.audit(fresh.id, account, "reserve", ref, known.state.short if known else "", "RESERVING", ctx)
@@ -166,8 +166,8 @@ class Broker(Offers):
         self, account: str, ref: str, spec: ServiceSpec, ctx: Context, terms: Terms
     ) -> tuple[Reason, ...]:
         """Everything that is wrong with a reservation before it is planned."""
-        out = wrong_with(spec, ctx, terms)
-        others = sum(1 for o in self.wanted.values() if o.state in _COUNTED and o.account == account and o.ref != ref)
+        out = self._wrong_with(spec, ctx, terms)
+        others = self.wanted.count(account, besides=self.by_ref.get((account, ref)))
         if others >= terms.max_services:
             message = f"the agreement allows {terms.max_services} services"
             return (*out, Reason(code=ReasonCode.QUOTA, message=message))
@@ -175,47 +175,52 @@ class Broker(Offers):
 
     async def extend(self, account: str, ref: str, version: int, seconds: float, ctx: Context) -> Reserved | Refused:
         while True:
-            order = await self._mine(account, ref)
+            record, order = await self._version(account, ref, version)
             refusal = self._not_held(order, version)
-            if order is None or refusal is not None:
+            if record is None or order is None or refusal is not None:
                 return Refused(ref=ref, version=version, reasons=(refusal or _NOT_HELD,))
             if order.extending is None:
                 break
-            await self.until(order.id, _extended, ctx)  # one after the other: each is told what it got
+            await self.until(
+                order.id, lambda o: _extended(o, version), ctx
+            )  # one after the other: each is told what it got
         seconds = min(seconds, order.terms.max_hold_s)
         self.audit(order.id, account, "extend", ref, "RESERVED", "RESERVED", ctx)
-        self.change(replace(order, extending=self.clock.now() + timedelta(seconds=seconds)))
-        done = await self.until(order.id, _extended, ctx)
-        if refusal := self._not_held(done, version):  # ended or committed meanwhile
+        longer = replace(order, extending=self.clock.now() + timedelta(seconds=seconds))
+        self.change(record.with_version(longer))
+        done = await self.until(order.id, lambda o: _extended(o, version), ctx)
+        if refusal := self._not_held(done.of(version), version):  # ended or committed meanwhile
             return Refused(ref=ref, version=version, reasons=(refusal,))
         return answer(done, version, self.clock.now())
 
     async def commit(self, account: str, ref: str, version: int, told: Bindings, ctx: Context) -> Committed | Refused:
-        order = await self._mine(account, ref)
-        known = order is not None and order.version == version
-        if order is None or not known or not (order.state in LIVE or (order.confirmed and order.state in _STANDS)):
+        record, order = await self._version(account, ref, version)
+        if record is None or order is None or not _committed(order):
             refusal = self._not_held(order, version)
-            if order is None or order.choice is None or refusal is not None:
-                failed = order is not None and order.version == version and order.state is ServiceState.FAILED
+            if record is None or order is None or order.choice is None or refusal is not None:
+                failed = order is not None and order.state is ServiceState.FAILED
                 reasons = order.reasons if order is not None and failed else (refusal or _NOT_HELD,)
                 return Refused(ref=ref, version=version, reasons=reasons)
             wrong = unconfirmed(order.choice, told)
             if wrong is not None:
                 return Refused(ref=ref, version=version, reasons=(wrong,))
             self.audit(order.id, account, "commit", ref, "RESERVED", "COMMITTING", ctx)
-            self.change(
-                replace(order, bindings=whole(order.choice, told), was_live=True, extending=None).on(Event.COMMIT)
-            )
+            decided = replace(order, bindings=whole(order.choice, told), was_live=True, extending=None)
+            self.change(record.with_version(decided.on(Event.COMMIT)))
         elif order.choice is not None and order.bindings != whole(order.choice, told):
             reason = Reason(code=ReasonCode.KEY_REUSED, message="committed with other bindings", subject="bindings")
             return Refused(ref=ref, version=version, reasons=(reason,))
-        done = await self.until(
-            order.id, lambda o: o.state not in (ServiceState.RESERVED, ServiceState.COMMITTING), ctx
-        )
-        if done.state in LIVE or (done.confirmed and done.state in _STANDS):
+        recorded = await self.until(order.id, lambda o: _decided(o, version), ctx)
+        done = recorded.of(version)
+        if done is not None and _committed(done):
             return Committed(ref=ref, version=version)
         ended = Reason(code=ReasonCode.NOT_HELD, message="the service was terminated")
-        return Refused(ref=ref, version=version, reasons=done.reasons or (ended,))
+        return Refused(ref=ref, version=version, reasons=(done or recorded).reasons or (ended,))
+
+    async def _version(self, account: str, ref: str, version: int) -> tuple[Order | None, Order | None]:
+        """The order, ours to change unless it is over, and that version of it: its own, or the newer one beside it."""
+        order = await self._mine(account, ref)
+        return order, order.of(version) if order is not None else None
 
     async def release(self, account: str, ref: str, version: int, ctx: Context) -> None:
         order = await self._mine(account, ref)
@@ -227,6 +232,11 @@ class Broker(Offers):
             reason = Reason(code=ReasonCode.CUSTOMER, message="released by its owner")
             self.audit(order.id, account, "release", ref, order.state.short, "EXPIRED", ctx)
             self.change(replace(abandon(order), reasons=(reason,), released_upto=version).on(Event.RELEASE))
+        elif order.state in LIVE and order.version < version and order.released_upto < version:
+            if order.beside is not None and order.beside.state in _BROUGHT_IN:
+                return
+            self.audit(order.id, account, "release", ref, order.state.short, order.state.short, ctx)
+            self.change(replace(_without(order, version), released_upto=version))
         elif order.previous is not None and order.previous.version <= version:  # the hold that would come back
             self.change(replace(order.alone(), released_upto=max(order.released_upto, version)))
         elif order.released_upto < version and order.state in (ServiceState.REFUSED, ServiceState.EXPIRED):
@@ -239,6 +249,9 @@ class Broker(Offers):
 
     async def terminate(self, account: str, ref: str, ctx: Context) -> None:
         order = await self._mine(account, ref)
+        if self._may_live_untracked(order):
+            log.warning("not confirmed to be gone: it may be among what is unknown since the restore", ref=ref)
+            raise OutcomeUnknown("what is unknown here since the restore is not confirmed to be gone")
         if order is None:
             tombstone = self._tombstone(account, ref, ServiceState.TERMINATED)
             self.audit(tombstone.id, account, "terminate", ref, "", "TERMINATED", ctx)
@@ -246,8 +259,14 @@ class Broker(Offers):
             order = tombstone
         elif order.state not in _ENDED:
             self.audit(order.id, account, "terminate", ref, order.state.short, "TERMINATING", ctx)
-            self.change(replace(order.alone(), expires=None, extending=None).on(Event.TERMINATE))
+            self.change(replace(ending(order), expires=None, extending=None).on(Event.TERMINATE))
         await self.until(order.id, lambda o: o.state in _ENDED, ctx)
+
+    def _may_live_untracked(self, order: Order | None) -> bool:
+        """Whether what the store knows nothing of, or only as a hold, may be live at suppliers since a restore: whoever hears
+        that it is gone gives its addresses to others."""
+        since = self.untracked_since
+        return since is not None and (order is None or (order.created <= since and not order.was_live))
 
     async def abandon(self, named: Order, segment: str, reason: str, actor: str) -> tuple[Order, tuple[str, ...]]:
         """Give up a segment ("": all) that holds a STUCK service up, because `actor` decided so. Returns the order as it
@@ -307,6 +326,7 @@ class Broker(Offers):
                         if (told := interest.of(event.status)) is not None:
                             yield ServiceEvent(token=self._token(at), status=told)
             except Overrun as error:
+                log.warning("watcher cut off: it does not keep up", account=account, resumes_behind=at)
                 raise OutcomeUnknown(str(error)) from None
 
     def _token(self, sequence: int) -> str:
@@ -347,6 +367,11 @@ class AccountView:
         self._account = account
         self._note = note
 
+    def _may_change(self) -> None:
+        """Raises ReadOnly."""
+        if self._broker.read_only:
+            raise ReadOnly(self._broker.read_only)
+
     def notes(self) -> AsyncIterator[SignedNote]:
         if self._note is None:
             raise OutcomeUnknown("no notes are published to this account")
@@ -356,21 +381,27 @@ class AccountView:
         return await self._broker.qualify(self._account, spec, ctx)
 
     async def quote(self, spec: ServiceSpec, ctx: Context) -> Quote | Qualification:
+        self._may_change()
         return await self._broker.quote(self._account, spec, ctx)
 
     async def reserve(self, ref: str, version: int, spec: ServiceSpec, ctx: Context) -> Reserved | Refused:
+        self._may_change()
         return await self._broker.reserve(self._account, ref, version, spec, ctx)
 
     async def extend(self, ref: str, version: int, seconds: float, ctx: Context) -> Reserved | Refused:
+        self._may_change()
         return await self._broker.extend(self._account, ref, version, seconds, ctx)
 
     async def commit(self, ref: str, version: int, bindings: Bindings, ctx: Context) -> Committed | Refused:
+        self._may_change()
         return await self._broker.commit(self._account, ref, version, bindings, ctx)
 
     async def release(self, ref: str, version: int, ctx: Context) -> None:
+        self._may_change()
         await self._broker.release(self._account, ref, version, ctx)
 
     async def terminate(self, ref: str, ctx: Context) -> None:
+        self._may_change()
         await self._broker.terminate(self._account, ref, ctx)
 
     async def status(self, ref: str, ctx: Context) -> ServiceStatus:
@@ -393,9 +424,44 @@ def _turned_away(account: str, ref: str, version: int, reasons: tuple[Reason, ..
     return Refused(ref=ref, version=version, reasons=reasons)
 
 
-def _extended(order: Order) -> bool:
-    """Whether nobody is being asked for a longer hold any more."""
-    return order.extending is None
+def _answered(order: Order, version: int) -> bool:
+    """Whether there is an answer to the reservation of that version."""
+    latest = order.beside or order
+    known = order.of(version)
+    settled = known is None or known.state not in _SETTLING
+    return version in order.refusals or settled or latest.version > version
+
+
+def _decided(order: Order, version: int) -> bool:
+    """Whether a commit of that version has come to an end."""
+    known = order.of(version)
+    return known is None or known.state not in (ServiceState.RESERVED, ServiceState.COMMITTING)
+
+
+def _committed(order: Order) -> bool:
+    """Whether a commit of this version is, or was, answered with Committed, or is being worked on."""
+    return order.state in LIVE or (order.confirmed and order.state in _STANDS)
+
+
+def _without(order: Order, version: int) -> Order:
+    """What is live without the versions beside it that are not newer than `version`."""
+    beside = order.beside
+    if beside is None:
+        return order
+    reason = Reason(code=ReasonCode.CUSTOMER, message="released by its owner")
+    if beside.version <= version:
+        if beside.state not in (ServiceState.RESERVED, ServiceState.RESERVING):
+            return order
+        return replace(order, beside=replace(abandon(beside), reasons=(reason,)).on(Event.RELEASE))
+    if beside.previous is not None and beside.previous.version <= version:  # the hold that would come back
+        return replace(order, beside=beside.alone())
+    return order
+
+
+def _extended(order: Order, version: int) -> bool:
+    """Whether nobody is being asked for a longer hold of that version any more."""
+    known = order.of(version)
+    return known is None or known.extending is None
 
 
 _NOT_HELD = Reason(code=ReasonCode.NOT_HELD, message="this version is not held", subject="version")

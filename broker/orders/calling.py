@@ -13,14 +13,16 @@ from broker.orders.delivering import Result, extension_s
 from broker.orders.hoping import calls_below
 from broker.orders.records import Order
 from broker.orders.tasks import Call, CallKind
-from lower_sp_clients.supplier import Context, OutcomeUnknown, ServiceNotFound, Supplier
+from lower_sp_clients.supplier import Context, OutcomeUnknown, Overloaded, ServiceNotFound, Supplier
 from service_model.clock import Clock, within
-from service_model.outcomes import ServiceState
+from service_model.outcomes import ServiceState, ServiceStatus
 
 log = structlog.get_logger()
 
 PATIENCE = timedelta(seconds=30)
 """How long a reservation may take where the caller sets no deadline, and any other call."""
+MARGIN = timedelta(milliseconds=250)
+"""What each level keeps of the time until a caller's deadline, to record what came of it and to answer."""
 GRACE = timedelta(seconds=1)
 """How long after the deadline that it was told a supplier may still answer."""
 
@@ -47,10 +49,11 @@ class Caller:
     async def answers(self, order: Order, calls: tuple[Call, ...]) -> list[Result]:
         """The answers to all calls, made at once. A supplier that has none a moment after the deadline is not waited for:
         the call is made again, with the same key, so that what a straggler still does is the same."""
-        ctx = self.below(order)
-        tasks = [asyncio.create_task(self._perform(order, call, ctx)) for call in calls]
-        now = self._clock.now()
-        patience = (max(ctx.deadline or now, now) + GRACE - now).total_seconds()
+        parts = [call.of.part(order) or order for call in calls]
+        contexts = [self.below(part) for part in parts]
+        asked = zip(parts, calls, contexts, strict=True)
+        tasks = [asyncio.create_task(self._perform(part, call, ctx)) for part, call, ctx in asked]
+        patience = max(map(self._patience_s, contexts))
         try:
             await within(self._clock, patience, asyncio.gather(*tasks, return_exceptions=True))
         finally:
@@ -59,6 +62,21 @@ class Caller:
                     self._stragglers.add(task)
                     task.add_done_callback(self._stragglers.discard)
         return [t.result() if t.done() else OutcomeUnknown("no answer by the deadline") for t in tasks]
+
+    async def look(self, supplier: Supplier, order: Order, ref: str) -> ServiceStatus:
+        """What the supplier says of a segment, waited for as any answer is. Raises ServiceNotFound, OutcomeUnknown."""
+        ctx = self.below(order)
+        asking = asyncio.ensure_future(supplier.status(ref, ctx))
+        try:
+            if not await within(self._clock, self._patience_s(ctx), asking):
+                raise OutcomeUnknown("no answer by the deadline")
+        finally:
+            asking.cancel()
+        return asking.result()
+
+    def _patience_s(self, ctx: Context) -> float:
+        now = self._clock.now()
+        return (max(ctx.deadline or now, now) + GRACE - now).total_seconds()
 
     async def close(self) -> None:
         """Wait for nobody any more."""
@@ -92,6 +110,9 @@ class Caller:
             return None
         except ServiceNotFound:
             return None
+        except Overloaded as busy:
+            log.info("turned away", service=order.id, segment=segment.key, call=call.kind.value, error=str(busy))
+            return busy
         except OutcomeUnknown as unknown:
             log.warning("no answer", service=order.id, segment=segment.key, call=call.kind.value, error=str(unknown))
             return unknown

@@ -18,8 +18,10 @@ from broker.orders.reasons import words_of, wrapped
 from broker.orders.records import Order, Segment
 from broker.orders.reserving import parts_of
 from broker.orders.states import Event, SegmentState
-from broker.orders.tasks import GUARD, Call, CallKind, Env, Pause, repeat, retry_at, task
+from broker.orders.tasks import GUARD, Call, CallKind, Env, Pause, Track, ending, repeat, retry_at, task
+from lower_sp_clients.supplier import Overloaded
 from service_model.outcomes import (
+    Bindings,
     Committed,
     Reason,
     ReasonCode,
@@ -65,14 +67,20 @@ def extension_s(order: Order, now: datetime) -> float:
 @task
 def bind(order: Order, env: Env) -> Order | Pause:
     """Tell each segment the values of its neighbours; immutable from here on."""
-    if order.spec is None or order.bindings is None or all(s.bindings for s in order.segments if s.wanted):
+    if all(s.bindings for s in order.segments if s.wanted):
         return order
-    parts = {p.key: p for p in parts_of(order).segments}
     for segment in order.segments:
-        if segment.wanted and segment.choice is not None:
-            bound = binding(order.spec, parts[segment.key], segment.choice, order.bindings)
+        if segment.wanted and not segment.bindings and (bound := bindings_of(order, segment)) is not None:
             order = order.with_segment(replace(segment, bindings=bound))
     return order
+
+
+def bindings_of(order: Order, segment: Segment) -> Bindings | None:
+    """What a segment of a committed order is told; None where something of it is not known."""
+    if order.spec is None or order.bindings is None or segment.choice is None:
+        return None
+    part = next(p for p in parts_of(order).segments if p.key == segment.key)
+    return binding(order.spec, part, segment.choice, order.bindings)
 
 
 @task
@@ -109,7 +117,7 @@ def _fail(order: Order) -> Order:
     reasons = tuple(
         wrapped(s, ReasonCode.SEGMENT_FAILED, words) for s in order.segments if s.state is SegmentState.FAILED
     )
-    return replace(order, reasons=reasons).on(Event.FAIL)
+    return replace(ending(order), reasons=reasons).on(Event.FAIL)
 
 
 @task
@@ -148,7 +156,8 @@ Result = Reserved | Refused | Committed | ServiceStatus | None | Exception
 
 
 def fold(order: Order, call: Call, result: Result, sent: datetime, now: datetime) -> Order:
-    """The order after the answer to `call`, which was sent at `sent`. An exception: the outcome is not known. None is the
+    """The order after the answer to `call`, which was sent at `sent`. An exception: the outcome is not known, or, Overloaded,
+    the call was not looked at. None is the
     answer of a call that has none, and of LOOK where the supplier knows no such service."""
     segment = order.segment(call.segment)
     if segment is None or segment.version != call.version:
@@ -157,11 +166,13 @@ def fold(order: Order, call: Call, result: Result, sent: datetime, now: datetime
         segment = replace(segment, extended=True)
     if segment.state is SegmentState.ABANDONED:  # given up while the call was under way
         return order
+    if isinstance(result, Overloaded):  # when it said; that is no attempt
+        at, error = now + timedelta(seconds=result.retry_after_s), str(result)
+        return order.with_segment(replace(segment, retry_at=at, error=error))
     if isinstance(result, Exception):
         attempts = segment.attempts + 1
-        at, error = retry_at(now, attempts, order.state), segment.error
-        if segment.ending_since is not None:
-            error = str(result)[:ERROR_LENGTH]
+        at = retry_at(now, attempts, order.state)
+        error = str(result)[:ERROR_LENGTH] if segment.ending_since is not None else ""
         return order.with_segment(replace(segment, attempts=attempts, retry_at=at, error=error))
     if call.kind is CallKind.LOOK:
         return _looked(order, segment, result, now)
@@ -264,6 +275,17 @@ _SEEN: dict[ServiceState, SegmentState] = {
 _OURS_LIVE = frozenset(
     {SegmentState.COMMITTING, SegmentState.COMMITTED, SegmentState.ACTIVE, SegmentState.DEGRADED, SegmentState.FAILED}
 )
+
+
+def observed(order: Order, alias: str, ref: str, status: ServiceStatus) -> Order:
+    """The order, whichever of its versions it concerns, after seeing a supplier's status of what it has under a ref."""
+    for track in Track:
+        if (part := track.part(order)) is not None:
+            for key in [s.key for s in part.segments if (s.alias, s.ref) == (alias, ref)]:
+                changed = observe(part, key, status)
+                if changed is not part:
+                    part, order = changed, track.put(order, changed)
+    return order
 
 
 def observe(order: Order, key: str, status: ServiceStatus) -> Order:

@@ -5,48 +5,51 @@ Theory of operation
   the intents of the calls that follow, makes the calls in parallel, and folds the answers in; the next record holds them
   together with the next intents. When nothing is to be done it ends, to be woken by time, by a caller or by a supplier.
 - Whoever changes an order changes it in memory (`change`) and waits (`until`) for what was recorded of it.
-- A restart loads the orders and wakes them all: a call whose intent was recorded is made again, same ref, same version.
+- A restart loads the orders and wakes those of which something is to be done: a call whose intent was recorded is made again,
+  same ref, same version.
 - Where other processes work on the same store, only orders that are claimed here are worked (`sharing`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import partial
 
 import structlog
 
-# the tasks register themselves
-import broker.orders.contending
-import broker.orders.delivering
-import broker.orders.placing
-import broker.orders.reserving
-import broker.orders.stuck  # noqa: F401
 from broker.decompose.lexicon import Lexicon, lexicon
-from broker.orders import path_ids
+from broker.orders import asking, path_ids
 from broker.orders.accounting import charges, status
 from broker.orders.calling import Caller
 from broker.orders.catalogue import Catalogue
 from broker.orders.claims import ALONE, Claims, Fenced, Taken
 from broker.orders.comparing import shortfall
+from broker.orders.decisions import Asked
 from broker.orders.delivering import fold
+from broker.orders.judging import judged
 from broker.orders.listening import Listener, Returned
+from broker.orders.own_resources import with_own
 from broker.orders.path_ids import PathIds
-from broker.orders.pools import Pool, Pools
+from broker.orders.pools import PREFIXES, Pool, Pools, of_others
 from broker.orders.reasons import incident_id
 from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBook, Terms
-from broker.orders.tasks import STUCK_AFTER, Call, CallKind, Env, Pause, Planner, advance
+from broker.orders.schedules import CannotSchedule, Workflows
+from broker.orders.steps import Steps
+from broker.orders.tasks import STUCK_AFTER, Call, CallKind, Env, Pause, Planner, Track, advance
+from broker.orders.wanted import Wanted
 from lower_sp_clients.broadcast import Broadcast
-from lower_sp_clients.supplier import Context, OutcomeUnknown, Supplier
+from lower_sp_clients.supplier import Context, NotRecorded, OutcomeUnknown, Supplier
 from lower_sp_clients.vim.holds import Allocation
 from service_model.clock import Alarm, Clock, within
 from service_model.outcomes import Reason, Refused, Reserved, ServiceState, ServiceStatus
 from service_model.words import Prefix
 
 log = structlog.get_logger()
+
+WATCHER_BEHIND = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,10 +89,14 @@ class OrderEngine:
         hopes: int = 0,
         stuck_after: timedelta = STUCK_AFTER,
         claims: Claims = ALONE,
+        watcher_behind: int = WATCHER_BEHIND,
+        workflows: Workflows | None = None,
+        managers: asking.Managers = asking.nobody,
     ) -> None:
         """`secret`: what accounts' words for our places are made with. `fell_short` is told the alias of a supplier that
         held for more than announced, or not what it was asked. `hopes`: how often an order may be planned over what was
-        announced before. `stuck_after`: see Env."""
+        announced before. `stuck_after`: see Env. `watcher_behind`: how many events a watcher may be behind. `workflows`: those
+        that are built in, if not given. `managers`: whom services may name."""
         self.catalogue = catalogue
         self.epoch = epoch
         self.book = book
@@ -99,9 +106,13 @@ class OrderEngine:
         self._secret = secret
         self._fell_short = fell_short
         self._hopes, self._stuck_after = hopes, stuck_after
+        self.steps = Steps()
+        """Whose turn it is to go on."""
+        self.workflows = workflows or Workflows()
+        self._managers = managers
         self._pools = Pools((), ())
         self.path_ids = PathIds()
-        self.wanted: dict[str, Order] = {}
+        self.wanted = Wanted()
         self.saved: dict[str, Order] = {}
         self.by_ref: dict[tuple[str, str], str] = {}
         self._pending: dict[str, list[JournalEntry | AuditRow]] = {}
@@ -109,18 +120,32 @@ class OrderEngine:
         self._again: set[str] = set()
         self._alarms: dict[str, tuple[datetime, Alarm]] = {}
         self._waiting: dict[str, list[Waiter]] = {}
-        self.events: Broadcast[Stored] = Broadcast()
+        self.events: Broadcast[Stored] = Broadcast(watcher_behind)
         self._caller = Caller(clock)
         self._listener = Listener(self._caller, clock, self.wanted, self._heard)
         self.sequence = 0
         """The last event that was sent."""
         self._closing = False
+        self.read_only = ""
+        """Why nothing is changed at present; empty: it is."""
+        self.untracked_since: datetime | None = None
+        """When the store was restored from a backup, as long as somebody below has what it does not know of."""
+        self._known: Mapping[str, Supplier] = {}
 
     # life
 
-    async def open(self, pools: tuple[Pool, ...]) -> None:
-        """Load every order and take up what a former process left unfinished."""
-        orders, allocations = await self.book.load()
+    async def open(self, pools: tuple[Pool, ...], read_only: str = "") -> None:
+        """Load every order and take up what a former process left unfinished; not now where it is `read_only`, for the reason
+        given. What orders of a former incarnation of the store ask for from now on bears the refs of this one. Raises
+        CannotSchedule for one that needs a plugin which is not loaded."""
+        self.read_only = read_only
+        loaded, allocations = await self.book.load()
+        orders = [_of_epoch(order, self.epoch) for order in loaded]
+        for order in orders:
+            try:
+                self.workflows(order)
+            except CannotSchedule as error:
+                raise CannotSchedule(f"service {order.ref!r} of {order.account!r}: {error}") from None
         self._pools = Pools(pools, [a for a in allocations if a.pool != path_ids.POOL])
         self.path_ids = PathIds(a for a in allocations if a.pool == path_ids.POOL)
         self.sequence = await self.book.last_event()
@@ -128,9 +153,40 @@ class OrderEngine:
             self.wanted[order.id] = self.saved[order.id] = order
             self.by_ref[order.account, order.ref] = order.id
             self._listener.index(order)
-        for order in orders:
-            if order.state is not ServiceState.TERMINATED:
-                self._wake(order.id)
+        self._take_up()
+
+    def _take_up(self) -> None:
+        """Work on every order that was loaded, and is to be worked here."""
+        for order in () if self.read_only else tuple(self.saved.values()):
+            if self.claims.mine(order.id):
+                self._resume(order)
+
+    def _resume(self, order: Order) -> None:
+        """Go on where another process, or another life of this one, was; or be woken in time where nothing is to be done now,
+        as of most that are live."""
+        states = [part.state for part in (order, order.beside) if part is not None]
+        if ServiceState.RESERVING not in states:  # whose tasks take addresses
+            pause = advance(order, self._env(order), self.workflows)
+            if pause.order is order and not pause.calls and pause.asks is None:
+                self._alarm(order.id, pause.wake)
+                return
+        self._wake(order.id)
+
+    def keep_off(self, kept_off: Sequence[Allocation]) -> None:
+        """These blocks and identifiers of paths are given to nobody, and no others but what orders have. What an order of ours
+        only holds is among them: its end does not free it."""
+        kept = {(a.pool, a.value) for a in kept_off}
+        own = [a for a in self._pools.allocations() if not of_others(a) and (a.pool, a.value) not in kept]
+        self._pools = Pools(self._pools.all(), [*own, *(a for a in kept_off if a.pool.startswith(PREFIXES))])
+        named = [a for a in self.path_ids.allocations() if not of_others(a) and (a.pool, a.value) not in kept]
+        self.path_ids = PathIds([*named, *(a for a in kept_off if a.pool == path_ids.POOL)])
+
+    def go_on(self) -> None:
+        """What was read-only may be changed from now on."""
+        if self.read_only:
+            self.read_only = ""
+            self.use(self._known)
+            self._take_up()
 
     async def close(self) -> None:
         """Stop working: every order stays as it is recorded. Whoever waits for one is told that its outcome is not known."""
@@ -147,8 +203,10 @@ class OrderEngine:
             waiter.recorded.set_exception(_stopped())
 
     def use(self, suppliers: Mapping[str, Supplier]) -> None:
-        """These are the suppliers from now on, by alias."""
-        self._listener.follow(suppliers)
+        """These are the suppliers from now on, by alias. While nothing is changed, nothing that they tell is heard."""
+        self._known = suppliers
+        if not self.read_only:
+            self._listener.follow(suppliers)
 
     @property
     def pools(self) -> Pools:
@@ -160,6 +218,8 @@ class OrderEngine:
 
     async def tick(self) -> None:
         """Free the blocks that have rested long enough."""
+        if self.read_only:
+            return
         now = self.clock.now()
         rested = self._pools.rested(now)
         if rested and self.claims.leads():
@@ -204,7 +264,7 @@ class OrderEngine:
             self.change(order)
 
     def _wake(self, id: str) -> None:
-        if self._closing or not self.claims.mine(id):
+        if self._closing or self.read_only or not self.claims.mine(id):
             return
         worker = self._workers.get(id)
         if worker is not None and not worker.done():
@@ -218,11 +278,14 @@ class OrderEngine:
             while True:
                 self._again.discard(id)
                 pause = await self._step(id)
-                if pause.calls and self._are_elsewhere(id, pause.calls):
+                if pause.calls and self._are_elsewhere(pause.order, pause.calls):
                     await self.claims.give(id)
                     return
+                answers = [self._ask(id, track, asked) for track, asked in _asked(pause.order)]
                 if pause.calls:
-                    await self._call(id, pause.calls)
+                    answers.append(self._call(id, pause.calls))
+                if answers:
+                    await asyncio.gather(*answers)
                 elif id not in self._again:
                     self._alarm(id, pause.wake)
                     return
@@ -231,9 +294,12 @@ class OrderEngine:
         except Fenced:
             log.info("another replica works on the order", service=id)
             self._let_go(id)
+        except NotRecorded as error:
+            log.error("order cannot be recorded", service=id, error=str(error))
+            self._lose(id, error)
         except Exception as error:
             log.exception("order cannot be recorded", service=id)
-            self._lose(id, error)
+            self._lose(id, OutcomeUnknown(f"not recorded: {error}"))
         finally:
             self._workers.pop(id, None)
             if id in self._again and not self._closing:
@@ -255,6 +321,10 @@ class OrderEngine:
             self.wanted[id] = recorded
             rows = list(self._pending.get(id, ()))
             self._note_calls(recorded, pause.calls, "intent")
+            for track, asked in _asked(recorded):
+                part, before = track.part(recorded), track.part(order)
+                if part is not None and (before is None or asked is not before.asked):
+                    self._pending.setdefault(id, []).append(asking.entry(part, asked, now, "intent"))
             try:
                 await self._record(recorded, now)
             except Taken:
@@ -272,22 +342,29 @@ class OrderEngine:
 
     async def _advanced(self, order: Order) -> Pause:
         """As far as it goes over the notes of this moment, planned wherever a task asks for it."""
-        env = Env(
+        await self.steps.turn()
+        env = self._env(order)
+        pause = advance(order, env, self.workflows)
+        while (asked := pause.asks) is not None:
+            await self.steps.turn()
+            found = await self._planner(asked.spec, env.over(asked), env.now, asked.avoid, asked.most, why=asked.why)
+            env = replace(env, now=self.clock.now(), planned=(*env.planned, (asked, found)))
+            pause = advance(pause.order, env, self.workflows)
+        return pause
+
+    def _env(self, order: Order) -> Env:
+        """What its tasks may know at this moment."""
+        snapshot = self.catalogue.snapshot
+        return Env(
             now=self.clock.now(),
-            snapshot=(snapshot := self.catalogue.snapshot),
+            snapshot=snapshot if order.beside is None else with_own(snapshot, order.segments),
             allocate=self._allocate,
             identify=self.path_ids.allocate,
             lexicon=self.lexicon,
-            hoped=partial(self.catalogue.hoped, snapshot),
+            hoped=partial(self.catalogue.hoped, snapshot) if order.beside is None else None,
             hopes=self._hopes,
             stuck_after=self._stuck_after,
         )
-        pause = advance(order, env)
-        while (asked := pause.asks) is not None:
-            found = await self._planner(asked.spec, env.over(asked), env.now, asked.avoid, why=asked.why)
-            env = replace(env, now=self.clock.now(), planned=(*env.planned, (asked, found)))
-            pause = advance(pause.order, env)
-        return pause
 
     def _allocate(
         self, owner: str, sizes: Mapping[int, int], avoid: Sequence[Prefix] = ()
@@ -332,7 +409,7 @@ class OrderEngine:
     def _check_new(self, before: Order | None, order: Order) -> None:
         """Raises Taken where what it was given anew turned out to be another's meanwhile."""
         blocks = order.blocks() - (before.blocks() if before is not None else frozenset())
-        ids = set(order.path_ids.values()) - set(before.path_ids.values() if before is not None else ())
+        ids = order.all_path_ids() - (before.all_path_ids() if before is not None else frozenset())
         if not (blocks <= {a.value for a in self._pools.owned(order.id)} and self.path_ids.has(order.id, ids)):
             raise Taken(f"service {order.id}: what it was given is another's")
 
@@ -343,12 +420,13 @@ class OrderEngine:
         had = before.blocks() if before is not None else frozenset[str]()
         return self._pools.changes(order.id, had, order.blocks(), order.was_live, now)
 
-    def _lose(self, id: str, error: Exception) -> None:
+    def _lose(self, id: str, error: OutcomeUnknown) -> None:
         """The store refused: what was not recorded did not happen, and whoever waits hears of it."""
         self._forget_wish(id)
         if id in self.saved:
+            self._listener.ask_again(id)
             self._alarm(id, self.clock.now() + timedelta(seconds=1))
-        self._disappoint(id, OutcomeUnknown(f"not recorded: {error}"))
+        self._disappoint(id, error)
 
     def _give_back(self, id: str) -> None:
         """What the order was given and is not recorded of it."""
@@ -365,7 +443,7 @@ class OrderEngine:
             self.wanted[id] = self.saved[id]
             return
         self.claims.forget(id)
-        gone = self.wanted.pop(id, None)
+        gone = self.wanted.lose(id)
         if gone is not None and self.by_ref.get((gone.account, gone.ref)) == id:
             del self.by_ref[gone.account, gone.ref]
 
@@ -376,11 +454,12 @@ class OrderEngine:
 
     # other processes on the same store
 
-    def _are_elsewhere(self, id: str, calls: tuple[Call, ...]) -> bool:
+    def _are_elsewhere(self, order: Order, calls: tuple[Call, ...]) -> bool:
         """Whether any of them is to be made of an own domain, and those are another replica's."""
         if self.claims.leads():
             return False
-        segments = (self.wanted[id].segment(call.segment) for call in calls)
+        parts = ((call.of.part(order), call.segment) for call in calls)
+        segments = (part.segment(key) for part, key in parts if part is not None)
         listings = (self.catalogue.listing(segment.alias) for segment in segments if segment is not None)
         return any(listing is not None and listing.local for listing in listings)
 
@@ -391,28 +470,49 @@ class OrderEngine:
         if unrecorded:
             self._disappoint(id, OutcomeUnknown("another replica has taken the order over"))
 
+    # managers
+
+    async def _ask(self, id: str, track: Track, asked: Asked) -> None:
+        """Ask a manager what was recorded. What it decides is recorded before anything follows from it."""
+        part = track.part(self.wanted[id])
+        if part is None or part.asked != asked:
+            return
+        answer = await asking.answer_of(part, asked, self._managers, self.clock)
+        order, now = self.wanted[id], self.clock.now()
+        part = track.part(order)
+        if part is None or part.asked != asked:  # it was released meanwhile, or asked for anew
+            return
+        decision = judged(part, asked, answer, now)
+        log.info("a manager decided", service=id, manager=asked.manager, what=asked.task.short, detail=decision.detail)
+        told = f"{decision.outcome.short}: {decision.detail}"
+        self._pending.setdefault(id, []).append(asking.entry(part, asked, now, told))
+        self.wanted[id] = track.put(order, replace(part, asked=None, decisions=(*part.decisions, decision)))
+
     async def _call(self, id: str, calls: tuple[Call, ...]) -> None:
         order = self.wanted[id]
         sent = self.clock.now()
         results = await self._caller.answers(order, calls)
         order, now = self.wanted[id], self.clock.now()
         for call, result in zip(calls, results, strict=True):
-            order = fold(order, call, result, sent, now)
-            segment = order.segment(call.segment)
+            if (part := call.of.part(order)) is None:  # ended meanwhile with the service
+                continue
+            part = fold(part, call, result, sent, now)
+            order = call.of.put(order, part)
+            segment = part.segment(call.segment)
             if isinstance(result, Refused) and segment is not None:  # the story stays here; up goes the incident id
                 story = [f"{r.code.short}: {r.message}" for r in result.reasons]
                 log.info("supplier refused", service=id, segment=segment.key, incident=incident_id(segment), why=story)
             holds = isinstance(result, Reserved) and call.kind is CallKind.RESERVE
-            if holds and segment is not None and (told := shortfall(order, segment)):
+            if holds and segment is not None and (told := shortfall(part, segment)):
                 log.info("held otherwise than announced or asked", service=id, segment=segment.key, **told)
                 self._fell_short(segment.alias)
             outcome = type(result).__name__ if result is not None else "done"
-            self._note(order, call, f"{outcome}: {result}" if isinstance(result, Exception) else outcome)
+            self._note(part, call, f"{outcome}: {result}" if isinstance(result, Exception) else outcome)
         self.wanted[id] = order
 
     def _note_calls(self, order: Order, calls: tuple[Call, ...], detail: str) -> None:
         for call in calls:
-            self._note(order, call, detail)
+            self._note(call.of.part(order) or order, call, detail)
 
     def _note(self, order: Order, call: Call, detail: str) -> None:
         segment = order.segment(call.segment)
@@ -470,6 +570,23 @@ class OrderEngine:
     def _ring(self, id: str) -> None:
         self._alarms.pop(id, None)
         self._wake(id)
+
+
+def _of_epoch(order: Order, epoch: str) -> Order:
+    """The order with all of its versions as one of this incarnation of the store."""
+    for track in Track:
+        part = track.part(order)
+        if part is not None and part.epoch != epoch:
+            order = track.put(order, replace(part, epoch=epoch))
+    return order
+
+
+def _asked(order: Order) -> Iterator[tuple[Track, Asked]]:
+    """What managers are being asked, and of which of the order's versions."""
+    for track in Track:
+        part = track.part(order)
+        if part is not None and part.asked is not None and part.state is ServiceState.RESERVING:
+            yield track, part.asked
 
 
 def _stopped() -> OutcomeUnknown:

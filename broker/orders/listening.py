@@ -1,4 +1,5 @@
-"""What suppliers tell of their parts of our orders, heard as it happens and asked for after every interruption."""
+"""What suppliers tell of their parts of our orders, heard as it happens and asked for after every interruption, and where what
+was heard could not be recorded."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import structlog
 
 from broker.orders.calling import Caller
-from broker.orders.delivering import observe
+from broker.orders.delivering import observed
 from broker.orders.records import Abandoned, Order
 from broker.orders.tasks import remains
 from lower_sp_clients.supplier import Interest, ServiceNotFound, Supplier
@@ -22,7 +23,8 @@ _ANSWERED = {ServiceState.RESERVING, ServiceState.RESERVED, ServiceState.COMMITT
 _PARTS = Interest(states=frozenset(ServiceState) - _ANSWERED, addressing=False)
 """What we hear of our segments: until they are active, the answers to our calls tell it."""
 
-
+LOOKS_AT_ONCE = 32
+"""How many segments one supplier is asked for at once when it is heard of again."""
 _OVER = frozenset({ServiceState.TERMINATED, ServiceState.EXPIRED, ServiceState.REFUSED})
 
 
@@ -50,10 +52,14 @@ class Listener:
         self._orders = orders
         self._change = change
         self._by_child: dict[tuple[str, str], tuple[str, str]] = {}
+        self._children: dict[str, frozenset[tuple[str, str]]] = {}
+        """By order, what is known of it."""
         self._abandoned: dict[tuple[str, str], tuple[str, str, Abandoned]] = {}
         self._returned: dict[tuple[str, str], ServiceState] = {}
         self._followers: dict[str, asyncio.Task[None]] = {}
-        self._asking: set[asyncio.Task[None]] = set()
+        self._forgotten: set[str] = set()
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        """By order."""
 
     def follow(self, suppliers: Mapping[str, Supplier]) -> None:
         """Listen to these from now on, by alias, and to no others."""
@@ -68,11 +74,13 @@ class Listener:
 
     def index(self, order: Order) -> None:
         """Know the segments of this order by their suppliers' names for them."""
-        for segment in order.segments:
-            if remains(segment):
-                self._by_child[segment.alias, segment.ref] = (order.id, segment.key)
-            else:
-                self._by_child.pop((segment.alias, segment.ref), None)
+        open = {(s.alias, s.ref): (order.id, s.key) for s in order.all_segments() if remains(s)}
+        for child in self._children.pop(order.id, frozenset()) - open.keys():
+            del self._by_child[child]
+        if open:
+            self._children[order.id] = frozenset(open)
+            self._by_child |= open
+        for segment in order.all_segments():
             if segment.abandoned is not None:
                 self._abandoned[segment.alias, segment.ref] = (order.id, segment.key, segment.abandoned)
 
@@ -88,25 +96,34 @@ class Listener:
             out.append(Returned(alias=alias, ref=ref, service=service, segment=segment, state=state, abandoned=by))
         return tuple(out)
 
-    def ask(self, order: Order) -> None:
-        """Ask for the present state of all that is open of an order: what was told of it may not have been heard."""
-
-        async def ask_all() -> None:
-            for alias, supplier in self._caller.suppliers.items():
-                try:
-                    await self._ask(order, alias, supplier)
-                except Exception as error:  # it is asked again when it is connected again
-                    log.warning("supplier not asked", supplier=alias, service=order.id, error=str(error))
-
-        task = asyncio.create_task(ask_all(), name=f"ask-{order.id}")
-        self._asking.add(task)
-        task.add_done_callback(self._asking.discard)
-
     async def close(self) -> None:
-        followers = (*self._followers.values(), *self._asking)
-        for task in followers:
+        tasks = (*self._followers.values(), *self._asking.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*followers, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def ask_again(self, id: str) -> None:
+        """What was heard of this order may be lost: its suppliers are asked for it, until each has answered."""
+        self._forgotten.add(id)
+        if id not in self._asking:
+            self._asking[id] = asyncio.create_task(self._ask(id), name=f"ask-{id}")
+
+    async def _ask(self, id: str) -> None:
+        attempts = 0
+        while id in self._forgotten:
+            await self._clock.sleep(min(30.0, 2.0**attempts))
+            attempts = min(attempts + 1, 8)
+            self._forgotten.discard(id)
+            order = self._orders.get(id)
+            try:
+                for segment in order.all_segments() if order is not None else ():
+                    supplier = self._caller.suppliers.get(segment.alias)  # none: asked when it is followed again
+                    if order is not None and supplier is not None and remains(segment):
+                        await self._look(segment.alias, segment.ref, supplier)
+            except Exception as error:
+                log.warning("a segment's supplier does not tell", service=id, error=str(error))
+                self._forgotten.add(id)
+        del self._asking[id]  # at once with the last look at what is forgotten
 
     async def _follow(self, alias: str, supplier: Supplier) -> None:
         """Hear of every change at one supplier; after each (re)connection ask for the present state of all that is open."""
@@ -125,28 +142,42 @@ class Listener:
             await self._clock.sleep(min(10.0, 0.2 * 2 ** min(attempts, 8)))
 
     async def _resync(self, alias: str, supplier: Supplier) -> None:
-        for order in list(self._orders.values()):
-            await self._ask(order, alias, supplier)
+        """Ask for every segment that the supplier may still have, so many at once."""
+        refs = iter([ref for known in (self._by_child, self._abandoned) for its, ref in known if its == alias])
 
-    async def _ask(self, order: Order, alias: str, supplier: Supplier) -> None:
-        for segment in order.segments:
-            if segment.alias == alias and (remains(segment) or segment.abandoned is not None):
-                try:
-                    seen = await supplier.status(segment.ref, self._caller.below(order))
-                except ServiceNotFound:
-                    self._returned.pop((alias, segment.ref), None)
-                else:
-                    self._observe(alias, segment.ref, seen)
+        async def some() -> None:
+            for ref in refs:
+                await self._look(alias, ref, supplier)
+
+        asking = [asyncio.create_task(some()) for _ in range(LOOKS_AT_ONCE)]
+        try:
+            await asyncio.gather(*asking)
+        finally:
+            for task in asking:
+                task.cancel()
+            await asyncio.gather(*asking, return_exceptions=True)
+
+    async def _look(self, alias: str, ref: str, supplier: Supplier) -> None:
+        id = (self._by_child.get((alias, ref)) or self._abandoned.get((alias, ref)) or ("",))[0]
+        order = self._orders.get(id)
+        if order is None:  # it ended meanwhile
+            return
+        try:
+            seen = await self._caller.look(supplier, order, ref)
+        except ServiceNotFound:
+            self._returned.pop((alias, ref), None)
+        else:
+            self._observe(alias, ref, seen)
 
     def _observe(self, alias: str, ref: str, seen: ServiceStatus) -> None:
         if (alias, ref) in self._abandoned:
             self._sees_abandoned(alias, ref, seen.state)
             return
-        id, key = self._by_child.get((alias, ref), ("", ""))
+        id, _ = self._by_child.get((alias, ref), ("", ""))
         order = self._orders.get(id)
         if order is None:
             return
-        changed = observe(order, key, seen)
+        changed = observed(order, alias, ref, seen)
         if changed is not order:
             self._change(changed)
 

@@ -2,6 +2,7 @@
 
 Rules kept here
 - The same is wrong with a question as with a reservation, but for the quota of services.
+- What comes so late that there is no time to answer it is refused as DEADLINE, before anything is asked or recorded.
 - A question costs the levels and calls of a reservation, so that no ring of providers asks for ever.
 - A quote that a reservation names counts as it does when the reservation comes.
 """
@@ -15,13 +16,16 @@ from datetime import datetime, timedelta
 from functools import partial
 
 from broker.decompose.plan import Avoid
-from broker.orders.calling import PATIENCE
+from broker.orders.asking import Managers, nobody
+from broker.orders.calling import MARGIN, PATIENCE
 from broker.orders.catalogue import Catalogue
 from broker.orders.claims import ALONE, Claims
+from broker.orders.engine import WATCHER_BEHIND
 from broker.orders.pools import Pool
 from broker.orders.quoting import PLANS, WAVES, Answer, Option, Request, ask, learnt, offer, options, qualified
 from broker.orders.reasons import for_customer
 from broker.orders.records import OrderBook, Quoted, Terms
+from broker.orders.schedules import Workflows, clashes
 from broker.orders.sharing import SharedOrders
 from broker.orders.tasks import STUCK_AFTER, Planner
 from lower_sp_clients.quotes import QuoteBook, QuoteLedger
@@ -73,6 +77,9 @@ class Offers(SharedOrders):
         hopes: int = 0,
         stuck_after: timedelta = STUCK_AFTER,
         claims: Claims = ALONE,
+        watcher_behind: int = WATCHER_BEHIND,
+        workflows: Workflows | None = None,
+        managers: Managers = nobody,
     ) -> None:
         super().__init__(
             epoch=epoch,
@@ -85,15 +92,18 @@ class Offers(SharedOrders):
             hopes=hopes,
             stuck_after=stuck_after,
             claims=claims,
+            watcher_behind=watcher_behind,
+            workflows=workflows,
+            managers=managers,
         )
         self._quotes = QuoteLedger(quotes)
         self._quoting: Counter[str] = Counter()
         self._terms = terms
         self._new_id = new_id
 
-    async def open(self, pools: tuple[Pool, ...]) -> None:
+    async def open(self, pools: tuple[Pool, ...], read_only: str = "") -> None:
         await self._quotes.load()
-        await super().open(pools)
+        await super().open(pools, read_only)
 
     async def tick(self) -> None:
         if self.claims.leads():
@@ -169,8 +179,18 @@ class Offers(SharedOrders):
         terms = self._terms(account)
         if isinstance(terms, Reason):
             return unqualified(terms)
-        wrong = wrong_with(spec, ctx, terms)
+        wrong = self._late(ctx) or self._wrong_with(spec, ctx, terms)
         return unqualified(*wrong) if wrong else terms
+
+    def _wrong_with(self, spec: ServiceSpec, ctx: Context, terms: Terms) -> tuple[Reason, ...]:
+        return wrong_with(spec, ctx, terms) or tuple(clashes(spec, terms, self.workflows))
+
+    def _late(self, ctx: Context) -> tuple[Reason, ...]:
+        """Why there is no time to begin with a request: what is left until its deadline is needed to answer it."""
+        if self._patience(ctx) > self.clock.now():
+            return ()
+        message = f"the deadline leaves no time: {MARGIN.total_seconds():g} s are needed here, and what suppliers take"
+        return (Reason(code=ReasonCode.DEADLINE, message=message, retryable=True),)
 
     async def _options(
         self, account: str, spec: ServiceSpec, terms: Terms, avoid: Avoid, most: int
@@ -201,7 +221,7 @@ class Offers(SharedOrders):
         """Until when the suppliers are waited for, so that the caller is still answered in time."""
         now = self.clock.now()
         patience = min(ctx.deadline, now + PATIENCE) if ctx.deadline is not None else now + PATIENCE
-        return patience - timedelta(milliseconds=250)
+        return patience - MARGIN
 
     def _quoted(self, account: str, spec: ServiceSpec, ctx: Context) -> Quoted | Reason | None:
         """The quote that the reservation names, or why it does not count; None where it names none."""
@@ -227,8 +247,9 @@ def wrong_with(spec: ServiceSpec, ctx: Context, terms: Terms) -> tuple[Reason, .
             for p in problems
         )
     out = [
-        no(ReasonCode.MANAGER_NOT_ALLOWED, f"service-specific manager {name!r} is not run here", name)
+        no(ReasonCode.MANAGER_NOT_ALLOWED, f"service-specific manager {name!r} is not allowed for this account", name)
         for name in spec.managers
+        if name not in terms.managers
     ]
     out += [
         no(ReasonCode.FEATURE_NOT_OFFERED, f"feature {name!r} is not offered", name)

@@ -70,8 +70,8 @@ class PathIds:
 
     def changes(self, before: Order | None, order: Order) -> tuple[list[Allocation], list[Allocation]]:
         """What the change of the order changes of its identifiers, to be stored with it: (put, drop)."""
-        wanted = set(order.path_ids.values())
-        recorded = set(before.path_ids.values()) if before is not None else set()
+        wanted = order.all_path_ids()
+        recorded = before.all_path_ids() if before is not None else frozenset[int]()
         state = AllocationState.LIVE if order.was_live else AllocationState.HELD
         put, drop = [], []
         for id in sorted(self._owned.get(order.id, ())):
@@ -85,7 +85,7 @@ class PathIds:
 
     def lost(self, owner: str, saved: Order | None) -> None:
         """The store refused: what is not recorded of this owner's is free."""
-        recorded = set(saved.path_ids.values()) if saved is not None else set()
+        recorded = saved.all_path_ids() if saved is not None else frozenset[int]()
         for id in self._owned.get(owner, set()) - recorded:
             self._drop(id)
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from broker.decompose.availability import keeps
+from broker.decompose.lexicon import Lexicon
 from broker.decompose.mesh import Mesh, read_mesh
 from broker.decompose.plan import Avoid, Infeasible, Plan, PlannedSegment, Snapshot
-from broker.orders import hoping
+from broker.orders import hoping, staying, succession
 from broker.orders.addressing import CannotAddress, block_bits
 from broker.orders.cut import Cut
 from broker.orders.narrowing import constraint_of, wider_than
@@ -22,7 +23,7 @@ from broker.orders.readdressing import as_labelled, without_room
 from broker.orders.reasons import told
 from broker.orders.records import Order, Segment, child_ref
 from broker.orders.retrying import again, exhausted, handed, refuse
-from broker.orders.split import HandedDown, split
+from broker.orders.split import NEW, Had, HandedDown, split
 from broker.orders.states import SegmentState
 from broker.orders.tasks import Env, Pause, Question, task
 from service_model.outcomes import Reason, ReasonCode
@@ -41,13 +42,22 @@ def place(order: Order, env: Env) -> Order | Pause:
     if isinstance(meant, Reason):
         return refuse(order, env.now, *(order.reasons or (meant,)))
     standing = quoted is not None and order.avoid == Avoid() and _known(quoted.plan, env.snapshot)
+    stays = _staying(order, env, meant)
     if quoted is not None and standing and keeps(quoted.plan, meant):
         plan = quoted.plan
+    elif isinstance(stays, Plan):
+        plan = stays
     else:
         question = Question(within_price(order, meant), order.avoid, why=not order.unannounced)
         found = env.answer(question)
         if found is None:
             return Pause(order, asks=question)
+        if stays is not None and not isinstance(found, Infeasible):
+            near = replace(question, spec=within_price(order, stays), why=False)
+            where_it_is = env.answer(near)
+            if where_it_is is None:
+                return Pause(order, asks=near)
+            found = staying.better(found, where_it_is)
         if isinstance(found, Infeasible):
             why = (
                 order.reasons if order.unannounced else _why(order, found, quoted.bound(spec) if quoted else spec, env)
@@ -60,9 +70,27 @@ def place(order: Order, env: Env) -> Order | Pause:
             plan, order = hope, hoping.begun(order, env, why)
         else:
             plan, order = found[0], replace(order, hoping=0, unannounced=())
-    planned = [place for segment in plan.segments for place in segment.places.values()]
-    words = {**order.words, **lexicon.of(planned, spec)}
-    return replace(order, plan=plan, words=words, addressed=False)
+    return planned(order, plan, lexicon)
+
+
+def planned(order: Order, plan: Plan, lexicon: Lexicon) -> Order:
+    """The order with a plan, and with what its owner calls the places in it."""
+    assert order.spec is not None, "only what is asked for is planned"
+    places = [place for segment in plan.segments for place in segment.places.values()]
+    return replace(order, plan=plan, words={**order.words, **lexicon.of(places, order.spec)}, addressed=False)
+
+
+def _staying(order: Order, env: Env, meant: ServiceSpec) -> Plan | ServiceSpec | None:
+    """Of a newer version of what is live: the live plan, where that will do; else the spec with all that stays where it is."""
+    if env.live is None or env.live.spec is None:
+        return None
+    was = (
+        env.lexicon(order.account, order.terms).learnt(env.live.words).meant(bound(env.live.spec, order.terms.classes))
+    )
+    plan = staying.plan(order, env, meant, was) if not isinstance(was, Reason) else None
+    if plan is not None and _known(plan, env.snapshot):
+        return plan
+    return staying.where_it_is(meant, env.live)
 
 
 def _why(order: Order, found: Infeasible, spec: ServiceSpec, env: Env) -> tuple[Reason, ...]:
@@ -110,7 +138,9 @@ def address(order: Order, env: Env) -> Order | Pause:
     order = replace(order, path_ids=ids)
     try:
         classes = order.terms.classes
-        parts = split(mesh, plan, snapshot, allowed, order.id, classes, order.carved, order.unusable, ids)
+        parts = split(
+            mesh, plan, snapshot, allowed, order.id, classes, order.carved, order.unusable, ids, _had(env.live)
+        )
     except CannotAddress as error:
         if order.unusable and error.reason.code is ReasonCode.PREFIX_TOO_SMALL:
             found = without_room(order, env, sizes, error.reason.subject)
@@ -127,7 +157,9 @@ def address(order: Order, env: Env) -> Order | Pause:
         return refuse(order, env.now, wider)
     known = {s.key: s for s in order.segments}
     segments = tuple(
-        replace(_segment(order, known, part, planned), hoped=not hoping.promised(order, env, part, asked.isolation))
+        replace(
+            _segment(order, env, known, part, planned), hoped=not hoping.promised(order, env, part, asked.isolation)
+        )
         for part, planned in zip(parts.segments, plan.segments, strict=True)
     )
     kept = {s.key for s in segments}
@@ -148,10 +180,21 @@ def mesh_of(spec: ServiceSpec) -> Mesh:
     return mesh
 
 
-def _segment(order: Order, known: dict[str, Segment], part: HandedDown, planned: PlannedSegment) -> Segment:
+def _had(live: Order | None) -> Had:
+    if live is None:
+        return NEW
+    mine = [s for s in live.segments if s.wanted and s.choice is not None]
+    labels = {(s.key, end): label for s in mine if s.choice for end, label in s.choice.labels.items()}
+    return Had(links=live.links, labels=labels)
+
+
+def _segment(order: Order, env: Env, known: dict[str, Segment], part: HandedDown, planned: PlannedSegment) -> Segment:
+    own = part.key if env.live is None else f"{part.key}@{order.version}"
     old = known.get(part.key) or Segment(
-        key=part.key, alias=part.alias, ref=child_ref(order.epoch, order.id, part.key), spec=part.spec
+        key=part.key, alias=part.alias, ref=child_ref(order.epoch, order.id, own), spec=part.spec
     )
+    if (kept := _kept(env, old, part)) is not None:
+        return replace(kept, announced=kept.price, place=_place_of(planned), gave_way=False)
     if old.state in (SegmentState.REFUSED, SegmentState.RELEASED):
         old = replace(old, reasons=())  # what was refused before, to another version or plan, is asked anew
     spec, quote = part.spec, _quote(order, part)
@@ -160,6 +203,18 @@ def _segment(order: Order, known: dict[str, Segment], part: HandedDown, planned:
     return replace(
         handed(old, part), spec=spec, quote=quote, announced=planned.price, place=_place_of(planned), gave_way=False
     )
+
+
+def _kept(env: Env, old: Segment, part: HandedDown) -> Segment | None:
+    """The live segment, where it does for what is wanted of the newer version, and nothing else is held in its place."""
+    live = env.live.segment(part.key) if env.live is not None else None
+    free = old.kept or (old.state in (SegmentState.REFUSED, SegmentState.RELEASED) and not old.lingers)
+    if live is None or (live.alias, live.ref) != (old.alias, old.ref) or not free:
+        return None
+    if not _fits(live, replace(part.spec, name=live.spec.name)):
+        return None
+    spent = max(old.spent, old.version, live.spent)
+    return replace(handed(succession.standing(live), part), spec=live.spec, spent=spent)
 
 
 def _quote(order: Order, part: HandedDown) -> str:

@@ -37,6 +37,14 @@ class Pool:
     """Whether it gives anything new; what is allocated of it stays in any case."""
 
 
+OF_OTHERS = "~"
+"""What owners begin with that are none of our orders: what a supplier or a domain has that the store does not know of."""
+
+
+def of_others(allocation: Allocation) -> bool:
+    return allocation.owner.startswith(OF_OTHERS)
+
+
 class PoolInUse(Exception):
     """A pool cannot be changed or taken away while blocks of it are allocated; the message names one."""
 

@@ -31,7 +31,7 @@ from broker.orders.reasons import incident_id, told, words_of, wrapped
 from broker.orders.records import Quoted, QuotedPart, Segment, Terms, child_ref
 from broker.orders.split import HandedDown, split
 from broker.orders.tasks import GUARD, Found
-from lower_sp_clients.supplier import Context, OutcomeUnknown, Supplier
+from lower_sp_clients.supplier import Context, OutcomeUnknown, Overloaded, Supplier
 from service_model.clock import Clock, within
 from service_model.money import FREE, CurrencyMismatch, Price
 from service_model.outcomes import Alternative, Nogood, Reason, ReasonCode
@@ -235,7 +235,9 @@ async def ask(
     if not wanted:
         return {}
     ctx = below(len(wanted))
-    tasks = {key: asyncio.create_task(_one(suppliers.get(key[0]), key[0], spec, ctx)) for key, spec in wanted.items()}
+    tasks = {
+        key: asyncio.create_task(_one(suppliers.get(key[0]), key[0], spec, ctx, clock)) for key, spec in wanted.items()
+    }
     left = (ctx.deadline - clock.now()).total_seconds() if ctx.deadline is not None else 0.0
     await within(clock, left, asyncio.gather(*tasks.values(), return_exceptions=True))
     late = [task for task in tasks.values() if not task.done()]
@@ -247,11 +249,15 @@ async def ask(
     }
 
 
-async def _one(supplier: Supplier | None, alias: str, spec: ServiceSpec, ctx: Context) -> Answer:
+async def _one(supplier: Supplier | None, alias: str, spec: ServiceSpec, ctx: Context, clock: Clock) -> Answer:
     if supplier is None:
         return OutcomeUnknown(f"supplier {alias} is not administered any more")
     try:
-        return await supplier.quote(spec, ctx)
+        while True:  # until the deadline, when it is cancelled
+            try:
+                return await supplier.quote(spec, ctx)
+            except Overloaded as busy:
+                await clock.sleep(busy.retry_after_s)
     except OutcomeUnknown as unknown:
         return unknown
     except Exception as error:  # one supplier's fault costs its plans, not the quote

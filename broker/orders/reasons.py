@@ -53,6 +53,7 @@ PHRASES: dict[ReasonCode, str] = {
     ReasonCode.QUOTE_NOT_VALID: "the quote does not count",
     ReasonCode.QOS: "the class of service is not known",
     ReasonCode.AVAILABILITY: "it cannot work as much of the time as asked",
+    ReasonCode.MANAGER_REFUSED: "a manager of the service refused",
 }
 
 
@@ -125,6 +126,7 @@ _IN_WORDS_OF_THE_SPEC = frozenset(
         ReasonCode.DISTANCE,
         ReasonCode.PREFIX_TOO_SMALL,
         ReasonCode.AVAILABILITY,
+        ReasonCode.MANAGER_REFUSED,
     }
 )
 """What the planner says of these names nothing but what the customer knows. Of others it names places and interconnects."""

@@ -4,12 +4,13 @@ Rules kept here
 - Everything that must survive a crash is in here; everything in here is plain data.
 - (account, ref, version) names a request; the same body is the same request.
 - The child's ref is derived from the store's epoch, the service and the segment's key: never from chance or time.
+- A newer version beside a live one, and what is left of older ones, are orders of their own within the order (`succession`).
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -20,7 +21,8 @@ from pydantic import BeforeValidator, TypeAdapter
 from address_planner.classes import LabelClass
 from broker.decompose.plan import Avoid, Plan
 from broker.orders.addressing import CrossingLink
-from broker.orders.states import Event, SegmentState, after
+from broker.orders.decisions import Asked, Decision, ManagerTerms
+from broker.orders.states import GONE, NEWER, TRANSITIONS, Event, SegmentState, after
 from capability_registry.abstraction import OPEN, Disclosure
 from lower_sp_clients.quotes import StandingQuote
 from lower_sp_clients.versions import Known, body
@@ -83,6 +85,10 @@ class Segment:
     """Its supplier was asked to prolong the hold, and has answered or not in time."""
     lingers: bool = False
     """An older version may still be held by the supplier, under a newer one that was asked for."""
+    stands: int = 0
+    """Of a modification: the version under this ref that is live meanwhile (0: none). It is kept where it is this one."""
+    spent: int = 0
+    """The highest version that was ever asked for under this ref, where that is more than `version`."""
     hoped: bool = False
     """It was asked for though its supplier does not announce it now."""
     wanted: bool = True
@@ -98,6 +104,15 @@ class Segment:
     error: str = ""
     """What stood against that last, for the operator."""
     abandoned: Abandoned | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Of a modification: whether it is what is live, and nothing else was asked for."""
+        return self.stands > 0 and self.version == self.stands
+
+    @property
+    def next_version(self) -> int:
+        return max(self.version, self.spent) + 1
 
     def body(self) -> str:
         """What stands for the request that we want answered."""
@@ -121,6 +136,8 @@ class Terms:
     disclosure: Disclosure = OPEN
     classes: tuple[QosClass, ...] = ()
     """What our classes of service meant when it was placed."""
+    managers: Mapping[str, ManagerTerms] = field(default_factory=dict)
+    """Those that its specs may name, by the name that they have there."""
 
     def planned(self, spec: ServiceSpec) -> ServiceSpec:
         """The spec as it is planned: what may be paid for it, without our margin."""
@@ -235,10 +252,20 @@ class Order:
     released_upto: int = 0
     answers: Mapping[int, Answer] = field(default_factory=dict)
     previous: Order | None = None
+    newer: bool = False
+    """Whether it stands beside a live one: its states are those of a newer version then."""
+    beside: Order | None = None
+    """The newer version that stands beside this live one: being reserved, held, being brought in, or why it was not."""
+    past: Order | None = None
+    """What older versions had and this one has not, which ends while this one is live."""
     was_live: bool = False
     """Whether anything of it was ever committed: its block then rests before it is used again."""
     confirmed: bool = False
     """Whether its commit was answered with Committed."""
+    asked: Asked | None = None
+    """What a manager is being asked."""
+    decisions: tuple[Decision, ...] = ()
+    """What managers decided of this version, in order."""
 
     @property
     def present_blocks(self) -> tuple[Prefix, ...]:
@@ -260,7 +287,7 @@ class Order:
 
     def on(self, event: Event) -> Order:
         """The order after `event` by the table. Raises IllegalTransition."""
-        return replace(self, state=after(self.state, event))
+        return replace(self, state=after(self.state, event, NEWER if self.newer else TRANSITIONS))
 
     def loss(self) -> Decimal | None:
         """By how much it costs us more over the term than when it was quoted; None where it does not."""
@@ -269,13 +296,27 @@ class Order:
         loss = self.cost.over(self.spec.term_hours) - self.quoted.cost.over(self.spec.term_hours)
         return loss if loss > 0 else None
 
+    def of(self, version: int) -> Order | None:
+        """That version, where it is the order's own or stands beside it."""
+        return next((o for o in (self, self.beside) if o is not None and o.version == version), None)
+
+    def with_version(self, changed: Order) -> Order:
+        """The order with one of its two latest versions changed."""
+        return changed if changed.version == self.version else replace(self, beside=changed)
+
+    @property
+    def refusals(self) -> Mapping[int, Answer]:
+        """Of all versions."""
+        return self.answers if self.beside is None else {**self.answers, **self.beside.answers}
+
     def known(self) -> Known:
         return Known(
+            beside=self.beside.known() if self.beside is not None else None,
             version=self.version,
             digest=self.digest,
             state=self.state,
             released_upto=self.released_upto,
-            refused={version: answer.digest for version, answer in self.answers.items()},
+            refused={version: answer.digest for version, answer in self.refusals.items()},
         )
 
     def own_blocks(self) -> tuple[Prefix, ...]:
@@ -283,14 +324,26 @@ class Order:
         return (*self.former_blocks, *self.present_blocks)
 
     def blocks(self) -> frozenset[str]:
-        """Every block that is its own, and those of the hold which it may come back to."""
-        before = self.previous.own_blocks() if self.previous is not None else ()
-        return frozenset(map(str, (*self.own_blocks(), *before)))
+        """Every block that is its own, those of the hold which it may come back to, and of its newer and older versions."""
+        others = (o.blocks() for o in (self.previous, self.beside, self.past) if o is not None)
+        return frozenset(map(str, self.own_blocks())).union(*others)
+
+    def all_path_ids(self) -> frozenset[int]:
+        """Of its paths, and of those of its newer and older versions."""
+        others = (o.all_path_ids() for o in (self.beside, self.past) if o is not None)
+        return frozenset(self.path_ids.values()).union(*others)
+
+    def all_segments(self) -> Iterator[Segment]:
+        """Of all its versions, by which a supplier may have something under one ref."""
+        for order in (self, self.beside, self.past):
+            yield from order.segments if order is not None else ()
 
     def alone(self) -> Order:
         """Without the hold that it might have come back to. The blocks of that stay until nobody below can use them."""
         before = self.previous.own_blocks() if self.previous is not None else ()
         left = tuple(block for block in before if block not in self.own_blocks())
+        if not before:
+            return self if self.previous is None else replace(self, previous=None)
         return replace(self, previous=None, former_blocks=(*self.former_blocks, *left))
 
     def with_segment(self, segment: Segment) -> Order:
@@ -301,6 +354,11 @@ class Order:
 
 
 ORDER: TypeAdapter[Order] = TypeAdapter(Order)
+
+
+def remains(segment: Segment) -> bool:
+    """Whether its supplier may still have anything of the segment. Of what a modification keeps, that is the live version's."""
+    return segment.version > 0 and not segment.kept and (segment.state not in GONE or segment.lingers)
 
 
 def child_ref(epoch: str, service: str, key: str) -> str:

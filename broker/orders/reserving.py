@@ -95,16 +95,11 @@ def hold(order: Order, env: Env) -> Order | Pause:
     late = order.deadline is not None and env.now >= order.deadline
     for segment in order.segments:
         digest = segment.body()
-        if not segment.wanted or (segment.state is SegmentState.HELD and segment.asked == digest):
+        there = segment.state is SegmentState.HELD or segment.kept
+        if not segment.wanted or (there and segment.asked == digest):
             continue
-        if late:
-            unreachable = Reason(
-                code=ReasonCode.SUPPLIER_UNREACHABLE,
-                message=f"segment {segment.key}: no answer in time",
-                segment=segment.key,
-                retryable=True,
-            )
-            return refuse(order, env.now, unreachable)
+        if late or _too_busy(order, segment):
+            return refuse(order, env.now, _no_time(segment))
         if segment.state is SegmentState.RELEASING:
             if segment.retry_at is not None and segment.retry_at > env.now:
                 waits.append(segment.retry_at)
@@ -124,7 +119,7 @@ def hold(order: Order, env: Env) -> Order | Pause:
             waits.append(segment.not_before)
             continue
         else:
-            version += 1
+            version = segment.next_version
             order = order.with_segment(
                 replace(
                     segment,
@@ -145,6 +140,28 @@ def hold(order: Order, env: Env) -> Order | Pause:
         ends = [*waits, order.deadline] if order.deadline is not None else waits
         return Pause(order, wake=min(ends))
     return order
+
+
+def _too_busy(order: Order, segment: Segment) -> bool:
+    """Whether its supplier turned us away for longer than there is time."""
+    return (
+        bool(segment.error)
+        and segment.state is SegmentState.RESERVING
+        and segment.retry_at is not None
+        and order.deadline is not None
+        and segment.retry_at >= order.deadline
+    )
+
+
+def _no_time(segment: Segment) -> Reason:
+    """Why a segment is not held by the deadline."""
+    busy = segment.state is SegmentState.RESERVING and bool(segment.error)
+    return Reason(
+        code=ReasonCode.DEADLINE if busy else ReasonCode.SUPPLIER_UNREACHABLE,
+        message=f"segment {segment.key}: {'its supplier is overloaded' if busy else 'no answer in time'}",
+        segment=segment.key,
+        retryable=True,
+    )
 
 
 @task
@@ -198,13 +215,17 @@ def price(order: Order, env: Env) -> Order | Pause:
 
 @task
 def decide(order: Order, env: Env) -> Order | Pause:
-    """All is held and fits: the service is reserved until shortly before the first of its holds ends."""
+    """All is held and fits: the service is reserved until shortly before the first of its holds ends. Where that is over
+    while others were still asked, not all is held."""
     if order.spec is None:
         return order
     mine = [s for s in order.segments if s.wanted]
     answers = {s.key: s.choice for s in mine if s.choice is not None}
     until = env.now + timedelta(seconds=order.terms.max_hold_s)
     expires = min([until, *(s.expires - GUARD for s in mine if s.expires is not None)])
+    if expires <= env.now:
+        message = "a part's hold ended before the others were held"
+        return refuse(order, env.now, Reason(code=ReasonCode.HOLD_EXPIRED, message=message))
     choice = named(gather(order.spec, parts_of(order), answers), order.spec, env.snapshot.own_sp_id, order.ref)
     assert order.plan is not None, "what is held was planned"
     delays = path_delays(Cut(mesh_of(order.spec), order.plan), {s.key: s for s in mine})

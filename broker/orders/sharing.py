@@ -29,10 +29,12 @@ class SharedOrders(OrderEngine):
 
     def adopt(self, id: str) -> None:
         """An order that is known as it is recorded is ours from now on."""
-        if (order := self.saved.get(id)) is not None and order.state is not ServiceState.TERMINATED:
-            self._wake(id)
-            if order.was_live:
-                self._listener.ask(order)
+        order = self.saved.get(id)
+        if order is None or order.state is ServiceState.TERMINATED or self.read_only:
+            return
+        self._resume(order)
+        if order.was_live:  # what was told of it may not have been heard
+            self._listener.ask_again(id)
 
     def drop(self, id: str) -> None:
         """An order is another's from now on. Who waits for it is answered from what that one records, unless something was

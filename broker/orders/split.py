@@ -65,6 +65,23 @@ class Split:
     carved: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Had:
+    """What a live version of the service has, and keeps where it can: what was decided of links, and by (segment, end) labels."""
+
+    links: Mapping[str, CrossingLink] = field(default_factory=dict)
+    labels: Mapping[tuple[str, str], int] = field(default_factory=dict)
+
+    def suggested(self, item: LabelClass) -> LabelClass:
+        """The class with the label that it had, if it may have it still."""
+        before = (self.labels.get((member.segment, member.end)) for member in item.members)
+        label = next((value for value in before if value is not None and value in item.labels), None)
+        return item if label is None else replace(item, suggested=label)
+
+
+NEW = Had()
+
+
 def split(
     mesh: Mesh,
     plan: Plan,
@@ -75,17 +92,18 @@ def split(
     kept: Mapping[str, Sequence[Prefix]] = NOTHING,
     unusable: tuple[Prefix, ...] = (),
     path_ids: Mapping[str, int] | None = None,
+    live: Had = NEW,
 ) -> Split:
     """`allowed`: the share from above, or the block taken for this service. `key` seeds labels and names. `qos`: what the
     service's class may be; its bounds are in the spec. `kept`, `unusable`: of prefixes, as in `decide`. `path_ids`: the
-    identifiers of paths, where they have any.
+    identifiers of paths, where they have any. `live`: what a live version has.
 
     Raises CannotAddress (PREFIX_TOO_SMALL, ADDRESS_EXHAUSTED, LABELS_EXHAUSTED).
     """
     cut = Cut(mesh, plan)
-    addressing = decide(cut, allowed, kept, unusable)
+    addressing = decide(cut, allowed, kept, unusable, live.links)
     try:
-        classes = suggest(tuple(label_classes(cut, snapshot)), key)
+        classes = suggest(tuple(map(live.suggested, label_classes(cut, snapshot))), key)
     except LabelsExhausted as error:
         none = Reason(code=ReasonCode.LABELS_EXHAUSTED, message=NO_COMMON_LABEL)
         raise CannotAddress(none, error.label_class.interconnects) from None

@@ -1,8 +1,10 @@
-"""The states of a service and of its segments, as two tables. Everything else asks these; the docs are drawn from them.
+"""The states of a service, of a newer version of it and of its segments, as tables. Everything else asks these; the docs are
+drawn from them.
 
 Theory of operation
 - A service is what the customer sees. Its state changes only by an event of `TRANSITIONS`; any other is an error that
   names state and event.
+- A newer version beside a live one has a table of its own (`NEWER`): nothing that happens to it is an event of the service.
 - A segment is one part at one supplier. Its state is what we know of the supplier's side; a call in flight is a state
   (RESERVING, COMMITTING, RELEASING, TERMINATING), recorded before the call is made, so that after a crash the same call
   is made again with the same ref and version until it is answered.
@@ -12,6 +14,7 @@ Theory of operation
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 
 from service_model.outcomes import ServiceState as S
@@ -73,6 +76,25 @@ TRANSITIONS: dict[tuple[S, Event], S] = {
 }
 
 
+NEWER: dict[tuple[S, Event], S] = {
+    (S.RESERVING, Event.HELD): S.RESERVED,
+    (S.RESERVING, Event.REFUSE): S.REFUSED,
+    (S.RESERVING, Event.RESTORE): S.RESERVING,
+    (S.RESERVING, Event.RELEASE): S.EXPIRED,
+    (S.RESERVED, Event.REPLACE): S.RESERVING,
+    (S.RESERVED, Event.COMMIT): S.COMMITTING,
+    (S.RESERVED, Event.RELEASE): S.EXPIRED,
+    (S.RESERVED, Event.EXPIRE): S.EXPIRED,
+    (S.REFUSED, Event.REPLACE): S.RESERVING,
+    (S.EXPIRED, Event.REPLACE): S.RESERVING,
+    (S.FAILED, Event.REPLACE): S.RESERVING,
+    (S.COMMITTING, Event.COMMITTED): S.ACTIVATING,
+    (S.COMMITTING, Event.FAIL): S.FAILED,
+    (S.ACTIVATING, Event.ACTIVATED): S.ACTIVE,
+}
+"""Of a newer version beside a live one. ACTIVE, it takes the live one's place; it ends with the service at any time."""
+
+
 class IllegalTransition(Exception):
     """An event that the state does not allow: a bug here, never the caller's fault."""
 
@@ -80,10 +102,10 @@ class IllegalTransition(Exception):
         super().__init__(f"a service that is {state.short} cannot {event.value}")
 
 
-def after(state: S, event: Event) -> S:
+def after(state: S, event: Event, table: Mapping[tuple[S, Event], S] = TRANSITIONS) -> S:
     """The state after `event`. Raises IllegalTransition."""
     try:
-        return TRANSITIONS[state, event]
+        return table[state, event]
     except KeyError:
         raise IllegalTransition(state, event) from None
 
@@ -138,8 +160,8 @@ AS_SERVICE: dict[SegmentState, S] = {
 """How a segment's state reads to the service's owner."""
 
 
-def mermaid() -> str:
-    """The service's table as a state diagram (Mermaid), for docs/architecture.md."""
+def mermaid(table: Mapping[tuple[S, Event], S] = TRANSITIONS) -> str:
+    """A table as a state diagram (Mermaid), for docs/architecture.md."""
     lines = ["stateDiagram-v2", "    [*] --> RESERVING: reserve"]
-    lines += [f"    {a.short} --> {b.short}: {event.value}" for (a, event), b in TRANSITIONS.items()]
+    lines += [f"    {a.short} --> {b.short}: {event.value}" for (a, event), b in table.items()]
     return "\n".join(lines) + "\n"

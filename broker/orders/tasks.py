@@ -6,7 +6,8 @@ Theory of operation
 - `advance` runs the tasks of the order's state from the first again and again until one pauses or none changes anything.
   Because every task starts from what is recorded, running them after a crash is running them.
 - A call's intent is a change of the order (a segment RESERVING, COMMITTING, …); the engine records it before it calls.
-- Extending the broker means one registered task and its place in a schedule.
+- Extending the broker means one registered task and its place in a schedule. Plugins and managers have theirs in it too
+  (`schedules`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from typing import Protocol
 from broker.decompose.lexicon import Lexicon
 from broker.decompose.plan import Avoid, Infeasible, Plan, Snapshot
 from broker.orders.records import Order, Segment, Terms
-from broker.orders.states import GONE, Event, SegmentState
+from broker.orders.records import remains as remains
+from broker.orders.states import Event, SegmentState
+from broker.orders.succession import absorbed, settled
 from service_model.outcomes import Reason, ReasonCode, ServiceState
 from service_model.spec import ServiceSpec
 from service_model.words import Prefix
@@ -35,6 +38,26 @@ class CallKind(Enum):
     LOOK = "look"
 
 
+class Track(Enum):
+    """Which of an order's versions something is about: its own, the newer one beside it, or what is past."""
+
+    LIVE = ""
+    BESIDE = "beside"
+    PAST = "past"
+
+    def part(self, order: Order) -> Order | None:
+        """That version."""
+        if self is Track.LIVE:
+            return order
+        return order.beside if self is Track.BESIDE else order.past
+
+    def put(self, order: Order, part: Order) -> Order:
+        """The order with that version as it is now."""
+        if self is Track.LIVE:
+            return part
+        return replace(order, beside=part) if self is Track.BESIDE else replace(order, past=part)
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """One call to one supplier, to be made after the order was recorded."""
@@ -42,6 +65,7 @@ class Call:
     kind: CallKind
     segment: str
     version: int
+    of: Track = Track.LIVE
 
 
 Found = Sequence[Plan] | Infeasible
@@ -63,12 +87,13 @@ class Planner(Protocol):
 @dataclass(frozen=True, slots=True)
 class Question:
     """What is to be planned over the snapshot of the environment, or over what it hopes for: the spec as it is meant, around
-    `avoid`. `why`: where there is no plan, the reasons are needed."""
+    `avoid`. `why`: where there is no plan, the reasons are needed. `most`: so many plans, where there are."""
 
     spec: ServiceSpec
     avoid: Avoid
     hoped: bool = False
     why: bool = True
+    most: int = 1
 
 
 STUCK_AFTER = timedelta(hours=4)
@@ -100,6 +125,8 @@ class Env:
     hoped: Callable[[], Snapshot] | None = None
     hopes: int = 0
     stuck_after: timedelta = STUCK_AFTER
+    live: Order | None = None
+    """While a newer version is worked on: the live one that it stands beside."""
 
     def answer(self, question: Question) -> Found | None:
         """The answer, if the question was asked."""
@@ -167,11 +194,6 @@ def repeat(order: Order, env: Env, kind: CallKind, state: SegmentState, of: Call
     return Pause(order, wake=min(waits)) if waits else order
 
 
-def remains(segment: Segment) -> bool:
-    """Whether its supplier may still have anything of the segment."""
-    return segment.version > 0 and (segment.state not in GONE or segment.lingers)
-
-
 @task
 def release(order: Order, env: Env) -> Order | Pause:
     """Give back what is held and no longer wanted. In a live plan only the segments that fell out of it."""
@@ -197,6 +219,11 @@ def abandon(order: Order) -> Order:
     """Nothing of the order is wanted any more."""
     segments = tuple(replace(s, wanted=False) for s in order.segments)
     return replace(order.alone(), segments=segments, expires=None, extending=None)
+
+
+def ending(order: Order) -> Order:
+    """The whole service ends, with every version of it."""
+    return absorbed(order.alone())
 
 
 @task
@@ -232,7 +259,7 @@ def ended(order: Order, env: Env) -> Order | Pause:
     """A service with an end time ends by itself."""
     end = order.spec.end_time if order.spec else None
     if end is not None and end <= env.now:
-        return order.on(Event.TERMINATE)
+        return ending(order).on(Event.TERMINATE)
     return Pause(order, wake=end)
 
 
@@ -264,11 +291,53 @@ WORKFLOWS: dict[ServiceState, tuple[str, ...]] = {
 }
 
 
-def advance(order: Order, env: Env) -> Pause:
-    """As far as the order goes without a call: what to record, what to call then, when to look again."""
+NEWER: dict[ServiceState, tuple[str, ...]] = {
+    ServiceState.RESERVING: WORKFLOWS[ServiceState.RESERVING],
+    ServiceState.RESERVED: WORKFLOWS[ServiceState.RESERVED],
+    ServiceState.COMMITTING: ("rebind", "bind", "extend", "bring_in"),
+    ServiceState.ACTIVATING: ("built",),
+    ServiceState.ACTIVE: (),
+    ServiceState.REFUSED: ("release", "free"),
+    ServiceState.EXPIRED: ("release", "free"),
+    ServiceState.FAILED: ("undo", "free"),
+}
+"""The workflows of a version beside a live one, by its own state."""
+
+Schedules = Callable[[Order], Sequence[Task]]
+"""The tasks of one version of an order in its state, in order."""
+
+
+def built_in(order: Order) -> Sequence[Task]:
+    return [TASKS[name] for name in (NEWER if order.newer else WORKFLOWS)[order.state]]
+
+
+def advance(order: Order, env: Env, schedules: Schedules = built_in) -> Pause:
+    """As far as the order goes without a call, each of its versions by itself: what to record, what to call then, when to look
+    again."""
     while True:
-        for name in WORKFLOWS[order.state]:
-            result = TASKS[name](order, env)
+        pauses = []
+        for track in Track:
+            part = track.part(order)
+            if part is None:
+                continue
+            if track is Track.BESIDE:
+                env = replace(env, live=order)
+            pause = _advance(part, env, schedules)
+            if pause.order is not part:
+                order = track.put(order, pause.order)
+            if pause.asks is not None:
+                return Pause(order, asks=pause.asks)
+            pauses.append(Pause(order, tuple(replace(call, of=track) for call in pause.calls), pause.wake))
+        if (then := settled(order)) is order:
+            wakes = [pause.wake for pause in pauses if pause.wake is not None]
+            return Pause(order, tuple(call for pause in pauses for call in pause.calls), min(wakes, default=None))
+        order = then
+
+
+def _advance(order: Order, env: Env, schedules: Schedules) -> Pause:
+    while True:
+        for work in schedules(order):
+            result = work(order, env)
             if isinstance(result, Pause):
                 return result
             if result is not order:

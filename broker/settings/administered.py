@@ -15,10 +15,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
 
-from broker.settings.anchor import Anchor
+from broker.settings.anchor import Anchor, Authority
 from capability_registry.abstraction import OPEN, Disclosure
 from capability_registry.note import Bin, Encapsulation, FunctionPort, Lifecycle, Place, Runtime, SapRole
 from service_model.families import ANY_FAMILY, AddressFamily
+from service_model.managing import ManagerTask
 from service_model.money import FREE, Currency, Price
 from service_model.qos import QosClass
 from service_model.spec import STRICT, FunctionTypeText
@@ -33,6 +34,10 @@ class AdminState(Word):
     DRAINING = "ADMIN_STATE_DRAINING"
     MAINTENANCE = "ADMIN_STATE_MAINTENANCE"
     DISABLED = "ADMIN_STATE_DISABLED"
+
+
+Endpoint = Annotated[str, Field(pattern=r"^[^\s:]+:\d+$")]
+"""`host:port`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +58,7 @@ class SupplierDoc:
     kind: Literal["supplier"] = "supplier"
     name: Name
     sp_id: Name
-    endpoint: Annotated[str, Field(pattern=r"^[^\s:]+:\d+$")]
+    endpoint: Endpoint
     anchor: Anchor
     account: Name
     expose_saps: Mapping[Name, Name] = field(default_factory=dict)
@@ -257,6 +262,33 @@ class AgreementDoc:
     """Told in the notes as it is: of a trial, of an end that is to come."""
 
 
+class Fallback(Word):
+    """What is done where a manager does not decide in time, or not as it may."""
+
+    DEFAULT = "FALLBACK_DEFAULT"
+    REFUSE = "FALLBACK_REFUSE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManagerDoc:
+    """A service-specific manager that accounts may be allowed to name. Either a customer's end point, which `decides` what is
+    listed; or a plugin of our own, of those that the node has loaded for managers."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    kind: Literal["manager"] = "manager"
+    name: Name
+    endpoint: Endpoint | None = None
+    ca: Authority | None = None
+    """The authority that issues the certificate of the end point. Ours for it is the client certificate of this node."""
+    server_name: Annotated[str, Field(max_length=253)] = ""
+    """The name in its certificate, where that is not the host of the end point."""
+    decides: Annotated[tuple[ManagerTask, ...], Field(max_length=3)] = ()
+    deadline_s: Annotated[float, Field(ge=0.1, le=15)] = 2.0
+    """How long it is waited for."""
+    fallback: Fallback = Fallback.DEFAULT
+    plugin: Name | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountDoc:
     """Who may call. A person has a password (set apart, never in a document); a service a certificate of its own CA."""
@@ -271,11 +303,22 @@ class AccountDoc:
     """Of a service: what its `spbroker init` wrote; its certificates are trusted for this account alone."""
     password_hash: Text | None = None
     """argon2id, as `spbroker apply` makes it from a password; the password itself is never stored or sent back."""
+    managers: Annotated[Mapping[Name, Name], Field(max_length=16)] = field(default_factory=dict)
+    """Which managers its specs may name: the name in a spec → the manager's document."""
     state: AdminState = AdminState.IN_SERVICE
 
 
 Document = Annotated[
-    SupplierDoc | DomainDoc | PlaceDoc | FunctionDoc | InterconnectDoc | PoolDoc | QosDoc | AgreementDoc | AccountDoc,
+    SupplierDoc
+    | DomainDoc
+    | PlaceDoc
+    | FunctionDoc
+    | InterconnectDoc
+    | PoolDoc
+    | QosDoc
+    | AgreementDoc
+    | ManagerDoc
+    | AccountDoc,
     Field(discriminator="kind"),
 ]
 DOCUMENT: TypeAdapter[Document] = TypeAdapter(Document)
@@ -286,6 +329,7 @@ TYPES: Mapping[str, type[Document]] = {
     "pool": PoolDoc,
     "qos": QosDoc,
     "agreement": AgreementDoc,
+    "manager": ManagerDoc,
     "account": AccountDoc,
     "supplier": SupplierDoc,
     "domain": DomainDoc,

@@ -75,11 +75,15 @@ def _authority(pem: str) -> str:
     return pem
 
 
+Authority = Annotated[str, Field(max_length=MAX_PEM_CHARACTERS), AfterValidator(_authority)]
+"""The certificate of one authority, PEM."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Anchor:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     sp_id: Name
-    ca: Annotated[str, Field(max_length=MAX_PEM_CHARACTERS), AfterValidator(_authority)]
+    ca: Authority
     """The authority that issues this SP's certificates, PEM."""
     note_keys: NoteKeys
 

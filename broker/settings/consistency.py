@@ -7,6 +7,7 @@ Rules kept here
 - A supplier's anchor is that of its sp_id, and not our own; it has one word for each mechanism and class of
   ours. A service has an anchor, a person none.
 - A class of service bounds something.
+- Managers and who may name them: `consistency_managers`.
 - Pools do not overlap, and their blocks fit. Own prices are in one currency: nothing converts.
 - Whoever could administer the node before still can: the last operator in service stays.
 """
@@ -26,6 +27,7 @@ from broker.settings.administered import (
     Window,
 )
 from broker.settings.consistency_domains import domain_problems, function_problems, interconnect_problems
+from broker.settings.consistency_managers import manager_problems
 from broker.settings.present import Administered, Key
 from broker.settings.problems import Problem
 from broker.settings.walk import unspecified
@@ -47,6 +49,7 @@ def problems(whole: Administered, own_sp_id: str, broken: Set[Key] = frozenset()
         *domain_problems(whole, own_sp_id, broken),
         *interconnect_problems(whole),
         *function_problems(whole, broken),
+        *manager_problems(whole, broken),
     ]
     return tuple(sorted(dict.fromkeys(found), key=lambda p: (p.kind, p.name)))
 

@@ -3,7 +3,8 @@
 Rules kept here
 - Every `*.yml` and `*.yaml` below the folder is read, in the order of their paths; a file may hold several documents.
 - Everything wrong is told at once, each with file, line and field, also what only the node can find (`located`).
-- The value `{file: path.json}` of an `anchor` stands for the content of that file, relative to the document's own.
+- The value `{file: path.json}` of an `anchor` stands for the content of that file, relative to the document's own; so does
+  `{file: path.pem}` of a `ca`.
 - What is written can be read again; there is one file for each kind.
 """
 
@@ -30,6 +31,7 @@ ANCHOR_FILE = {
     "required": ["file"],
     "additionalProperties": False,
 }
+CA_FILE = {**ANCHOR_FILE, "title": "AuthorityFile", "description": "A certificate in PEM, relative to this file."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,25 +119,28 @@ def _faults(document: Document) -> list[DocumentError]:
 
 
 def _resolve(document: Document, parent: Path) -> list[DocumentError]:
-    """Put the content of a file in the place of `anchor: {file: …}`."""
-    data = document.data
-    given = data.get("anchor") if isinstance(data, dict) else None
-    if not isinstance(given, dict) or "file" not in given:
-        return []
-    path = ("anchor", "file")
-    if set(given) != {"file"} or not isinstance(given["file"], str):
-        return [document.error(("anchor",), "either the anchor's own fields or {file: anchor.json}")]
-    file = parent / given["file"]
-    try:
-        content = file.read_bytes()
-        if len(content) > MAX_BYTES:
-            return [document.error(path, f"{file} is larger than {MAX_BYTES} bytes")]
-        data["anchor"] = json.loads(content)
-    except OSError as error:
-        return [document.error(path, f"cannot read {file}: {error.strerror}")]
-    except (ValueError, RecursionError):
-        return [document.error(path, f"{file} is not JSON")]
-    return []
+    """Put the content of a file in the place of `anchor: {file: …}`, and of `ca: {file: …}`."""
+    errors = []
+    for field, kind, name in (("anchor", "the anchor's own fields", "anchor.json"), ("ca", "the PEM itself", "ca.pem")):
+        given = document.data.get(field) if isinstance(document.data, dict) else None
+        if not isinstance(given, dict) or "file" not in given:
+            continue
+        path = (field, "file")
+        if set(given) != {"file"} or not isinstance(given["file"], str):
+            errors.append(document.error((field,), f"either {kind} or {{file: {name}}}"))
+            continue
+        file = parent / given["file"]
+        try:
+            content = file.read_bytes()
+            if len(content) > MAX_BYTES:
+                errors.append(document.error(path, f"{file} is larger than {MAX_BYTES} bytes"))
+                continue
+            document.data[field] = json.loads(content) if field == "anchor" else content.decode("ascii")
+        except OSError as error:
+            errors.append(document.error(path, f"cannot read {file}: {error.strerror}"))
+        except (ValueError, RecursionError):
+            errors.append(document.error(path, f"{file} is not {'JSON' if field == 'anchor' else 'PEM'}"))
+    return errors
 
 
 def _duplicates(documents: Iterable[Document]) -> list[DocumentError]:

@@ -19,6 +19,7 @@ from broker.settings.administered import (
     DomainDoc,
     FunctionDoc,
     InterconnectDoc,
+    ManagerDoc,
     PlaceDoc,
     PoolDoc,
     QosDoc,
@@ -86,6 +87,10 @@ class Administered:
     @property
     def interconnects(self) -> tuple[InterconnectDoc, ...]:
         return self.all(InterconnectDoc)
+
+    @property
+    def managers(self) -> tuple[ManagerDoc, ...]:
+        return self.all(ManagerDoc)
 
     @property
     def places(self) -> tuple[PlaceDoc, ...]:

@@ -70,6 +70,14 @@ def _store(given: Any) -> Any:
     return store_of(given) if isinstance(given, str) else given
 
 
+def _listed(value: object) -> object:
+    """In the environment names have commas between them."""
+    return [name.strip() for name in value.split(",") if name.strip()] if isinstance(value, str) else value
+
+
+Names = Annotated[tuple[Name, ...], Field(max_length=32), BeforeValidator(_listed)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -93,6 +101,23 @@ class Process:
     """How often an order that nothing announced will do for is asked for where it could have been had lately; 0: never."""
     stuck_after_s: Annotated[float, Field(ge=60, le=30 * 86400)] = 14_400.0
     """How long a supplier may leave unconfirmed that its part of what is over is gone, until the service is STUCK."""
+    plugins: Names = ()
+    """Plugins whose tasks are in the schedules of every service, by the names of their entry points."""
+    manager_plugins: Names = ()
+    """Plugins whose tasks are in those of services alone that name a manager which is one of them."""
+
+    beginning: Annotated[int, Field(ge=1, le=10_000)] = 32
+    """How many calls that begin something (reserve, quote, qualify) run at once at most; fewer while the node is late."""
+    late_s: Annotated[float, Field(ge=0, le=10)] = 0.03
+    """How late the node's work may be, in seconds, until fewer begin; 0: as many as `beginning` says in any case."""
+    waiting: Annotated[int, Field(ge=0, le=100_000)] = 256
+    """How many more of these wait for a moment; the others are told when to come back."""
+    finishing: Annotated[int, Field(ge=1, le=100_000)] = 2000
+    """How many other calls run at once."""
+    streams: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """How many streams (of events, of notes) an account has at once."""
+    watcher_behind: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
+    """How many events a watcher may be behind, until it is cut off; it resumes behind the last that it read."""
 
     lease_s: Annotated[float, Field(ge=2, le=300)] = 10.0
     """After how long the other processes on the same PostgreSQL take over what this one works on, when it is silent."""

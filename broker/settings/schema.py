@@ -9,11 +9,11 @@ import json
 from typing import Any
 
 from broker.settings.administered import DOCUMENT
-from broker.settings.folder import ANCHOR_FILE
+from broker.settings.folder import ANCHOR_FILE, CA_FILE
 
 
 def schema() -> dict[str, Any]:
-    """Draft 2020-12. An anchor may be given in place, or as `{file: anchor.json}`."""
+    """Draft 2020-12. An anchor may be given in place, or as `{file: anchor.json}`; so may an authority."""
     body = DOCUMENT.json_schema(mode="validation")
     for definition in body["$defs"].values():
         properties = definition.get("properties", {})
@@ -23,6 +23,9 @@ def schema() -> dict[str, Any]:
             given = properties["anchor"]
             choices = given.pop("anyOf", None) or [{"$ref": given.pop("$ref")}]
             properties["anchor"] = {**given, "anyOf": [*choices, ANCHOR_FILE]}
+        if "kind" in properties and "ca" in properties:
+            given = properties["ca"]
+            properties["ca"] = {**given, "anyOf": [*given.pop("anyOf"), CA_FILE]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "spbroker administered document",

@@ -12,23 +12,28 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TypeVar
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select, tuple_
+from pydantic import TypeAdapter, ValidationError
+from sqlalchemy import Connection, func, insert, select, tuple_
 
 from broker.orders import path_ids
-from broker.orders.claims import Taken
 from broker.orders.pools import PREFIXES
 from broker.orders.records import ORDER, Change, Order, Segment
 from broker.storage import tables as t
+from broker.storage.allocations import allocations_where, load_allocations, save_allocations
 from broker.storage.engine import Engine
+from broker.storage.errors import StoreError
 from broker.storage.pieces import Pieces, Written, each
 from broker.storage.replicas import OWN, Changed, Replica
-from broker.storage.statements import adding, removing, replacing
+from broker.storage.restored import edition_floor
+from broker.storage.statements import adding, replacing
 from lower_sp_clients.vim.holds import HOLD, Allocation, AllocationState, Hold
 from service_model.outcomes import ServiceState, ServiceStatus
 
+T = TypeVar("T")
+
 _SERVICE, _VERSION, _HOLD = replacing(t.services), replacing(t.service_versions), replacing(t.holds)
-_ALLOCATE, _FREE = replacing(t.allocations, of_same="owner"), removing(t.allocations, "pool", "value", "owner")
 _EVENT, _JOURNAL = adding(t.events, returning="seq"), adding(t.journal)
 _AUDIT, _CHARGE = adding(t.audit), adding(t.charges)
 _EDITION = replacing(t.note_editions)
@@ -38,7 +43,7 @@ _ORDER = Pieces(
     Order,
     {
         **dict.fromkeys(("spec", "terms", "plan", "avoid", "classes", "links", "choice", "bindings", "reasons")),
-        **dict.fromkeys(("answers", "previous", "quoted")),
+        **dict.fromkeys(("answers", "previous", "beside", "past", "quoted")),
         "segments": each(_SEGMENT),
     },
 )
@@ -47,71 +52,19 @@ _KEPT = 1024
 """Of how many orders the pieces last written are remembered: those that are being worked on."""
 
 
-_OVERLAPS = "23P01"
-"""The SQLSTATE of an exclusion constraint."""
-
-
-def _save_allocations(
-    connection: Connection, epoch: str, put: Sequence[Allocation], drop: Sequence[Allocation], at: datetime
-) -> None:
-    """The rows of what is taken and given back, and of each an entry in the journal. Raises Taken."""
-    _FREE.run(connection, *({"pool": a.pool, "value": a.value, "owner": a.owner} for a in drop))
-    rows = (
-        {
-            "pool": a.pool,
-            "value": a.value,
-            "owner": a.owner,
-            "epoch": epoch,
-            "state": a.state.short,
-            "until": a.until,
-        }
-        for a in put
-    )
-    try:
-        written = _ALLOCATE.count(connection, *rows)
-    except Exception as error:
-        if getattr(error, "sqlstate", "") == _OVERLAPS:
-            raise Taken(f"one of {[a.value for a in put]} overlaps another's") from error
-        raise
-    if written != len(put):
-        raise Taken(f"one of {[a.value for a in put]} is another's")
-    changes = [(a, "FREE") for a in drop] + [(a, a.state.short) for a in put]
-    _JOURNAL.run(
-        connection,
-        *(
-            {
-                "at": at,
-                "service": a.owner,
-                "segment": "",
-                "what": "allocation",
-                "key": a.value,
-                "detail": f"{a.pool} {state}",
-            }
-            for a, state in changes
-        ),
-    )
-
-
 def _told(put: Sequence[Allocation], drop: Sequence[Allocation]) -> list[Changed]:
     """The allocations as changes that other replicas read."""
     return [("allocation", f"{a.pool} {a.value}") for a in (*drop, *put)]
 
 
-def _load_allocations(connection: Connection, prefix: str) -> list[Allocation]:
-    return _allocations(connection, t.allocations.c.pool.startswith(prefix, autoescape=True))
-
-
-def _allocations(connection: Connection, where: ColumnElement[bool]) -> list[Allocation]:
-    rows = connection.execute(select(t.allocations).where(where))
-    return [
-        Allocation(pool=r.pool, value=r.value, owner=r.owner, state=AllocationState(r.state), until=r.until)
-        for r in rows
-    ]
-
-
-async def all_allocations(engine: Engine) -> Sequence[Allocation]:
-    """The whole table: labels and blocks, whoever has them."""
-    return await engine.read(lambda connection: _load_allocations(connection, ""))
+def _parsed(engine: Engine, of: TypeAdapter[T], document: bytes, what: str) -> T:
+    """A stored document. Raises StoreError, which names what cannot be read, and why."""
+    try:
+        return of.validate_json(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise StoreError(f"{engine.name}: {what} cannot be read: {where}{': ' * bool(where)}{first['msg']}") from error
 
 
 async def epoch_of(engine: Engine, fresh: uuid.UUID) -> str:
@@ -139,9 +92,11 @@ class SqlOrderBook:
         def work(connection: Connection) -> tuple[list[Order], list[Allocation]]:
             v = t.service_versions
             current = t.services.join(v, (v.c.service == t.services.c.id) & (v.c.version == t.services.c.version))
-            rows = connection.execute(select(v.c.document).select_from(current).order_by(t.services.c.created))
-            return [ORDER.validate_json(row.document) for row in rows], [
-                a for pool in (PREFIXES, path_ids.POOL) for a in _load_allocations(connection, pool)
+            rows = connection.execute(
+                select(v.c.service, v.c.document).select_from(current).order_by(t.services.c.created)
+            )
+            return [_parsed(self._engine, ORDER, row.document, f"service {row.service}") for row in rows], [
+                a for pool in (PREFIXES, path_ids.POOL) for a in load_allocations(connection, pool)
             ]
 
         return await self._engine.read(work)
@@ -153,14 +108,14 @@ class SqlOrderBook:
             v = t.service_versions
             current = t.services.join(v, (v.c.service == t.services.c.id) & (v.c.version == t.services.c.version))
             rows = connection.execute(select(v.c.document).select_from(current).where(t.services.c.id.in_(ids)))
-            return [ORDER.validate_json(row.document) for row in rows]
+            return [_parsed(self._engine, ORDER, row.document, "a service") for row in rows]
 
         return await self._engine.read(work)
 
     async def allocated(self, keys: Sequence[tuple[str, str]]) -> Sequence[Allocation]:
         """Those of these (pool, value) that are allocated, as they are now."""
         named = tuple_(t.allocations.c.pool, t.allocations.c.value).in_(keys)
-        return await self._engine.read(lambda connection: _allocations(connection, named))
+        return await self._engine.read(lambda connection: allocations_where(connection, named))
 
     async def save(self, change: Change) -> int:
         order, replica = change.order, self._replica
@@ -194,7 +149,9 @@ class SqlOrderBook:
                 "document": document,
             }
             _VERSION.run(connection, version)
-            _save_allocations(connection, self._epoch, change.put, change.drop, order.updated)
+            save_allocations(
+                connection, self._epoch, change.put, change.drop, order.updated, shared=replica is not None
+            )
             self._append(connection, change)
             if replica is not None:
                 replica.tell(connection, [("order", order.id), *_told(change.put, change.drop)])
@@ -261,7 +218,7 @@ class SqlOrderBook:
         def work(connection: Connection) -> None:
             if guard is not None:
                 guard(connection)
-            _save_allocations(connection, self._epoch, put, drop, at)
+            save_allocations(connection, self._epoch, put, drop, at, shared=replica is not None)
             if replica is not None:
                 replica.tell(connection, _told(put, drop))
 
@@ -277,7 +234,9 @@ class SqlOrderBook:
 
     async def allocated_to(self, owners: Sequence[str]) -> Sequence[Allocation]:
         """What these services have, as it is now."""
-        return await self._engine.read(lambda connection: _allocations(connection, t.allocations.c.owner.in_(owners)))
+        return await self._engine.read(
+            lambda connection: allocations_where(connection, t.allocations.c.owner.in_(owners))
+        )
 
     async def events_of_all(self, sequence: int, limit: int) -> Sequence[tuple[int, str, bytes]]:
         """Events of all accounts behind `sequence`: (sequence, account, ServiceStatus as JSON)."""
@@ -304,8 +263,10 @@ class SqlHoldBook:
 
     async def load(self) -> tuple[Sequence[Hold], Sequence[Allocation]]:
         def work(connection: Connection) -> tuple[list[Hold], list[Allocation]]:
-            rows = connection.execute(select(t.holds.c.document).where(t.holds.c.domain == self._domain))
-            return [HOLD.validate_json(r.document) for r in rows], _load_allocations(connection, f"{self._domain}/")
+            h, what = t.holds, f"the hold of domain {self._domain!r} for segment "
+            rows = connection.execute(select(h.c.ref, h.c.document).where(h.c.domain == self._domain))
+            holds = [_parsed(self._engine, HOLD, row.document, what + row.ref) for row in rows]
+            return holds, load_allocations(connection, f"{self._domain}/")
 
         return await self._engine.read(work)
 
@@ -317,7 +278,9 @@ class SqlHoldBook:
             resting = a.pool.startswith(f"{self._domain}/", autoescape=True) & (
                 a.state == AllocationState.RESTING.short
             )
-            return [HOLD.validate_json(r.document) for r in rows], _allocations(connection, resting)
+            return [_parsed(self._engine, HOLD, r.document, "a hold") for r in rows], allocations_where(
+                connection, resting
+            )
 
         return await self._engine.read(work)
 
@@ -341,7 +304,7 @@ class SqlHoldBook:
                     "document": document,
                 }
                 _HOLD.run(connection, row)
-            _save_allocations(connection, self._epoch, put, drop, at)
+            save_allocations(connection, self._epoch, put, drop, at, shared=replica is not None)
             if replica is not None:
                 refs = [hold.ref] if hold is not None else [""]
                 replica.tell(connection, [("hold", f"{self._domain} {ref}") for ref in refs])
@@ -361,14 +324,15 @@ class SqlEditions:
         return await self._engine.read(lambda connection: int(connection.execute(query).scalar() or 0))
 
     async def next(self, audience: str, digest: str) -> int:
-        """The edition for this content: the last one if nothing changed, else one more."""
+        """The edition for this content: the last one if nothing changed, else one more. The first one of a restored store is
+        above all that were given out before."""
 
         def work(connection: Connection) -> int:
             e = t.note_editions
             known = connection.execute(select(e.c.edition, e.c.digest).where(e.c.audience == audience)).first()
             if known is not None and known.digest == digest:
                 return int(known.edition)
-            edition = (known.edition if known is not None else 0) + 1
+            edition = (known.edition if known is not None else edition_floor(connection)) + 1
             _EDITION.run(connection, {"audience": audience, "edition": edition, "digest": digest})
             return int(edition)
 

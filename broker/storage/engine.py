@@ -27,10 +27,11 @@ import sqlalchemy
 
 from broker.settings.process import Database
 from broker.storage.backend import Backend
-from broker.storage.errors import StoreBusy, StoreClosed, StoreError
+from broker.storage.errors import NewerSchema, StoreBusy, StoreClosed, StoreError
 from broker.storage.postgres import Postgres
 from broker.storage.sqlite import (
     READER_PRAGMAS,
+    RESTORING,
     WRITER_PRAGMAS,
     Driver,
     FileLock,
@@ -41,6 +42,7 @@ from broker.storage.sqlite import (
     choose_driver,
     connections,
     create_private,
+    file_trouble,
     installed_drivers,
 )
 from broker.storage.writer import Job, Writer
@@ -103,7 +105,10 @@ class Engine:
                 raise StoreError(f"{path}: cannot open the database: the directory {path.parent} does not exist")
             lock = FileLock.take(path)
         except OSError as error:
-            raise StoreError(f"{path}: cannot open the database: {error.strerror or error}") from error
+            raise StoreError(f"{path}: cannot open the database: {file_trouble(error)}") from error
+        if path.with_name(path.name + RESTORING).exists():
+            lock.release()
+            raise StoreError(f"{path}: a restore of this database was broken off: repeat it (spbroker restore)")
         opened: list[sqlalchemy.Connection] = []
         try:
             create_private(path)
@@ -120,9 +125,9 @@ class Engine:
                 each.close()
             lock.release()
             if isinstance(error, OSError):
-                raise StoreError(f"{path}: cannot open the database: {error.strerror or error}") from error
+                raise StoreError(f"{path}: cannot open the database: {file_trouble(error)}") from error
             if isinstance(error, sqlalchemy.exc.SQLAlchemyError) or hasattr(error, "sqlite_errorcode"):
-                raise StoreError(f"{path}: cannot open the database: {cause(error)}") from error
+                raise StoreError(f"{path}: cannot open the database: {cause(error, path)}") from error
             raise
         return cls(path, Sqlite(path, lock), connection, opened[1:], max_waiting)
 
@@ -265,8 +270,10 @@ def prepare(path: Path, connection: sqlalchemy.Connection, migrate: Migrate | No
                     raise StoreError(f"{path}: the migration was undone: {wrong}")
         except StoreError:
             raise
+        except NewerSchema as error:
+            raise StoreError(f"{path}: {error}") from None
         except Exception as error:
-            raise StoreError(f"{path}: the migration failed and was undone: {cause(error)}") from error
+            raise StoreError(f"{path}: the migration failed and was undone: {cause(error, path)}") from error
     if wrong is not None:
         raise StoreError(f"{path}: cannot open the database: {wrong}")
     driver.execute("PRAGMA foreign_keys=ON")

@@ -4,14 +4,27 @@
     ├── StoreBusy       too many transactions are waiting; this one was not accepted, it may be sent again
     └── StoreClosed     the store was closed before this transaction was accepted
 
-An exception that a transaction function raises itself is not in this tree: it reaches its caller as it is.
+An exception that a transaction function raises itself is not in this tree: it reaches its caller as it is. To whoever asked
+for what was to be stored, all of them are NotRecorded.
 """
 
 from __future__ import annotations
 
+from lower_sp_clients.supplier import NotRecorded
 
-class StoreError(Exception):
+
+class StoreError(NotRecorded):
     """The message names the database and the cause."""
+
+
+class NewerSchema(Exception):
+    """The database was migrated by a release that is newer than this program."""
+
+    def __init__(self, revision: str) -> None:
+        super().__init__(
+            f"the database is of a newer release (its revision {revision} is not known here): run that release, or restore"
+            " a backup that this one made (spbroker restore)"
+        )
 
 
 class StoreBusy(StoreError):

@@ -12,6 +12,7 @@ Rules kept here
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import importlib
 import os
@@ -24,6 +25,8 @@ from sqlalchemy.pool import NullPool
 
 from broker.storage.errors import StoreError
 
+RESTORING = ".restoring"
+"""Behind the name of a database: a backup that is about to take its place."""
 CACHED_STATEMENTS = 512
 WAL_KEPT_BYTES = 64 * 1024 * 1024
 BUSY_SECONDS = 5.0
@@ -81,6 +84,8 @@ class FileLock:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
         except BlockingIOError:
             owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
             os.close(descriptor)
@@ -88,8 +93,6 @@ class FileLock:
         except OSError:
             os.close(descriptor)
             raise
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode("ascii"), 0)
         return cls(descriptor)
 
     def release(self) -> None:
@@ -150,23 +153,68 @@ def broken_references(connection: sqlalchemy.Connection) -> str | None:
     return None if row is None else f"row {row[1]} of table {row[0]} refers to a missing row of {row[2]}"
 
 
-DISK_FAULTS = frozenset({8, 10, 11, 13, 14, 26})
-"""Primary result codes that are the disk's fault, not the statement's: READONLY, IOERR, CORRUPT, FULL, CANTOPEN, NOTADB
-(https://sqlite.org/rescode.html)."""
+STORE_FAULTS = {
+    5: "another program has the database locked",
+    7: "there is no memory left",
+    8: "the database is read-only",
+    10: "the disk fails",
+    11: "the database is corrupted: restore a backup (spbroker restore)",
+    13: "the disk is full",
+    14: "the database cannot be opened",
+    15: "another program has the database locked",
+    26: "the file is no database, or its beginning is overwritten: restore a backup (spbroker restore)",
+}
+"""Primary result codes that are not the statement's fault, each in plain words: BUSY, NOMEM, READONLY, IOERR, CORRUPT, FULL,
+CANTOPEN, PROTOCOL, NOTADB (https://sqlite.org/rescode.html)."""
+_OF_THE_DISK = frozenset({8, 10, 14})
+"""Those that a full or a read-only disk gives too, depending on which file was to be written."""
+FULL_BELOW_BYTES = 64 * 1024
+"""Room that the smallest commit may need: pages of the log and of its index."""
 
 
-def is_disk_fault(error: BaseException) -> bool:
-    original = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
-    code = getattr(original, "sqlite_errorcode", None)
-    return isinstance(code, int) and (code & 0xFF) in DISK_FAULTS
+def is_store_fault(error: BaseException) -> bool:
+    return _code(error) in STORE_FAULTS
 
 
-def cause(error: BaseException) -> str:
-    """One line for a person: the driver's words without SQL, parameters or links."""
-    original = error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
+def cause(error: BaseException, path: Path) -> str:
+    """One line for a person: the fault in plain words, and the driver's without SQL, parameters or links. `path`: of the
+    database."""
+    original = _original(error)
     name = getattr(original, "sqlite_errorname", None)
     text = str(original) or type(original).__name__
-    return f"{text} ({name})" if name else text
+    text = f"{text} ({name})" if name else text
+    code = _code(error)
+    if code not in STORE_FAULTS:
+        return text
+    return f"{(disk_trouble(path) if code in _OF_THE_DISK else '') or STORE_FAULTS[code]}: {text}"
+
+
+def disk_trouble(path: Path) -> str:
+    """Whether the disk that `path` is on is read-only or full, in words; empty if it is neither, or cannot be asked."""
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return ""
+    if disk.f_flag & os.ST_RDONLY:
+        return "the disk is read-only"
+    return STORE_FAULTS[13] if disk.f_bavail * disk.f_frsize < FULL_BELOW_BYTES else ""
+
+
+def file_trouble(error: OSError) -> str:
+    """Why a file beside the database cannot be made, in the words of `STORE_FAULTS` where it has some."""
+    plain = {errno.ENOSPC: STORE_FAULTS[13], errno.EDQUOT: STORE_FAULTS[13], errno.EROFS: "the disk is read-only"}
+    text = error.strerror or str(error)
+    return f"{plain[error.errno]}: {text}" if error.errno in plain else text
+
+
+def _original(error: BaseException) -> BaseException | None:
+    return error.orig if isinstance(error, sqlalchemy.exc.DBAPIError) else error
+
+
+def _code(error: BaseException) -> int | None:
+    """The primary result code of SQLite; None where the error is not one of it."""
+    code = getattr(_original(error), "sqlite_errorcode", None)
+    return code & 0xFF if isinstance(code, int) else None
 
 
 class Sqlite:
@@ -183,7 +231,7 @@ class Sqlite:
         return bool(driver.in_transaction)
 
     def is_fault(self, error: BaseException) -> bool:
-        return is_disk_fault(error)
+        return is_store_fault(error)
 
     def is_refused_write(self, error: BaseException) -> bool:
         return isinstance(error, sqlalchemy.exc.DBAPIError) and (
@@ -191,7 +239,7 @@ class Sqlite:
         )
 
     def cause(self, error: BaseException) -> str:
-        return cause(error)
+        return cause(error, self._path)
 
     def committed(self, error: BaseException) -> bool:
         return False  # it is one process with its file: what COMMIT says is so

@@ -3,6 +3,8 @@
 Rules kept here
 - Never guess: whatever leaves a doubt is `OutcomeUnknown`. Only what the SP says of the *content* of a request, which it
   would say again of the same request, is a refusal; an answer for another ref or version is no answer.
+- RESOURCE_EXHAUSTED with a hint when to come back says that this call had no effect: `Overloaded`, with the hint, which we
+  bound. Without a hint it may be anybody's word on the way.
 - No time left is OutcomeUnknown too: an earlier attempt with the same ref and version may have had its effect.
 - The deadline handed down ends a margin before the caller's own, so that an answer can still be judged.
 - The feed of notes reconnects for ever, resuming behind the last note that was accepted.
@@ -22,7 +24,15 @@ import structlog
 from capability_registry.note import CapabilityNote
 from lower_sp_clients import wire
 from lower_sp_clients.remote_sp.session import CallFailed, ClientTls, Session
-from lower_sp_clients.supplier import EVERYTHING, Context, Interest, OutcomeUnknown, ServiceNotFound, SignedNote
+from lower_sp_clients.supplier import (
+    EVERYTHING,
+    Context,
+    Interest,
+    OutcomeUnknown,
+    Overloaded,
+    ServiceNotFound,
+    SignedNote,
+)
 from lower_sp_clients.wire import WireError
 from service_model.clock import Clock
 from service_model.outcomes import (
@@ -43,6 +53,8 @@ from spbroker.v1 import outcome_pb2
 DEFAULT_TIMEOUT_S = 60.0
 MARGIN_S = 0.2
 BACK_OFF_MIN_S, BACK_OFF_MAX_S = 1.0, 60.0
+HINT_MIN_S, HINT_MAX_S = 0.2, 60.0
+"""What of an SP's hint when to come back is heeded."""
 
 log = structlog.get_logger(__name__)
 
@@ -245,14 +257,16 @@ def _readable(decode: Callable[[Any], Any], message: Any) -> Any:
         raise OutcomeUnknown(f"the answer cannot be read: {error}") from error
 
 
-def _unknown(method: str, error: CallFailed) -> OutcomeUnknown | ServiceNotFound:
+def _unknown(method: str, error: CallFailed) -> OutcomeUnknown | Overloaded | ServiceNotFound:
+    if error.code == "RESOURCE_EXHAUSTED" and error.retry_after_s is not None:
+        return Overloaded(min(HINT_MAX_S, max(HINT_MIN_S, error.retry_after_s)))
     if error.code == "NOT_FOUND" and error.reason == "SERVICE_NOT_FOUND":
         return ServiceNotFound(error.message)
     return OutcomeUnknown(f"{method}: {error}")
 
 
 def _no(error: CallFailed, method: str) -> Qualification:
-    """What the SP says of the request's content, as the qualification that says no. Raises OutcomeUnknown."""
+    """What the SP says of the request's content, as the qualification that says no. Raises OutcomeUnknown, Overloaded."""
     if reasons := _refusal(error):
         return unqualified(*reasons)
     raise _unknown(method, error) from error

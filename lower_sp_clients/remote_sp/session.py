@@ -51,11 +51,20 @@ class ClientTls:
 
 
 class CallFailed(Exception):
-    """A call that ended without a readable answer. `reason` is the SP's (ErrorInfo), `violations` are (field, text)."""
+    """A call that ended without a readable answer. `reason` is the SP's (ErrorInfo), `violations` are (field, text);
+    `retry_after_s`: when it says that the call is worth making again (RetryInfo)."""
 
-    def __init__(self, code: str, message: str, reason: str = "", violations: tuple[tuple[str, str], ...] = ()) -> None:
+    def __init__(
+        self,
+        code: str,
+        message: str,
+        reason: str = "",
+        violations: tuple[tuple[str, str], ...] = (),
+        retry_after_s: float | None = None,
+    ) -> None:
         super().__init__(f"{code}{f' ({reason})' if reason else ''}: {message}")
         self.code, self.message, self.reason, self.violations = code, message, reason, violations
+        self.retry_after_s = retry_after_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +89,7 @@ class Session:
         for last in (False, True):
             token = await self._current_token(min(ISSUE_TIMEOUT_S, timeout()))
             try:
-                with _failures():
+                with failures():
                     metadata = _metadata(token, trace)
                     return await getattr(self._stub, method)(request, timeout=timeout(), metadata=metadata)
             except CallFailed as error:
@@ -96,7 +105,7 @@ class Session:
             call = getattr(self._stub, method)(request, metadata=_metadata(token, ""))
             try:
                 while True:
-                    with _failures():
+                    with failures():
                         message = await call.read()
                         if message is grpc.aio.EOF:
                             await _raise_status(call)
@@ -131,7 +140,7 @@ class Session:
             return self._token
 
     async def _issue(self, now: datetime, timeout_s: float) -> _Token:
-        with _failures():
+        with failures():
             answer = await self._stub.IssueToken(pb.IssueTokenRequest(account=self._account), timeout=timeout_s)
         try:
             expires = answer.expire_time.ToDatetime(UTC)
@@ -166,7 +175,7 @@ def _metadata(token: _Token, trace: str) -> tuple[tuple[str, str], ...]:
 
 
 @contextmanager
-def _failures() -> Iterator[None]:
+def failures() -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
@@ -185,18 +194,24 @@ async def _raise_status(call: Any) -> None:
 
 
 def _call_failed(code: Any, details: str | None, trailing: Any) -> CallFailed:
-    reason, violations = "", []
+    reason, violations, retry_after_s = "", [], None
     status = status_pb2.Status()
     try:
         for key, value in trailing or ():
             if key == "grpc-status-details-bin":
                 status.ParseFromString(value)
         for detail in status.details:
-            info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+            info, bad, retry = (
+                error_details_pb2.ErrorInfo(),
+                error_details_pb2.BadRequest(),
+                error_details_pb2.RetryInfo(),
+            )
             if detail.Unpack(info):
                 reason = info.reason
             elif detail.Unpack(bad):
                 violations = [(v.field, v.description) for v in bad.field_violations]
+            elif detail.Unpack(retry):
+                retry_after_s = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
     except DecodeError:
         reason = ""  # details that cannot be read add nothing; the code still counts
-    return CallFailed(code.name, details or "the stream ended", reason, tuple(violations))
+    return CallFailed(code.name, details or "the stream ended", reason, tuple(violations), retry_after_s)

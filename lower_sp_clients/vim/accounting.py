@@ -1,8 +1,14 @@
-"""What a hold takes of its domain: added when it is taken, subtracted when it is given back, one hold at a time."""
+"""What a hold takes of its domain: added when it is taken, subtracted when it is given back, one record at a time.
+
+Rules kept here
+- The versions of one hold share what they take: of a way, a SAP and a host the most that one of them needs, of labels each
+  once. So a newer version counts what the live one has as its own.
+"""
 
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass, field
 
 from address_planner.labels import UNTAGGED
 from lower_sp_clients.vim.domain import Usage
@@ -10,10 +16,27 @@ from lower_sp_clients.vim.holds import Allocation, AllocationState, Hold
 from service_model.outcomes import ServiceState
 from service_model.spec import LinkKind, ServiceSpec
 
-TAKES = frozenset(
-    {ServiceState.RESERVED, ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.FAILED, ServiceState.TERMINATING}
+BUILT = frozenset(
+    {
+        ServiceState.ACTIVATING,
+        ServiceState.ACTIVE,
+        ServiceState.DEGRADED,
+        ServiceState.FAILED,
+        ServiceState.TERMINATING,
+    }
 )
+"""The states in which the infrastructure has, or may have, anything of it."""
+TAKES = BUILT | {ServiceState.RESERVED}
 """The states in which a hold uses anything."""
+
+
+@dataclass(slots=True)
+class Taken:
+    """What all versions of a hold take: bit/s by way or SAP, units by (place, host), and by SAP the labels, each LIVE or HELD."""
+
+    bandwidth: Counter[str] = field(default_factory=Counter)
+    units: Counter[tuple[str, int]] = field(default_factory=Counter)
+    labels: dict[tuple[str, int], AllocationState] = field(default_factory=dict)
 
 
 def passes(spec: ServiceSpec) -> Counter[str]:
@@ -27,23 +50,42 @@ def passes(spec: ServiceSpec) -> Counter[str]:
     return Counter(sap for met in lans for sap in met)
 
 
+def taken(hold: Hold) -> Taken:
+    """What the hold takes; nothing of versions in no state of TAKES."""
+    out = Taken()
+    for version in hold.versions():
+        if version.state not in TAKES or version.spec is None or version.choice is None:
+            continue
+        bps, units = version.spec.bandwidth_bps, Counter[tuple[str, int]]()
+        keys = Counter((*version.ways, *passes(version.spec).elements()))
+        for function, host in version.hosts.items():
+            units[host] += version.units.get(function, 0)
+        out.bandwidth |= Counter({key: times * bps for key, times in keys.items()})
+        out.units |= units
+        saps = {end.id: end.sap for end in version.spec.ends}
+        state = AllocationState.HELD if version.state is ServiceState.RESERVED else AllocationState.LIVE
+        for end, label in version.choice.labels.items():
+            out.labels.setdefault((saps[end], label), state)  # older versions come first, and what is live stays so
+    return out
+
+
 def count(usage: Usage, hold: Hold | None, sign: int) -> None:
-    """Add (`sign` 1) or subtract (-1) what `hold` takes; a hold in no state of TAKES takes nothing."""
-    if hold is None or hold.state not in TAKES or hold.spec is None or hold.choice is None:
+    """Add (`sign` 1) or subtract (-1) what `hold` takes."""
+    if hold is None:
         return
-    saps = {end.id: end.sap for end in hold.spec.ends}
-    for key in (*hold.ways, *passes(hold.spec).elements()):
-        usage.bandwidth[key] = usage.bandwidth.get(key, 0) + sign * hold.spec.bandwidth_bps
-    for function, (place, host) in hold.hosts.items():
-        usage.units[place, host] = usage.units.get((place, host), 0) + sign * hold.units.get(function, 0)
-    for end, label in hold.choice.labels.items():
-        taken, held = usage.labels.setdefault(saps[end], {}), usage.held_labels.setdefault(saps[end], set())
+    took = taken(hold)
+    for key, bps in took.bandwidth.items():
+        usage.bandwidth[key] = usage.bandwidth.get(key, 0) + sign * bps
+    for host, units in took.units.items():
+        usage.units[host] = usage.units.get(host, 0) + sign * units
+    for (sap, label), state in took.labels.items():
+        owners, held = usage.labels.setdefault(sap, {}), usage.held_labels.setdefault(sap, set())
         if sign > 0:
-            taken[label] = hold.ref
-            if hold.state is ServiceState.RESERVED:
+            owners[label] = hold.ref
+            if state is AllocationState.HELD:
                 held.add(label)
-        elif taken.get(label) == hold.ref:
-            del taken[label]
+        elif owners.get(label) == hold.ref:
+            del owners[label]
             held.discard(label)
 
 
@@ -56,16 +98,15 @@ def rest(usage: Usage, allocation: Allocation, sign: int) -> None:
         del held[int(allocation.value)]
 
 
-def labels(domain: str, hold: Hold) -> list[Allocation]:
-    """The allocations of a hold's labels, as they are recorded: HELD until it is committed, then LIVE."""
-    if hold.spec is None or hold.choice is None:
-        return []
-    saps = {end.id: end.sap for end in hold.spec.ends}
-    state = AllocationState.HELD if hold.state is ServiceState.RESERVED else AllocationState.LIVE
-    return [
-        Allocation(pool=f"{domain}/{saps[end]}", value=str(label), owner=hold.ref, state=state)
-        for end, label in hold.choice.labels.items()
-    ]
+def labels(domain: str, hold: Hold | None) -> dict[tuple[str, str], Allocation]:
+    """The allocations of a hold's labels, as they are recorded, by pool and value: HELD until it is committed, then LIVE."""
+    if hold is None:
+        return {}
+    made = (
+        Allocation(pool=f"{domain}/{sap}", value=str(label), owner=hold.ref, state=state)
+        for (sap, label), state in taken(hold).labels.items()
+    )
+    return {(a.pool, a.value): a for a in made}
 
 
 def rests(allocation: Allocation) -> bool:

@@ -102,7 +102,7 @@ def note(domain: Domain, usage: Usage, edition: int, now: datetime, validity: ti
                 interconnect=s.interconnect,
                 peer=s.peer,
                 decides_labels=s.decides_labels,
-                path_headers=domain.path_headers,
+                path_headers=s.path_headers,
             )
             for s in domain.saps
             if s.usable

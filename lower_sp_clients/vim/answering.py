@@ -5,17 +5,28 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import datetime
 
+from lower_sp_clients.versions import LIVE
 from lower_sp_clients.vim.holds import Hold, Refusal
-from service_model.outcomes import Bindings, Reason, ReasonCode, Refused, Reserved, ServiceState, ServiceStatus, Stack
+from service_model.outcomes import (
+    Bindings,
+    NewerVersion,
+    Reason,
+    ReasonCode,
+    Refused,
+    Reserved,
+    ServiceState,
+    ServiceStatus,
+    Stack,
+)
 from service_model.spec import split_point
 
 NOT_HELD = Reason(code=ReasonCode.NOT_HELD, message="this version is not held", subject="version")
 
 
 def refusal(ref: str, version: int, digest: str, reasons: tuple[Reason, ...], held: Hold | None, now: datetime) -> Hold:
-    """The record of a refusal: beside the older hold where there is one, which stays."""
+    """The record of a refusal: beside the older version where there is one that is held or live, which stays."""
     refusals = {**(held.refusals if held else {}), version: Refusal(digest=digest, reasons=reasons)}
-    if held is not None and held.state is ServiceState.RESERVED:
+    if held is not None and (held.state is ServiceState.RESERVED or held.state in LIVE):
         return replace(held, refusals=refusals)
     return Hold(
         ref=ref,
@@ -75,6 +86,7 @@ def answer(hold: Hold, version: int, now: datetime) -> Reserved | Refused:
     """The recorded answer to the reservation of `version`."""
     if version in hold.refusals:
         return Refused(ref=hold.ref, version=version, reasons=hold.refusals[version].reasons)
+    hold = hold.of(version) or hold
     if hold.choice is None:
         return Refused(ref=hold.ref, version=version, reasons=hold.reasons)
     return Reserved(
@@ -92,6 +104,17 @@ def _remaining(hold: Hold, now: datetime) -> float:
     return max(0.0, (hold.expires - now).total_seconds()) if hold.expires else 0.0
 
 
+def _newer(hold: Hold, now: datetime) -> NewerVersion:
+    return NewerVersion(
+        version=hold.version,
+        state=hold.state,
+        price=hold.price,
+        delay_us=hold.delay_us,
+        remaining_s=_remaining(hold, now),
+        reasons=hold.reasons,
+    )
+
+
 def status(hold: Hold, now: datetime) -> ServiceStatus:
     """The hold as its owner sees it."""
     return ServiceStatus(
@@ -107,4 +130,5 @@ def status(hold: Hold, now: datetime) -> ServiceStatus:
         reasons=hold.reasons,
         create_time=hold.created,
         update_time=hold.updated,
+        newer=_newer(hold.beside, now) if hold.beside is not None else None,
     )

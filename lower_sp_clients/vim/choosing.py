@@ -3,6 +3,7 @@
 Rules kept here
 - The suggested label is taken if it is free, else another of the label set, picked by hash; which one is said in the answer.
 - What goes straight from SAP to SAP of a domain that does not swap has one label, free at both.
+- What a live version of the segment has and may still have stays: its labels where none is suggested, prefixes, addresses.
 - A link's prefix of each family is the one required, else carved from the allowed blocks; a port's address is the one
   stated, else comes from the hosts given.
 - Where the functions are is decided in `placing`, which ways the LINEs take in `laying`, and the LANs in `lan_laying`.
@@ -32,13 +33,14 @@ from service_model.spec import (
     AddressRole,
     End,
     FunctionRequest,
-    LinkAddressing,
     LinkKind,
     ServiceSpec,
     VirtualLink,
     split_point,
 )
 from service_model.words import Address, Prefix
+
+NOTHING_CHOSEN = AddressingChoice()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,8 +60,12 @@ class Choice:
         return max(self.delays_us.values(), default=0)
 
 
-def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
-    """`usage` is what others have; `key` seeds the choice of labels. Raises Impossible."""
+def choose(
+    domain: Domain, usage: Usage, spec: ServiceSpec, key: str, before: AddressingChoice = NOTHING_CHOSEN
+) -> Choice:
+    """`usage` is what others have; `key` seeds the choice of labels; `before`: what a live version of it has. Raises
+    Impossible."""
+    spec = _suggesting(spec, before)
     saps = {end.id: _sap(domain, end) for end in spec.ends}
     offers = {f.id: _offer(domain, f) for f in spec.functions}
     _check_ports(spec, offers)
@@ -72,8 +78,8 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
     through = passes(spec)
     for end in spec.ends:
         sap = saps[end.id]
-        if end.path_header is not None and not domain.path_headers:
-            message = f"end {end.id!r}: packets bear no path headers here"
+        if end.path_header is not None and not sap.path_headers:
+            message = f"end {end.id!r}: packets bear no path headers at its SAP"
             raise no(ReasonCode.FEATURE_NOT_OFFERED, message, end.id)
         if sap.mtu < spec.min_mtu:
             raise no(ReasonCode.MTU, f"end {end.id!r}: MTU {sap.mtu} is below {spec.min_mtu}", end.id)
@@ -91,7 +97,7 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
     hosts = assign(domain, usage, spec, offers, placed)
     labels = choose_labels(domain, usage, spec, saps, key)
     _check_prefixes(domain, spec)
-    links, reach = _addresses(domain, spec, saps, key)
+    links, reach = _addresses(domain, spec, saps, key, before)
     return Choice(
         addressing=AddressingChoice(
             labels=labels,
@@ -104,6 +110,15 @@ def choose(domain: Domain, usage: Usage, spec: ServiceSpec, key: str) -> Choice:
         ways=lined if spec.paths else lans,
         hosts=hosts,
     )
+
+
+def _suggesting(spec: ServiceSpec, before: AddressingChoice) -> ServiceSpec:
+    """The spec with the labels that its ends had, where none is suggested."""
+    ends = (
+        replace(end, suggested_label=before.labels.get(end.id)) if end.suggested_label is None else end
+        for end in spec.ends
+    )
+    return replace(spec, ends=tuple(ends)) if before.labels else spec
 
 
 def _sap(domain: Domain, end: End) -> Sap:
@@ -167,7 +182,7 @@ def _conflict(domain: Domain, given: Iterable[Prefix], link: str) -> Impossible:
 
 
 def _addresses(
-    domain: Domain, spec: ServiceSpec, saps: dict[str, Sap], key: str
+    domain: Domain, spec: ServiceSpec, saps: dict[str, Sap], key: str, before: AddressingChoice
 ) -> tuple[tuple[LinkChoice, ...], dict[str, tuple[Prefix, ...]]]:
     open_links = {
         id: Wanted(host_bits(len(spec.link(id).points)), versions) for id, versions in spec.open_links().items()
@@ -178,7 +193,8 @@ def _addresses(
         raise no(ReasonCode.NOT_ADDRESSABLE, "no prefixes were given to choose from", "blocks")
     try:
         excluded = (*spec.blocks.excluded, *taken, *behind, *domain.excluded)
-        carved = carve_stacks(spec.blocks.allowed, excluded, open_links)
+        had = {link.link: link.prefixes for link in before.links}
+        carved = carve_stacks(spec.blocks.allowed, excluded, open_links, had)
     except PrefixTooSmall as error:
         if conflicting(spec.blocks.allowed, domain.excluded):
             raise _conflict(domain, spec.blocks.allowed, error.wanted) from None
@@ -188,10 +204,7 @@ def _addresses(
         prefixes = (*link.addressing.prefixes, *carved.get(link.id, ()))
         # a link at a SAP takes the SAP's MTU, so that the function behind it can say what does not fit further on
         mtu = min([saps[p].mtu for p in link.points if p in saps] or [sap.mtu for sap in saps.values()])
-        stacks = [
-            Stack(prefix, _hosts_of(link, link.addressing.of(prefix.version), prefix) if link.ports else {})
-            for prefix in prefixes
-        ]
+        stacks = [Stack(prefix, _hosts_of(link, prefix, before) if link.ports else {}) for prefix in prefixes]
         links.append(replace(LinkChoice.stacked(link.id, stacks, mtu), macs=_macs(link, key)))
         for point in link.points:
             if (
@@ -217,8 +230,10 @@ def _macs(link: VirtualLink, key: str) -> dict[str, Mac]:
         raise no(ReasonCode.ADDRESS_EXHAUSTED, message, link.id) from None
 
 
-def _hosts_of(link: VirtualLink, told: LinkAddressing, prefix: Prefix) -> dict[str, Address]:
-    """The addresses of one family: `told` is what is stated of it."""
+def _hosts_of(link: VirtualLink, prefix: Prefix, before: AddressingChoice) -> dict[str, Address]:
+    """The addresses of the prefix's family."""
+    told, known = link.addressing.of(prefix.version), before.link(link.id)
+    had = known.of(prefix.version).addresses if known is not None else {}
     given = {r.point: r.address for r in told.reserved if r.role is AddressRole.PEER and r.point is not None}
     given |= {r.point: r.address for r in told.reserved if r.point is not None and r.point in link.ports}
     gateway = next((r.address for r in told.reserved if r.role is AddressRole.GATEWAY), None)
@@ -230,9 +245,9 @@ def _hosts_of(link: VirtualLink, told: LinkAddressing, prefix: Prefix) -> dict[s
         # an end's own address first: on a link of two the customer gets the lower one
         line = link.kind is LinkKind.LINE
         ends = [p for p in link.points if p not in link.ports and p not in given] if line else []
-        out.update(pick_hosts(prefix, (), [*taken, *out.values()], ends))
+        out.update(pick_hosts(prefix, (), [*taken, *out.values()], ends, had))
         left = [p for p in link.ports if p not in out]
-        out.update(pick_hosts(prefix, told.hosts, [*taken, *out.values()], left))
+        out.update(pick_hosts(prefix, told.hosts, [*taken, *out.values()], left, had))
     except PrefixTooSmall as error:
         raise no(
             ReasonCode.ADDRESS_EXHAUSTED,

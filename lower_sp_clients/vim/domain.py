@@ -34,6 +34,8 @@ class Sap:
     interconnect: str = ""
     peer: str = ""
     decides_labels: bool = False
+    path_headers: bool = False
+    """Whether packets may bear them there."""
     usable: bool = True
 
 
@@ -68,8 +70,8 @@ class CatalogueFunction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Domain:
-    """`hosts`: capacity units of each host at a place. `lan`: the places that offer LAN links. `path_headers`: whether packets
-    bear them at its SAPs. `excluded`: prefixes that no link of a service may have here."""
+    """`hosts`: capacity units of each host at a place. `lan`: the places that offer LAN links. `excluded`: prefixes
+    that no link of a service may have here."""
 
     name: str
     sp_id: str
@@ -80,7 +82,6 @@ class Domain:
     ways: tuple[Way, ...]
     functions: tuple[CatalogueFunction, ...]
     swaps_labels: bool = True
-    path_headers: bool = False
     max_hold_s: int = 300
     quote_s: int = 3600
     excluded: tuple[Prefix, ...] = ()

@@ -116,11 +116,14 @@ class Blueprint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
-    """One object that the driver made: `segment` from its tag, `kind` (`namespace`, `interface`, …) and `name`."""
+    """One object that the driver made: `segment` from its tag, `kind` (`namespace`, `interface`, …) and `name`. `sap`, `label`:
+    of an attachment, which SAP it is at and under which label, where the driver can tell."""
 
     segment: str
     kind: str
     name: str
+    sap: str = ""
+    label: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +183,8 @@ class DriverOffer:
     encapsulations: frozenset[str]
     lan: bool
     probes: bool
-    path_headers: bool = False
+    path_headers: frozenset[str] = frozenset()
+    """The SAPs where packets may bear them."""
     missing: tuple[str, ...] = ()
     """What it cannot offer here, each with its reason, for the operator."""
     versions: frozenset[int] = frozenset({4, 6})

@@ -3,12 +3,14 @@
 Rules kept here
 - A hold and the allocations that it takes or frees are saved in one transaction, before anything is answered.
 - A label that was live rests in quarantine when it is freed, so that a late packet meets nobody.
+- A newer version beside a live one is in the live one's record, and so are the older ones of which the infrastructure may
+  still have something.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -53,9 +55,32 @@ class Hold:
     reasons: tuple[Reason, ...] = ()
     refusals: dict[int, Refusal] = field(default_factory=dict)
     """Versions that were refused while an older hold stayed, and the latest, if it was refused."""
+    seed: str = ""
+    """What labels and hardware addresses were picked by: that of the first version that went live, so that they stay."""
+    beside: Hold | None = None
+    """The newer version that stands beside this live one: held, or expired."""
+    former: tuple[Hold, ...] = ()
+    """The versions before this one of which the infrastructure may still have something, until this one is built."""
+
+    def versions(self) -> tuple[Hold, ...]:
+        """Each that may take something."""
+        return (*self.former, self) if self.beside is None else (*self.former, self, self.beside)
+
+    def with_version(self, changed: Hold) -> Hold:
+        """The record with one of its two latest versions changed."""
+        return changed if changed.version == self.version else replace(self, beside=changed)
+
+    def bare(self) -> Hold:
+        """This version alone."""
+        return replace(self, beside=None, former=(), refusals={})
+
+    def of(self, version: int) -> Hold | None:
+        """That version, where it is the latest or stands beside it."""
+        return next((h for h in (self, self.beside) if h is not None and h.version == version), None)
 
     def known(self) -> Known:
         return Known(
+            beside=self.beside.known() if self.beside is not None else None,
             version=self.version,
             digest=self.digest,
             state=self.state,

@@ -8,14 +8,13 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from lower_sp_clients.vim import accounting
 from lower_sp_clients.vim.domain import Usage
 from lower_sp_clients.vim.holds import Allocation, AllocationState, Hold, HoldBook
-from service_model.outcomes import ServiceState
 
 
 class HoldLedger:
@@ -44,22 +43,18 @@ class HoldLedger:
             self._wake(former)
         self._swap(None, None, [a for a in allocations if a.state is AllocationState.RESTING])
 
-    async def save(self, hold: Hold, now: datetime, was: Hold | None = None, takes: bool = False) -> None:
-        """Store `hold`; `was` is the hold whose labels are freed by it; `takes`: its own are newly taken."""
-        drop, put = [], []
-        if was is not None and was.state in accounting.TAKES:
-            live = was.state is not ServiceState.RESERVED
-            for allocation in accounting.labels(self._domain, was):
-                if live and self.quarantine and accounting.rests(allocation):
-                    put.append(replace(allocation, state=AllocationState.RESTING, until=now + self.quarantine))
-                else:
-                    drop.append(allocation)
-        if takes:
-            put.extend(accounting.labels(self._domain, hold))
-            drop = [d for d in drop if not any((d.pool, d.value) == (p.pool, p.value) for p in put)]
-        elif hold.state is ServiceState.ACTIVATING:
-            put.extend(accounting.labels(self._domain, hold))
-        before, resting = self.holds.get(hold.ref), [p for p in put if p.state is AllocationState.RESTING]
+    async def save(self, hold: Hold, now: datetime) -> None:
+        """Store `hold`, with the labels that it takes and frees by what it was before."""
+        before = self.holds.get(hold.ref)
+        had, has = accounting.labels(self._domain, before), accounting.labels(self._domain, hold)
+        put, drop = [a for key, a in has.items() if had.get(key) != a], []
+        for allocation in (a for key, a in had.items() if key not in has and self._has(a)):
+            live = allocation.state is AllocationState.LIVE
+            if live and self.quarantine and accounting.rests(allocation):
+                put.append(replace(allocation, state=AllocationState.RESTING, until=now + self.quarantine))
+            else:
+                drop.append(allocation)
+        resting = [p for p in put if p.state is AllocationState.RESTING]
         self._swap(before, hold, resting)
         try:
             await self._book.save(hold, put, drop, now)
@@ -77,6 +72,18 @@ class HoldLedger:
             for allocation in rested:
                 self._wake(allocation)
         return bool(rested)
+
+    def keep_off(self, allocations: Iterable[Allocation]) -> None:
+        """These labels rest until they are told otherwise, instead of those that did before; they are recorded already."""
+        for allocation in [a for a in self.resting if a.until is None]:
+            self._wake(allocation)
+        self._swap(None, None, list(allocations))
+
+    def _has(self, allocation: Allocation) -> bool:
+        """Whether a label is its owner's: not where it is kept off, for who has it besides."""
+        return (
+            self.usage.labels.get(allocation.pool.partition("/")[2], {}).get(int(allocation.value)) == allocation.owner
+        )
 
     def _swap(self, before: Hold | None, after: Hold | None, resting: list[Allocation]) -> None:
         accounting.count(self.usage, before, -1)

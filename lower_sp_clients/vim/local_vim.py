@@ -8,6 +8,9 @@ Theory of operation
 - A quote is judged like a reservation and takes nothing; its price is kept for who orders by it, whatever the domain asks
   then.
 - An expired hold is freed here alone (`tick`). A committed one only on terminate.
+- A higher version of what is live is held beside it, and may have what that has. Its commit makes it the hold's version; what
+  the older one had besides stays its own until the infrastructure is the newer one's. What cannot be built in place of what
+  was there is DEGRADED, has what both need, and is tried again until it is built, replaced or terminated.
 - Where several processes share the store, one of them `leads`: it alone reserves, builds and frees. The others know what that
   one recorded (`follow`), for what they plan, announce and quote; one that comes to lead begins as after a restart (`lead`).
 """
@@ -28,10 +31,10 @@ from address_planner.labels import LabelSet
 from lower_sp_clients.broadcast import Broadcast
 from lower_sp_clients.quotes import QuoteBook, QuoteLedger, StandingQuote
 from lower_sp_clients.supplier import EVERYTHING, Context, Interest, ServiceNotFound, SignedNote
-from lower_sp_clients.versions import OVER, Verdict, body, judge
+from lower_sp_clients.versions import LIVE, OVER, Verdict, body, judge
 from lower_sp_clients.vim import accounting, answering, blueprints
 from lower_sp_clients.vim.announcing import note
-from lower_sp_clients.vim.choosing import Choice, choose
+from lower_sp_clients.vim.choosing import NOTHING_CHOSEN, Choice, choose
 from lower_sp_clients.vim.domain import Domain, Sap
 from lower_sp_clients.vim.driver import Driver, DriverError, Item
 from lower_sp_clients.vim.holds import Allocation, Hold, HoldBook
@@ -40,6 +43,7 @@ from lower_sp_clients.vim.placing import Impossible, flavour_of
 from service_model.clock import Clock
 from service_model.money import Price
 from service_model.outcomes import (
+    AddressingChoice,
     Bindings,
     Committed,
     Event,
@@ -56,8 +60,10 @@ from service_model.spec import ServiceSpec
 
 log = structlog.get_logger()
 
-_COMMITTED = frozenset({ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.FAILED})
+_COMMITTED = frozenset({ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.DEGRADED, ServiceState.FAILED})
 """The states of a hold whose commit was answered, and is answered again in the same way."""
+_WORKED_AT = frozenset({ServiceState.ACTIVATING, ServiceState.DEGRADED, ServiceState.TERMINATING})
+"""The states in which the infrastructure is not yet as it is recorded."""
 _TRIES = 4
 """How often an activation is tried before the segment is reported FAILED."""
 
@@ -91,17 +97,35 @@ class LocalVim:
         self._notes: Broadcast[SignedNote] = Broadcast()
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._workers: dict[str, asyncio.Task[None]] = {}
+        self._read_only = False
 
-    async def open(self) -> None:
-        """Load the records and take up what a former process left unfinished."""
+    async def open(self, read_only: bool = False) -> None:
+        """Load the records and take up what a former process left unfinished; where it is `read_only`, not before `go_on`."""
         await self._quotes.load()
         await self._ledger.load()
-        if self._leads():
+        self._read_only = read_only
+        self._take_up()
+
+    def keep_off(self, kept_off: Iterable[Allocation]) -> None:
+        """These labels are given to nobody, and no others but what is held, live or rests."""
+        self._ledger.keep_off(a for a in kept_off if a.pool.startswith(f"{self.domain.name}/"))
+        self._stale_note = True
+
+    def go_on(self) -> None:
+        """What was read-only may be changed from now on."""
+        if self._read_only:
+            self._read_only = False
             self._take_up()
 
+    def _acts(self) -> bool:
+        """Whether this process changes anything."""
+        return self._leads() and not self._read_only
+
     def _take_up(self) -> None:
+        if not self._acts():
+            return
         for hold in self.holds():
-            if hold.state in (ServiceState.ACTIVATING, ServiceState.TERMINATING):
+            if hold.state in _WORKED_AT:
                 self._work(hold.ref)
 
     async def lead(self) -> None:
@@ -196,10 +220,13 @@ class LocalVim:
             if verdict is Verdict.REPEAT and held is not None:
                 return answering.answer(held, version, self._clock.now())
             now = self._clock.now()
+            live = held if verdict is Verdict.MODIFY else None
+            seed = (live.seed or f"{ref}/{live.version}") if live is not None else f"{ref}/{version}"
+            before = live.choice if live is not None else None
             try:
-                accounting.count(self._ledger.usage, held, -1)  # a hold that gives way does not stand in its own
+                accounting.count(self._ledger.usage, held, -1)  # what gives way, or is live, does not stand in its own
                 try:
-                    choice = self._choose(spec, f"{ref}/{version}")
+                    choice = self._choose(spec, seed, before or NOTHING_CHOSEN)
                 finally:
                     accounting.count(self._ledger.usage, held, 1)
                 price = self._promised(spec, ctx.quote) if ctx.quote else choice.price
@@ -213,6 +240,7 @@ class LocalVim:
                 created=held.created if held else now,
                 updated=now,
                 digest=digest,
+                seed=seed,
                 released_upto=max(held.released_upto if held else 0, version - 1),
                 spec=spec,
                 choice=named(choice.addressing, spec, self.domain.sp_id, ref),
@@ -225,12 +253,12 @@ class LocalVim:
                 expires=now + timedelta(seconds=self.domain.max_hold_s),
                 refusals=held.refusals if held else {},
             )
-            await self._save(hold, was=held, takes=True)
+            await self._save(hold if live is None else replace(live, beside=hold.bare()))
             return answering.answer(hold, version, self._clock.now())
 
-    def _choose(self, spec: ServiceSpec, key: str) -> Choice:
+    def _choose(self, spec: ServiceSpec, key: str, before: AddressingChoice = NOTHING_CHOSEN) -> Choice:
         """What the segment would take now. Raises Impossible."""
-        choice = choose(self.domain, self._ledger.usage, spec, key)
+        choice = choose(self.domain, self._ledger.usage, spec, key, before)
         self._check_parameters(spec)
         return choice
 
@@ -243,29 +271,33 @@ class LocalVim:
 
     async def extend(self, ref: str, version: int, seconds: float, ctx: Context) -> Reserved | Refused:
         async with self._lock(ref):
-            hold = self._ledger.holds.get(ref)
+            record = self._ledger.holds.get(ref)
+            hold = record.of(version) if record is not None else None
             refusal = answering.not_held(hold, version, self._clock.now())
-            if hold is None or refusal is not None:
+            if record is None or hold is None or refusal is not None:
                 return Refused(ref=ref, version=version, reasons=(refusal or answering.NOT_HELD,))
             until = self._clock.now() + timedelta(seconds=min(seconds, self.domain.max_hold_s))
             if hold.expires is None or until > hold.expires:
                 hold = replace(hold, expires=until, updated=self._clock.now())
-                await self._save(hold)
+                await self._save(record.with_version(hold))
             return answering.answer(hold, version, self._clock.now())
 
     async def commit(self, ref: str, version: int, bindings: Bindings, ctx: Context) -> Committed | Refused:
         async with self._lock(ref):
-            hold = self._ledger.holds.get(ref)
-            if hold is not None and hold.version == version and hold.state in _COMMITTED:
+            record = self._ledger.holds.get(ref)
+            hold = record.of(version) if record is not None else None
+            if hold is not None and hold.state in _COMMITTED:
                 if hold.bindings == bindings:
                     return Committed(ref=ref, version=version)
                 reason = Reason(code=ReasonCode.KEY_REUSED, message="committed with other bindings", subject="bindings")
                 return Refused(ref=ref, version=version, reasons=(reason,))
             refusal = answering.not_held(hold, version, self._clock.now()) or answering.unbound(hold, bindings)
-            if hold is None or refusal is not None:
+            if record is None or hold is None or refusal is not None:
                 return Refused(ref=ref, version=version, reasons=(refusal or answering.NOT_HELD,))
             now = self._clock.now()
             hold = replace(hold, state=ServiceState.ACTIVATING, bindings=bindings, expires=None, updated=now)
+            if hold.version != record.version:
+                hold = replace(hold, refusals=record.refusals, former=(*record.former, record.bare()))
             await self._save(hold)
             self._work(ref)
             return Committed(ref=ref, version=version)
@@ -280,8 +312,11 @@ class LocalVim:
                 )
                 await self._save(hold)
             elif hold.state is ServiceState.RESERVED and hold.version <= version:
-                gone = replace(hold, state=ServiceState.EXPIRED, updated=now, released_upto=version, expires=None)
-                await self._save(gone, was=hold)
+                await self._save(
+                    replace(hold, state=ServiceState.EXPIRED, updated=now, released_upto=version, expires=None)
+                )
+            elif hold.state in LIVE and hold.version < version and hold.released_upto < version:
+                await self._save(replace(_without(hold, version, now), released_upto=version))
             elif hold.released_upto < version and hold.state not in accounting.TAKES:
                 await self._save(replace(hold, released_upto=version))
 
@@ -292,9 +327,9 @@ class LocalVim:
             if hold is None:
                 await self._save(Hold(ref=ref, version=0, state=ServiceState.TERMINATED, created=now, updated=now))
             elif hold.state is ServiceState.RESERVED:
-                await self._save(replace(hold, state=ServiceState.TERMINATED, updated=now, expires=None), was=hold)
-            elif hold.state in (ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.FAILED):
-                await self._save(replace(hold, state=ServiceState.TERMINATING, updated=now))
+                await self._save(replace(hold, state=ServiceState.TERMINATED, updated=now, expires=None))
+            elif hold.state in _COMMITTED:
+                await self._save(replace(hold, state=ServiceState.TERMINATING, updated=now, beside=None))
             elif hold.state not in OVER:
                 await self._save(replace(hold, state=ServiceState.TERMINATED, updated=now))
         if self._ledger.holds[ref].state is ServiceState.TERMINATING:
@@ -326,7 +361,7 @@ class LocalVim:
     async def tick(self) -> None:
         """Free what expired and what has rested long enough; announce what changed, and renew what will expire."""
         now = self._clock.now()
-        if self._leads():
+        if self._acts():
             await self._free(now)
         if now >= self._renew_at:
             self._stale_note = True
@@ -334,12 +369,13 @@ class LocalVim:
             self._changed()
 
     async def _free(self, now: datetime) -> None:
-        for hold in list(self._ledger.holds.values()):
+        for record in tuple(self._ledger.holds.values()):
+            hold = record.beside or record
             if hold.state is ServiceState.RESERVED and hold.expires is not None and hold.expires <= now:
-                async with self._lock(hold.ref):
-                    if self._ledger.holds[hold.ref] is hold:
+                async with self._lock(record.ref):
+                    if self._ledger.holds[record.ref] is record:
                         gone = replace(hold, state=ServiceState.EXPIRED, updated=now)
-                        await self._save(gone, was=hold)
+                        await self._save(record.with_version(gone))
         await self._quotes.tick(now)
         if await self._ledger.free_rested(now):
             self._stale_note = True
@@ -349,11 +385,7 @@ class LocalVim:
 
     def discrepancies(self, items: Iterable[Item]) -> tuple[str, ...]:
         """What the infrastructure has and no record wants: reported, never removed by itself."""
-        wanted = {
-            h.ref
-            for h in self._ledger.holds.values()
-            if h.state in (ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.TERMINATING, ServiceState.FAILED)
-        }
+        wanted = {h.ref for h in self._ledger.holds.values() if h.state in accounting.BUILT}
         return tuple(f"{i.kind} {i.name} of unknown segment {i.segment}" for i in items if i.segment not in wanted)
 
     def resting(self) -> tuple[Allocation, ...]:
@@ -380,7 +412,7 @@ class LocalVim:
         while True:
             hold = self._ledger.holds[ref]
             try:
-                if hold.state is ServiceState.ACTIVATING:
+                if hold.state in (ServiceState.ACTIVATING, ServiceState.DEGRADED):
                     await self._activate(hold)
                 elif hold.state is ServiceState.TERMINATING:
                     await self.driver.remove(ref)
@@ -396,7 +428,8 @@ class LocalVim:
                 if hold.state is ServiceState.ACTIVATING and tries >= _TRIES and isinstance(error, DriverError):
                     with suppress(Exception):  # where it cannot be recorded it is tried again
                         reason = Reason(code=ReasonCode.INFRASTRUCTURE, message=str(error))
-                        await self._advance(ref, hold, ServiceState.FAILED, reason)
+                        failed = ServiceState.DEGRADED if hold.former else ServiceState.FAILED
+                        await self._advance(ref, hold, failed, reason)
                         continue
                 await self._clock.sleep(min(30.0, 0.2 * 2 ** min(tries, 8)))
 
@@ -421,10 +454,11 @@ class LocalVim:
     async def _advance(self, ref: str, seen: Hold, state: ServiceState, *reasons: Reason) -> None:
         async with self._lock(ref):
             hold = self._ledger.holds[ref]
-            if hold.state is not seen.state:  # terminate overtook
+            if (hold.version, hold.state) != (seen.version, seen.state):  # terminate overtook, or the next version
                 return
-            was = hold if state is ServiceState.TERMINATED else None
-            await self._save(replace(hold, state=state, updated=self._clock.now(), reasons=reasons), was=was)
+            if state is not ServiceState.DEGRADED:
+                hold = replace(hold, former=())
+            await self._save(replace(hold, state=state, updated=self._clock.now(), reasons=reasons))
 
     def _units(self, spec: ServiceSpec) -> dict[str, int]:
         out = {}
@@ -448,10 +482,10 @@ class LocalVim:
                     Reason(code=ReasonCode.INVALID_PARAMETER, message=message, subject=function.id)
                 ) from None
 
-    async def _save(self, hold: Hold, was: Hold | None = None, takes: bool = False) -> None:
+    async def _save(self, hold: Hold) -> None:
         """Record `hold`, then tell whoever watches."""
         now = self._clock.now()
-        await self._ledger.save(hold, now, was, takes)
+        await self._ledger.save(hold, now)
         self._stale_note = True
         if hold.version:
             self._events.send(Event(token="", status=answering.status(hold, now)))
@@ -461,3 +495,11 @@ class LocalVim:
         if lock is None:
             lock = self._locks[ref] = asyncio.Lock()
         return lock
+
+
+def _without(hold: Hold, version: int, now: datetime) -> Hold:
+    """What is live without the version beside it, where that is not newer than `version`."""
+    beside = hold.beside
+    if beside is None or beside.version > version or beside.state is not ServiceState.RESERVED:
+        return hold
+    return replace(hold, beside=replace(beside, state=ServiceState.EXPIRED, updated=now, expires=None))

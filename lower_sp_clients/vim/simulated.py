@@ -51,7 +51,7 @@ class SimulatedDriver:
             encapsulations=ENCAPSULATIONS,
             lan=True,
             probes=True,
-            path_headers=True,
+            path_headers=frozenset(self._saps),
             versions=versions,
         )
         self._domain = Domain()
@@ -101,7 +101,7 @@ class SimulatedDriver:
             raise fault[0]
         offer = self._offer
         check = self.check_parameters
-        check_blueprint(blueprint, self._saps, offer.implementations, check, offer.versions, path_headers=True)
+        check_blueprint(blueprint, self._saps, offer.implementations, check, offer.versions, headed=offer.path_headers)
         for attachment in blueprint.attachments:
             held = self._domain.holder(attachment.sap, attachment.label)
             if held is not None and held[0] != blueprint.segment:
@@ -124,7 +124,8 @@ class SimulatedDriver:
             found += [Item(segment=segment, kind="network", name=network.id) for network in blueprint.networks]
             found += [Item(segment=segment, kind="function", name=function.id) for function in blueprint.functions]
             found += [
-                Item(segment=segment, kind="attachment", name=f"{a.sap}:{a.label}") for a in blueprint.attachments
+                Item(segment=segment, kind="attachment", name=f"{a.sap}:{a.label}", sap=a.sap, label=a.label)
+                for a in blueprint.attachments
             ]
         return tuple(found)
 

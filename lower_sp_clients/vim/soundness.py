@@ -51,10 +51,10 @@ def check_blueprint(
     check_parameters: Callable[[str, Mapping[str, Any]], None],
     versions: Collection[int] = (4, 6),
     *,
-    path_headers: bool,
+    headed: Collection[str],
 ) -> None:
     """Raise DriverError naming what cannot be built in a domain of these SAPs, implementations and IP versions, whose packets
-    bear path headers or not."""
+    bear path headers at the SAPs `headed`."""
     if not _SEGMENT.fullmatch(blueprint.segment):
         raise DriverError(f"segment {blueprint.segment!r} is not 1-63 letters, digits or hyphens")
     networks = {network.id: network for network in blueprint.networks}
@@ -68,8 +68,10 @@ def check_blueprint(
             raise DriverError(f"{culprit} has {interface.ip}, and there is no IPv{interface.version} here")
     for attachment in blueprint.attachments:
         _check_attachment(attachment, networks, saps)
-        if not path_headers and (attachment.leaving or attachment.entering):
-            raise DriverError(f"attachment to SAP {attachment.sap!r}: packets bear no path headers here")
+        if attachment.sap not in headed and (attachment.leaving or attachment.entering):
+            raise DriverError(f"attachment to SAP {attachment.sap!r}: packets bear no path headers there")
+        if (attachment.leaving is None) is not (attachment.entering is None):
+            raise DriverError(f"attachment to SAP {attachment.sap!r}: packets bear a path header one way only")
     _check_labels(blueprint)
     for network in blueprint.networks:
         _check_network(network, blueprint)

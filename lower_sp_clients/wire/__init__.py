@@ -22,10 +22,20 @@ from lower_sp_clients.wire.errors import Violation, WireError
 from lower_sp_clients.wire.reading import reader
 from lower_sp_clients.wire.structs import EXACT_MAX, decode_struct, encode_struct
 from lower_sp_clients.wire.writing import writer
+from service_model.managing import (
+    Addresses,
+    AddressQuestion,
+    Configuration,
+    ConfigureQuestion,
+    Consultation,
+    ManagerRefusal,
+    Placement,
+    PlaceQuestion,
+)
 from service_model.outcomes import AddressingChoice, Committed, Event, Refused, Reserved, ServiceStatus
 from service_model.quotes import Qualification, Quote
 from service_model.spec import ServiceSpec
-from spbroker.v1 import note_pb2, outcome_pb2, spec_pb2
+from spbroker.v1 import manager_service_pb2, note_pb2, outcome_pb2, spec_pb2
 
 __all__ = ["EXACT_MAX", "Codec", "Violation", "WireError", "decode_struct", "encode_struct", "parse_note"]
 
@@ -92,6 +102,14 @@ QUALIFICATION = Codec(TypeAdapter(Qualification), outcome_pb2.Qualification)
 QUOTE = Codec(TypeAdapter(Quote), outcome_pb2.Quote)
 STATUS = Codec(TypeAdapter(ServiceStatus), outcome_pb2.ServiceStatus)
 EVENT = Codec(TypeAdapter(Event), outcome_pb2.Event)
+CONSULTATION = Codec(TypeAdapter(Consultation), manager_service_pb2.Consultation)
+PLACE_QUESTION = Codec(TypeAdapter(PlaceQuestion), manager_service_pb2.PlaceQuestion)
+ADDRESS_QUESTION = Codec(TypeAdapter(AddressQuestion), manager_service_pb2.AddressQuestion)
+CONFIGURE_QUESTION = Codec(TypeAdapter(ConfigureQuestion), manager_service_pb2.ConfigureQuestion)
+PLACEMENT = Codec(TypeAdapter(Placement), manager_service_pb2.Placement)
+ADDRESSES = Codec(TypeAdapter(Addresses), manager_service_pb2.Addresses)
+CONFIGURATION = Codec(TypeAdapter(Configuration), manager_service_pb2.Configuration)
+MANAGER_REFUSAL = Codec(TypeAdapter(ManagerRefusal), manager_service_pb2.ManagerRefusal)
 NOTE = Codec(TypeAdapter(CapabilityNote), note_pb2.CapabilityNote)
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
+import pytest
+
 from broker.bootstrap.deriving import Deriving
 from broker.bootstrap.feeds import Feeds
 from broker.bootstrap.publication import Publication, Standing
@@ -20,7 +22,9 @@ from capability_registry.decoys import MOST
 from capability_registry.feed import Acceptance, FeedState, NoteNotAccepted, Refusal
 from capability_registry.hysteresis import Pacing
 from capability_registry.keys import SigningKey
+from capability_registry.note import Bin
 from lower_sp_clients import wire
+from service_model.constraints import Group, GroupKind, GroupScope
 from tests.support.clock import SimulatedClock
 from tests.support.editions import EditionsInMemory
 from tests.support.planning import NOW, chain_spec, entry, offer, point, sap, view
@@ -202,3 +206,25 @@ async def test_two_middles_that_buy_from_one_wholesaler_are_both_served() -> Non
         for middle in "mn":
             spec = chain_spec(f"{middle}.uni-{middle}", f"{middle}.w.uni-w", ["w"])
             assert not isinstance(plan(spec, top, federation.clock.now()), Infeasible)
+
+
+@pytest.mark.parametrize(("hosts", "served"), [(Bin(size=8, count=1), True), (Bin(size=1, count=8), False)])
+async def test_one_order_that_comes_by_one_wholesaler_twice_is_served_where_there_is_room_for_both(
+    hosts: Bin, served: bool
+) -> None:
+    """One function of w at each of two middles: on hosts of one unit each what one takes may be what the other counts on."""
+    sales = [("m", "w"), ("n", "w"), ("t", "m"), ("t", "n")]
+    async with Federation(sales, {"t": "", "m": "wn", "n": "wm", "w": "mn"}) as federation:
+        wholesaler = federation.by_name["w"]
+        capacities = tuple(replace(c, bins=(hosts,)) for c in wholesaler.domain.capacities)
+        wholesaler.domain = replace(wholesaler.domain, capacities=capacities)
+        wholesaler.renew()
+        assert await federation.run(10, 600) == []
+        top = federation.by_name["t"].catalogue.snapshot
+        spec = chain_spec("m.uni-m", "n.uni-n", ["w", "w"])
+        one_each = Group(id="g", kind=GroupKind.ANTI_AFFINITY, scope=GroupScope.SUPPLIER, functions=("f0", "f1"))
+        assert not isinstance(plan(spec, top, federation.clock.now()), Infeasible)
+        both = plan(replace(spec, groups=(one_each,)), top, federation.clock.now())
+        assert isinstance(both, Infeasible) != served
+        if not isinstance(both, Infeasible):
+            assert [s.alias for s in both[0].segments] == ["m", "n"]

@@ -1,5 +1,6 @@
-"""Every crash point of an order's life: a broker dies before and after each of its writes, calls and builds; or the call is
-lost, its answer is, or it comes twice. Afterwards all is as if nothing had happened.
+"""Every crash point of an order's life: a broker dies before and after each of its writes, calls and builds; or the write, the
+call or the build fails; or the call or the build is made twice; or the call never arrives, is never answered or comes late.
+Afterwards all is as if nothing had happened.
 
 The points are those that a life without a mishap goes through: a new effect is covered by itself. `SPBROKER_CRASH_POINTS` says
 how many of them are tried (`all`: every one; `make chaos`); the rest is for the long run.
@@ -8,16 +9,24 @@ how many of them are tried (`all`: every one; `make chaos`); the rest is for the
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.support.crashing import Mishap, Points
-from tests.support.lives import METHODS, Lives
+from tests.support.chaos_report import Facts, tell
+from tests.support.crashing import Effect, Mishap, Points
+from tests.support.lives import KINDS, Lives
 
 TRIED = os.environ.get("SPBROKER_CRASH_POINTS", "36")
-EFFECTS = {True: {"write", "reserve", "commit", "terminate", "build", "remove"}, False: {"write", "reserve", "release"}}
+EFFECTS = {
+    "terminated": {"write", "reserve", "commit", "terminate", "build", "remove"},
+    "released": {"write", "reserve", "release"},
+    "extended": {"write", "reserve", "extend", "commit", "terminate", "build", "remove"},
+    "ended early": {"write", "reserve", "commit", "terminate"},
+    "modified": {"write", "reserve", "commit", "terminate", "build", "remove"},
+}
 
 
 @dataclass(frozen=True)
@@ -30,38 +39,53 @@ class Point:
     def __str__(self) -> str:
         return f"{self.node} {self.mishap} {self.number}: {self.what}"
 
-    async def met(self, directory: Path, committed: bool) -> None:
+    async def met(self, directory: Path, kind: str, checked: Counter[str]) -> None:
         """A life in which it comes once."""
         first = {self.node: Points(self.number, self.mishap)}
-        await Lives(directory, {"r": committed}, lambda name: first.pop(name, None) or Points()).lived()
+        lives = Lives(directory, {"r": kind}, lambda name: first.pop(name, None) or Points())
+        await lives.lived()
+        checked.update(lives.checked)
 
 
-async def points(directory: Path, committed: bool) -> list[Point]:
+async def points(directory: Path, kind: str) -> list[Point]:
     """All points of a life without a mishap."""
-    plain = Lives(directory, {"r": committed}, lambda name: Points())
+    plain = Lives(directory, {"r": kind}, lambda name: Points())
     await plain.lived()
-    assert plain.versions == {"r": 1}
+    assert plain.versions == {"r": 1 + KINDS[kind].count("modify")}
     return [
         Point(node, number, what, mishap)
         for node, points in plain.points.items()
         for number, what in enumerate(points.seen)
-        for mishap in Mishap
-        if mishap.deadly or what.split()[0] in METHODS
+        for mishap in Effect.of(what).meets()
     ]
 
 
-@pytest.mark.parametrize("committed", [True, False], ids=["terminated", "released"])
-async def test_whatever_happens_at_a_point_nothing_is_left_doubled_or_hidden(committed: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+async def test_whatever_happens_at_a_point_nothing_is_left_doubled_or_hidden(kind: str, tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
-    every = await points(tmp_path / "plain", committed)
-    assert {p.what.split()[0] for p in every} >= EFFECTS[committed]
-    tried = every if TRIED == "all" else every[:: max(1, len(every) * 2 // int(TRIED))]
-    failed = []
+    every = await points(tmp_path / "plain", kind)
+    assert {p.what.split()[0] for p in every} >= EFFECTS[kind]
+    tried = every if TRIED == "all" else every[:: max(1, len(every) * len(KINDS) // int(TRIED))]
+    failed: list[str] = []
+    checked: Counter[str] = Counter()
     for n, point in enumerate(tried):
         directory = tmp_path / str(n)
         directory.mkdir()
         try:
-            await point.met(directory, committed)
+            await point.met(directory, kind, checked)
         except AssertionError as error:
             failed.append(f"{point}\n{error}")
+    befell = Counter(str(point.mishap) for point in tried)
+    what = f"crash points in one process, {kind}"
+    tell(
+        Facts(
+            what,
+            points=len(every),
+            tried=len(tried),
+            came=len(tried),
+            checked=checked,
+            befell=befell,
+            violations=failed,
+        )
+    )
     assert not failed, "\n".join([f"{len(failed)} of {len(tried)} of {len(every)} points:", *failed])

@@ -7,6 +7,7 @@ import json
 import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,8 @@ import trustme
 from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault
 from broker.cli.order_file import with_lines
+from lower_sp_clients.supplier import Overloaded
+from service_model.managing import DecisionOutcome, ManagerDecision, ManagerTask
 from service_model.outcomes import ServiceState
 from service_model.spec_yaml import dump_spec, load_spec
 from tests.support.cli_bench import PASSWORD, PRICE, ROOT, CliBench, line_with, signed_note
@@ -130,6 +133,20 @@ async def test_a_part_is_given_up_by_an_operator_who_says_why(ann: CliBench) -> 
     assert ann.node.admin.abandoned == {"east.1": ("oscar", "bankrupt")}
 
 
+async def test_a_restored_node_is_accepted_by_an_operator_who_says_why(ann: CliBench) -> None:
+    assert (await ann.log_in("oscar", "--as", "op")).code == 0
+    assert (await ann.run("--as", "op", "accept")).code == 2, "no reason"
+    refused = await ann.run("--as", "op", "accept", "--reason", "the disk is new")
+    assert (refused.code, refused.err) == (2, "spbroker: without: supplier 'east' cannot be asked what it has\n")
+    assert (await ann.run("accept", "--reason", "mine")).code == 4
+    assert ann.node.admin.accepted == []
+    done = await ann.run("--as", "op", "accept", "--reason", "the disk is new", "--without", "east")
+    assert done.code == 0
+    assert "is ACTIVE there, and unknown here" in done.out
+    assert "accepted; 2 values that others use are kept off" in done.out + done.err
+    assert ann.node.admin.accepted == [(("east",), "the disk is new", "oscar")]
+
+
 async def test_a_second_login_needs_no_ca_and_an_anchor_has_one(ann: CliBench) -> None:
     again = await ann.run("login", ann.endpoint, "--account", "ann", "--password-stdin", stdin=PASSWORD)
     assert again.code == 0
@@ -229,6 +246,31 @@ async def test_an_order_is_priced_built_and_followed_to_active(ann: CliBench) ->
     assert "web-1  ● ACTIVE" in out.decode()
     assert "metro  ● ACTIVE  shaper" in out.decode()
     assert ann.supplier.specs == [load_spec(SPEC.read_text(), "x")]
+
+
+async def test_a_live_service_is_modified_by_a_newer_version_that_takes_its_place(ann: CliBench) -> None:
+    assert (await ann.run("order", "-f", SPEC, "--ref", "web-1")).code == 0
+    longer = ann.home / "longer.yml"
+    longer.write_text(SPEC.read_text() + "\nreference: second edition\n")
+    held = await ann.run("modify", "web-1", "-f", longer, "--reserve-only", "--json")
+    assert held.code == 0, held.err
+    assert (held.json["version"], held.json["state"]) == (1, "SERVICE_STATE_ACTIVE")
+    assert (held.json["newer"]["version"], held.json["newer"]["state"]) == (2, "SERVICE_STATE_RESERVED")
+    assert "version 2 is RESERVED" in (await ann.run("show", "web-1")).out
+    done = await ann.run("modify", "web-1", "-f", longer, "--json")
+    assert done.code == 0, done.err
+    assert "version 2 is brought in; version 1 carries the service until then" in done.err
+    assert (done.json["version"], done.json["state"], done.json["newer"]) == (2, "SERVICE_STATE_ACTIVE", None)
+    assert ann.supplier.specs[-1].reference == "second edition"
+
+
+async def test_what_is_not_live_is_not_modified(ann: CliBench) -> None:
+    assert (await ann.run("modify", "web-1", "-f", SPEC)).code == Exit.NOT_FOUND
+    await ann.run("order", "-f", SPEC, "--ref", "web-1")
+    await ann.run("terminate", "web-1", "--wait")
+    ran = await ann.run("modify", "web-1", "-f", SPEC)
+    assert ran.code == Exit.REFUSED
+    assert "web-1 is TERMINATED, not live" in ran.err
 
 
 async def test_a_sonata_descriptor_is_ordered_between_saps(ann: CliBench) -> None:
@@ -359,6 +401,23 @@ async def test_an_unknown_outcome_says_how_to_ask_again_and_that_works(ann: CliB
     assert (await ann.run("order", "-f", NSD, *NSD_SAPS, "--ref", "web 1")).code == 0
 
 
+async def test_a_provider_with_too_much_to_do_is_asked_again_when_it_said(ann: CliBench) -> None:
+    ann.supplier.failures["reserve"] = [Overloaded(0.01), Overloaded(0.01)]
+    ann.supplier.failures["commit"] = [Overloaded(0.01)]
+    ran = await ann.run("order", "-f", SPEC, "--ref", "web-1")
+    assert ran.code == 0, ran.err
+    assert ran.err.count("has too much to do: asking again in 0.0 s") == 3
+
+
+async def test_a_provider_that_has_too_much_to_do_for_long_is_no_refusal(ann: CliBench) -> None:
+    ann.supplier.failures["reserve"] = [Overloaded(3600.0)]
+    ran = await ann.run("order", "-f", SPEC, "--ref", "web-1")
+    assert ran.code == Exit.UNREACHABLE
+    assert "turned the call away: nothing was done" in ran.err
+    assert "not known" not in ran.err
+    assert "ask again: spbroker order" in ran.err
+
+
 async def test_an_unknown_field_is_named_with_its_line(ann: CliBench) -> None:
     wrong = ann.home / "wrong.yml"
     wrong.write_text(SPEC.read_text() + "colour: red\nlinkz: []\n")
@@ -422,6 +481,25 @@ async def test_a_service_is_shown_with_its_parts_and_addresses(ann: CliBench) ->
     status = (await ann.run("show", "web-1", "--json")).json
     assert status["choice"]["links"][0]["prefix"] == "10.9.0.0/31"
     assert status["segments"][1]["segments"][0]["alias"] == "metro"
+
+
+async def test_what_managers_decided_of_a_service_is_shown(ann: CliBench) -> None:
+    await ann.run("order", "-f", SPEC, "--ref", "web-1", "--reserve-only")
+    assert "MANAGER" not in (await ann.run("show", "web-1")).out
+    order = ann.supplier._orders["web-1"]
+    decision = ManagerDecision(
+        at=datetime(2026, 1, 1, tzinfo=UTC),
+        manager="ssmdumb",
+        task=ManagerTask.PLACE,
+        outcome=DecisionOutcome.FALLBACK,
+        detail="no answer within 2 s",
+    )
+    order.status = replace(order.status, decisions=(decision,))
+    shown = (await ann.run("show", "web-1")).out
+    for text in ("MANAGER", "ssmdumb", "PLACE", "FALLBACK", "no answer within 2 s"):
+        assert text in shown
+    told = (await ann.run("show", "web-1", "--json")).json["decisions"]
+    assert [d["outcome"] for d in told] == ["DECISION_OUTCOME_FALLBACK"]
 
 
 async def test_a_service_that_is_not_there_is_not_found(ann: CliBench) -> None:

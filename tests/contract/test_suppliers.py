@@ -327,11 +327,6 @@ async def test_a_live_version_is_not_released(bench: Bench) -> None:
     assert isinstance(await bench.supplier.commit("r", 1, choice, CTX), Committed)
 
 
-async def test_a_live_service_is_not_changed(bench: Bench) -> None:
-    await bench.commit()
-    assert code(await bench.reserve("r", 2, bench.other())) is ReasonCode.MODIFICATION_NOT_OFFERED
-
-
 @pytest.mark.parametrize("stage", ["refused", "held", "released", "expired", "committed", "active", "terminated"])
 async def test_terminate_ends_a_service_in_every_state(bench: Bench, stage: str) -> None:
     if stage == "refused":

@@ -27,6 +27,7 @@ from lower_sp_clients.vim.accounting import TAKES
 from lower_sp_clients.vim.holds import AllocationState
 from service_model.outcomes import ServiceState
 from tests.support.busy_orders import TOP, named
+from tests.support.chaos_report import Facts, tell
 from tests.support.ledger import table_and_journal
 from tests.support.orders import CTX
 from tests.support.postgres import Where
@@ -62,17 +63,19 @@ async def test_after_a_kill_nothing_is_allocated_twice_lost_or_left(round: int, 
     stores = {name: where(name) for name in ("a", "b")}
     for number in range(min(4, KILLS)):
         await asyncio.to_thread(killed, stores, f"{round}.{number}")
-        async with Stack(TOP, stores.__getitem__, draw=f"after {round}.{number}") as stack:
+        async with Stack(TOP, stores.__getitem__, draw=f"after/{round}.{number}") as stack:
             await settled(stack)
             whole(stack)
             for node in stack.nodes.values():
                 table, replayed = await table_and_journal(node.engine)
                 assert table == replayed, "an allocation without its entry in the journal, or an entry alone"
-    async with Stack(TOP, stores.__getitem__, draw="at the end") as stack:
+    async with Stack(TOP, stores.__getitem__, draw=f"last/{round}") as stack:
         await settled(stack)
         for order in stack.broker("a").orders():
             await stack.customer().terminate(order.ref, CTX)
         await stack.ends_empty()
+    checked = {"after a kill every allocation has one owner, and its entry in the journal": min(4, KILLS)}
+    tell(Facts("kills at any moment", kills=min(4, KILLS), checked=checked))
 
 
 async def settled(stack: Stack) -> None:

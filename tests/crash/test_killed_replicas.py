@@ -47,7 +47,9 @@ class Replicated:
 
     async def start(self, number: int) -> None:
         replica = self.replicas[number]
-        process = await self.stack.enter_async_context(served(replica, lease_s=str(LEASE_S), log_level="warning"))
+        process = await self.stack.enter_async_context(
+            served(replica, more={"SPBROKER_LEASE_S": str(LEASE_S), "SPBROKER_LOG_LEVEL": "warning"})
+        )
         self.processes[number : number + 1] = [process]
         health = Health(replica)
         await health.until(health_pb2.HealthCheckResponse.SERVING, STARTS_WITHIN_S)

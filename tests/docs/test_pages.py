@@ -96,6 +96,9 @@ def test_the_example_documents_apply_together(supplier: str, tmp_path: Path) -> 
         anchor = tmp_path / "anchors" / f"{name}.json"
         anchor.parent.mkdir(exist_ok=True)
         anchor.write_text(json.dumps(administered.anchor(name)))
+    authority = tmp_path / "managers" / "alice-ca.pem"
+    authority.parent.mkdir()
+    authority.write_text(administered.anchor("alice")["ca"])
     for block in EXAMPLES:
         if block.name == supplier or block.name not in ("supplier", "window"):
             (tmp_path / f"{block.name}.yml").write_text(block.text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from broker.bootstrap.reconciling import disagreements
-from broker.storage.books import all_allocations
+from broker.storage.allocations import all_allocations
 from lower_sp_clients.vim.holds import Allocation, AllocationState
 from service_model.outcomes import ServiceState
 from tests.support.orders import CTX, active, reserved

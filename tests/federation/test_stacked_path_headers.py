@@ -201,11 +201,13 @@ async def test_a_supplier_that_confirms_another_header_is_not_believed(tmp_path:
 
 
 def plain(stack: Stack, *sites: str) -> None:
-    """These domains carry no path headers, as a Linux domain."""
+    """These domains carry no path headers."""
     for node in stack.nodes.values():
         for site in sites:
             if site in node.domains:
-                node.domains[site] = replace(node.domains[site], path_headers=False)
+                domain = node.domains[site]
+                saps = tuple(replace(sap, path_headers=False) for sap in domain.saps)
+                node.domains[site] = replace(domain, saps=saps)
 
 
 async def test_who_carries_no_headers_is_told_none_and_its_neighbours_bear_none_there(tmp_path: Path) -> None:

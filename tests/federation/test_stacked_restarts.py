@@ -150,6 +150,14 @@ async def test_a_broker_that_restarts_while_it_is_active_stays_so(aurora: Stack,
     await aurora.ends_empty()
 
 
+async def test_a_live_service_of_which_nothing_is_to_be_done_is_not_worked_on_after_a_restart(aurora: Stack) -> None:
+    await active(aurora)
+    await aurora.restart("aurora")
+    assert not [work for work in aurora.broker("aurora").unfinished() if work.startswith("order ")]
+    await aurora.customer().terminate("r", CTX)
+    await aurora.ends_empty()
+
+
 async def test_what_ended_while_its_broker_was_down_is_heard_of_afterwards(aurora: Stack) -> None:
     await active(aurora)
     aurora.line("aurora", "notos").always["terminate"] = lost_after()

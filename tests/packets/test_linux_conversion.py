@@ -1,5 +1,5 @@
 """An order over three brokers' Linux domains that meet over VLAN and VXLAN, between customers on plain Ethernet: planned, held,
-built, and proved with packets."""
+built, and proved with packets, which bear between two of them the path header that both were told."""
 
 from __future__ import annotations
 
@@ -18,15 +18,19 @@ from lower_sp_clients.vim.driver import SapPort
 from lower_sp_clients.vim.linux import LinuxDriver, packets
 from lower_sp_clients.vim.linux.lab import Lab, WireEnd
 from lower_sp_clients.vim.linux.packets import Verdict
+from lower_sp_clients.vim.linux.saps import HEADER_OVERHEAD
 from service_model.outcomes import Committed, Reserved, ServiceState
 from service_model.spec import ServiceSpec
 from tests.support.driver_bench import require_packets
 from tests.support.orders import CONFIRM, CTX
 from tests.support.stack import POOL, Site, Sp, Stack, chain
+from tests.support.wire_tap import frames, heard, marks
 
 pytestmark = pytest.mark.packets
 
 VLANS = LabelSet(((100, 199),))
+CABLE = 1500 + HEADER_OVERHEAD
+"""What a service sends, with its path header; a VLAN tag comes on top."""
 LINE = Sp(
     "a",
     (
@@ -50,19 +54,24 @@ class Cabling:
     def of(cls, lab: Lab, token: str) -> Cabling:
         for name in ("s0-uni", "s0-trunk", "s1-trunk", "s1-core", "s2-core", "s2-uni"):
             lab.namespace(name)
-        lab.wire(WireEnd(f"{token}-s0-trunk", "trunk0"), WireEnd(f"{token}-s1-trunk", "trunk0"))
+        lab.wire(WireEnd(f"{token}-s0-trunk", "trunk0"), WireEnd(f"{token}-s1-trunk", "trunk0"), mtu=CABLE)
         near, far = (
             WireEnd(f"{token}-{site}-core", "core0", (ip_interface(f"192.0.2.{n}/30"),))
             for n, site in enumerate(("s1", "s2"), 1)
         )
-        lab.wire(near, far)
+        lab.wire(near, far, mtu=CABLE)
         return cls(lab, token)
 
     def saps(self, site: str) -> list[SapPort]:
         access = {"namespace": f"{self.token}-{site}-uni", "device": "uni0"}
-        trunk = {"namespace": f"{self.token}-{site}-trunk", "device": "trunk0"}
+        trunk = {"namespace": f"{self.token}-{site}-trunk", "device": "trunk0", "path_headers": "nsh"}
         own, peer = ("1", "2") if site == "s1" else ("2", "1")
-        core = {"namespace": f"{self.token}-{site}-core", "local": f"192.0.2.{own}", "remote": f"192.0.2.{peer}"}
+        core = {
+            "path_headers": "nsh",
+            "namespace": f"{self.token}-{site}-core",
+            "local": f"192.0.2.{own}",
+            "remote": f"192.0.2.{peer}",
+        }
         by_site = {
             "s0": [("uni", "ETHERNET", access), ("to-s1", "VLAN", trunk)],
             "s1": [("to-s0", "VLAN", trunk), ("to-s2", "VXLAN", core)],
@@ -100,7 +109,9 @@ async def stack(tmp_path: Path) -> AsyncIterator[tuple[Stack, Cabling]]:
                 driver = LinuxDriver(f"{token}-{site}", cabling.saps(site))
                 drivers.append(driver)
                 node.drivers[site] = driver  # type: ignore[assignment]
-                node.domains[site] = replace(domain, path_headers=driver.offer.path_headers)
+                headed = driver.offer.path_headers
+                saps = tuple(replace(sap, path_headers=sap.id in headed) for sap in domain.saps)
+                node.domains[site] = replace(domain, saps=saps)
         try:
             async with stack:
                 yield stack, cabling
@@ -133,12 +144,34 @@ async def test_an_order_between_plain_ethernets_is_carried_over_vlan_and_vxlan_b
     assert labels["s0/uni"] == labels["s2/uni"] == UNTAGGED
     assert labels["s0/to-s1"] == labels["s1/to-s0"]
     assert labels["s1/to-s2"] == labels["s2/to-s1"]
-    last = answer.choice.link("l2")
+    first, last = answer.choice.link("l0"), answer.choice.link("l2")
+    assert first is not None
     assert last is not None
     target = last.addresses["b"]
     tried = [packets.ping(client, target).ok for _ in range(3)]
     assert any(tried), "a kernel may take a moment until it forwards to a new port"
     assert packets.path_mtu(client, target, 1600) == 1450
+    told = {
+        f"{vim.domain.name}/{end.sap}": end.path_header
+        for vim in brokers.vims()
+        for hold in vim.holds()
+        if hold.spec is not None
+        for end in hold.spec.ends
+    }
+    assert told["s0/uni"] is told["s2/uni"] is None, "a customer's packets bear none"
+    ends = str(first.addresses["a"]), str(target)
+    for near, far, border, device in (
+        ("s0/to-s1", "s1/to-s0", "s0-trunk", "trunk0"),
+        ("s1/to-s2", "s2/to-s1", "s2-core", "core0"),
+    ):
+        header = told[near]
+        assert header is not None
+        assert header == told[far]
+        with frames(f"{cabling.token}-{border}", device) as tap:
+            assert packets.ping(client, target).ok
+            found = heard(tap)
+        assert marks(found, *ends) == {header.forth}
+        assert marks(found, *reversed(ends)) == {header.back}
     bulk = packets.tcp_echo(server, client, target)
     assert bulk.ok, bulk
     with packets.listening(server, target, 23):

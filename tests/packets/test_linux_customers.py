@@ -128,9 +128,15 @@ class Served:
         return found
 
 
-async def served(bench: LinuxBench, directory: Path, plant: Callable[[Blueprint], Blueprint] | None = None) -> Served:
+async def served(
+    bench: LinuxBench,
+    directory: Path,
+    plant: Callable[[Blueprint], Blueprint] | None = None,
+    ordered_as: Callable[[str], ServiceSpec] = order,
+    left: tuple[str, ...] = ("firewall",),
+) -> Served:
     below = Sp("b", (Site("right", ("meter",), labels=JOINT, uni=LabelSet.parse("20-29")),))
-    top = Sp("a", (Site("left", ("firewall",), labels=JOINT, uni=LabelSet.parse("10-19")), below), (POOL, POOL6))
+    top = Sp("a", (Site("left", left, labels=JOINT, uni=LabelSet.parse("10-19")), below), (POOL, POOL6))
     stack, drivers = Stack(top, directory), list[LinuxDriver]()
     for name, side, other in (("a", "left", "right"), ("b", "right", "left")):
         ids = {"alt": "uni", "nni": f"to-{other}"}
@@ -141,26 +147,28 @@ async def served(bench: LinuxBench, directory: Path, plant: Callable[[Blueprint]
         node.instead[side] = PlantedDriver(driver, plant) if plant and side == "left" else driver
         node.domains[side] = replace(
             node.domains[side],
-            saps=tuple(replace(s, mtu=1450) for s in node.domains[side].saps),
-            path_headers=False,
+            saps=tuple(replace(s, mtu=1450, path_headers=False) for s in node.domains[side].saps),
         )
     await stack.__aenter__()
     for customer in CUSTOMERS:
-        await ordered(stack, customer)
+        await ordered(stack, customer, ordered_as(customer))
         for end in ENDS:
             await (bench.right if OUTSIDE[end] == "right" else bench.left).apply(equipment(end, customer))
     return Served(bench, stack, tuple(drivers))
 
 
-async def ordered(stack: Stack, customer: str) -> None:
-    await reserved(stack, order(customer), customer)
+async def ordered(stack: Stack, customer: str, spec: ServiceSpec, version: int = 1) -> None:
+    """Until that version is active."""
+    await reserved(stack, spec, customer, version)
     events_of = cast("AsyncGenerator[Event]", stack.customer().watch(""))
     async with asyncio.timeout(PATIENCE_S), aclosing(events_of) as events:
-        assert await stack.customer().commit(customer, 1, CONFIRM, CTX) == Committed(ref=customer, version=1)
+        assert await stack.customer().commit(customer, version, CONFIRM, CTX) == Committed(
+            ref=customer, version=version
+        )
         async for event in events:
             if event.status is not None and event.status.ref == customer:
                 assert event.status.state is not ServiceState.FAILED, event.status.reasons
-                if event.status.state is ServiceState.ACTIVE:
+                if (event.status.version, event.status.state) == (version, ServiceState.ACTIVE):
                     return
 
 

@@ -18,7 +18,7 @@ import pytest_asyncio
 from pyroute2 import IPRoute
 
 from lower_sp_clients.vim.driver import Attachment, Blueprint, DriverError, Network, Route
-from lower_sp_clients.vim.linux import bpf, packets, trunks
+from lower_sp_clients.vim.linux import packets, trunks, vlan_tags
 from lower_sp_clients.vim.linux.lab import WireEnd
 from lower_sp_clients.vim.linux.namespaces import run_in, socket_in
 from tests.support.driver_bench import LinuxBench, linux_or_skip, require_packets, two_port
@@ -153,7 +153,7 @@ async def test_a_vlan_that_somebody_else_uses_on_the_trunk_is_in_use(bench: Linu
         with IPRoute() as ip:
             (index,) = ip.link_lookup(ifname="trunk0")
             trunks.hook(ip, index)
-            trunks.attach(ip, index, bpf.untagging(VLAN, index), "somebody else's", VLAN)
+            trunks.attach(ip, index, vlan_tags.untagging(VLAN, index), "somebody else's", VLAN)
 
     run_in(f"{bench.token}-left-trunk", plant)
     with pytest.raises(DriverError, match=rf"label {VLAN} on SAP 'trunk' is in use"):

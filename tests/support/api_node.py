@@ -17,13 +17,16 @@ import trustme
 
 from broker.accounts.admin_port import (
     AbandonedService,
+    AcceptedRestore,
     AccountNotFound,
     Allocation,
     AllocationState,
     Applied,
     CannotAbandon,
+    CannotAccept,
     Change,
     ChangeAction,
+    Discrepancy,
     Documents,
     FeedState,
     FieldDiff,
@@ -38,6 +41,7 @@ from broker.accounts.admin_port import (
 )
 from broker.accounts.planned import PlacedFunction, PlannedPart, PlannedService, Preview, RejectedService
 from broker.accounts.secrets import MIN_PASSWORD
+from broker.northbound.admission import Bounds
 from broker.northbound.auth import Credentials, Password, Principal
 from broker.northbound.server import Identity, NorthboundServer, Serving, serve
 from broker.northbound.wrong_calls import AuthError, AuthReason, Throttled
@@ -119,6 +123,7 @@ class FakeAdmin:
         self.log: list[tuple[str, str]] = []
         self.problems: dict[tuple[str, str], tuple[str, ...]] = {}
         self.abandoned: dict[str, tuple[str, str]] = {}
+        self.accepted: list[tuple[tuple[str, ...], str, str]] = []
 
     async def apply(self, documents: Documents, *, dry_run: bool, prune: bool, reason: str, actor: str) -> Applied:
         self.log.append((actor, reason))
@@ -197,6 +202,13 @@ class FakeAdmin:
         self.abandoned["east.1"] = (actor, reason)
         return AbandonedService(service="s-1", state=ServiceState.TERMINATED, segments=("east.1",))
 
+    async def accept(self, without: tuple[str, ...], reason: str, *, actor: str) -> AcceptedRestore:
+        if "east" not in without:
+            raise CannotAccept("without", "supplier 'east' cannot be asked what it has")
+        self.accepted.append((without, reason, actor))
+        found = Discrepancy(where="west", subject="x", message="is ACTIVE there, and unknown here")
+        return AcceptedRestore(discrepancies=(found,), kept_off=2)
+
     async def orders(self, account: str, ref: str) -> AsyncIterator[ServiceDetail]:
         for number in range(3):
             status = ServiceStatus(ref=f"r-{number}", version=1, state=ServiceState.ACTIVE, create_time=START)
@@ -229,6 +241,7 @@ class ApiNode:
     """CA of partners, if it is not `partners`; b"": nobody's."""
     admin: FakeAdmin = field(default_factory=FakeAdmin)
     server: NorthboundServer | None = None
+    bounds: Bounds = Bounds()
 
     def __post_init__(self) -> None:
         self.suppliers: defaultdict[str, FakeSupplier] = defaultdict(lambda: FakeSupplier(self.clock))
@@ -239,6 +252,10 @@ class ApiNode:
     def identity(self) -> Identity:
         return identity_of(self.authority)
 
+    def _begun(self, account: str, ref: str, version: int) -> bool:
+        supplier: object = self.suppliers[account]  # a test may have put another in the fake's place
+        return isinstance(supplier, FakeSupplier) and supplier.knows(ref)
+
     async def start(self, port: int = 0, people_port: int = 0) -> ApiNode:
         serving = Serving(
             supplier_for=lambda account: self.suppliers[account],
@@ -246,6 +263,8 @@ class ApiNode:
             authenticator=self.authenticator,
             clock=self.clock,
             admin=self.admin,
+            begun=self._begun,
+            bounds=self.bounds,
         )
         self.server = await serve(
             serving,

@@ -89,7 +89,8 @@ class BuildingSupplier(FakeSupplier):
         chosen = LinkChoice(link=first.id, prefix=ip_network("10.9.0.0/31"), addresses=dict(hosts), mtu=1450)
         choice = replace(answer.choice, links=(chosen,))
         order = self._orders[ref]
-        order.status = replace(order.status, choice=choice, price=PRICE, delay_us=4200)
+        if order.status.newer is None:
+            order.status = replace(order.status, choice=choice, price=PRICE, delay_us=4200)
         return replace(answer, choice=choice, price=PRICE, delay_us=4200)
 
     async def _to(self, order: _Order, state: ServiceState) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -66,6 +67,10 @@ class SimulatedClock:
         else:
             heapq.heappush(self._timers, (self._now + timedelta(seconds=seconds), next(self._count), timer))
         return timer
+
+    def quiet_s(self) -> float:
+        """How long nobody wakes from now on; endless if nobody sleeps. Timers that were cancelled count."""
+        return (self._timers[0][0] - self._now).total_seconds() if self._timers else math.inf
 
     def advance(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)

@@ -1,4 +1,5 @@
-"""A broker that dies at a point: before or after one of its effects, which are writes, calls to suppliers and what drivers build.
+"""A broker to which something happens at a point: before, after or instead of one of its effects, which are writes, calls to
+suppliers and what drivers build.
 
 Points are not listed anywhere: every effect goes through `Points`, so those of a run are what it went through (`seen`). A node
 that dies does nothing any more: what it had begun stays as it is, whoever waits for it waits until it is closed.
@@ -11,34 +12,76 @@ import random
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any, TypeVar, cast
 
 import sqlalchemy
 
 from broker.storage.engine import Engine
+from broker.storage.errors import StoreError
 from broker.storage.sqlite import WRITER_PRAGMAS, choose_driver, connections, installed_drivers
 from lower_sp_clients.supplier import OutcomeUnknown
-from lower_sp_clients.vim.driver import Blueprint, Driver, DriverOffer, Item, Measurement, ProbePath, ProbeResult
+from lower_sp_clients.vim.driver import (
+    Blueprint,
+    Driver,
+    DriverError,
+    DriverOffer,
+    Item,
+    Measurement,
+    ProbePath,
+    ProbeResult,
+)
 from tests.support.faults import Answer, Fault
 
 T = TypeVar("T")
+METHODS = ("reserve", "extend", "commit", "release", "terminate", "status")
+"""Of suppliers: the calls that are points."""
 
 
 class Mishap(StrEnum):
     DIES_BEFORE = "dies before"
     DIES_AFTER = "dies after"
-    LOST_BEFORE = "request lost"
-    LOST_AFTER = "answer lost"
+    FAILS = "fails"
+    FAILS_AFTER = "fails after all"
     REPEATED = "repeated"
+    HANGS = "never arrives"
+    SILENT = "never answered"
+    LATE = "arrives late"
 
     @property
     def deadly(self) -> bool:
         return self in (Mishap.DIES_BEFORE, Mishap.DIES_AFTER)
 
 
+class Effect(Enum):
+    """What goes through a point, and what it raises where it fails."""
+
+    WRITE = StoreError("the disk is full")
+    CALL = OutcomeUnknown("the line broke")
+    BUILD = DriverError("a cable is loose")
+
+    def meets(self) -> tuple[Mishap, ...]:
+        """What can happen to it. What is written is written once, and whoever writes knows whether it is."""
+        if self is Effect.CALL:
+            return tuple(Mishap)
+        common = (Mishap.DIES_BEFORE, Mishap.DIES_AFTER, Mishap.FAILS)
+        return common if self is Effect.WRITE else (*common, Mishap.FAILS_AFTER, Mishap.REPEATED)
+
+    @staticmethod
+    def of(what: str) -> Effect:
+        """Of a point, by what it is in a report."""
+        match what.split()[0]:
+            case "write":
+                return Effect.WRITE
+            case "build" | "remove":
+                return Effect.BUILD
+            case _:
+                return Effect.CALL
+
+
 class Points:
-    """Of one life of a node. `at`: the number of the effect, from 0, where the mishap comes."""
+    """Of one life of a node. `at`: the number of the effect, from 0, where the mishap comes. A call that is `LATE` comes when
+    `later` is over, whether its caller still lives or not."""
 
     def __init__(self, at: int = -1, mishap: Mishap = Mishap.DIES_BEFORE) -> None:
         self.at, self.mishap = at, mishap
@@ -46,35 +89,72 @@ class Points:
         self.counts = False
         """Whether it has begun: what a node does while it opens is no point."""
         self.died = asyncio.Event()
+        self.later: Callable[[], Awaitable[None]] = _for_ever
+        self.under_way: set[asyncio.Task[Any]] = set()
+        self.breaks: Callable[[], asyncio.Event] = asyncio.Event
+        """Set when anybody dies: a late call that is just being answered may be one of its."""
 
-    def meets(self, call: bool) -> Mishap | None:
-        """What befalls the next effect; only a `call` to a supplier can be lost or come twice."""
-        return self.mishap if len(self.seen) == self.at and (call or self.mishap.deadly) else None
+    def meets(self, what: str) -> Mishap | None:
+        """What befalls the next effect."""
+        return self.mishap if len(self.seen) == self.at and self.mishap in Effect.of(what).meets() else None
 
-    async def through(self, what: str, effect: Callable[[], Awaitable[T]], call: bool = False) -> T:
-        """`what`: for the report."""
+    async def through(self, what: str, effect: Callable[[], Awaitable[T]]) -> T:
+        """`what`: its kind, and where; for the report."""
         if self.died.is_set():
             await _for_ever()
         if not self.counts:
             return await effect()
-        mishap = self.meets(call)
+        mishap = self.meets(what)
         self.seen.append(what)
-        if mishap is Mishap.DIES_BEFORE:
-            await self._die()
-        if mishap is Mishap.LOST_BEFORE:
-            raise OutcomeUnknown("the request was lost")
-        result = await effect()
-        if mishap is Mishap.REPEATED:
-            result = await effect()
-        if mishap is Mishap.DIES_AFTER:
-            await self._die()
+        result = await (effect() if mishap is None else self._met(mishap, what, effect))
         if self.died.is_set():
             await _for_ever()
-        if mishap is Mishap.LOST_AFTER:
-            raise OutcomeUnknown("the answer was lost")
         return result
 
-    async def _die(self) -> None:
+    async def _met(self, mishap: Mishap, what: str, effect: Callable[[], Awaitable[T]]) -> T:
+        match mishap:
+            case Mishap.DIES_BEFORE:
+                await self.die()
+            case Mishap.FAILS:
+                raise Effect.of(what).value
+            case Mishap.HANGS:
+                await _for_ever()
+            case Mishap.LATE:
+                return await asyncio.shield(self._sent(effect))
+        result = await effect()
+        match mishap:
+            case Mishap.DIES_AFTER:
+                await self.die()
+            case Mishap.FAILS_AFTER:
+                raise Effect.of(what).value
+            case Mishap.SILENT:
+                await _for_ever()
+            case Mishap.REPEATED:
+                result = await effect()
+        return result
+
+    def _sent(self, effect: Callable[[], Awaitable[T]]) -> asyncio.Task[T]:
+        async def arrives() -> T:
+            await self.later()
+            doing, broken = asyncio.ensure_future(effect()), asyncio.ensure_future(self.breaks().wait())
+            await asyncio.wait({doing, broken}, return_when=asyncio.FIRST_COMPLETED)
+            broken.cancel()
+            if not doing.done():
+                doing.cancel()
+                raise OutcomeUnknown("the connection broke")
+            return doing.result()
+
+        task = asyncio.create_task(arrives())
+        self.under_way.add(task)
+        task.add_done_callback(self._arrived)
+        return task
+
+    def _arrived(self, task: asyncio.Task[Any]) -> None:
+        self.under_way.discard(task)
+        if not task.cancelled():
+            task.exception()  # whoever sent it may be gone
+
+    async def die(self) -> None:
         self.died.set()
         await _for_ever()
 
@@ -96,11 +176,11 @@ class Chance(Points):
         super().__init__()
         self.luck = luck
 
-    def meets(self, call: bool) -> Mishap | None:
+    def meets(self, what: str) -> Mishap | None:
         luck = self.luck
         if not luck.left or luck.rng.randrange(luck.rarely):
             return None
-        mishap = luck.rng.choice([m for m in Mishap if call or m.deadly])
+        mishap = luck.rng.choice(Effect.of(what).meets())
         luck.left -= 1
         luck.met[mishap] += 1
         return mishap
@@ -108,6 +188,11 @@ class Chance(Points):
 
 async def _for_ever() -> None:
     await asyncio.Event().wait()
+
+
+def written(work: Callable[..., object]) -> str:
+    """A write, by who writes."""
+    return f"write {getattr(work, '__qualname__', 'work').split('.<locals>')[0]}"
 
 
 class CrashingStore:
@@ -120,8 +205,7 @@ class CrashingStore:
         self._connection = opened.connect()
 
     async def tx(self, work: Callable[[sqlalchemy.Connection], T]) -> T:
-        name = getattr(work, "__qualname__", "work").removesuffix(".<locals>.work")
-        return await self._points().through(f"write {name}", lambda: self.read(work))
+        return await self._points().through(written(work), lambda: self.read(work))
 
     async def read(self, work: Callable[[sqlalchemy.Connection], T]) -> T:
         with self._connection.begin():
@@ -169,6 +253,6 @@ def calls(alias: str, method: str, points: Callable[[], Points]) -> Fault:
     """The calls of one method to one supplier as points."""
 
     async def fault(call: Answer, ref: str, version: int) -> Any:
-        return await points().through(f"{method} {alias}", call, call=True)
+        return await points().through(f"{method} {alias}", call)
 
     return fault

@@ -35,10 +35,11 @@ PASSWORD = "correct horse battery"
 
 
 class Customer:
-    """`log_in` before anything else; `close` at the end. With `tls`, over the partners' listener."""
+    """`log_in` before anything else; `close` at the end. With `tls`, over the partners' listener. `heeds`: whether it
+    comes back by itself after it was turned away."""
 
-    def __init__(self, node: RealNode, account: str, *, tls: Any = None) -> None:
-        self.node, self.account = node, account
+    def __init__(self, node: RealNode, account: str, *, tls: Any = None, heeds: bool = True) -> None:
+        self.node, self.account, self._heeds = node, account, heeds
         roots = node.layout.credential("ca")[0].read_bytes()
         credentials = tls or grpc.ssl_channel_credentials(roots)
         port = node.partners if tls else node.people
@@ -141,8 +142,21 @@ class Customer:
             raise AssertionError(f"{ref} is not {states} after {within:g} s but {status}") from None
 
     async def _call(self, method: str, request: Any, within: float | None = SETTLED_S) -> Any:
-        """None: without a deadline."""
-        return await getattr(self.broker, method)(request, metadata=self.metadata, timeout=within)
+        """None: without a deadline. What was turned away is asked again when the provider said, as by `spbroker`."""
+        loop = asyncio.get_running_loop()
+        until = None if within is None else loop.time() + within
+        while True:
+            left = None if until is None else until - loop.time()
+            try:
+                return await getattr(self.broker, method)(request, metadata=self.metadata, timeout=left)
+            except grpc.aio.AioRpcError as error:
+                status = Status.of(error)
+                pause = status.retry_after_s
+                if not (self._heeds and status.turned_away) or pause is None:
+                    raise
+                if until is not None and loop.time() + pause >= until:
+                    raise
+            await asyncio.sleep(pause)
 
 
 def operator(node: RealNode) -> Customer:

@@ -20,6 +20,7 @@ from service_model.outcomes import (
     Bindings,
     Committed,
     Event,
+    NewerVersion,
     Nogood,
     Reason,
     ReasonCode,
@@ -68,6 +69,9 @@ class FakeSupplier:
         self.price = FREE
         self.quotes: dict[str, Price] = {}
         self.contexts: list[tuple[str, Context]] = []
+
+    def knows(self, ref: str) -> bool:
+        return ref in self._orders
 
     async def publish(self, note: SignedNote) -> None:
         async with self._changed:
@@ -119,6 +123,12 @@ class FakeSupplier:
         for other in order.versions.values():  # a higher version replaces a hold
             other.released = other.released or other.committed is None
         order.versions[version] = _Version(spec.digest(), answer, expires)
+        if (
+            order.status.state is ServiceState.ACTIVE and version > order.status.version
+        ):  # it stands beside what is live
+            newer = NewerVersion(version=version, state=ServiceState.RESERVED, price=price, remaining_s=HOLD_S)
+            order.status = replace(order.status, newer=newer)
+            return answer
         order.status = replace(order.status, version=version, choice=answer.choice, remaining_s=HOLD_S)
         await self._to(order, ServiceState.RESERVED)
         return answer
@@ -162,7 +172,7 @@ class FakeSupplier:
                 return _refused(ref, version, ReasonCode.HOLD_EXPIRED, "the hold ran out")
             held.committed = bindings
             order = self._orders[ref]
-            order.status = replace(order.status, binding=bindings, remaining_s=0.0)
+            order.status = replace(order.status, version=version, newer=None, binding=bindings, remaining_s=0.0)
             await self._to(order, ServiceState.ACTIVE)
         return Committed(ref=ref, version=version)
 

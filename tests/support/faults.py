@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any
 
-from lower_sp_clients.supplier import EVERYTHING, Context, Interest, OutcomeUnknown, SignedNote, Supplier
+from lower_sp_clients.supplier import EVERYTHING, Context, Interest, OutcomeUnknown, Overloaded, SignedNote, Supplier
 from service_model.clock import Clock
 from service_model.outcomes import (
     Bindings,
@@ -55,6 +55,19 @@ def refuses(code: ReasonCode, message: str = "not today", subject: str = "") -> 
     return fault
 
 
+def turned_away(seconds: float, times: int = 1) -> Fault:
+    """So often it says that it has too much to do, and does nothing."""
+    left = [times]
+
+    async def fault(call: Answer, ref: str, version: int) -> Any:
+        if left[0]:
+            left[0] -= 1
+            raise Overloaded(seconds)
+        return await call()
+
+    return fault
+
+
 def alters(change: Callable[[Any], Any]) -> Fault:
     """The supplier does what it is asked, and answers something else."""
 
@@ -68,6 +81,22 @@ def waits_for(gate: asyncio.Event) -> Fault:
     async def fault(call: Answer, ref: str, version: int) -> Any:
         await gate.wait()
         return await call()
+
+    return fault
+
+
+def late(gate: asyncio.Event) -> Fault:
+    """The request is on its way until `gate` opens, and arrives then, whether its caller still waits or not."""
+    sent: set[asyncio.Future[Any]] = set()
+
+    async def fault(call: Answer, ref: str, version: int) -> Any:
+        async def arrives() -> Any:
+            await gate.wait()
+            return await call()
+
+        task = asyncio.ensure_future(arrives())
+        sent.add(task)
+        return await asyncio.shield(task)
 
     return fault
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ import broker.orders.engine  # noqa: F401  the tasks register themselves
 from broker.accounts.admin_port import AccountNotFound
 from broker.cli import exit_codes
 from broker.cli.loader import commands, offered
+from broker.cli.rendering.tasks import registered
 from broker.decompose.lexicon import lexicon
 from broker.northbound.status import status_of
 from broker.northbound.wrong_calls import (
@@ -27,28 +28,33 @@ from broker.northbound.wrong_calls import (
     ShuttingDown,
     Throttled,
 )
+from broker.orders.schedules import Workflows
 from broker.orders.states import AS_SERVICE, IN_FLIGHT, NOTHING_LEFT, SegmentState, mermaid
-from broker.orders.tasks import TASKS, WORKFLOWS
+from broker.orders.states import NEWER as NEWER_STATES
+from broker.orders.tasks import NEWER, TASKS, WORKFLOWS
 from broker.settings.administered import TYPES
 from broker.storage.tables import metadata
 from capability_registry import feed
 from capability_registry.abstraction import Abstraction, Disclosure, abstracted
 from capability_registry.note import Bin, CapabilityNote, Place, PlaceCapacity
-from lower_sp_clients.supplier import OutcomeUnknown, ServiceNotFound
+from lower_sp_clients.supplier import NotRecorded, OutcomeUnknown, Overloaded, ReadOnly, ServiceNotFound
 from lower_sp_clients.wire import Violation, WireError
-from service_model.outcomes import ReasonCode
+from service_model.outcomes import ReasonCode, ServiceState
 from tests.support.markdown import ROOT, generated, pages, with_generated
 from tests.support.planning import offer, snapshot, view
 
 ERRORS: tuple[Exception, ...] = (
     *(AuthError(reason, "…") for reason in AuthReason),
     Throttled(1.0),
+    Overloaded(1.0),
     RequestTooLarge(2, 1),
     WireError(Violation("field", "reason")),
     PageTokenInvalid(),
     ServiceNotFound("ref"),
     AccountNotFound("account"),
     ShuttingDown(),
+    ReadOnly("…"),
+    NotRecorded("…"),
     OutcomeUnknown("…"),
     LookupError("anything else"),
 )
@@ -81,9 +87,9 @@ def segment_states() -> str:
     return table(("segment", "its owner reads", ""), rows())
 
 
-def workflows() -> str:
+def workflows(of: Mapping[ServiceState, tuple[str, ...]] = WORKFLOWS) -> str:
     def rows() -> Iterator[Sequence[str]]:
-        for state, tasks in WORKFLOWS.items():
+        for state, tasks in of.items():
             yield f"`{state.short}`", ", ".join(f"`{name}`" for name in tasks) or "–"
 
     return table(("state", "tasks, in order"), rows())
@@ -91,12 +97,21 @@ def workflows() -> str:
 
 def tasks() -> str:
     def rows() -> Iterator[Sequence[str]]:
-        for name in dict.fromkeys(name for schedule in WORKFLOWS.values() for name in schedule):
+        for name in dict.fromkeys(name for of in (WORKFLOWS, NEWER) for schedule in of.values() for name in schedule):
             task = TASKS[name]
             module = str(getattr(task, "__module__", "")).rpartition(".")[2]
             yield f"`{name}`", " ".join((task.__doc__ or "").split()), f"`{module}.py`"
 
     return table(("task", "what it does", "in `broker/orders/`"), rows())
+
+
+def manager_tasks() -> str:
+    def rows() -> Iterator[Sequence[str]]:
+        for row in registered(Workflows()):
+            if row.services:
+                yield row.services, f"`{row.task}`", f"`{row.place}`", row.does
+
+    return table(("where a manager decides", "task", "place", "what it does"), rows())
 
 
 def tables() -> str:
@@ -195,10 +210,13 @@ def _forms(parameter: Any) -> str:
 
 PARTS: dict[str, Callable[[], str]] = {
     "states": states,
+    "newer-states": lambda: f"```mermaid\n{mermaid(NEWER_STATES)}```\n",
     "segment-states": segment_states,
     "feed-states": feed_states,
     "workflows": workflows,
+    "newer-workflows": lambda: workflows(NEWER),
     "tasks": tasks,
+    "manager-tasks": manager_tasks,
     "tables": tables,
     "reasons": reasons,
     "statuses": statuses,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from itertools import count
@@ -12,10 +13,12 @@ from sqlalchemy import select
 
 from address_planner.labels import LabelSet
 from broker.storage import tables
+from broker.storage.errors import StoreError
 from lower_sp_clients.supplier import OutcomeUnknown
 from lower_sp_clients.vim.accounting import TAKES
-from service_model.outcomes import Committed, Refused, Reserved, ServiceState
-from tests.support.crashing import CrashingDriver, CrashingStore, Points, calls
+from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, ServiceState
+from service_model.spec import ServiceSpec
+from tests.support.crashing import METHODS, CrashingDriver, CrashingStore, Points, calls
 from tests.support.orders import CONFIRM, CTX
 from tests.support.stack import POOL, Node, Site, Sp, Stack, chain
 
@@ -23,33 +26,67 @@ _UNI = LabelSet(((1, 99),))
 _C = Sp("c", (Site("s3", ("shaper",), uni=_UNI),))
 TOP = Sp("a", (Site("s1", ("firewall",), uni=_UNI), Sp("b", (Site("s2", ("meter",)), _C))), (POOL,))
 SPEC = chain("s1.uni", "b.c.s3.uni", "firewall", "meter", "shaper", lan=True)
-METHODS = ("reserve", "extend", "commit", "release", "terminate", "status")
+MODIFIED = chain("s1.uni", "b.c.s3.uni", "firewall", "meter", "meter", "shaper", lan=True, bandwidth_bps=10**7)
+"""The same with one more function and ten times the bandwidth: every domain has other than before."""
+KINDS: dict[str, tuple[str, ...]] = {
+    "terminated": ("reserve", "commit", "deliver", "terminate"),
+    "released": ("reserve", "release"),
+    "extended": ("reserve", "extend", "commit", "deliver", "terminate"),
+    "ended early": ("reserve", "commit", "terminate"),
+    "modified": ("reserve", "commit", "deliver", "modify", "commit", "deliver", "terminate"),
+}
+"""What a customer does, step by step: methods of Lives, and of those over sockets. A kind of life that is named here is tried
+at every point that it goes through."""
+NOTHING_LEFT = "in the end nothing is held, allocated, built or under way at any level"
+CHARGED_ONCE = "nothing is charged twice, and what is delivered is charged"
+ONE_TRUTH = "what the customer is told of a live service is what it was promised"
+ONE_PART = "each domain has built exactly one part of it, and knows it as active"
+GIVEN_BACK = "what is not wanted any more is given back, and does not wait for its hold to end"
+KEPT = "a hold that has not ended is committed when its customer says so"
 TURNS = 60
 """Of the loop, in which everybody does what can be done at a moment."""
 VERSIONS = 60
 """How often a customer asks again who is refused."""
 
 
+class Late(Exception):
+    """The hold ended before its customer came to commit it."""
+
+
 class Lives:
-    """Orders of customers who ask again until there is an answer. `orders`: by ref whether it is delivered and then terminated;
-    else it is released. `points`: of each node, what may befall it in its next life. `down_s`: how long one that died is
-    away."""
+    """Orders of customers who ask again until there is an answer. `orders`: by ref which of KINDS its life is. `points`: of
+    each node, what may befall it in its next life. `down_s`: how long one that died is away; `late_s`: how long a call takes
+    that comes late."""
 
     def __init__(
         self,
         directory: Path,
-        orders: dict[str, bool],
+        orders: dict[str, str],
         points: Callable[[str], Points],
         down_s: Callable[[], float] = lambda: 3.0,
+        late_s: Callable[[], float] = lambda: 45.0,
         draw: str = "",
     ) -> None:
-        self.orders, self._next, self._down_s = orders, points, down_s
+        self.orders, self._next, self._down_s, self._late_s = orders, points, down_s, late_s
+        self.held: dict[str, Reserved] = {}
+        self.checked: Counter[str] = Counter()
+        """How often each invariant was."""
+        self.ends: dict[str, float] = {}
+        """Until when each is held, as its customer was told: seconds of the clock."""
         self.stack = Stack(TOP, directory, draw=draw)
-        self.points = {name: points(name) for name in self.stack.nodes}
+        self._breaks = asyncio.Event()
+        self.points = {name: self._life_of(name) for name in self.stack.nodes}
+        self._former: list[Points] = []
         self.versions = dict.fromkeys(orders, 0)
         self._returns: dict[str, float] = {}
         for name, node in self.stack.nodes.items():
             self._watch(name, node)
+
+    def _life_of(self, name: str) -> Points:
+        points = self._next(name)
+        points.later = lambda: self.stack.clock.sleep(self._late_s())
+        points.breaks = lambda: self._breaks
+        return points
 
     def _watch(self, name: str, node: Node) -> None:
         def points() -> Points:
@@ -64,12 +101,12 @@ class Lives:
                 for alias, line in node.lines.items():
                     line.always = {m: calls(alias, m, lambda name=name: self.points[name]) for m in METHODS}  # type: ignore[misc]
                 self.points[name].counts = True
-            lives = [asyncio.create_task(self._life(ref, committed)) for ref, committed in self.orders.items()]
+            lives = [asyncio.create_task(self._life(ref, kind)) for ref, kind in self.orders.items()]
             try:
                 await self._pass(lives)
             finally:
-                for life in lives:
-                    life.cancel()
+                for task in (*lives, *(t for p in self._every_life() for t in p.under_way)):
+                    task.cancel()
             await self._charged_once()
 
     async def _pass(self, lives: list[asyncio.Task[None]]) -> None:
@@ -85,27 +122,55 @@ class Lives:
                 for life in lives:
                     life.result()
                 busy = await self.stack.busy()
+                self.checked[NOTHING_LEFT] += not busy
+                busy += [f"{len(p.under_way)} calls are under way" for p in self._every_life() if p.under_way]
                 if not busy:
                     return
             for _ in range(TURNS):
                 await asyncio.sleep(0)
-            self.stack.clock.advance(0.1)
+            self.stack.clock.advance(self._step())
+
+    def _step(self) -> float:
+        """To the next moment at which anything happens."""
+        clock = self.stack.clock
+        returning = min(self._returns.values(), default=math.inf) - self._now()
+        return max(0.01, min(clock.quiet_s(), returning, 10.0))
 
     async def _dies_or_returns(self, name: str) -> None:
-        now = self.stack.clock.now().timestamp()
+        now = self._now()
         if name not in self._returns:
             self._returns[name] = now + self._down_s()
+            self._breaks.set()
+            self._breaks = asyncio.Event()
             await self.stack.stop(name)
         elif now >= self._returns[name]:
             del self._returns[name]
-            self.points[name] = self._next(name)
+            self._former.append(self.points[name])
+            self.points[name] = self._life_of(name)
             await self.stack.start(name)
             for known, node in reversed(self.stack.nodes.items()):
                 if not node.down.is_set():
                     self.stack.announce(known)
             self.points[name].counts = True
 
-    async def _life(self, ref: str, committed: bool) -> None:
+    def _every_life(self) -> Iterator[Points]:
+        yield from (*self._former, *self.points.values())
+
+    async def _life(self, ref: str, kind: str) -> None:
+        for step in KINDS[kind]:
+            try:
+                await getattr(self, step)(ref)
+            except Late:
+                return
+
+    def _now(self) -> float:
+        return self.stack.clock.now().timestamp()
+
+    async def modify(self, ref: str) -> None:
+        await self.reserve(ref, MODIFIED)
+
+    async def reserve(self, ref: str, spec: ServiceSpec = SPEC) -> None:
+        """Until it is held; who is refused asks with the next version."""
         answer: object = None
         while not isinstance(answer, Reserved):
             assert not isinstance(answer, Refused) or self.versions[ref] < VERSIONS, answer.reasons
@@ -113,13 +178,32 @@ class Lives:
                 await self.stack.clock.sleep(1)
             self.versions[ref] += 1
             version = self.versions[ref]
-            answer = await self._asked(lambda v=version: self.stack.customer().reserve(ref, v, SPEC, CTX))  # type: ignore[misc]
-        if not committed:
-            await self._asked(lambda: self.stack.customer().release(ref, version, CTX))
-            return
+            answer = await self._asked(lambda v=version: self.stack.customer().reserve(ref, v, spec, CTX))  # type: ignore[misc]
+        self.held[ref] = answer
+        self.ends[ref] = self._now() + answer.remaining_s
+
+    async def extend(self, ref: str) -> None:
+        """Who is refused keeps what it had."""
+        version = self.versions[ref]
+        answer = await self._asked(lambda: self.stack.customer().extend(ref, version, 200, CTX))
+        assert isinstance(answer, Reserved | Refused), answer
+        if isinstance(answer, Reserved):
+            assert (answer.choice, answer.price) == (self.held[ref].choice, self.held[ref].price)
+
+    async def release(self, ref: str) -> None:
+        await self._asked(lambda: self.stack.customer().release(ref, self.versions[ref], CTX))
+
+    async def commit(self, ref: str) -> None:
+        """Raises Late where the hold is over by then, which is told so and leaves nothing."""
+        version = self.versions[ref]
         told = await self._asked(lambda: self.stack.customer().commit(ref, version, CONFIRM, CTX))
+        if isinstance(told, Refused) and self._now() >= self.ends[ref]:
+            assert told.reasons[0].code is ReasonCode.HOLD_EXPIRED, told
+            raise Late
+        self.checked[KEPT] += 1
         assert told == Committed(ref=ref, version=version), told
-        await self._delivered(ref, answer)
+
+    async def terminate(self, ref: str) -> None:
         await self._asked(lambda: self.stack.customer().terminate(ref, CTX))
 
     async def _asked(self, call: Callable[[], Awaitable[object]]) -> object:
@@ -128,11 +212,11 @@ class Lives:
             try:
                 if not self.stack.nodes["a"].down.is_set():
                     return await call()
-            except OutcomeUnknown:
-                pass
+            except (OutcomeUnknown, StoreError):
+                pass  # INTERNAL at the gate: not known either
             await self.stack.clock.sleep(1)
 
-    async def _delivered(self, ref: str, held: Reserved) -> None:
+    async def deliver(self, ref: str) -> None:
         """Until it is active while everybody is there. Then each domain has one segment of each such order, and what its
         customer was told is what is there."""
         while True:
@@ -141,9 +225,11 @@ class Lives:
                 continue
             status = self.stack.broker("a").status("alice", ref)
             assert status.state in (ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.COMMITTING), status
-            if status.state is ServiceState.ACTIVE:
-                assert (status.choice, status.price) == (held.choice, held.price)
+            if status.state is ServiceState.ACTIVE and status.version == self.versions[ref]:
+                assert (status.choice, status.price) == (self.held[ref].choice, self.held[ref].price)
                 below = Counter(self._built("a", "alice", ref))
+                self.checked[ONE_TRUTH] += 1
+                self.checked[ONE_PART] += 1
                 assert below == Counter({(vim.domain.name, ServiceState.ACTIVE): 1 for vim in self.stack.vims()}), below
                 return
 
@@ -162,8 +248,10 @@ class Lives:
         c = tables.charges.c
         for name, node in self.stack.nodes.items():
             rows = await node.engine.read(
-                lambda connection: connection.execute(select(c.side, c.service, c.segment, c.kind)).all()
+                lambda connection: connection.execute(select(c.side, c.service, c.segment, c.kind, c.per_hour)).all()
             )
-            assert rows or not any(self.orders.values()), "what is delivered is charged"
+            delivered = any("deliver" in KINDS[kind] for kind in self.orders.values())
+            assert rows or not delivered, "what is delivered is charged"
             twice = {tuple(row): n for row, n in Counter(map(tuple, rows)).items() if n > 1}
+            self.checked[CHARGED_ONCE] += 1
             assert not twice, (name, twice)

@@ -26,7 +26,7 @@ BLOCKS = (BLOCK, ip_network("fd00:64::/56"))
 PLACE = "X"
 
 
-def domain(name: str, spec: ServiceSpec, saps: Iterable[Sap], *, path_headers: bool = False) -> Domain:
+def domain(name: str, spec: ServiceSpec, saps: Iterable[Sap]) -> Domain:
     """A domain of one place that has the spec's functions as forwarders, with every port that the spec names."""
     points = [(split_point(p), link.kind) for link in spec.links for p in link.points]
     ports = {port: kind for (_, port), kind in points if port}
@@ -51,7 +51,6 @@ def domain(name: str, spec: ServiceSpec, saps: Iterable[Sap], *, path_headers: b
                 places=frozenset({PLACE}),
             ),
         ),
-        path_headers=path_headers,
     )
 
 
@@ -65,6 +64,7 @@ def sap_of(id: str, *, tunnel: bool = True, mtu: int = 1450, uni: bool = False) 
         mtu=mtu,
         labels=LabelSet(((1, 99),)) if tunnel else LabelSet.of([UNTAGGED]),
         bandwidth_bps=10**9,
+        path_headers=True,
     )
 
 

@@ -14,7 +14,7 @@ import json
 import random
 import shutil
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -30,6 +30,7 @@ from broker.bootstrap.node import Node, Parts, over_grpc
 from broker.bootstrap.publication import Edition
 from broker.bootstrap.serving import CannotServe, listen
 from broker.northbound.server import NorthboundServer
+from broker.orders.schedules import Workflows
 from broker.settings.process import NODE_FILE, Database, Process, load_process
 from capability_registry.note import CapabilityNote
 from tests.support.clock import Sleeper
@@ -100,8 +101,11 @@ class RealNode:
     clock: MovedClock
     people: int = field(default_factory=free_port)
     partners: int = field(default_factory=free_port)
+    workflows: Workflows = field(default_factory=Workflows)
     running: Node | None = None
     server: NorthboundServer | None = None
+    made_of: Callable[[Parts], Parts] = lambda parts: parts
+    """What a test puts in the place of a node's parts."""
 
     @property
     def settings(self) -> Process:
@@ -135,8 +139,13 @@ class RealNode:
 
     async def open(self) -> RealNode:
         settings, keys, passwords = self.settings, read_keys(self.layout), Passwords(CHEAP)
-        parts = Parts(clock=self.clock, connect=over_grpc(keys, self.clock), passwords=passwords)
-        node = Node(settings.sp_id, settings.store, keys, parts, KeyFile(self.layout.note_key).current)
+        parts = Parts(
+            clock=self.clock,
+            connect=over_grpc(keys, self.clock),
+            passwords=passwords,
+            workflows=self.workflows,
+        )
+        node = Node(settings.sp_id, settings.store, keys, self.made_of(parts), KeyFile(self.layout.note_key).current)
         await node.open()
         try:
             self.server = await listen(node, settings, keys, passwords, self.clock)

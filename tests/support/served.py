@@ -1,4 +1,4 @@
-"""`spbroker serve` as a process of its own, and its health as a watcher hears it."""
+"""Nodes served by `spbroker serve`, each in a process of its own, and what their health says."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, STDOUT, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,13 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from broker.settings.anchor import ANCHOR
+from capability_registry.signing import verify
+from lower_sp_clients.wire import parse_note
+from spbroker.v1 import broker_service_pb2 as pb
+from tests.support.customer import Customer
 from tests.support.nodes import HOST, SETTLED_S, RealNode
+from tests.support.topologies import FROM, TO
 
 ROOT = Path(__file__).resolve().parents[2]
 DRAIN_S = 1.0
@@ -26,18 +32,20 @@ STARTS_WITHIN_S = 120.0
 
 
 @asynccontextmanager
-async def served(node: RealNode, **settings: str) -> AsyncIterator[Process]:
-    """`spbroker serve` for this directory at these ports, in a process of its own; killed if it is still there. `settings`
-    replace fields of node.yml."""
+async def served(
+    node: RealNode, begun: Callable[..., list[str]] = lambda *line: [*line], more: Mapping[str, str] | None = None
+) -> AsyncIterator[Process]:
+    """`spbroker serve` for this directory at these ports, in a process of its own; killed if it is still there. `begun`: the
+    command line that runs one; `more`: settings that differ."""
     environment = {
         **os.environ,
         "PYTHONPATH": f"{ROOT}:{ROOT / 'proto'}",
         "SPBROKER_LISTEN": f"{HOST}:{node.people}",
         "SPBROKER_LISTEN_PARTNERS": f"{HOST}:{node.partners}",
         "SPBROKER_DRAIN_S": str(DRAIN_S),
-        **{f"SPBROKER_{name.upper()}": value for name, value in settings.items()},
+        **(more or {}),
     }
-    line = [sys.executable, "-m", "broker.cli", "serve", str(node.directory)]
+    line = begun(sys.executable, "-m", "broker.cli", "serve", str(node.directory))
     process = await asyncio.create_subprocess_exec(*line, env=environment, stdout=PIPE, stderr=STDOUT)
     try:
         yield process
@@ -80,3 +88,18 @@ class Health:
 
     async def close(self) -> None:
         await self._channel.close()
+
+
+async def up(node: RealNode, customer: Customer) -> None:
+    """Until the node serves, and knows the way through its supplier."""
+    health = Health(node)
+    await health.until(health_pb2.HealthCheckResponse.SERVING)
+    await health.close()
+    await customer.log_in()
+    async with asyncio.timeout(SETTLED_S):
+        request = pb.WatchCapabilityNotesRequest()
+        async for message in customer.broker.WatchCapabilityNotes(request, metadata=customer.metadata):
+            if message.WhichOneof("kind") == "note":
+                note = parse_note(verify(message.note.jws, ANCHOR.validate_python(node.anchor).keys(), 4 << 20))
+                if any({entry.a, entry.b} == {FROM, TO} for entry in note.matrix):
+                    return

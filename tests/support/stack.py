@@ -20,22 +20,27 @@ from datetime import timedelta
 from decimal import Decimal
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Self
 
 from address_planner.labels import UNTAGGED, LabelSet
 from broker.bootstrap.planning import FEW_WAYS, Planning
+from broker.bootstrap.restored_node import RestoredNode
 from broker.decompose.derive import derive
 from broker.decompose.lexicon import lexicon
 from broker.orders.broker import AccountView, Broker
 from broker.orders.catalogue import Catalogue, Listing
+from broker.orders.engine import WATCHER_BEHIND
 from broker.orders.offers import FEATURES
 from broker.orders.pools import Pool
 from broker.orders.records import QUOTED, Terms
+from broker.orders.schedules import Workflows
 from broker.orders.tasks import STUCK_AFTER
 from broker.settings.process import Database
 from broker.storage.books import SqlHoldBook, SqlOrderBook, epoch_of
 from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
 from broker.storage.quote_book import SqlQuoteBook
+from broker.storage.restored import SqlRestored
 from capability_registry.abstraction import abstracted
 from capability_registry.note import (
     CapabilityNote,
@@ -47,6 +52,7 @@ from capability_registry.note import (
     SapRole,
 )
 from lower_sp_clients.quotes import STANDING
+from lower_sp_clients.service_manager import ServiceManager
 from lower_sp_clients.supplier import OutcomeUnknown, Supplier
 from lower_sp_clients.vim.accounting import TAKES
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Way
@@ -195,6 +201,7 @@ def _sap(at: _Placed, id: str, role: SapRole, labels: LabelSet, kind: Encapsulat
         mtu=1500 if uni else kind.leaves(),
         labels=labels,
         bandwidth_bps=10**9,
+        path_headers=True,
     )
 
 
@@ -226,7 +233,6 @@ def _domain(at: _Placed) -> Domain:
             for name in site.functions
         ),
         swaps_labels=site.swaps,
-        path_headers=True,
         max_hold_s=site.max_hold_s,
         excluded=site.excluded,
     )
@@ -248,6 +254,7 @@ class Node:
         self.few = FEW_WAYS
         """Up to so many ways it plans at once, and more in a process of its own, whose time no simulated clock tells."""
         self.stuck_after = STUCK_AFTER
+        self.watcher_behind = WATCHER_BEHIND
         self.terms = Terms(margin=MARGIN)
         self.domains = {d.name: d for d in domains}
         self.drivers = {
@@ -263,13 +270,23 @@ class Node:
         self.store: Callable[[Engine], Engine] = lambda engine: engine
         self.building: Callable[[str, Driver], Driver] = lambda name, driver: driver
         """What a test puts before the store, and before the driver of a domain."""
+        self.managers: dict[str, ServiceManager] = {}
+        """Whom services may name, by the name of the document, as `terms` allows."""
+        self.workflows = Workflows()
         self.dearer: list[str] = []
         """Suppliers that held for more than they had announced, or otherwise than they were asked."""
+
+    @property
+    def path(self) -> Path:
+        """The file of a store that is one."""
+        assert isinstance(self.where, Path), "a store that is no file"
+        return self.where
 
     async def open(self) -> None:
         self.plain = Engine.open(self.where, migrate=migrate)
         self.engine = self.store(self.plain)
         epoch = await epoch_of(self.engine, self._drawn())
+        kept = SqlRestored(self.engine, epoch)
         self.catalogue = Catalogue(self.sp.name, remembers=self.hopes > 0)
         self.broker = Broker(
             epoch=epoch,
@@ -284,6 +301,9 @@ class Node:
             fell_short=self.dearer.append,
             hopes=self.hopes,
             stuck_after=self.stuck_after,
+            watcher_behind=self.watcher_behind,
+            workflows=self.workflows,
+            managers=self.managers.get,
         )
         self.vims = {
             name: LocalVim(
@@ -296,8 +316,17 @@ class Node:
             )
             for name, domain in self.domains.items()
         }
+        self.restored = RestoredNode(
+            restored=await kept.load(),
+            book=kept,
+            broker=self.broker,
+            vims=self.vims.values,
+            suppliers=lambda: {name: line for name, line in self.lines.items() if name not in self.vims},
+            clock=self.clock,
+            gone_on=lambda: None,
+        )
         for vim in self.vims.values():
-            await vim.open()
+            await vim.open(read_only=bool(self.restored.read_only))
 
     def _drawn(self) -> uuid.UUID:
         return uuid.UUID(int=self.ids.getrandbits(128), version=4)
@@ -357,7 +386,7 @@ class Stack:
 
         self.nodes = {sp.name: node(sp) for sp in (*beside, *_sps(top))}
 
-    async def __aenter__(self) -> Stack:
+    async def __aenter__(self) -> Self:
         for node in reversed(self.nodes.values()):  # suppliers first
             await self._open(node)
         return self
@@ -381,7 +410,8 @@ class Stack:
             )
         node.catalogue.list(tuple(listings))
         self.announce(node.sp.name)
-        await node.broker.open(node.sp.pools)
+        await node.broker.open(node.sp.pools, node.restored.read_only)
+        node.broker.untracked_since = node.restored.untracked_since
         node.down = asyncio.Event()  # from now on it answers
         node.broker.use(node.lines)
 

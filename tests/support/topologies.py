@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,30 +121,38 @@ def leaf_documents(customer: RealNode) -> list[dict[str, Any]]:
     ]
 
 
-def middle_documents(customer: RealNode, below: RealNode) -> list[dict[str, Any]]:
+def middle_documents(customer: RealNode, below: RealNode, **more: Any) -> list[dict[str, Any]]:
     return [
         {"kind": "place", "name": "MID", "country": "CH"},
         interconnect("leaf", decides=False),
         own_domain("metro", "MID", uni("client", "MID"), nni("to-leaf", "MID")),
         function("firewall"),
-        supplier("lower", below, "middle"),
+        supplier("lower", below, "middle", **more),
         agreement("resale"),
         partner("top", customer),
     ]
 
 
-def top_documents(below: RealNode) -> list[dict[str, Any]]:
-    return [supplier("wholesale", below, "top"), pool(), agreement("retail"), person("ann"), person("ben")]
+def top_documents(below: RealNode, **more: Any) -> list[dict[str, Any]]:
+    return [supplier("wholesale", below, "top", **more), pool(), agreement("retail"), person("ann"), person("ben")]
 
 
-async def three_levels(nodes: Nodes) -> Nodes:
+Through = Callable[[RealNode, RealNode], Awaitable[str]]
+"""Gives the endpoint at which a customer (first) reaches a supplier."""
+
+
+async def directly(customer: RealNode, supplier: RealNode) -> str:
+    return supplier.endpoint
+
+
+async def three_levels(nodes: Nodes, through: Through = directly) -> Nodes:
     """top, middle and leaf, administered, with top announcing the way from end to end to ann."""
     for sp_id in LEVELS:
         await nodes.add(sp_id)
     top, middle, leaf = (nodes[sp_id] for sp_id in LEVELS)
     await leaf.administer(leaf_documents(middle))
-    await middle.administer(middle_documents(top, leaf))
-    await top.administer(top_documents(middle))
+    await middle.administer(middle_documents(top, leaf, endpoint=await through(middle, leaf)))
+    await top.administer(top_documents(middle, endpoint=await through(top, middle)))
     for account in ("ann", "ben"):
         await top.node.admin.set_password(account, PASSWORD, actor=OPERATOR)
     await top.announced("ann", FROM, TO)

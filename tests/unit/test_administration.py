@@ -174,8 +174,8 @@ async def test_every_problem_is_told_at_once_also_beside_documents_that_cannot_b
         "place/zrh: country: 'Switzerland' does not have the form ^[A-Z]{2}$",
         "place/zrh: colour: unknown field",
         "interconnect/ic-1: labels: 0-5 are not all labels of VXLAN (1-16777215), as SAP 'to-lower' is",
-        "router/r1: kind: not one of place, interconnect, pool, qos, agreement, account, supplier, domain, function",
-        "/nameless-kind: kind: a required field is missing: one of place, interconnect, pool, qos, agreement, account,"
+        "router/r1: kind: not one of place, interconnect, pool, qos, agreement, manager, account, supplier, domain, function",
+        "/nameless-kind: kind: a required field is missing: one of place, interconnect, pool, qos, agreement, manager, account,"
         " supplier, domain, function",
         "pool/v4: name: a second pool 'v4' among these documents",
     }

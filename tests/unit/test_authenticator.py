@@ -18,6 +18,7 @@ from broker.northbound.auth import ClientCertificate, Credentials, Password
 from broker.northbound.authenticator import (
     FREE_ATTEMPTS,
     LIFETIME,
+    LOGINS_AT_ONCE,
     MAX_COUNTED,
     MAX_WAIT_S,
     AccountAuthenticator,
@@ -137,6 +138,13 @@ async def test_many_guesses_at_once_gain_nothing(node: Node) -> None:
     results = await asyncio.gather(*guesses, return_exceptions=True)
     assert sum(isinstance(r, Throttled) for r in results) == 40 - FREE_ATTEMPTS
     assert node.passwords.verified == FREE_ATTEMPTS
+
+
+async def test_no_more_passwords_wait_to_be_judged_than_may(node: Node) -> None:
+    guesses = [node.authenticator.issue(Password(f"ann{n}", "a guess")) for n in range(LOGINS_AT_ONCE + 7)]
+    results = await asyncio.gather(*guesses, return_exceptions=True)
+    assert sum(isinstance(r, Throttled) for r in results) == 7
+    await node.authenticator.issue(ANN)
 
 
 async def test_one_account_that_is_guessed_at_does_not_hold_up_another(node: Node) -> None:

@@ -109,6 +109,7 @@ def test_the_exit_codes_are_documented() -> None:
         (Status("NOT_FOUND", "no such account"), Exit.NOT_FOUND, "no such account"),
         (Status("INVALID_ARGUMENT", "x", "INVALID_REQUEST", (("ref", "too long"),)), Exit.WRONG_INPUT, "ref: too long"),
         (Status("RESOURCE_EXHAUSTED", "too many calls"), Exit.REFUSED, "too many calls"),
+        (Status("RESOURCE_EXHAUSTED", "x", "OVERLOADED", (), 2.0), Exit.UNREACHABLE, "nothing was done"),
         (Status("UNIMPLEMENTED", "?"), Exit.REFUSED, "does not offer this"),
         (Status("UNAVAILABLE", "shutting down", "SHUTTING_DOWN"), Exit.UNREACHABLE, "sp:1: shutting down"),
         (Status("UNAVAILABLE", "x: Peer name a is not in peer certificate"), Exit.UNREACHABLE, "for another name"),

@@ -69,6 +69,34 @@ def test_an_anchor_that_cannot_be_read_is_told_with_its_line(tmp_path: Path) -> 
     assert refused(tmp_path) == ["lower.yml:5: anchor: either the anchor's own fields or {file: anchor.json}"]
 
 
+MANAGER = """\
+kind: manager
+name: acme
+endpoint: manager.example:7443
+decides: [PLACE]
+ca: {file: keys/acme.pem}
+"""
+
+
+def test_the_authority_of_a_manager_is_read_from_its_file_beside_the_document(tmp_path: Path) -> None:
+    put(tmp_path, "managers/acme.yml", MANAGER)
+    put(tmp_path, "managers/keys/acme.pem", docs.anchor("acme")["ca"])
+    [document] = read_folder(tmp_path).documents
+    assert document["ca"] == docs.anchor("acme")["ca"]
+    DOCUMENTS.validate_python([document])
+
+
+def test_an_authority_that_cannot_be_read_is_told_with_its_line(tmp_path: Path) -> None:
+    put(tmp_path, "acme.yml", MANAGER)
+    assert refused(tmp_path) == ["acme.yml:5: ca.file: cannot read keys/acme.pem: No such file or directory"]
+    put(tmp_path, "keys/acme.pem", "Grüße")
+    assert refused(tmp_path) == ["acme.yml:5: ca.file: keys/acme.pem is not PEM"]
+    put(tmp_path, "keys/acme.pem", "x")
+    assert refused(tmp_path) == ["acme.yml:5: ca: not the certificate (PEM) of an authority"]
+    put(tmp_path, "acme.yml", MANAGER.replace("{file: keys/acme.pem}", "{file: a.pem, name: x}"))
+    assert refused(tmp_path) == ["acme.yml:5: ca: either the PEM itself or {file: ca.pem}"]
+
+
 def test_everything_wrong_in_all_files_is_told_with_file_line_and_field(tmp_path: Path) -> None:
     put(tmp_path, "a.yml", "kind: place\nname: p1\ncountry: CH\ncolour: red\n---\nkind: place\nname: p2\n")
     put(tmp_path, "b.yml", "kind: pool\nname: v4\nprefix: 10.0.0.1/16\nblock: 24\n---\nkind: routers\nname: r\n")

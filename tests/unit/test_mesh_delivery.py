@@ -73,7 +73,7 @@ async def test_each_packet_crosses_the_functions_of_its_path_and_the_reply_cross
     assert isinstance(mesh, Mesh)
     drivers = network(mesh)
     saps = {name: [sap_of(id) for id in driver.saps] for name, driver in drivers.items()}
-    domains = {name: domain(name, mesh.spec, saps[name], path_headers=True) for name in NAMES}
+    domains = {name: domain(name, mesh.spec, saps[name]) for name in NAMES}
     ids = {path.id: 2 * n for n, path in enumerate(mesh.spec.paths, 1)}
     service = agree(mesh, random_plan(rng, mesh), ANYWHERE.snapshot(), domains, path_ids=ids)
     await service.build(drivers)

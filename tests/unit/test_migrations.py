@@ -105,7 +105,7 @@ async def test_a_database_of_a_newer_release_is_refused(tmp_path: Path, versions
     await Engine.open(tmp_path / "broker.db", migrate=with_versions(versions)).close()
     older = tmp_path / "older"
     older.mkdir()
-    with pytest.raises(StoreError, match=r"broker\.db: the migration failed.*Can't locate revision"):
+    with pytest.raises(StoreError, match=r"broker\.db: the database is of a newer release \(its revision \w+ "):
         Engine.open(tmp_path / "broker.db", migrate=with_versions(older))
 
 

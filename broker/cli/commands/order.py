@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 import shlex
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -85,16 +86,17 @@ def command(
         again = shlex.join([*line, *(["--quote", quote] if quote else []), *(["--as", as_] if as_ else [])])
         say(f"ordering {spec.name} as {ref}")
         try:
-            held = _reserve(connection, ref, version, spec, quote, as_json)
+            held = reserve(connection, ref, version, spec, quote, as_json)
             if reserve_only:
                 status = status_of(connection, ref)
-                _print(status, as_json)
+                print_status(status, as_json)
                 say(f"commit it: {again}")
                 return
-            _commit(connection, held, as_json)
+            commit(connection, held, as_json)
         except Fault as fault:
             if fault.exit_code in (Exit.UNREACHABLE, Exit.UNEXPECTED):
-                hint = f"what became of the order is not known; ask again: {again}"
+                known = fault.kind == "OVERLOADED"
+                hint = f"{'' if known else 'what became of the order is not known; '}ask again: {again}"
                 raise Fault(fault.exit_code, fault.message, hint=hint, kind=fault.kind) from None
             if unsold := _unsold(fault, spec):
                 read_order(connection, file, from_sap, to_sap, attach, unsold)
@@ -103,8 +105,8 @@ def command(
         if wait is None and starts_later:
             say(f"it is built at {spec.start_time}; follow it: spbroker watch {ref}")
         waits = wait or (wait is None and not starts_later)
-        status = _followed(connection, ref, timeout_s) if waits else status_of(connection, ref)
-        _print(status, as_json)
+        status = followed(connection, ref, timeout_s) if waits else status_of(connection, ref)
+        print_status(status, as_json)
     if waits and status.state is not ServiceState.ACTIVE:
         raise Fault(Exit.FAILED, f"{ref} is {status.state.short}", reasons=status.reasons if as_json else ())
 
@@ -121,7 +123,7 @@ def _version(connection: Connection, ref: str) -> int:
     return max(1, status.version + over)
 
 
-def _reserve(connection: Connection, ref: str, version: int, spec: ServiceSpec, quote: str, as_json: bool) -> Reserved:
+def reserve(connection: Connection, ref: str, version: int, spec: ServiceSpec, quote: str, as_json: bool) -> Reserved:
     context = pb.CallContext(quote=quote)
     request = pb.ReserveServiceRequest(ref=ref, version=version, spec=wire.SPEC.encode(spec), context=context)
     answer = connection.call("ReserveService", request)
@@ -135,7 +137,7 @@ def _reserve(connection: Connection, ref: str, version: int, spec: ServiceSpec, 
     return held
 
 
-def _commit(connection: Connection, held: Reserved, as_json: bool) -> None:
+def commit(connection: Connection, held: Reserved, as_json: bool) -> None:
     request = pb.CommitServiceRequest(ref=held.ref, version=held.version, bindings=wire.CHOICE.encode(held.choice))
     answer = connection.call("CommitService", request)
     if answer.WhichOneof("outcome") != "committed":
@@ -158,10 +160,16 @@ def _unsold(fault: Fault, spec: ServiceSpec) -> frozenset[FunctionType]:
     return frozenset(function.type for function in spec.functions if function.id in subjects)
 
 
-def _followed(connection: Connection, ref: str, timeout_s: float) -> ServiceStatus:
+def followed(
+    connection: Connection,
+    ref: str,
+    timeout_s: float,
+    is_over: Callable[[ServiceStatus], bool] = lambda status: status.state in SETTLED,
+) -> ServiceStatus:
+    """The status when it `is_over`. Raises Fault where it is not in time."""
     until = time.monotonic() + timeout_s
     try:
-        return follow(connection, ref, view_on(messages(), stays=False), lambda s: s.state in SETTLED, until)
+        return follow(connection, ref, view_on(messages(), stays=False), is_over, until)
     except KeyboardInterrupt:
         message = f"{ref} is committed and goes on"
         raise Fault(Exit.INTERRUPTED, message, hint=f"follow it: spbroker watch {ref}") from None
@@ -172,7 +180,7 @@ def _followed(connection: Connection, ref: str, timeout_s: float) -> ServiceStat
         raise Fault(Exit.FAILED, message, hint=f"follow it: spbroker watch {ref}") from None
 
 
-def _print(status: ServiceStatus, as_json: bool) -> None:
+def print_status(status: ServiceStatus, as_json: bool) -> None:
     if as_json:
         print_json(STATUS.dump_python(status, mode="json"))
     else:

@@ -16,11 +16,18 @@ from broker.cli.faults import Fault
 from broker.cli.following import status_of
 from broker.cli.order_file import read_spec
 from broker.cli.output import print_json, show
-from broker.cli.rendering import addressing_table, reasons_tree, service_facts, service_tree, state_text
+from broker.cli.rendering import (
+    addressing_table,
+    decisions_table,
+    reasons_tree,
+    service_facts,
+    service_tree,
+    state_text,
+)
 from broker.cli.rendering.text import Text
 from broker.cli.session_choice import As, AsJson
 from broker.northbound.admin_servicer import DETAIL
-from service_model.outcomes import STATUS
+from service_model.outcomes import STATUS, ServiceStatus
 from spbroker.v1 import admin_service_pb2 as admin_pb
 
 
@@ -41,7 +48,8 @@ def command(
 ) -> None:
     """Show one service: its parts and states, its price, and its labels and prefixes.
 
-    CHOSEN is what the provider chose within the constraint, BOUND what was confirmed at commit.
+    CHOSEN is what the provider chose within the constraint, BOUND what was confirmed at commit. Where the spec names
+    managers, what they decided is told.
     """
     with connected(as_) as connection:
         if operator:
@@ -52,10 +60,14 @@ def command(
         print_json(STATUS.dump_python(status, mode="json"))
         return
     spec = read_spec(spec_file) if spec_file else None
-    parts: list[RenderableType] = [service_tree(status), service_facts(status)]
+    parts: list[RenderableType] = [service_tree(status), service_facts(status), *_decisions(status)]
     if status.choice or status.binding or spec:
         parts.append(addressing_table(status, spec=spec))
     show(*parts)
+
+
+def _decisions(status: ServiceStatus) -> list[RenderableType]:
+    return [decisions_table(status)] if status.decisions else []
 
 
 def _as_operator(connection: Connection, ref: str, account: str, as_json: bool) -> None:
@@ -69,7 +81,7 @@ def _as_operator(connection: Connection, ref: str, account: str, as_json: bool) 
         return
     for order in orders:
         parts: list[RenderableType] = [Text(f"account {order.account}", style="dim")]
-        parts += [service_tree(order.status), service_facts(order.status)]
+        parts += [service_tree(order.status), service_facts(order.status), *_decisions(order.status)]
         for part in order.segments:
             head = Text(part.alias, style="bold").append("  ").append_text(state_text(part.state))
             head.append(f"  at {part.supplier} as {part.ref} version {part.version}", style="dim")

@@ -11,6 +11,7 @@ from broker.accounts.admin_port import (
     AllocationState,
     Applied,
     ChangeAction,
+    Discrepancy,
     FeedState,
     FieldDiff,
     Inventory,
@@ -90,14 +91,19 @@ def inventory_tables(inventory: Inventory) -> Group:
             tag = Text(found.segment, style="dim") if found.segment else Text("untracked", style="yellow")
             made.add_row(Text(found.domain), Text(found.kind), Text(found.name), tag)
         parts += [made, Text()]
-    if inventory.discrepancies:
-        made = table("Disagreements", "WHERE", "SUBJECT", "WHAT IS WRONG")
-        for wrong in inventory.discrepancies:
-            made.add_row(Text(wrong.where), Text(wrong.subject), Text(wrong.message, style="yellow"))
-        parts.append(made)
-    else:
-        parts.append(Text("records and infrastructure agree", style="green"))
+    parts.append(discrepancies_table(inventory.discrepancies))
+    if inventory.read_only:
+        parts += [Text(), Text(f"{inventory.read_only} (spbroker accept)", style="red")]
     return Group(*parts)
+
+
+def discrepancies_table(discrepancies: tuple[Discrepancy, ...]) -> Table | Text:
+    if not discrepancies:
+        return Text("records and infrastructure agree", style="green")
+    made = table("Disagreements", "WHERE", "SUBJECT", "WHAT IS WRONG")
+    for wrong in discrepancies:
+        made.add_row(Text(wrong.where), Text(wrong.subject), Text(wrong.message, style="yellow"))
+    return made
 
 
 def pools_tables(pools: tuple[PoolUse, ...], owners: bool) -> Group | Text:

@@ -20,7 +20,14 @@ from broker.cli.rendering.reasons import add_reasons
 from broker.cli.rendering.states import state_text
 from broker.cli.rendering.text import Text
 from service_model.families import BOTH
-from service_model.outcomes import AddressingChoice, LinkChoice, SegmentStatus, ServiceStatus
+from service_model.outcomes import (
+    AddressingChoice,
+    LinkChoice,
+    NewerVersion,
+    SegmentStatus,
+    ServiceState,
+    ServiceStatus,
+)
 from service_model.spec import ServiceSpec, VirtualLink
 
 ANY = "any"
@@ -55,6 +62,7 @@ def service_facts(status: ServiceStatus) -> Table:
         (
             ("name", status.name),
             ("version", str(status.version)),
+            ("newer", _newer(status.newer) if status.newer is not None else ""),
             ("price", price_text(status.price) if status.price else ""),
             ("delay", delay_text(status.delay_us) if status.delay_us else ""),
             ("held for", duration_text(status.remaining_s) if status.remaining_s else ""),
@@ -64,6 +72,29 @@ def service_facts(status: ServiceStatus) -> Table:
             ("changed", time_text(status.update_time)),
         )
     )
+
+
+def decisions_table(status: ServiceStatus) -> Table:
+    """What the managers of the service decided, in order."""
+    made = table("", "MANAGER", "DECIDED", "OUTCOME", "WHAT", "AT")
+    for decision in status.decisions:
+        made.add_row(
+            Text(decision.manager, style="bold"),
+            Text(decision.task.short),
+            Text(decision.outcome.short),
+            Text(decision.detail),
+            Text(time_text(decision.at), style="dim"),
+        )
+    return made
+
+
+def _newer(newer: NewerVersion) -> str:
+    price = (
+        f", {price_text(newer.price)}" if newer.price is not None and newer.state is not ServiceState.REFUSED else ""
+    )
+    held = f", held for {duration_text(newer.remaining_s)}" if newer.remaining_s else ""
+    why = f": {newer.reasons[0].message}" if newer.reasons else ""
+    return f"version {newer.version} is {newer.state.short}{price}{held}{why}"
 
 
 def services_table(statuses: Iterable[ServiceStatus]) -> Table:

@@ -4,7 +4,7 @@ Rules kept here
 - `migrate` works on a connection that is inside a transaction and leaves the commit to its owner: the whole upgrade
   happens or none of it.
 - No ini file, no environment variable, no logging set-up: everything comes in as an argument.
-- A released revision is never edited. A database of a newer release is refused (its revision is unknown here).
+- A released revision is never edited. A database of a newer release is refused with NewerSchema: its revision is unknown here.
 - Foreign keys are off while it runs (SQLite rebuilds tables); the engine checks them before it commits.
 """
 
@@ -15,6 +15,10 @@ from pathlib import Path
 import sqlalchemy
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from broker.storage.errors import NewerSchema
 
 HERE = Path(__file__).parent
 VERSIONS = HERE / "versions"
@@ -34,9 +38,21 @@ def configuration(connection: sqlalchemy.Connection, metadata: sqlalchemy.MetaDa
     return config
 
 
-def migrate(connection: sqlalchemy.Connection, versions: Path = VERSIONS) -> None:
-    """Upgrade to the newest revision in `versions`. Raises Alembic's or SQLAlchemy's errors."""
-    command.upgrade(configuration(connection, None, versions), "head")
+def migrate(connection: sqlalchemy.Connection, versions: Path = VERSIONS, to: str = "head") -> None:
+    """Upgrade to the newest revision in `versions`, or only as far as `to`. Raises NewerSchema, and Alembic's or SQLAlchemy's
+    errors."""
+    config = configuration(connection, None, versions)
+    known = set(revisions(versions))
+    for found in MigrationContext.configure(connection).get_current_heads():
+        if found not in known:
+            raise NewerSchema(found)
+    command.upgrade(config, to)
+
+
+def revisions(versions: Path = VERSIONS) -> tuple[str, ...]:
+    """Every revision in `versions`, oldest first."""
+    scripts = ScriptDirectory(str(HERE), version_locations=[str(versions)])
+    return tuple(script.revision for script in scripts.walk_revisions())[::-1]
 
 
 def write_revision(

@@ -4,8 +4,8 @@ Rules enforced here
 - A facility is tried, not looked up: a kernel module that is missing or a right that is not granted shows the same way.
 - What every service needs (namespaces, veth, bridges) is an error; the rest is left out of the offer, with the reason
   and the remedy.
-- VLANs are made by programs of traffic control (`trunks`): the kernel needs no VLAN devices for them, the caller the right
-  to load programs, which nobody has in a user namespace.
+- VLANs and path headers are made by programs (`trunks`, `headers`): the kernel needs no devices of that kind, the caller the
+  right to load programs, which nobody has in a user namespace.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from lower_sp_clients.vim.driver import DriverError, DriverOffer
 from lower_sp_clients.vim.implementations import FIREWALL, FORWARDER, METER, SHAPER
-from lower_sp_clients.vim.linux import bpf, namespaces, trunks
+from lower_sp_clients.vim.linux import headers, namespaces, trunks, vlan_tags
 from lower_sp_clients.vim.linux.naming import BRIDGE
 from lower_sp_clients.vim.linux.ruleset import Nft
 from lower_sp_clients.vim.soundness import ETHERNET, VLAN, VXLAN
+from service_model.path_headers import Mark
 
 RIGHTS = (
     "run as root or with CAP_NET_ADMIN, CAP_NET_RAW and CAP_SYS_ADMIN (or inside `unshare -Urnm` with a tmpfs on /run)"
@@ -39,10 +40,12 @@ class _Tried:
     tbf: str | None
     nftables: str | None
     ipv6: str | None
+    headers: str | None
 
 
-def detect(nft: Nft) -> DriverOffer:
-    """The offer. Raises DriverError when no service could be built at all."""
+def detect(nft: Nft, headed: frozenset[str] = frozenset()) -> DriverOffer:
+    """The offer; `headed`: the SAPs whose settings ask for path headers. Raises DriverError when no service could be built at
+    all."""
     try:
         tried = namespaces.run_in_new(lambda: _try_all(nft))
         namespaces.DIRECTORY.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -72,11 +75,14 @@ def detect(nft: Nft) -> DriverOffer:
         missing.append(f"{NO_VLAN}{tried.vlan}; it takes cls_bpf, sch_ingress and CAP_BPF outside user namespaces")
     if tried.ipv6 is not None:
         missing.append(f"IPv6: {tried.ipv6}; start the kernel without ipv6.disable")
+    if headed and tried.headers is not None:
+        missing.append(f"path headers: {tried.headers}; they take XDP and CAP_BPF outside user namespaces")
     return DriverOffer(
         implementations=frozenset(implementations),
         encapsulations=frozenset(encapsulations),
         lan=True,
         probes=True,
+        path_headers=headed if tried.headers is None else frozenset(),
         missing=tuple(missing),
         versions=frozenset({4, 6} if tried.ipv6 is None else {4}),
     )
@@ -91,13 +97,15 @@ def _try_all(nft: Nft) -> _Tried:
         tbf = _refusal(ip.tc, "add", "tbf", index, root=True, rate=125_000, burst=15_140, latency="50ms")
         vlan = _refusal(_filtered, ip, index)
         ipv6 = _refusal(ip.addr, "add", index=index, address="fd00::1", prefixlen=64)
-    return _Tried(vxlan=vxlan, vlan=vlan, tbf=tbf, nftables=_nftables(nft), ipv6=ipv6)
+        header = _refusal(headers.receive, ip, index, headers.taking_off(Mark(2, 1), index))
+        header = header or _refusal(headers.receive, ip, index, headers.putting_on(Mark(2, 1), index))
+    return _Tried(vxlan=vxlan, vlan=vlan, tbf=tbf, nftables=_nftables(nft), ipv6=ipv6, headers=header)
 
 
 def _filtered(ip: Any, index: int) -> None:
     trunks.hook(ip, index)
-    trunks.attach(ip, index, bpf.untagging(1, index), "try", 1)
-    trunks.attach(ip, index, bpf.tagging(1, index), "try", 2)
+    trunks.attach(ip, index, vlan_tags.untagging(1, index), "try", 1)
+    trunks.attach(ip, index, vlan_tags.tagging(1, index), "try", 2)
 
 
 def _refusal(call: Any, *arguments: Any, **options: Any) -> str | None:

@@ -1,11 +1,11 @@
-"""Programs for the kernel's traffic control that put on and take off a VLAN tag, assembled by hand and loaded by `bpf(2)`.
+"""Programs for the kernel: assembled by hand, loaded by `bpf(2)`.
 
 Rules enforced here
-- A program knows one VLAN id and one device: a tagged frame of another id, or an untagged one, is left to whoever is next.
-- A frame whose tag cannot be put on is dropped: it never leaves untagged.
+- A program is what it does and what it does otherwise: a check that fails jumps there, so no distance is counted by hand.
 - The verifier's refusal and a right that is missing are one OSError with the kernel's word for it.
 
-Instructions: RFC 9669, 3. Fields and helpers: `struct __sk_buff` and `enum bpf_func_id` of `linux/bpf.h`, which never change.
+Instructions: RFC 9669, 3. Helpers and types of programs: `enum bpf_func_id` and `enum bpf_prog_type` of `linux/bpf.h`, which
+never change.
 """
 
 from __future__ import annotations
@@ -14,81 +14,68 @@ import ctypes
 import os
 import platform
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from socket import htons
+from dataclasses import dataclass
+from enum import IntEnum
 
 _SYSCALL = {"x86_64": 321, "aarch64": 280, "riscv64": 280, "ppc64le": 361, "s390x": 351}
 _PROG_LOAD = 5
-_SCHED_CLS = 3
 
-_VLAN_PRESENT, _VLAN_TCI = 20, 24
-"""Offsets in `struct __sk_buff`."""
-_ID_BITS = 0xFFF
-"""Of the tag's control information: the id (IEEE 802.1Q-2022, 9.6)."""
-_TPID = 0x8100
+LOAD_WORD, LOAD_HALF, STORE_HALF, SET_HALF = 0x61, 0x69, 0x6B, 0x6A
+COPY, MOVE, ADD, AND = 0xBF, 0xB7, 0x07, 0x57
+IF_EQUAL, IF_NOT, IF_ABOVE = 0x15, 0x55, 0x2D
+CALL, EXIT = 0x85, 0x95
 
-_VLAN_PUSH, _VLAN_POP, _REDIRECT = 18, 19, 23
+VLAN_PUSH, VLAN_POP, REDIRECT, ADJUST_HEAD = 18, 19, 23, 44
 """Helpers."""
-_UNSPEC, _SHOT = -1, 2
-"""Verdicts: the next filter decides; drop."""
-
-_LOAD_WORD, _MOVE, _AND, _IF_EQUAL, _IF_NOT, _CALL, _EXIT = 0x61, 0xB7, 0x57, 0x15, 0x55, 0x85, 0x95
 
 
-def _do(op: int, to: int = 0, of: int = 0, offset: int = 0, value: int = 0) -> bytes:
-    return struct.pack("=BBhi", op, to | of << 4, offset, value)
+class Kind(IntEnum):
+    """What a program is for: a filter of traffic control, or what a device receives before anybody else sees it (XDP)."""
+
+    FILTER = 3
+    XDP = 6
 
 
-def tagging(vlan: int, device: int) -> bytes:
-    """What puts on a tag and sends by the device of this index."""
+@dataclass(frozen=True, slots=True)
+class Do:
+    """One instruction: registers `to` and `of`, the offset of a load or store, a value. A jump goes to what is done otherwise."""
+
+    op: int
+    to: int = 0
+    of: int = 0
+    offset: int = 0
+    value: int = 0
+
+
+def program(steps: Sequence[Do], otherwise: int) -> bytes:
+    """The steps, and a program's end with the verdict `otherwise`, where each jump of them goes."""
+    code = [*steps, Do(MOVE, 0, value=otherwise), Do(EXIT)]
+    jumps = {
+        index: len(steps) - index - 1 for index, step in enumerate(steps) if step.op in (IF_EQUAL, IF_NOT, IF_ABOVE)
+    }
     return b"".join(
-        (
-            _do(_MOVE, 2, value=htons(_TPID)),
-            _do(_MOVE, 3, value=vlan),
-            _do(_CALL, value=_VLAN_PUSH),
-            _do(_IF_EQUAL, 0, offset=2, value=0),
-            _do(_MOVE, 0, value=_SHOT),
-            _do(_EXIT),
-            _do(_MOVE, 1, value=device),
-            _do(_MOVE, 2, value=0),
-            _do(_CALL, value=_REDIRECT),
-            _do(_EXIT),
-        )
+        struct.pack("=BBhi", step.op, step.to | step.of << 4, jumps.get(index, step.offset), step.value)
+        for index, step in enumerate(code)
     )
 
 
-def untagging(vlan: int, device: int) -> bytes:
-    """What takes off the tag of frames of this VLAN and sends them by the device of this index."""
-    return b"".join(
-        (
-            _do(_LOAD_WORD, 0, 1, offset=_VLAN_PRESENT),
-            _do(_IF_EQUAL, 0, offset=9, value=0),
-            _do(_LOAD_WORD, 0, 1, offset=_VLAN_TCI),
-            _do(_AND, 0, value=_ID_BITS),
-            _do(_IF_NOT, 0, offset=6, value=vlan),
-            _do(_CALL, value=_VLAN_POP),
-            _do(_IF_NOT, 0, offset=4, value=0),
-            _do(_MOVE, 1, value=device),
-            _do(_MOVE, 2, value=0),
-            _do(_CALL, value=_REDIRECT),
-            _do(_EXIT),
-            _do(_MOVE, 0, value=_UNSPEC),
-            _do(_EXIT),
-        )
-    )
+def redirected(device: int) -> tuple[Do, ...]:
+    """Send by the device of this index, and end."""
+    return Do(MOVE, 1, value=device), Do(MOVE, 2, value=0), Do(CALL, value=REDIRECT), Do(EXIT)
 
 
 @contextmanager
-def loaded(program: bytes) -> Iterator[int]:
+def loaded(code: bytes, kind: Kind) -> Iterator[int]:
     """A file descriptor of the program, for as long as it takes to attach it. Raises OSError."""
     number = _SYSCALL.get(platform.machine())
     if number is None:
         raise OSError(0, f"no call number of bpf(2) is known for {platform.machine()}")
-    code = ctypes.create_string_buffer(program, len(program))
+    text = ctypes.create_string_buffer(code, len(code))
     licence = ctypes.create_string_buffer(b"Apache-2.0")
     asked = ctypes.create_string_buffer(
-        struct.pack("=IIQQ", _SCHED_CLS, len(program) // 8, ctypes.addressof(code), ctypes.addressof(licence)), 128
+        struct.pack("=IIQQ", kind, len(code) // 8, ctypes.addressof(text), ctypes.addressof(licence)), 128
     )
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = libc.syscall(number, _PROG_LOAD, asked, len(asked))

@@ -24,13 +24,14 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from lower_sp_clients.vim.driver import DriverError
-from lower_sp_clients.vim.linux import namespaces, trunks
+from lower_sp_clients.vim.linux import headers, namespaces, trunks
 from lower_sp_clients.vim.linux.forwarding import bridge_sysctls, configure_function, configure_ports
-from lower_sp_clients.vim.linux.naming import BRIDGE, border_tag
+from lower_sp_clients.vim.linux.naming import BRIDGE, INSIDE, OUTSIDE, border_tag
 from lower_sp_clients.vim.linux.plan import (
     AccessBridge,
     BridgeSpace,
     DeviceEnd,
+    HeaderSpace,
     SegmentPlan,
     TrunkPort,
     Tunnel,
@@ -58,25 +59,35 @@ def build(domain: str, plan: SegmentPlan, nft: Nft) -> None:
         with _told(f"namespace {name!r}"):
             namespaces.create(name)
     for bridge in plan.bridges:
-        _inside(bridge.name, partial(_add_bridge, bridge=bridge))
+        inside(bridge.name, partial(add_bridge, bridge=bridge))
     for access in plan.accesses:
-        _inside(
-            access.border.namespace, partial(_add_access_bridge, domain=domain, segment=plan.segment, access=access)
-        )
-    for namespace, wires in _grouped(plan.wires, lambda w: w.a.namespace):
-        _inside(namespace, partial(_add_wires, wires=tuple(wires)))
-    for namespace, tunnels in _grouped(plan.tunnels, lambda t: t.border.namespace):
-        _inside(namespace, partial(_add_tunnels, tunnels=tuple(tunnels)), what=f"border namespace {namespace!r}")
+        inside(access.border.namespace, partial(_add_access_bridge, domain=domain, segment=plan.segment, access=access))
+    add_wires(plan.wires)
+    add_tunnels(plan.tunnels)
     for access in plan.accesses:
-        _inside(access.border.namespace, partial(_join_access, domain=domain, segment=plan.segment, access=access))
+        inside(access.border.namespace, partial(_join_access, domain=domain, segment=plan.segment, access=access))
     for port in plan.trunks:
-        _inside(port.border.namespace, partial(_join_trunk, domain=domain, segment=plan.segment, port=port))
+        inside(port.border.namespace, partial(_join_trunk, domain=domain, segment=plan.segment, port=port))
+    for header in plan.headers:
+        inside(header.name, partial(_join_header, header=header))
     for bridge in plan.bridges:
-        _inside(bridge.name, partial(_join_bridge, bridge=bridge))
+        inside(bridge.name, partial(join_bridge, bridge=bridge))
     for space in plan.functions:
-        _inside(space.name, partial(configure_ports, space=space))
+        inside(space.name, partial(configure_ports, space=space))
     for space in plan.functions:
-        _inside(space.name, partial(configure_function, space=space, nft=nft))
+        inside(space.name, partial(configure_function, space=space, nft=nft))
+
+
+def add_wires(wires: Iterable[Wire]) -> None:
+    """Raises DriverError."""
+    for namespace, some in _grouped(wires, lambda w: w.a.namespace):
+        inside(namespace, partial(_add_wires, wires=tuple(some)))
+
+
+def add_tunnels(tunnels: Iterable[Tunnel]) -> None:
+    """Raises DriverError."""
+    for namespace, some in _grouped(tunnels, lambda t: t.border.namespace):
+        inside(namespace, partial(_add_tunnels, tunnels=tuple(some)), what=f"border namespace {namespace!r}")
 
 
 def remove_devices(namespace: str) -> None:
@@ -94,7 +105,7 @@ def remove_devices(namespace: str) -> None:
 
 def add_wire(a: DeviceEnd, b: DeviceEnd, mtu: int) -> None:
     """A veth pair between two namespaces. Raises DriverError."""
-    _inside(a.namespace, lambda ip: _add_wires(ip, [Wire(a, b, mtu)]))
+    inside(a.namespace, lambda ip: _add_wires(ip, [Wire(a, b, mtu)]))
 
 
 def delete_device(ip: Any, index: int) -> None:
@@ -111,7 +122,8 @@ def _delete(ip: Any, **which: int) -> None:
             raise
 
 
-def _inside(namespace: str, work: Callable[[Any], None], what: str | None = None) -> None:
+def inside(namespace: str, work: Callable[[Any], None], what: str | None = None) -> None:
+    """Do it in a namespace. Raises DriverError that names it."""
     with _told(what or f"namespace {namespace!r}"):
         namespaces.run_in(namespace, lambda: _with_netlink(work))
 
@@ -138,14 +150,14 @@ def _grouped(things: Iterable[Any], key: Callable[[Any], str]) -> Iterator[tuple
     return groupby(sorted(things, key=key), key)
 
 
-def _add_bridge(ip: Any, bridge: BridgeSpace) -> None:
+def add_bridge(ip: Any, bridge: BridgeSpace) -> None:
     bridge_sysctls("default")  # devices made later inherit it: a bridge domain speaks no IPv6 of its own
     ip.link(
         "add", ifname=BRIDGE, kind="bridge", group=DEVICE_GROUP, mtu=bridge.mtu, br_mcast_snooping=0, br_stp_state=0
     )
 
 
-def _join_bridge(ip: Any, bridge: BridgeSpace) -> None:
+def join_bridge(ip: Any, bridge: BridgeSpace) -> None:
     master = index_of(ip, BRIDGE)
     for member in bridge.members:
         ip.link("set", index=index_of(ip, member), master=master, mtu=bridge.mtu, state="up")
@@ -184,13 +196,20 @@ def _join_trunk(ip: Any, domain: str, segment: str, port: TrunkPort) -> None:
     trunks.join(ip, domain, segment, port)
 
 
+def _join_header(ip: Any, header: HeaderSpace) -> None:
+    for device in (INSIDE, OUTSIDE):
+        bridge_sysctls(device)
+    headers.join(ip, header.leaving, header.entering)
+
+
 def _add_wires(ip: Any, wires: Iterable[Wire]) -> None:
     for wire in wires:
         peer: dict[str, Any] = {"ifname": wire.b.device, "mtu": wire.mtu, "group": DEVICE_GROUP}
         if wire.b.namespace != wire.a.namespace:
             peer["net_ns_fd"] = str(namespaces.DIRECTORY / wire.b.namespace)
         with _told(f"veth of {wire.a.namespace}:{wire.a.device} to {wire.b.namespace}:{wire.b.device}"):
-            ip.link("add", ifname=wire.a.device, kind="veth", group=DEVICE_GROUP, mtu=wire.mtu, peer=peer)
+            split = {"gso_max_segs": 1} if wire.split else {}
+            ip.link("add", ifname=wire.a.device, kind="veth", group=DEVICE_GROUP, mtu=wire.mtu, peer=peer, **split)
 
 
 def _add_tunnels(ip: Any, tunnels: Iterable[Tunnel]) -> None:
@@ -261,4 +280,4 @@ def index_of(ip: Any, device: str) -> int:
 
 def mark_complete(namespace: str, mark: str) -> None:
     """Write the mark on the namespace's `lo`: from now on it counts as built."""
-    _inside(namespace, lambda ip: ip.link("set", index=1, ifalias=mark))
+    inside(namespace, lambda ip: ip.link("set", index=1, ifalias=mark))

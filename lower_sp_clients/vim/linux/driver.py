@@ -3,8 +3,9 @@
 Rules enforced here
 - What changes the kernel is done by one worker thread, one piece after the other, and to its end: a cancelled caller
   does not let the next change in beside it. Reading and probing do not wait for it.
-- `apply` leaves a segment alone that is complete and unchanged, so that its traffic is not interrupted; anything else
-  is taken away and built anew. What fails half-way is taken away again.
+- `apply` leaves a segment alone that is complete and unchanged, so that its traffic is not interrupted. One that this process
+  has built, and that is still complete, is changed in place (`change`); anything else is taken away and built anew. What
+  fails half-way is taken away again.
 - `remove` deletes what the inventory finds, whatever blueprint had made it.
 """
 
@@ -17,6 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
+import structlog
 from pyroute2 import IPRoute
 
 from lower_sp_clients.vim import implementations
@@ -31,12 +33,14 @@ from lower_sp_clients.vim.driver import (
     ProbeResult,
     SapPort,
 )
-from lower_sp_clients.vim.linux import ability, build, namespaces, naming, packets, survey, trunks
+from lower_sp_clients.vim.linux import ability, build, change, namespaces, naming, packets, survey, trunks
 from lower_sp_clients.vim.linux.naming import NamespaceName, PortAlias
 from lower_sp_clients.vim.linux.plan import SegmentPlan, plan
 from lower_sp_clients.vim.linux.ruleset import Nft
-from lower_sp_clients.vim.linux.saps import borders_of
+from lower_sp_clients.vim.linux.saps import bears_headers, borders_of
 from lower_sp_clients.vim.soundness import check_blueprint
+
+log = structlog.get_logger()
 
 Result = TypeVar("Result")
 
@@ -51,7 +55,10 @@ class LinuxDriver:
         self._saps = {sap.id: sap for sap in saps}
         self._borders = borders_of(self._saps)
         self._nft = Nft(nft)
-        self._offer = ability.detect(self._nft)
+        headed = frozenset(sap.id for sap in saps if bears_headers(sap))
+        self._offer = ability.detect(self._nft, headed)
+        self._built: dict[str, SegmentPlan] = {}
+        """What this process built last of each segment: only to change it in place, and never believed unseen."""
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"linux-{domain}")
 
     @property
@@ -70,7 +77,7 @@ class LinuxDriver:
     async def apply(self, blueprint: Blueprint) -> None:
         offer = self._offer
         check = self.check_parameters
-        check_blueprint(blueprint, self._saps, offer.implementations, check, offer.versions, path_headers=False)
+        check_blueprint(blueprint, self._saps, offer.implementations, check, offer.versions, headed=offer.path_headers)
         wanted = plan(self._domain, blueprint, self._borders)
         await self._change(lambda: self._apply(wanted))
 
@@ -95,18 +102,39 @@ class LinuxDriver:
 
     def _apply(self, wanted: SegmentPlan) -> None:
         if survey.is_complete(self._domain, wanted, self._nft):
+            self._built[wanted.segment] = wanted
+            return
+        former = self._built.pop(wanted.segment, None)
+        if former is not None and self._changed(former, wanted):
             return
         self._remove(wanted.segment)
         try:
             build.build(self._domain, wanted, self._nft)
-            for namespace, mark in survey.marks(wanted, self._nft).items():
-                build.mark_complete(namespace, mark)
+            self._complete(wanted)
         except BaseException:
             with suppress(Exception):  # the first failure is the one to tell; what remains is in the inventory
                 self._remove(wanted.segment)
             raise
 
+    def _changed(self, former: SegmentPlan, wanted: SegmentPlan) -> bool:
+        """Whether it could be changed in place; if not, it is to be built anew."""
+        if not change.can(former, wanted) or not survey.is_complete(self._domain, former, self._nft):
+            return False
+        try:
+            change.change(former, wanted, self._nft)
+            self._complete(wanted)
+        except (DriverError, *build.KERNEL_ERRORS) as error:
+            log.warning("not changed in place", domain=self._domain, segment=wanted.segment, error=str(error))
+            return False
+        return True
+
+    def _complete(self, plan: SegmentPlan) -> None:
+        for namespace, mark in survey.marks(plan, self._nft).items():
+            build.mark_complete(namespace, mark)
+        self._built[plan.segment] = plan
+
     def _remove(self, segment: str) -> None:
+        self._built.pop(segment, None)
         trunks.remove(self._domain, segment, survey.trunks_of(self._borders.values()))
         for border in sorted(self._border_namespaces):
             doomed = [

@@ -10,7 +10,8 @@ Rules enforced here
 
 from __future__ import annotations
 
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from collections.abc import Set
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_network
 from socket import AF_INET, AF_INET6, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP
 from typing import Any
 
@@ -47,16 +48,40 @@ def configure_function(ip: Any, space: FunctionSpace, nft: Nft) -> None:
     text = ruleset(space)
     if text is not None:
         nft.load(text)
+    set_forwarding(ip, space, frozenset())
+
+
+def set_forwarding(ip: Any, space: FunctionSpace, there: Set[tuple[str, IPv4Interface | IPv6Interface]]) -> None:
+    """Addresses, shaper and tables, over what is `there` (devices and their addresses): nothing is taken away."""
     indices = {port.name: _index(ip, port.device) for port in space.ports}
     for port in space.ports:
         for interface in port.interfaces:
-            add_address(ip, indices[port.name], interface)
-        if space.rate is not None and not port.management:
+            if (port.device, interface) not in there:
+                add_address(ip, indices[port.name], interface)
+        if space.rate is not None and not port.management and not _shaped(ip, indices[port.name]):
             _shape(ip, indices[port.name], space.rate)
+    ruled = {(family, rule.get("priority")) for family in _FAMILIES for rule in ip.get_rules(family=family)}
     for port in space.ports:
-        _add_table(ip, space, port, indices)
+        _add_table(ip, space, port, indices, ruled)
     for route in space.routes:
         _add_route(ip, route, indices, MAIN_TABLE)
+
+
+def tables_of(space: FunctionSpace) -> set[tuple[int, int, IPv4Network | IPv6Network]]:
+    """Family, table and destination of every route that a function without flows has."""
+    out = {(_family(r.destination), MAIN_TABLE, r.destination) for r in space.routes}
+    connected = _connected(space, {port.name: 0 for port in space.ports})
+    for port in space.ports:
+        if not port.management:
+            out |= {
+                (_family(prefix), port.table, prefix) for prefix in (*connected, *(r.destination for r in port.routes))
+            }
+        out |= {(AF_INET, port.table, ip_network("0.0.0.0/0")), (AF_INET6, port.table, ip_network("::/0"))}
+    return out
+
+
+def _shaped(ip: Any, index: int) -> bool:
+    return any(q["index"] == index and q.get("kind") == "tbf" for q in ip.get_qdiscs())
 
 
 def bridge_sysctls(device: str) -> None:
@@ -109,10 +134,14 @@ def add_address(ip: Any, index: int, interface: IPv4Interface | IPv6Interface) -
     ip.addr("add", index=index, address=str(interface.ip), prefixlen=interface.network.prefixlen, **options)
 
 
-def _add_table(ip: Any, space: FunctionSpace, port: PlannedPort, indices: dict[str, int]) -> None:
+def _add_table(
+    ip: Any, space: FunctionSpace, port: PlannedPort, indices: dict[str, int], ruled: Set[tuple[int, int]]
+) -> None:
     if not port.management:
         for prefix, index in _connected(space, indices).items():
-            ip.route("add", family=_family(prefix), dst=str(prefix), oif=index, table=port.table, scope=_scope(prefix))
+            ip.route(
+                "replace", family=_family(prefix), dst=str(prefix), oif=index, table=port.table, scope=_scope(prefix)
+            )
         for route in port.routes:
             _add_route(ip, route, indices, port.table)
     for flow in port.flows:
@@ -123,8 +152,9 @@ def _add_table(ip: Any, space: FunctionSpace, port: PlannedPort, indices: dict[s
             ip.rule("add", family=family, iifname=port.device, table=flow.table, priority=flow.table, **match)
     for family in _FAMILIES if has_ipv6() else _FAMILIES[:1]:
         everything = "0.0.0.0/0" if family == AF_INET else "::/0"
-        ip.route("add", family=family, dst=everything, type="unreachable", table=port.table, priority=65535)
-        ip.rule("add", family=family, iifname=port.device, table=port.table, priority=port.table)
+        ip.route("replace", family=family, dst=everything, type="unreachable", table=port.table, priority=65535)
+        if (family, port.table) not in ruled:
+            ip.rule("add", family=family, iifname=port.device, table=port.table, priority=port.table)
 
 
 def _match(flow: FlowMatch, family: int) -> dict[str, Any]:

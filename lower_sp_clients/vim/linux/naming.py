@@ -16,7 +16,10 @@ from dataclasses import dataclass
 
 FUNCTION = "f"
 NETWORK = "n"
+HEADER = "h"
 BRIDGE = "bridge"
+INSIDE, OUTSIDE = "inside", "outside"
+"""The two devices of a HEADER namespace."""
 
 _DOMAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 _DEVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,14}")
@@ -31,7 +34,7 @@ def check_domain(domain: str) -> None:
 
 @dataclass(frozen=True, slots=True, order=True)
 class NamespaceName:
-    """`kind` is FUNCTION or NETWORK, `id` the one in the blueprint."""
+    """`kind` is FUNCTION or NETWORK, `id` the one in the blueprint; or HEADER, and `id` is SAP and label."""
 
     domain: str
     segment: str
@@ -45,7 +48,7 @@ class NamespaceName:
     def parse(cls, text: str, domain: str) -> NamespaceName | None:
         """The name if it is one of this domain's, else None."""
         parts = text.split(".", 4)
-        if len(parts) != 5 or parts[0] != "spb" or parts[1] != domain or parts[3] not in (FUNCTION, NETWORK):
+        if len(parts) != 5 or parts[0] != "spb" or parts[1] != domain or parts[3] not in (FUNCTION, NETWORK, HEADER):
             return None
         return cls(parts[1], parts[2], parts[3], parts[4])
 

@@ -3,7 +3,7 @@
 Rules enforced here
 - Two members, both ports: a veth pair between the functions. A port and a VXLAN attachment: the VXLAN device *is* the
   port. A port and an ETHERNET attachment: a veth from the port to a bridge beside the access device; and a VLAN one: a
-  veth from the port to a member beside the trunk.
+  veth from the port to a member beside the trunk. Where packets bear a path header outside, a namespace is between.
   All else (LAN, transit): a namespace with one bridge.
 - Each ingress port has a table: the function's routes for it, the connected prefixes of all data ports, and then
   `unreachable`, so a packet never falls through to another path's routes. A management port's table is
@@ -44,7 +44,8 @@ from lower_sp_clients.vim.implementations import (
     shaper_rate,
 )
 from lower_sp_clients.vim.linux import naming
-from lower_sp_clients.vim.linux.saps import Border, EthernetBorder, VlanBorder, VxlanBorder
+from lower_sp_clients.vim.linux.saps import HEADER_OVERHEAD, Border, EthernetBorder, VlanBorder, VxlanBorder
+from service_model.path_headers import Mark
 
 FIRST_FLOW_TABLE = 1000
 FIRST_TABLE = 10_000
@@ -61,11 +62,12 @@ class DeviceEnd:
 
 @dataclass(frozen=True, slots=True)
 class Wire:
-    """A veth pair."""
+    """A veth pair. `split`: what leaves by `a` has been split into what the MTU carries."""
 
     a: DeviceEnd
     b: DeviceEnd
     mtu: int
+    split: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +157,15 @@ class BridgeSpace:
 
 
 @dataclass(frozen=True, slots=True)
+class HeaderSpace:
+    """The namespace between a segment and a SAP, where path headers are put on and taken off."""
+
+    name: str
+    leaving: Mark
+    entering: Mark
+
+
+@dataclass(frozen=True, slots=True)
 class SegmentPlan:
     segment: str
     functions: tuple[FunctionSpace, ...]
@@ -163,10 +174,15 @@ class SegmentPlan:
     tunnels: tuple[Tunnel, ...]
     accesses: tuple[AccessBridge, ...]
     trunks: tuple[TrunkPort, ...] = ()
+    headers: tuple[HeaderSpace, ...] = ()
+
+    @property
+    def spaces(self) -> tuple[FunctionSpace | BridgeSpace | HeaderSpace, ...]:
+        return (*self.functions, *self.bridges, *self.headers)
 
     @property
     def namespaces(self) -> frozenset[str]:
-        return frozenset({f.name for f in self.functions} | {b.name for b in self.bridges})
+        return frozenset(space.name for space in self.spaces)
 
     @property
     def digest(self) -> str:
@@ -187,6 +203,7 @@ def plan(domain: str, blueprint: Blueprint, borders: Mapping[str, Border]) -> Se
         tunnels=tuple(weaver.tunnels),
         accesses=tuple(weaver.accesses),
         trunks=tuple(weaver.trunks),
+        headers=tuple(weaver.headers),
     )
 
 
@@ -244,6 +261,7 @@ class _Weaver:
         self.tunnels: list[Tunnel] = []
         self.accesses: list[AccessBridge] = []
         self.trunks: list[TrunkPort] = []
+        self.headers: list[HeaderSpace] = []
 
     def weave(self, network: Network) -> None:
         ports = [self._port_end(f, p) for f in self._blueprint.functions for p in f.ports if p.network == network.id]
@@ -251,7 +269,7 @@ class _Weaver:
         if len(ports) == 2 and not attachments:
             self.wires.append(Wire(ports[0], ports[1], network.mtu))
         elif len(ports) == 1 and len(attachments) == 1:
-            self._attach(ports[0], attachments[0], network)
+            self._attach(ports[0], attachments[0], network.mtu)
         else:
             self._bridge(network, ports, attachments)
 
@@ -259,21 +277,36 @@ class _Weaver:
         space = naming.NamespaceName(self._domain, self._blueprint.segment, naming.FUNCTION, function.id)
         return DeviceEnd(str(space), naming.device_name(port.name))
 
-    def _attach(self, end: DeviceEnd, attachment: Attachment, network: Network) -> None:
+    def _attach(self, end: DeviceEnd, attachment: Attachment, mtu: int) -> None:
         border = self._borders[attachment.sap]
+        if attachment.leaving is not None and attachment.entering is not None:
+            at = f"{attachment.sap}.{attachment.label}"
+            name = str(naming.NamespaceName(self._domain, self._blueprint.segment, naming.HEADER, at))
+            self.headers.append(HeaderSpace(name, attachment.leaving, attachment.entering))
+            self.wires.append(Wire(end, DeviceEnd(name, naming.INSIDE), mtu, split=True))
+            end, mtu = DeviceEnd(name, naming.OUTSIDE), mtu + HEADER_OVERHEAD
+            if isinstance(border, VlanBorder):
+                end = self._bridged(end, at, mtu)
         if isinstance(border, VxlanBorder):
-            self.tunnels.append(Tunnel(end, border, attachment, network.mtu))
+            self.tunnels.append(Tunnel(end, border, attachment, mtu))
             return
         segment = self._blueprint.segment
         if isinstance(border, VlanBorder):
             member = naming.border_device(self._domain, segment, f"{border.sap}/{attachment.label}", "v")
-            self.trunks.append(TrunkPort(border, attachment, member, network.mtu))
-            self.wires.append(Wire(end, DeviceEnd(border.namespace, member), network.mtu))
+            self.trunks.append(TrunkPort(border, attachment, member, mtu))
+            self.wires.append(Wire(end, DeviceEnd(border.namespace, member), mtu))
             return
         bridge = naming.border_device(self._domain, segment, border.sap, "b")
         member = naming.border_device(self._domain, segment, border.sap, "v")
-        self.accesses.append(AccessBridge(border, attachment, bridge, member, network.mtu))
-        self.wires.append(Wire(end, DeviceEnd(border.namespace, member), network.mtu))
+        self.accesses.append(AccessBridge(border, attachment, bridge, member, mtu))
+        self.wires.append(Wire(end, DeviceEnd(border.namespace, member), mtu))
+
+    def _bridged(self, end: DeviceEnd, at: str, mtu: int) -> DeviceEnd:
+        """The far side of a bridge: no program sees what a filter has sent on until it came through one (`skb_is_redirected`)."""
+        name = str(naming.NamespaceName(self._domain, self._blueprint.segment, naming.HEADER, f"{at}.trunk"))
+        self.bridges.append(BridgeSpace(name, ("header", "trunk"), mtu))
+        self.wires.append(Wire(DeviceEnd(name, "header"), end, mtu))
+        return DeviceEnd(name, "trunk")
 
     def _bridge(self, network: Network, ports: list[DeviceEnd], attachments: list[Attachment]) -> None:
         name = str(naming.NamespaceName(self._domain, self._blueprint.segment, naming.NETWORK, network.id))
@@ -283,5 +316,5 @@ class _Weaver:
             self.wires.append(Wire(DeviceEnd(name, members[-1]), port, network.mtu))
         for index, attachment in enumerate(attachments):
             members.append(f"sap{index}")
-            self._attach(DeviceEnd(name, members[-1]), attachment, network)
+            self._attach(DeviceEnd(name, members[-1]), attachment, network.mtu)
         self.bridges.append(BridgeSpace(name, tuple(members), network.mtu))

@@ -7,6 +7,8 @@ Rules enforced here
   same VNI and port, so two interconnects that share one could not use the same label.
 - ETHERNET: `namespace` and `device`, the access device. It stays where it is: it joins a bridge beside it.
 - VLAN: `namespace` and `device`, the trunk. It stays where it is, and several SAPs may not share it with one id.
+- Each may have `path_headers: nsh`: packets may bear a service path header there. What carries them needs an MTU of 22 bytes
+  more (`HEADER_OVERHEAD`) than the SAP has, so it is the operator who says so.
 """
 
 from __future__ import annotations
@@ -19,6 +21,9 @@ from lower_sp_clients.vim.driver import SapPort
 from lower_sp_clients.vim.soundness import ETHERNET, VLAN, VXLAN
 
 VXLAN_PORT = 4789
+_PATH_HEADERS = "path_headers"
+HEADER_OVERHEAD = 22
+"""Bytes that a path header takes outside: an Ethernet header, the base header and the service path header (RFC 8300, 2.1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,13 +78,21 @@ def border_of(sap: SapPort) -> Border:
     )
 
 
+def bears_headers(sap: SapPort) -> bool:
+    """Whether packets may bear path headers there. Raises ValueError naming the SAP where the setting is another word."""
+    value = sap.settings.get(_PATH_HEADERS)
+    if value not in (None, "nsh"):
+        raise ValueError(f"SAP {sap.id!r}: setting 'path_headers' {value!r} is not 'nsh'")
+    return value is not None
+
+
 def borders_of(saps: Mapping[str, SapPort]) -> dict[str, Border]:
     return {name: border_of(sap) for name, sap in saps.items()}
 
 
 def _only(sap: SapPort, known: set[str]) -> None:
     for name in sap.settings:
-        if name not in known:
+        if name not in known | {_PATH_HEADERS}:
             raise ValueError(f"SAP {sap.id!r}: {sap.encapsulation} has no setting {name!r}")
 
 

@@ -3,8 +3,8 @@
 Rules enforced here
 - Only names and tags decide what belongs to a segment; nothing is remembered between calls.
 - A segment is complete when exactly its planned namespaces exist and each bears the mark that was written after the
-  last step. The mark holds the plan's digest and a fingerprint of devices, addresses, routes, rules, shapers and
-  nftables as they were then, so a part that somebody took away or added is noticed.
+  last step. The mark holds the plan's digest and a fingerprint of devices, their programs, addresses, routes,
+  rules, shapers and nftables as they were then, so a part that somebody took away or added is noticed.
 - Whatever the kernel does by itself (link-local addresses, local and cached routes) is in no fingerprint.
 """
 
@@ -21,7 +21,7 @@ from pyroute2 import IPRoute
 from lower_sp_clients.vim.driver import Item, PortCounters
 from lower_sp_clients.vim.linux import namespaces, naming, trunks
 from lower_sp_clients.vim.linux.naming import NamespaceName, PortAlias
-from lower_sp_clients.vim.linux.plan import AccessBridge, BridgeSpace, FunctionSpace, SegmentPlan
+from lower_sp_clients.vim.linux.plan import AccessBridge, BridgeSpace, FunctionSpace, HeaderSpace, SegmentPlan
 from lower_sp_clients.vim.linux.ruleset import Nft, ruleset, values
 from lower_sp_clients.vim.linux.saps import Border, VlanBorder
 
@@ -54,7 +54,13 @@ def items(domain: str, borders: Iterable[Border]) -> tuple[Item, ...]:
         ]
     for trunk in trunks_of(borders):
         found += [
-            Item(segment=segment, kind=FILTER, name=f"{trunk.namespace}:{trunk.device}:{vlan}")
+            Item(
+                segment=segment,
+                kind=FILTER,
+                name=f"{trunk.namespace}:{trunk.device}:{vlan}",
+                sap=trunk.sap,
+                label=vlan,
+            )
             for segment, vlan in trunks.owned(domain, trunk)
         ]
     return tuple(found)
@@ -94,11 +100,7 @@ def border_devices(domain: str, border: str, segments: Iterable[str]) -> list[tu
 
 def marks(plan: SegmentPlan, nft: Nft) -> dict[str, str]:
     """The mark that each namespace of the plan should bear if it is now as it was built."""
-    return {space.name: _mark(plan, space, nft) for space in _spaces(plan)}
-
-
-def _spaces(plan: SegmentPlan) -> list[FunctionSpace | BridgeSpace]:
-    return [*plan.functions, *plan.bridges]
+    return {space.name: _mark(plan, space, nft) for space in plan.spaces}
 
 
 def is_complete(domain: str, plan: SegmentPlan, nft: Nft) -> bool:
@@ -161,13 +163,13 @@ def _borne() -> str:
         return ip.get_links(1)[0].get("ifalias") or ""
 
 
-def _mark(plan: SegmentPlan, space: FunctionSpace | BridgeSpace, nft: Nft) -> str:
+def _mark(plan: SegmentPlan, space: FunctionSpace | BridgeSpace | HeaderSpace, nft: Nft) -> str:
     filtered = isinstance(space, FunctionSpace) and ruleset(space) is not None
 
     def look() -> str:
         listing = nft.listing() if filtered else ""
         with IPRoute() as ip:
-            state = [_links(ip), _addresses(ip), _routes(ip), _policy(ip), _shapers(ip), listing]
+            state = [_links(ip), _programs(ip), _addresses(ip), _routes(ip), _policy(ip), _shapers(ip), listing]
         return hashlib.sha256(repr(state).encode()).hexdigest()[:32]
 
     return f"{plan.digest}:{namespaces.run_in(space.name, look)}"
@@ -178,6 +180,11 @@ def _links(ip: Any) -> list[tuple[object, ...]]:
         (link["index"], link.get("ifname"), link.get("mtu"), link.get("address"), link["flags"] & 1, link.get("master"))
         for link in ip.get_links()
     ]
+
+
+def _programs(ip: Any) -> list[tuple[object, ...]]:
+    found = [(link["index"], link.get_nested("IFLA_XDP", "IFLA_XDP_PROG_ID")) for link in ip.get_links()]
+    return [entry for entry in found if entry[1] is not None]
 
 
 def _addresses(ip: Any) -> list[tuple[object, ...]]:

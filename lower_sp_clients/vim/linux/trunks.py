@@ -20,7 +20,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from lower_sp_clients.vim.driver import DriverError
-from lower_sp_clients.vim.linux import bpf, namespaces, naming
+from lower_sp_clients.vim.linux import bpf, namespaces, naming, vlan_tags
 from lower_sp_clients.vim.linux.plan import TrunkPort
 from lower_sp_clients.vim.linux.saps import VlanBorder
 from lower_sp_clients.vim.soundness import label_in_use
@@ -42,7 +42,7 @@ def hook(ip: Any, index: int) -> None:
 
 def attach(ip: Any, index: int, program: bytes, name: str, priority: int) -> None:
     """Put a program on what a device receives. Raises NetlinkError (EEXIST where the priority is taken) and OSError."""
-    with bpf.loaded(program) as descriptor:
+    with bpf.loaded(program, bpf.Kind.FILTER) as descriptor:
         ip.tc(
             "add-filter", "bpf", index, 1, parent=INGRESS, fd=descriptor, name=name, direct_action=True,
             prio=priority, protocol=_ALL,
@@ -63,9 +63,9 @@ def join(ip: Any, domain: str, segment: str, port: TrunkPort) -> None:
     ip.link("set", index=member, ifalias=naming.border_tag(domain, segment))
     for index in (trunk["index"], member):
         hook(ip, index)
-    attach(ip, member, bpf.tagging(vlan, trunk["index"]), name, vlan)
+    attach(ip, member, vlan_tags.tagging(vlan, trunk["index"]), name, vlan)
     try:
-        attach(ip, trunk["index"], bpf.untagging(vlan, member), name, vlan)
+        attach(ip, trunk["index"], vlan_tags.untagging(vlan, member), name, vlan)
     except NetlinkError as error:
         if error.code == errno.EEXIST:
             raise label_in_use(port.attachment) from None

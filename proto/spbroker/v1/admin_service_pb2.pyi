@@ -369,6 +369,9 @@ class Inventory(message.Message):
     HOLDS_FIELD_NUMBER: builtins.int
     ITEMS_FIELD_NUMBER: builtins.int
     DISCREPANCIES_FIELD_NUMBER: builtins.int
+    READ_ONLY_FIELD_NUMBER: builtins.int
+    read_only: builtins.str
+    """Why the node changes nothing at present, for people; empty where it does."""
     @builtins.property
     def allocations(self) -> containers.RepeatedCompositeFieldContainer[Allocation]:
         """What is taken from pools."""
@@ -383,7 +386,7 @@ class Inventory(message.Message):
 
     @builtins.property
     def discrepancies(self) -> containers.RepeatedCompositeFieldContainer[Discrepancy]:
-        """Where records and infrastructure disagree."""
+        """Where records and infrastructure disagree; of a store that was restored, also where suppliers do."""
 
     def __init__(
         self,
@@ -392,10 +395,11 @@ class Inventory(message.Message):
         holds: abc.Iterable[Hold] | None = ...,
         items: abc.Iterable[DomainItem] | None = ...,
         discrepancies: abc.Iterable[Discrepancy] | None = ...,
+        read_only: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["allocations", b"allocations", "discrepancies", b"discrepancies", "holds", b"holds", "items", b"items"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["allocations", b"allocations", "discrepancies", b"discrepancies", "holds", b"holds", "items", b"items", "read_only", b"read_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1391,5 +1395,57 @@ class AbandonServiceResponse(message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["segments", b"segments", "service", b"service", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class AcceptRestoreRequest(message.Message):
+    """Accepts what a restored node found."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: builtins.int
+    WITHOUT_FIELD_NUMBER: builtins.int
+    reason: builtins.str
+    """Why; it is written to the audit trail. At most 1000 characters."""
+    @builtins.property
+    def without(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """Suppliers, by alias, that need not have been asked."""
+
+    def __init__(
+        self,
+        *,
+        reason: builtins.str = ...,
+        without: abc.Iterable[builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["reason", b"reason", "without", b"without"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class AcceptRestoreResponse(message.Message):
+    """What was accepted."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    DISCREPANCIES_FIELD_NUMBER: builtins.int
+    KEPT_OFF_FIELD_NUMBER: builtins.int
+    kept_off: builtins.int
+    """How many blocks, labels and identifiers of paths others use and are not given out."""
+    @builtins.property
+    def discrepancies(self) -> containers.RepeatedCompositeFieldContainer[Discrepancy]:
+        """What suppliers and domains have otherwise. Nothing was changed of it."""
+
+    def __init__(
+        self,
+        *,
+        discrepancies: abc.Iterable[Discrepancy] | None = ...,
+        kept_off: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["discrepancies", b"discrepancies", "kept_off", b"kept_off"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

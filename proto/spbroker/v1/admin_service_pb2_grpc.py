@@ -85,6 +85,11 @@ class AdminServiceStub(object):
                 request_serializer=spbroker_dot_v1_dot_admin__service__pb2.AbandonServiceRequest.SerializeToString,
                 response_deserializer=spbroker_dot_v1_dot_admin__service__pb2.AbandonServiceResponse.FromString,
                 _registered_method=True)
+        self.AcceptRestore = channel.unary_unary(
+                '/spbroker.v1.AdminService/AcceptRestore',
+                request_serializer=spbroker_dot_v1_dot_admin__service__pb2.AcceptRestoreRequest.SerializeToString,
+                response_deserializer=spbroker_dot_v1_dot_admin__service__pb2.AcceptRestoreResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -161,6 +166,13 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AcceptRestore(self, request, context):
+        """Accepts what a node found that was restored from a backup: from then on it takes orders, and goes on with those it has.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -213,6 +225,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.AbandonService,
                     request_deserializer=spbroker_dot_v1_dot_admin__service__pb2.AbandonServiceRequest.FromString,
                     response_serializer=spbroker_dot_v1_dot_admin__service__pb2.AbandonServiceResponse.SerializeToString,
+            ),
+            'AcceptRestore': grpc.unary_unary_rpc_method_handler(
+                    servicer.AcceptRestore,
+                    request_deserializer=spbroker_dot_v1_dot_admin__service__pb2.AcceptRestoreRequest.FromString,
+                    response_serializer=spbroker_dot_v1_dot_admin__service__pb2.AcceptRestoreResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -486,6 +503,33 @@ class AdminService(object):
             '/spbroker.v1.AdminService/AbandonService',
             spbroker_dot_v1_dot_admin__service__pb2.AbandonServiceRequest.SerializeToString,
             spbroker_dot_v1_dot_admin__service__pb2.AbandonServiceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AcceptRestore(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spbroker.v1.AdminService/AcceptRestore',
+            spbroker_dot_v1_dot_admin__service__pb2.AcceptRestoreRequest.SerializeToString,
+            spbroker_dot_v1_dot_admin__service__pb2.AcceptRestoreResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -7,9 +7,11 @@ Every call but IssueToken carries `authorization: Bearer <token>`; `traceparent`
 caller's deadline is the gRPC deadline. A refusal is an answer. A wrong call is a status with google.rpc.ErrorInfo, domain
 `spbroker`, whose reason is one of: TOKEN_MISSING, TOKEN_INVALID, TOKEN_EXPIRED, CREDENTIALS_REFUSED, ACCOUNT_DISABLED
 (UNAUTHENTICATED); ROLE_REQUIRED (PERMISSION_DENIED); INVALID_REQUEST with google.rpc.BadRequest, REQUEST_TOO_LARGE,
-PAGE_TOKEN_INVALID (INVALID_ARGUMENT); SERVICE_NOT_FOUND, ACCOUNT_NOT_FOUND (NOT_FOUND); TOO_MANY_REQUESTS with
-google.rpc.RetryInfo (RESOURCE_EXHAUSTED); OUTCOME_UNKNOWN, SHUTTING_DOWN (UNAVAILABLE); INTERNAL (INTERNAL). After
-UNAVAILABLE, DEADLINE_EXCEEDED and INTERNAL the outcome is not known: ask again with the same ref and version.
+PAGE_TOKEN_INVALID (INVALID_ARGUMENT); SERVICE_NOT_FOUND, ACCOUNT_NOT_FOUND (NOT_FOUND); TOO_MANY_REQUESTS,
+OVERLOADED with google.rpc.RetryInfo (RESOURCE_EXHAUSTED); OUTCOME_UNKNOWN, STORE_UNAVAILABLE, READ_ONLY, SHUTTING_DOWN
+(UNAVAILABLE); INTERNAL (INTERNAL). After UNAVAILABLE, DEADLINE_EXCEEDED and INTERNAL the outcome is not known: ask again with the
+same ref and version. After OVERLOADED it is known: the call was not looked at, and is worth making again after the delay in
+RetryInfo.
 """
 
 from collections import abc as abc

@@ -421,6 +421,7 @@ class PlaceCapacity(message.Message):
     PLACE_FIELD_NUMBER: builtins.int
     BINS_FIELD_NUMBER: builtins.int
     LAN_FIELD_NUMBER: builtins.int
+    SHARES_FIELD_NUMBER: builtins.int
     place: builtins.str
     """The place."""
     lan: builtins.bool
@@ -429,16 +430,21 @@ class PlaceCapacity(message.Message):
     def bins(self) -> containers.RepeatedCompositeFieldContainer[Bin]:
         """Its hosts by free size."""
 
+    @builtins.property
+    def shares(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The note's shares that its hosts, and the ways that end there, draw on: by index from 0."""
+
     def __init__(
         self,
         *,
         place: builtins.str = ...,
         bins: abc.Iterable[Bin] | None = ...,
         lan: builtins.bool = ...,
+        shares: abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["bins", b"bins", "lan", b"lan", "place", b"place"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bins", b"bins", "lan", b"lan", "place", b"place", "shares", b"shares"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -460,6 +466,7 @@ class SapOffer(message.Message):
     DECIDES_LABELS_FIELD_NUMBER: builtins.int
     ORIGINS_FIELD_NUMBER: builtins.int
     MORE_LABELS_FIELD_NUMBER: builtins.int
+    SHARES_FIELD_NUMBER: builtins.int
     PATH_HEADERS_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Its id."""
@@ -493,6 +500,10 @@ class SapOffer(message.Message):
     def more_labels(self) -> containers.RepeatedCompositeFieldContainer[words_pb2.LabelRange]:
         """Labels that are free as well, for the ways that say so."""
 
+    @builtins.property
+    def shares(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The note's shares that whatever passes it draws on: by index from 0."""
+
     def __init__(
         self,
         *,
@@ -508,11 +519,12 @@ class SapOffer(message.Message):
         decides_labels: builtins.bool = ...,
         origins: abc.Iterable[builtins.int] | None = ...,
         more_labels: abc.Iterable[words_pb2.LabelRange] | None = ...,
+        shares: abc.Iterable[builtins.int] | None = ...,
         path_headers: builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["bandwidth_bps", b"bandwidth_bps", "decides_labels", b"decides_labels", "encapsulation", b"encapsulation", "id", b"id", "interconnect", b"interconnect", "labels", b"labels", "more_labels", b"more_labels", "mtu", b"mtu", "origins", b"origins", "path_headers", b"path_headers", "peer", b"peer", "place", b"place", "role", b"role"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bandwidth_bps", b"bandwidth_bps", "decides_labels", b"decides_labels", "encapsulation", b"encapsulation", "id", b"id", "interconnect", b"interconnect", "labels", b"labels", "more_labels", b"more_labels", "mtu", b"mtu", "origins", b"origins", "path_headers", b"path_headers", "peer", b"peer", "place", b"place", "role", b"role", "shares", b"shares"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -535,6 +547,7 @@ class BorderPoint(message.Message):
     LABELS_A_FIELD_NUMBER: builtins.int
     LABELS_B_FIELD_NUMBER: builtins.int
     LAN_ALONE_FIELD_NUMBER: builtins.int
+    SHARES_FIELD_NUMBER: builtins.int
     kind: PointKind.ValueType
     """Which way it is."""
     delay_us: builtins.int
@@ -571,6 +584,10 @@ class BorderPoint(message.Message):
     def labels_b(self) -> containers.RepeatedCompositeFieldContainer[words_pb2.LabelRange]:
         """The same at `b`."""
 
+    @builtins.property
+    def shares(self) -> containers.RepeatedScalarFieldContainer[builtins.int]:
+        """The note's shares that it draws on between its two points: by index from 0, as often as a flow passes there."""
+
     def __init__(
         self,
         *,
@@ -587,10 +604,11 @@ class BorderPoint(message.Message):
         labels_a: abc.Iterable[words_pb2.LabelRange] | None = ...,
         labels_b: abc.Iterable[words_pb2.LabelRange] | None = ...,
         lan_alone: builtins.bool = ...,
+        shares: abc.Iterable[builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_availability", b"_availability", "_mtu", b"_mtu", "_swaps_labels", b"_swaps_labels", "availability", b"availability", "mtu", b"mtu", "price", b"price", "swaps_labels", b"swaps_labels"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_availability", b"_availability", "_mtu", b"_mtu", "_swaps_labels", b"_swaps_labels", "availability", b"availability", "bandwidth_bps", b"bandwidth_bps", "countries", b"countries", "delay_us", b"delay_us", "isolation", b"isolation", "kind", b"kind", "labels_a", b"labels_a", "labels_b", b"labels_b", "lan", b"lan", "lan_alone", b"lan_alone", "mtu", b"mtu", "price", b"price", "swaps_labels", b"swaps_labels"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_availability", b"_availability", "_mtu", b"_mtu", "_swaps_labels", b"_swaps_labels", "availability", b"availability", "bandwidth_bps", b"bandwidth_bps", "countries", b"countries", "delay_us", b"delay_us", "isolation", b"isolation", "kind", b"kind", "labels_a", b"labels_a", "labels_b", b"labels_b", "lan", b"lan", "lan_alone", b"lan_alone", "mtu", b"mtu", "price", b"price", "shares", b"shares", "swaps_labels", b"swaps_labels"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__availability: _TypeAlias = typing.Literal["availability"]  # noqa: Y015
     _WhichOneofArgType__availability: _TypeAlias = typing.Literal["_availability", b"_availability"]  # noqa: Y015
@@ -696,6 +714,38 @@ class SharedLimit(message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["coefficients", b"coefficients", "id", b"id", "labels", b"labels", "limit_bps", b"limit_bps"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Share(message.Message):
+    """A pool of resources as one seller of it sells it: what several sellers sell of one pool is the same thing. A service may draw
+    on one pool through several sellers (of several notes, or by several shares of one) no more than each of them says.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: builtins.int
+    BANDWIDTH_BPS_FIELD_NUMBER: builtins.int
+    UNITS_FIELD_NUMBER: builtins.int
+    token: builtins.str
+    """Names the pool: opaque, the same in every note that sells of it, relayed as it is. Of two shares with one token in one note
+    each is another seller's.
+    """
+    bandwidth_bps: builtins.int
+    """What flows may draw together, bit/s, a flow without bandwidth counting as 1; 0: nothing."""
+    units: builtins.int
+    """Capacity units that functions may take together, one without any counting as 1; 0: none."""
+    def __init__(
+        self,
+        *,
+        token: builtins.str = ...,
+        bandwidth_bps: builtins.int = ...,
+        units: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bandwidth_bps", b"bandwidth_bps", "token", b"token", "units", b"units"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -811,6 +861,7 @@ class CapabilityNote(message.Message):
     MAX_FUNCTIONS_FIELD_NUMBER: builtins.int
     TERMS_FIELD_NUMBER: builtins.int
     GUARDED_FIELD_NUMBER: builtins.int
+    SHARES_FIELD_NUMBER: builtins.int
     sp_id: builtins.str
     """Who announces it."""
     edition: builtins.int
@@ -885,6 +936,10 @@ class CapabilityNote(message.Message):
         an earlier release does not see them, and needs not.
         """
 
+    @builtins.property
+    def shares(self) -> containers.RepeatedCompositeFieldContainer[Share]:
+        """Pools of resources that others may sell too. What names none may still be sold by others: then nothing tells."""
+
     def __init__(
         self,
         *,
@@ -910,10 +965,11 @@ class CapabilityNote(message.Message):
         max_functions: builtins.int | None = ...,
         terms: abc.Mapping[builtins.str, builtins.str] | None = ...,
         guarded: abc.Iterable[BorderEntry] | None = ...,
+        shares: abc.Iterable[Share] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_currency", b"_currency", "_lifecycle", b"_lifecycle", "_max_functions", b"_max_functions", "_max_hold_s", b"_max_hold_s", "currency", b"currency", "expires", b"expires", "lifecycle", b"lifecycle", "max_functions", b"max_functions", "max_hold_s", b"max_hold_s", "not_before", b"not_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_currency", b"_currency", "_lifecycle", b"_lifecycle", "_max_functions", b"_max_functions", "_max_hold_s", b"_max_hold_s", "api_features", b"api_features", "audience", b"audience", "capacities", b"capacities", "currency", b"currency", "edition", b"edition", "expires", b"expires", "functions", b"functions", "guarded", b"guarded", "lifecycle", b"lifecycle", "matrix", b"matrix", "max_functions", b"max_functions", "max_hold_s", b"max_hold_s", "not_before", b"not_before", "origin_tokens", b"origin_tokens", "outages", b"outages", "places", b"places", "qos_classes", b"qos_classes", "remaining_depth", b"remaining_depth", "saps", b"saps", "shared", b"shared", "sp_id", b"sp_id", "terms", b"terms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_currency", b"_currency", "_lifecycle", b"_lifecycle", "_max_functions", b"_max_functions", "_max_hold_s", b"_max_hold_s", "api_features", b"api_features", "audience", b"audience", "capacities", b"capacities", "currency", b"currency", "edition", b"edition", "expires", b"expires", "functions", b"functions", "guarded", b"guarded", "lifecycle", b"lifecycle", "matrix", b"matrix", "max_functions", b"max_functions", "max_hold_s", b"max_hold_s", "not_before", b"not_before", "origin_tokens", b"origin_tokens", "outages", b"outages", "places", b"places", "qos_classes", b"qos_classes", "remaining_depth", b"remaining_depth", "saps", b"saps", "shared", b"shared", "shares", b"shares", "sp_id", b"sp_id", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__currency: _TypeAlias = typing.Literal["currency"]  # noqa: Y015
     _WhichOneofArgType__currency: _TypeAlias = typing.Literal["_currency", b"_currency"]  # noqa: Y015

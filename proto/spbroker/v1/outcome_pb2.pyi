@@ -129,6 +129,8 @@ class _ReasonCodeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ReasonCode.
     """It cannot work as much of the time as asked."""
     REASON_CODE_ADDRESS_FAMILY: _ReasonCode.ValueType  # 49
     """A function cannot forward a family of addresses that the service has."""
+    REASON_CODE_MANAGER_REFUSED: _ReasonCode.ValueType  # 60
+    """A service-specific manager refused, or did not decide as it may."""
 
 class ReasonCode(_ReasonCode, metaclass=_ReasonCodeEnumTypeWrapper):
     """Why something was refused. Codes are never renamed or removed; a reader takes one that it does not know for UNSPECIFIED."""
@@ -233,6 +235,8 @@ REASON_CODE_AVAILABILITY: ReasonCode.ValueType  # 48
 """It cannot work as much of the time as asked."""
 REASON_CODE_ADDRESS_FAMILY: ReasonCode.ValueType  # 49
 """A function cannot forward a family of addresses that the service has."""
+REASON_CODE_MANAGER_REFUSED: ReasonCode.ValueType  # 60
+"""A service-specific manager refused, or did not decide as it may."""
 
 class _ServiceState:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -300,6 +304,64 @@ SERVICE_STATE_STUCK: ServiceState.ValueType  # 12
 """Over and not charged, and a supplier has not confirmed for long that its part is gone. It is TERMINATED when it has, or
 when an operator has given the part up.
 """
+
+class _ManagerTask:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ManagerTaskEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ManagerTask.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    MANAGER_TASK_UNSPECIFIED: _ManagerTask.ValueType  # 0
+    """Not said, or unknown to the reader."""
+    MANAGER_TASK_PLACE: _ManagerTask.ValueType  # 1
+    """Where functions are."""
+    MANAGER_TASK_ADDRESS: _ManagerTask.ValueType  # 2
+    """Which prefixes and addresses links have."""
+    MANAGER_TASK_CONFIGURE: _ManagerTask.ValueType  # 3
+    """What functions are told."""
+
+class ManagerTask(_ManagerTask, metaclass=_ManagerTaskEnumTypeWrapper):
+    """What a service-specific manager may decide."""
+
+MANAGER_TASK_UNSPECIFIED: ManagerTask.ValueType  # 0
+"""Not said, or unknown to the reader."""
+MANAGER_TASK_PLACE: ManagerTask.ValueType  # 1
+"""Where functions are."""
+MANAGER_TASK_ADDRESS: ManagerTask.ValueType  # 2
+"""Which prefixes and addresses links have."""
+MANAGER_TASK_CONFIGURE: ManagerTask.ValueType  # 3
+"""What functions are told."""
+
+class _DecisionOutcome:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DecisionOutcomeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_DecisionOutcome.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    DECISION_OUTCOME_UNSPECIFIED: _DecisionOutcome.ValueType  # 0
+    """Not said, or unknown to the reader."""
+    DECISION_OUTCOME_CHOSEN: _DecisionOutcome.ValueType  # 1
+    """The manager chose."""
+    DECISION_OUTCOME_DEFAULT: _DecisionOutcome.ValueType  # 2
+    """The manager left it to the broker."""
+    DECISION_OUTCOME_FALLBACK: _DecisionOutcome.ValueType  # 3
+    """The manager did not decide as it may, and the broker did instead."""
+    DECISION_OUTCOME_REFUSED: _DecisionOutcome.ValueType  # 4
+    """The manager refused, or did not decide as it may and nobody decides instead: the service is refused."""
+
+class DecisionOutcome(_DecisionOutcome, metaclass=_DecisionOutcomeEnumTypeWrapper):
+    """What came of a question to a manager."""
+
+DECISION_OUTCOME_UNSPECIFIED: DecisionOutcome.ValueType  # 0
+"""Not said, or unknown to the reader."""
+DECISION_OUTCOME_CHOSEN: DecisionOutcome.ValueType  # 1
+"""The manager chose."""
+DECISION_OUTCOME_DEFAULT: DecisionOutcome.ValueType  # 2
+"""The manager left it to the broker."""
+DECISION_OUTCOME_FALLBACK: DecisionOutcome.ValueType  # 3
+"""The manager did not decide as it may, and the broker did instead."""
+DECISION_OUTCOME_REFUSED: DecisionOutcome.ValueType  # 4
+"""The manager refused, or did not decide as it may and nobody decides instead: the service is refused."""
 
 @typing.final
 class Nogood(message.Message):
@@ -1042,6 +1104,8 @@ class ServiceStatus(message.Message):
     SEGMENTS_FIELD_NUMBER: builtins.int
     CREATE_TIME_FIELD_NUMBER: builtins.int
     UPDATE_TIME_FIELD_NUMBER: builtins.int
+    NEWER_FIELD_NUMBER: builtins.int
+    DECISIONS_FIELD_NUMBER: builtins.int
     ref: builtins.str
     """The owner's ref."""
     version: builtins.int
@@ -1088,6 +1152,14 @@ class ServiceStatus(message.Message):
     def update_time(self) -> timestamp_pb2.Timestamp:
         """When it last changed; not set: 1970-01-01."""
 
+    @builtins.property
+    def newer(self) -> NewerVersion:
+        """The newer version of a live service that is to take its place; not set: there is none."""
+
+    @builtins.property
+    def decisions(self) -> containers.RepeatedCompositeFieldContainer[ManagerDecision]:
+        """What the managers that its spec names decided of this version, in order."""
+
     def __init__(
         self,
         *,
@@ -1106,10 +1178,100 @@ class ServiceStatus(message.Message):
         segments: abc.Iterable[SegmentStatus] | None = ...,
         create_time: timestamp_pb2.Timestamp | None = ...,
         update_time: timestamp_pb2.Timestamp | None = ...,
+        newer: NewerVersion | None = ...,
+        decisions: abc.Iterable[ManagerDecision] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "create_time", b"create_time", "price", b"price", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "create_time", b"create_time", "newer", b"newer", "price", b"price", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "create_time", b"create_time", "delay_us", b"delay_us", "name", b"name", "price", b"price", "reasons", b"reasons", "ref", b"ref", "reference", b"reference", "remaining_s", b"remaining_s", "segments", b"segments", "state", b"state", "tags", b"tags", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "create_time", b"create_time", "decisions", b"decisions", "delay_us", b"delay_us", "name", b"name", "newer", b"newer", "price", b"price", "reasons", b"reasons", "ref", b"ref", "reference", b"reference", "remaining_s", b"remaining_s", "segments", b"segments", "state", b"state", "tags", b"tags", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class NewerVersion(message.Message):
+    """A version that is to take a live one's place."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: builtins.int
+    STATE_FIELD_NUMBER: builtins.int
+    PRICE_FIELD_NUMBER: builtins.int
+    DELAY_US_FIELD_NUMBER: builtins.int
+    REMAINING_S_FIELD_NUMBER: builtins.int
+    REASONS_FIELD_NUMBER: builtins.int
+    SEGMENTS_FIELD_NUMBER: builtins.int
+    version: builtins.int
+    """Its number."""
+    state: ServiceState.ValueType
+    """Where it is in its life: being reserved, held, being committed, expired or refused."""
+    delay_us: builtins.int
+    """Promised delay, microseconds one way."""
+    remaining_s: builtins.float
+    """For how long it is held yet, seconds; only while it is held."""
+    @builtins.property
+    def price(self) -> words_pb2.Price:
+        """What it costs from its commit on, once that is known."""
+
+    @builtins.property
+    def reasons(self) -> containers.RepeatedCompositeFieldContainer[Reason]:
+        """Why it is refused, or was not brought in."""
+
+    @builtins.property
+    def segments(self) -> containers.RepeatedCompositeFieldContainer[SegmentStatus]:
+        """Its parts, where they are shown."""
+
+    def __init__(
+        self,
+        *,
+        version: builtins.int = ...,
+        state: ServiceState.ValueType = ...,
+        price: words_pb2.Price | None = ...,
+        delay_us: builtins.int = ...,
+        remaining_s: builtins.float = ...,
+        reasons: abc.Iterable[Reason] | None = ...,
+        segments: abc.Iterable[SegmentStatus] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["price", b"price"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["delay_us", b"delay_us", "price", b"price", "reasons", b"reasons", "remaining_s", b"remaining_s", "segments", b"segments", "state", b"state", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ManagerDecision(message.Message):
+    """What a manager decided."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    AT_FIELD_NUMBER: builtins.int
+    MANAGER_FIELD_NUMBER: builtins.int
+    TASK_FIELD_NUMBER: builtins.int
+    OUTCOME_FIELD_NUMBER: builtins.int
+    DETAIL_FIELD_NUMBER: builtins.int
+    manager: builtins.str
+    """The name that the spec has for it."""
+    task: ManagerTask.ValueType
+    """Of what."""
+    outcome: DecisionOutcome.ValueType
+    """What came of it."""
+    detail: builtins.str
+    """What was chosen, or what was wrong, for people."""
+    @builtins.property
+    def at(self) -> timestamp_pb2.Timestamp:
+        """When that was recorded."""
+
+    def __init__(
+        self,
+        *,
+        at: timestamp_pb2.Timestamp | None = ...,
+        manager: builtins.str = ...,
+        task: ManagerTask.ValueType = ...,
+        outcome: DecisionOutcome.ValueType = ...,
+        detail: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["at", b"at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["at", b"at", "detail", b"detail", "manager", b"manager", "outcome", b"outcome", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,178 @@
+"""How a newer version comes beside a live one, and takes its place. Pure.
+
+Rules kept here
+- The newer version is an order of its own within the live one (`beside`), with a workflow of its own. It begins with what is
+  live: a segment that it asks nothing new of is *kept*. What it asks anew at the same supplier is the next version under the same
+  ref; what it asks elsewhere has a ref of its own, since one that has ended is never used again.
+- Nothing of the live version is changed until the newer one is active. Then that takes its place at once; what it has not is
+  past, and ends by itself while the service goes on.
+- Whoever ends the service ends all its versions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from broker.orders.records import Order, Segment, remains
+from broker.orders.states import SegmentState
+from service_model.outcomes import ServiceState
+from service_model.words import Prefix
+
+ENDED = frozenset(
+    {
+        SegmentState.FAILED,
+        SegmentState.TERMINATING,
+        SegmentState.LEAVING,
+        SegmentState.TERMINATED,
+        SegmentState.ABANDONED,
+    }
+)
+"""Under its ref nothing can be asked for any more."""
+
+
+def standing(segment: Segment) -> Segment:
+    """A live segment as a modification begins with it."""
+    return replace(segment, stands=segment.version, wanted=False, gave_way=False, waits=0, reasons=())
+
+
+def begun(live: Order, fresh: Order) -> Order:
+    """The newer version as it begins beside `live`."""
+    return replace(
+        fresh,
+        newer=True,
+        block=live.block,
+        second_block=live.second_block,
+        pool=live.pool,
+        second_pool=live.second_pool,
+        carved=live.carved,
+        unusable=live.unusable,
+        path_ids=live.path_ids,
+        segments=tuple(standing(s) for s in live.segments if s.wanted and s.state not in ENDED),
+    )
+
+
+def replaced(former: Order, fresh: Order) -> Order:
+    """A newer version in place of one that was held, refused or expired; of what was held it may come back to that."""
+    held = former.state is ServiceState.RESERVED
+    segments = (replace(s, wanted=False) for s in former.segments)
+    return replace(
+        fresh,
+        newer=former.newer,
+        block=former.block,
+        former_blocks=former.former_blocks,
+        carved=former.carved,
+        unusable=former.unusable,
+        pool=former.pool,
+        path_ids=former.path_ids,
+        second_block=former.second_block,
+        second_pool=former.second_pool,
+        segments=tuple(renamed(s, former.version) if s.state in ENDED else s for s in segments),
+        released_upto=former.released_upto,
+        answers=former.answers,
+        previous=replace(former, previous=None, extending=None) if held else former.previous,
+    )
+
+
+def renamed(segment: Segment, version: int) -> Segment:
+    """A segment that gives up its key: the next one at that supplier has it."""
+    return segment if "@" in segment.key else replace(segment, key=f"{segment.key}@{version}")
+
+
+def succeeded(live: Order, newer: Order) -> Order:
+    """The order when the newer version is active: in place of the live one, what that had besides is past."""
+    current = {(s.alias, s.ref): s for s in live.segments}
+
+    def taken_over(segment: Segment) -> Segment:
+        if not segment.kept:
+            return replace(segment, stands=0)
+        known = current[segment.alias, segment.ref]
+        return replace(
+            known, towards=segment.towards, crossings=segment.crossings, lines=segment.lines, spent=segment.spent
+        )
+
+    segments = tuple(taken_over(s) for s in newer.segments if s.wanted)
+    refs = {(s.alias, s.ref) for s in segments}
+    left = tuple(_left(refs, live, newer, live.past))
+    whole = replace(
+        newer,
+        newer=False,
+        state=live.state,
+        created=live.created,
+        segments=segments,
+        reasons=live.reasons,
+        expires=None,
+        answers={**live.answers, **newer.answers},
+        released_upto=max(live.released_upto, newer.released_upto),
+        previous=None,
+        was_live=True,
+        confirmed=True,
+        former_blocks=(),
+        beside=None,
+        past=None,
+    )
+    blocks = tuple(b for b in _blocks(live, newer, live.past) if b not in whole.own_blocks())
+    if not left:
+        return whole
+    past = replace(
+        live,
+        state=ServiceState.TERMINATING,
+        segments=left,
+        answers={},
+        reasons=(),
+        former_blocks=blocks,
+        block=None,
+        second_block=None,
+        beside=None,
+        past=None,
+        previous=None,
+        choice=None,
+        bindings=None,
+        plan=None,
+        quoted=None,
+    )
+    return replace(whole, past=past)
+
+
+def absorbed(order: Order) -> Order:
+    """The order with whatever its other versions may still have, as its own: it ends as one."""
+    if order.beside is None and order.past is None:
+        return order
+    refs = {(s.alias, s.ref) for s in order.segments}
+    left = tuple(_left(refs, None, order.beside, order.past))
+    others = tuple(b for b in _blocks(order.beside, order.past) if b not in order.own_blocks())
+    ids = {id: n for o in (order.past, order.beside) if o is not None for id, n in o.path_ids.items()}
+    return replace(
+        order,
+        segments=(*order.segments, *left),
+        former_blocks=(*order.former_blocks, *dict.fromkeys(others)),
+        path_ids={**ids, **order.path_ids},
+        answers=order.refusals,
+        beside=None,
+        past=None,
+    )
+
+
+def settled(order: Order) -> Order:
+    """The order with a newer version that is active in its place, and without what is past and gone."""
+    if order.past is not None and order.past.state is ServiceState.TERMINATED:
+        order = replace(order, past=None)
+    if order.beside is not None and order.beside.state is ServiceState.ACTIVE:
+        return succeeded(order, order.beside)
+    return order
+
+
+def _left(refs: set[tuple[str, str]], *orders: Order | None) -> Iterator[Segment]:
+    """What may still be somewhere under other refs than these, each once."""
+    seen = set(refs)
+    for order in orders:
+        for segment in order.segments if order is not None else ():
+            if (segment.alias, segment.ref) not in seen and remains(segment):
+                seen.add((segment.alias, segment.ref))
+                yield replace(renamed(segment, order.version if order else 0), wanted=False, stands=0)
+
+
+def _blocks(*orders: Order | None) -> Iterator[Prefix]:
+    for order in orders:
+        if order is not None:
+            yield from order.own_blocks()

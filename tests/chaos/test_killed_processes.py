@@ -1,0 +1,67 @@
+"""Every crash point again, with processes and sockets: each node is killed by SIGKILL before and after each of its writes, calls
+and builds, or these fail, or are made twice. After the restart nothing is left, doubled or hidden.
+
+The points are those of a life without a mishap. `SPBROKER_KILLED_POINTS` says how many are tried (`all`: every one).
+"""
+
+from __future__ import annotations
+
+import os
+from itertools import count
+from pathlib import Path
+from zlib import crc32
+
+import pytest
+
+from tests.support.chaos_report import Facts, tell
+from tests.support.killing import Federation, Place, places
+from tests.support.lives import KINDS
+
+TRIED = os.environ.get("SPBROKER_KILLED_POINTS", "4")
+SHORT = ("terminated",)
+"""The kinds of life of which a few points are tried in the short form."""
+
+
+def chosen(every: list[Place], kind: str) -> list[Place]:
+    """All, or as many as are asked for, the same each time."""
+    if TRIED == "all":
+        return every
+    return sorted(every, key=lambda place: crc32(f"{kind} {place}".encode()))[: int(TRIED)]
+
+
+@pytest.mark.parametrize("kind", KINDS if TRIED == "all" else SHORT)
+async def test_wherever_a_process_is_killed_nothing_is_left_doubled_or_hidden(kind: str, tmp_path: Path) -> None:
+    failed: list[str] = []
+    left: list[Place] | None = None
+    happened, what = 0, f"crash points of processes, {kind}"
+    for number in count():
+        (tmp_path / str(number)).mkdir()
+        async with Federation(tmp_path / str(number)) as federation:
+            if left is None:
+                every = places((await federation.lived(kind))[0])
+                assert {place.node for place in every} == {"top", "middle", "leaf"}
+                left = chosen(every, kind)
+                tell(Facts(what, points=len(every)))
+            while left and len(failed) == number:
+                place, checked = left.pop(), federation.checked.copy()
+                came = True
+                try:
+                    _, came = await federation.lived(kind, place)
+                except AssertionError as error:
+                    failed.append(f"{place}\n{error}")  # what is left of it would be found again after every other
+                happened += came
+                befell = {place.mishap.value: int(came)}
+                tell(
+                    Facts(
+                        what,
+                        tried=1,
+                        came=came,
+                        checked=federation.checked - checked,
+                        befell=befell,
+                        violations=failed[number:],
+                    )
+                )
+        if not left:
+            break
+    assert happened, "something happened"
+    assert not failed, "\n".join(failed)

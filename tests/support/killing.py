@@ -1,0 +1,366 @@
+"""Three levels of nodes, each a process of its own that dies at a point or has a mishap there, over lines on which anything may
+happen; and the lives of orders over them.
+
+top over middle over leaf, as `topologies` has them, over mutual TLS, each line through a proxy. A process that dies is started
+again on its directory and its ports as soon as it is gone; one that ends otherwise than by SIGKILL is a failure. Time passes
+faster than the system's, for all nodes alike, while all of them are up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from lower_sp_clients import wire
+from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, ServiceState
+from service_model.spec import ServiceSpec
+from spbroker.v1 import broker_service_pb2 as pb
+from tests.support.crashing import Effect, Mishap
+from tests.support.customer import Customer
+from tests.support.lives import CHARGED_ONCE, GIVEN_BACK, KEPT, KINDS, NOTHING_LEFT, ONE_PART, ONE_TRUTH, Late
+from tests.support.mortal_node import STARTED_S, Died, MortalNode
+from tests.support.nodes import Nodes, RealNode
+from tests.support.proxy import Keys, Proxy, Weather
+from tests.support.topologies import LEVELS, chain, three_levels
+
+SELLERS = {"wholesale": "middle", "lower": "leaf"}
+"""By the alias under which they are bought from."""
+PATIENCE_S = 180.0
+"""How long a life may take."""
+CALL_S = 10.0
+LAPSING_S = 200.0
+"""In a life that took less, by the nodes' clocks, no hold may have ended by itself: somebody was to give it back."""
+VERSIONS = 40
+STEP_S, PACE_S = 0.1, 0.5
+"""Each so many seconds all clocks are moved on by so many, where all nodes have been up for a second."""
+NOT_KNOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
+FOUND = (Mishap.DIES_BEFORE, Mishap.DIES_AFTER, Mishap.FAILS, Mishap.FAILS_AFTER, Mishap.REPEATED)
+"""What is tried here. What only takes time is tried on a simulated clock (`lives`), and through the proxy."""
+
+
+@dataclass(frozen=True, order=True)
+class Place:
+    """A mishap at one effect: the `nth` (from 0) in a life that is `what`, at `node`."""
+
+    node: str
+    what: str
+    nth: int
+    mishap: Mishap
+
+    def __str__(self) -> str:
+        return f"{self.node}: {self.what} ({self.nth}) {self.mishap}"
+
+
+class Federation:
+    """Use it as a context. `lived` lets a customer's order live with a mishap somewhere, or without; `weathered` lets several
+    while lines break and processes are killed. What is wrong is an AssertionError."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.nodes: dict[str, MortalNode] = {}
+        self.lines: dict[str, Proxy] = {}
+        """By the level of the customer."""
+        self.ahead = 0.0
+        self._lives = 0
+        self._keepers: list[asyncio.Task[None]] = []
+        self._up = {level: asyncio.Event() for level in LEVELS}
+        self._up_since = 0.0
+        self.broken: str = ""
+        self.checked: Counter[str] = Counter()
+        """How often each invariant was."""
+        self._customer: Customer | None = None
+        self._lapsed: set[str] = set()
+
+    @property
+    def ann(self) -> Customer:
+        assert self._customer is not None, "nobody has logged in"
+        return self._customer
+
+    async def __aenter__(self) -> Federation:
+        try:
+            nodes = await three_levels(Nodes(self._folder), self._through)
+            await nodes.close()
+            for level in LEVELS:
+                self.nodes[level] = MortalNode(nodes[level], self._folder / f"{level}.log")
+            await asyncio.gather(*(node.start(0.0) for node in self.nodes.values()))
+            for event in self._up.values():
+                event.set()
+            self._keepers = [asyncio.create_task(self._keep(level)) for level in LEVELS]
+            self._keepers.append(asyncio.create_task(self._hurry()))
+            self._customer = Customer(nodes["top"], "ann")
+            await self.asked(self.ann.log_in)
+            await self._announced()
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._keepers:
+            task.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*(node.kill() for node in self.nodes.values()))
+        if self._customer is not None:
+            await self._customer.close()
+        for line in self.lines.values():
+            await line.close()
+
+    async def _through(self, customer: RealNode, supplier: RealNode) -> str:
+        own, theirs = customer.layout, supplier.layout
+        keys = Keys(theirs.credential("server"), own.credential("client"), theirs.credential("ca")[0])
+        fair = Weather(random.Random())
+        line = await Proxy(supplier.partners, keys, fair).start()
+        self.lines[customer.settings.sp_id] = line
+        return line.endpoint
+
+    async def _announced(self) -> None:
+        """Until a plain order can be had: notes have come up from the leaf."""
+        async with asyncio.timeout(STARTED_S):
+            while True:
+                request = pb.QualifyServiceRequest(spec=wire.SPEC.encode(chain()))
+                answer = await self.asked(lambda r=request: self.ann._call("QualifyService", r, CALL_S))  # type: ignore[misc]
+                if answer.qualification.feasible:
+                    return
+                await asyncio.sleep(STEP_S)
+
+    # the processes
+
+    async def _keep(self, level: str) -> None:
+        """Start it again whenever it dies."""
+        node = self.nodes[level]
+        while True:
+            assert node.process is not None
+            code = await node.process.wait()
+            self._up[level].clear()
+            if code != -signal.SIGKILL:
+                self.broken = f"{level} ended with {code}: {node.log.read_text()[-2000:]}"
+                return
+            node.deaths += 1
+            try:
+                await node.start(self.ahead)
+            except (Died, TimeoutError):
+                self.broken = f"{level} cannot be started again: {node.log.read_text()[-2000:]}"
+                return
+            self._up_since = asyncio.get_running_loop().time()
+            self._up[level].set()
+
+    async def _hurry(self) -> None:
+        while True:
+            await asyncio.sleep(STEP_S)
+            rested = asyncio.get_running_loop().time() - self._up_since > 1.0
+            if rested and all(event.is_set() for event in self._up.values()):
+                self.ahead += PACE_S
+                with suppress(Died):
+                    await asyncio.gather(*(node.ask("ahead", seconds=self.ahead) for node in self.nodes.values()))
+
+    async def everybody(self, name: str, **given: Any) -> dict[str, Any]:
+        """What every node says, once all are up."""
+        while True:
+            await self.all_up()
+            try:
+                return {level: await node.ask(name, **given) for level, node in self.nodes.items()}
+            except Died:
+                await asyncio.sleep(STEP_S)
+
+    def now(self) -> float:
+        """Seconds, as the nodes' clocks go."""
+        return asyncio.get_running_loop().time() + self.ahead
+
+    async def all_up(self) -> None:
+        for event in self._up.values():
+            await event.wait()
+
+    # lives
+
+    async def lived(self, kind: str, place: Place | None = None) -> tuple[dict[str, list[str]], bool]:
+        """The effects that each node went through, and whether the mishap came."""
+        deaths = sum(node.deaths for node in self.nodes.values())
+        await self.everybody("arm")
+        if place is not None:
+            await self.nodes[place.node].ask("arm", what=place.what, nth=place.nth, mishap=place.mishap.value)
+        await self._all_live((kind,))
+        seen = await self.everybody("seen")
+        if place is None:
+            return seen, False
+        if place.mishap.deadly:
+            return seen, sum(node.deaths for node in self.nodes.values()) > deaths
+        return seen, await self.nodes[place.node].ask("came")
+
+    async def weathered(self, seed: int) -> Counter[str]:
+        """What befell lines and processes while some orders lived: drawn from `seed`."""
+        await self.everybody("arm")
+        rng = random.Random(f"weather/{seed}")
+        for level, line in self.lines.items():
+            line.weather = Weather(random.Random(f"weather/{seed}/{level}"), left=rng.randint(1, 5))
+        kinds = [rng.choice(tuple(KINDS)) for _ in range(rng.randint(1, 3))]
+        killed = rng.choice((*LEVELS, "", "", ""))
+        killing = asyncio.create_task(self._killed(killed, rng.uniform(0.05, 1.5))) if killed else None
+        await self._all_live(kinds)
+        if killing is not None:
+            await killing
+        met = Counter({"killed": 1} if killed else {})
+        for line in self.lines.values():
+            met.update(line.weather.met)
+        return met
+
+    async def _killed(self, level: str, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        process = self.nodes[level].process
+        assert process is not None
+        with suppress(ProcessLookupError):
+            process.kill()
+
+    async def _all_live(self, kinds: Sequence[str]) -> None:
+        """One order of each kind at the same time, until nothing is left of any."""
+        lives, begun = [], self.now()
+        for kind in kinds:
+            self._lives += 1
+            lives.append(Life(self, f"{kind.replace(' ', '-')}-{self._lives}"))
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await asyncio.gather(*(life.lived(kind) for life, kind in zip(lives, kinds, strict=True)))
+                await self._ended()
+        except TimeoutError:
+            raise AssertionError(f"it goes on for ever: {self.broken or await self._left()}") from None
+        doubled = await self.everybody("doubled")
+        self.checked.update((NOTHING_LEFT, CHARGED_ONCE))
+        assert not any(doubled.values()), f"charged twice: {doubled}"
+        lapsed = {hold for holds in (await self.everybody("lapsed")).values() for hold in holds}
+        if self.now() - begun < LAPSING_S:
+            self.checked[GIVEN_BACK] += 1
+            assert lapsed <= self._lapsed, f"nobody gave back {lapsed - self._lapsed}"
+        self._lapsed = lapsed
+        assert not self.broken, self.broken
+
+    async def _left(self) -> dict[str, Any]:
+        try:
+            async with asyncio.timeout(5):
+                return await self.everybody("left")
+        except TimeoutError:
+            return {level: "away" for level, event in self._up.items() if not event.is_set()}
+
+    async def _ended(self) -> None:
+        """Until nothing is left anywhere."""
+        while not self.broken and any((await self.everybody("left")).values()):  # noqa: ASYNC110  three processes
+            await asyncio.sleep(STEP_S)
+
+    async def asked(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """Until there is an answer."""
+        while not self.broken:
+            try:
+                return await call()
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.UNAUTHENTICATED:
+                    with suppress(grpc.aio.AioRpcError):
+                        await self.ann.log_in()
+                elif error.code() not in NOT_KNOWN:
+                    raise
+            await asyncio.sleep(STEP_S)
+        raise AssertionError(self.broken)
+
+
+class Life:
+    """One order of ann's, step by step as KINDS says."""
+
+    def __init__(self, federation: Federation, ref: str) -> None:
+        self._all, self._ref = federation, ref
+        self._version = 0
+        self._held: Reserved | None = None
+        self._ends = 0.0
+
+    async def lived(self, kind: str) -> None:
+        with suppress(Late):
+            for step in KINDS[kind]:
+                await getattr(self, step)()
+
+    async def modify(self) -> None:
+        """Twice the bandwidth."""
+        await self.reserve(replace(chain(), bandwidth_bps=2 * chain().bandwidth_bps))
+
+    async def reserve(self, spec: ServiceSpec | None = None) -> None:
+        answer: object = None
+        while not isinstance(answer, Reserved):
+            assert not isinstance(answer, Refused) or self._version < VERSIONS, answer.reasons
+            if answer is not None:
+                await self._all.all_up()
+                await asyncio.sleep(0.5)
+            self._version += 1
+            answer = await self._all.asked(
+                lambda: self._all.ann.reserve(self._ref, spec or chain(), self._version, CALL_S)
+            )
+        self._held = answer
+        self._ends = self._all.now() + answer.remaining_s
+
+    async def extend(self) -> None:
+        await self._call("ExtendReservation", pb.ExtendReservationRequest(seconds=250))
+
+    async def release(self) -> None:
+        await self._call("ReleaseReservation", pb.ReleaseReservationRequest())
+
+    async def _call(self, method: str, request: Any) -> None:
+        request.ref, request.version = self._ref, self._version
+        await self._all.asked(lambda: self._all.ann._call(method, request, CALL_S))
+
+    async def commit(self) -> None:
+        """Raises Late where the hold is over by then, which is told so and leaves nothing."""
+        told = await self._all.asked(lambda: self._all.ann.commit(self._ref, self._version, CALL_S))
+        if isinstance(told, Refused) and self._all.now() >= self._ends - 1:
+            assert told.reasons[0].code is ReasonCode.HOLD_EXPIRED, told
+            raise Late
+        self._all.checked[KEPT] += 1
+        assert told == Committed(ref=self._ref, version=self._version), told
+
+    async def terminate(self) -> None:
+        await self._all.asked(lambda: self._all.ann.terminate(self._ref, CALL_S))
+
+    async def deliver(self) -> None:
+        """Until it is active; then what its customer is told is what is there, at every level."""
+        assert self._held is not None
+        while True:
+            status = await self._all.asked(lambda: self._all.ann.status(self._ref))
+            if status.state is ServiceState.ACTIVE and status.version == self._version:
+                break
+            assert status.state in (ServiceState.COMMITTING, ServiceState.ACTIVATING, ServiceState.ACTIVE), status
+            await asyncio.sleep(STEP_S)
+        assert (status.choice, status.price) == (self._held.choice, self._held.price)
+        while True:  # a node may die just now
+            await self._all.all_up()
+            with suppress(Died):
+                built = await self._built("top", "ann", self._ref)
+                self._all.checked.update((ONE_TRUTH, ONE_PART))
+                assert built == ["leaf/field", "middle/metro"], built
+                charged = await self._all.nodes["top"].ask("charged", account="ann", ref=self._ref)
+                assert charged > 0, "what is delivered is charged"
+                return
+            await asyncio.sleep(STEP_S)
+
+    async def _built(self, level: str, account: str, ref: str) -> list[str]:
+        """The domains that have exactly one live part of it, and have built that."""
+        order, found = await self._all.nodes[level].ask("order", account=account, ref=ref), []
+        for part in order["parts"]:
+            if part["own"]:
+                assert part["states"] == ["ACTIVE"], (level, part)
+                assert part["built"], (level, part)
+                found.append(f"{level}/{part['alias']}")
+            else:
+                found += await self._built(SELLERS[part["alias"]], level, part["ref"])
+        return sorted(found)
+
+
+def places(seen: dict[str, list[str]]) -> list[Place]:
+    """Every mishap at every effect of a life."""
+    found = []
+    for node, effects in seen.items():
+        for what in sorted(set(effects)):
+            meets = [m for m in Effect.of(what).meets() if m in FOUND]
+            found += [Place(node, what, nth, mishap) for nth in range(effects.count(what)) for mishap in meets]
+    return found

@@ -1,0 +1,48 @@
+"""A service-specific manager that answers what a test says, and keeps what it was asked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from lower_sp_clients.service_manager import NoDecision
+from service_model.managing import (
+    AddressQuestion,
+    Answer,
+    ByDefault,
+    ConfigureQuestion,
+    Consultation,
+    PlaceQuestion,
+    Question,
+)
+
+
+@dataclass
+class ScriptedManager:
+    """`answers`: what it says to each question, or raises; by default nothing is chosen. With `silent` it answers nothing."""
+
+    answers: Callable[[Question], Answer | NoDecision] = lambda question: ByDefault()
+    silent: bool = False
+    asked: list[tuple[Consultation, Question]] = field(default_factory=list)
+
+    async def decide(self, about: Consultation, question: Question, timeout_s: float) -> Answer:
+        self.asked.append((about, question))
+        if self.silent:
+            await asyncio.Event().wait()
+        answer = self.answers(question)
+        if isinstance(answer, NoDecision):
+            raise answer
+        return answer
+
+    @property
+    def placings(self) -> list[PlaceQuestion]:
+        return [q for _, q in self.asked if isinstance(q, PlaceQuestion)]
+
+    @property
+    def addressings(self) -> list[AddressQuestion]:
+        return [q for _, q in self.asked if isinstance(q, AddressQuestion)]
+
+    @property
+    def configurings(self) -> list[ConfigureQuestion]:
+        return [q for _, q in self.asked if isinstance(q, ConfigureQuestion)]

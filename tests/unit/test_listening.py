@@ -1,0 +1,76 @@
+"""After an interruption a supplier is asked for everything that is open, many segments at once and each once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from datetime import UTC, datetime
+from typing import Any
+
+from broker.orders.calling import Caller
+from broker.orders.listening import LOOKS_AT_ONCE, Listener
+from broker.orders.records import Order, Segment
+from broker.orders.states import SegmentState
+from lower_sp_clients.supplier import ServiceNotFound
+from service_model.outcomes import ServiceState
+from service_model.spec import ServiceSpec
+from tests.support.clock import SimulatedClock
+from tests.support.fake_supplier import FakeSupplier
+from tests.support.faults import Answer, FaultySupplier
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SERVICES = 5 * LOOKS_AT_ONCE + 3
+
+
+def live(number: int) -> Order:
+    segment = Segment(
+        key="east.1",
+        alias="east",
+        ref=f"e{number}",
+        spec=ServiceSpec(name="s", ends=(), links=()),
+        version=1,
+        state=SegmentState.ACTIVE,
+    )
+    return Order(
+        id=f"o{number}",
+        account="ann",
+        ref=f"r{number}",
+        version=1,
+        state=ServiceState.ACTIVE,
+        created=NOW,
+        updated=NOW,
+        segments=(segment,),
+    )
+
+
+async def test_as_many_segments_as_may_are_asked_for_at_once_and_each_once() -> None:
+    clock, asked, open_now, most = SimulatedClock(), Counter[str](), 0, 0
+    orders = {order.id: order for order in map(live, range(SERVICES))}
+
+    async def slow(call: Answer, ref: str, version: int) -> Any:
+        nonlocal open_now, most
+        asked[ref] += 1
+        open_now += 1
+        most = max(most, open_now)
+        await clock.sleep(1.0)
+        open_now -= 1
+        raise ServiceNotFound(ref)
+
+    supplier, down = FakeSupplier(clock), asyncio.Event()
+    line = FaultySupplier(lambda: supplier, lambda: down)
+    line.always["status"] = slow
+    listener = Listener(Caller(clock), clock, orders, lambda order: None)
+    for order in orders.values():
+        listener.index(order)
+    listener.follow({"east": line})
+    seconds = 0
+    while sum(asked.values()) < SERVICES or open_now:
+        for _ in range(50):
+            await asyncio.sleep(0)
+        clock.advance(1.0)
+        seconds += 1
+        assert seconds < SERVICES, "one after the other"
+    await listener.close()
+    assert most == LOOKS_AT_ONCE
+    assert set(asked.values()) == {1}
+    assert len(asked) == SERVICES
