@@ -1,4 +1,8 @@
-"""The table of allocations: what is taken and given back, with its entries in the journal."""
+"""The table of allocations: what is taken and given back, with its entries in the journal.
+
+Where other processes allocate too, whoever comes second gets Taken; a prefix that overlaps another's is refused by PostgreSQL
+itself. A process that is alone knows what is free, and may put what it keeps off in the place of what an order had.
+"""
 
 from __future__ import annotations
 

@@ -2,9 +2,8 @@
 
 Rules kept here
 - One transaction per call; an order's row, its version, what was allocated and the rows that only grow go together.
-- What is another's is not allocated: whoever comes second gets Taken, also from another process with another view of what is
-  free. A prefix that overlaps another's is refused by PostgreSQL itself, where there may be other processes.
-- Where the store is shared, a write is made under its writer's fence, and tells the others what it changed.
+- Where the store is shared, a write is made under its writer's fence, and tells the others what it changed. What is another's is
+  not allocated: whoever comes second, with another view of what is free, gets Taken.
 """
 
 from __future__ import annotations

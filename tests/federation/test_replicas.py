@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from service_model.outcomes import Committed, Event, Reserved, ServiceState
+from broker.cli.faults import Fault
+from broker.cli.node_store import store_of
+from service_model.outcomes import Committed, Event, Reserved, ServiceState, ServiceStatus
+from spbroker.v1 import manager_service_pb2 as manager_pb
 from tests.support.customer import Customer
 from tests.support.nodes import SETTLED_S, Nodes, RealNode
 from tests.support.postgres import Where
-from tests.support.topologies import LEVELS, chain, customer_of, nothing_left, pool, three_levels
+from tests.support.served_manager import NAME, ServedManager, by_default
+from tests.support.topologies import LEVELS, chain, customer_of, nothing_left, person, pool, three_levels
 
 
 @pytest.fixture
@@ -40,6 +46,11 @@ def leaders(*replicas: RealNode) -> list[bool]:
     return [replica.node.broker.claims.leads() for replica in replicas]
 
 
+def counted(nodes: Nodes) -> list[int]:
+    """What counts against ann's agreement, at each of top's replicas."""
+    return [r.node.broker.wanted.count("ann", besides=None) for r in (nodes["top"], nodes.twins[0])]
+
+
 async def test_each_call_of_one_order_may_go_to_another_replica(nodes: Nodes, anns: tuple[Customer, Customer]) -> None:
     first, second = anns
     assert isinstance(await first.reserve("r", chain()), Reserved)
@@ -48,10 +59,12 @@ async def test_each_call_of_one_order_may_go_to_another_replica(nodes: Nodes, an
     assert await first.commit("r") == Committed(ref="r", version=1)
     for ann in anns:
         assert (await ann.until("r", ServiceState.ACTIVE)).state is ServiceState.ACTIVE
+    assert counted(nodes) == [1, 1]
     await first.terminate("r")
     for ann in anns:
         await ann.until("r", ServiceState.TERMINATED)
         assert await ann.refs() == {"r"}
+    assert counted(nodes) == [0, 0]
     await nothing_left(nodes)
 
 
@@ -103,6 +116,13 @@ async def comes_true(condition: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.05)
 
 
+async def leads(replica: RealNode) -> None:
+    async def led() -> bool:
+        return leaders(replica) == [True]
+
+    await comes_true(led)
+
+
 async def test_own_domains_are_worked_by_one_replica_and_ordered_from_at_any(
     nodes: Nodes, anns: tuple[Customer, Customer]
 ) -> None:
@@ -111,11 +131,7 @@ async def test_own_domains_are_worked_by_one_replica_and_ordered_from_at_any(
     await anns[0].order("r", chain())
     assert [len(r.node.vims()[0].holds()) for r in (leaf, twin)] == [1, 1]
     await leaf.close()  # gracefully: the other leads at once
-
-    async def led() -> bool:
-        return leaders(twin) == [True]
-
-    await comes_true(led)
+    await leads(twin)
     await leaf.open()  # where it is called, and not the one that works on the domain
     assert leaders(leaf, twin) == [False, True]
     await anns[0].end("r")
@@ -133,3 +149,98 @@ async def test_what_is_administered_at_one_replica_is_so_at_the_other(nodes: Nod
     await comes_true(known)
     await top.administer([pool("10.97.0.0/16", name="more", block=28)])
     await twin.administer([pool("10.97.0.0/16", name="more", block=26)])
+
+
+FASTER = replace(chain(), bandwidth_bps=10**7)
+
+
+async def becomes(ann: Customer, ref: str, version: int) -> ServiceStatus:
+    """The service as soon as it is live in this version, and nothing newer is beside it."""
+
+    async def is_so() -> bool:
+        status = await ann.status(ref)
+        return (status.version, status.state, status.newer) == (version, ServiceState.ACTIVE, None)
+
+    await comes_true(is_so)
+    return await ann.status(ref)
+
+
+async def test_a_newer_version_is_held_at_one_replica_and_committed_at_another(
+    nodes: Nodes, anns: tuple[Customer, Customer]
+) -> None:
+    first, second = anns
+    await first.order("r", chain())
+    assert isinstance(await first.reserve("r", FASTER, 2), Reserved)
+    assert isinstance(await second.reserve("r", FASTER, 2), Reserved)  # the same request: the recorded answer
+    for ann in anns:
+        status = await ann.status("r")
+        assert status.newer is not None
+        assert (status.version, status.newer.version) == (1, 2)
+    assert await second.commit("r", 2) == Committed(ref="r", version=2)
+    for ann in anns:
+        await becomes(ann, "r", 2)
+    assert isinstance(await first.reserve("r", chain(), 3), Reserved)
+    await second.end("r")  # and what is held beside it
+    await nothing_left(nodes)
+
+
+async def test_a_modification_goes_on_where_the_replicas_that_held_it_leave(
+    nodes: Nodes, anns: tuple[Customer, Customer]
+) -> None:
+    first, second = anns
+    await first.order("r", chain())
+    assert isinstance(await first.reserve("r", FASTER, 2), Reserved)
+    leaf, twin = nodes["leaf"], nodes.twins[2]
+    assert leaders(leaf, twin) == [True, False]
+    await leaf.close()  # it worked on the domain; the other leads at once
+    await leads(twin)
+    await leaf.open()
+    await nodes["top"].close()
+    assert await second.commit("r", 2) == Committed(ref="r", version=2)
+    await becomes(second, "r", 2)
+    assert leaders(leaf, twin) == [False, True]
+    holds = [replica.node.vims()[0].holds() for replica in (leaf, twin)]
+    assert [[(hold.version, hold.beside) for hold in known] for known in holds] == [[(2, None)], [(2, None)]]
+    await nodes["top"].open()
+    await second.end("r")
+    await nothing_left(nodes)
+
+
+async def test_a_manager_is_asked_by_the_replica_that_has_the_order(
+    nodes: Nodes, anns: tuple[Customer, Customer]
+) -> None:
+    first, second = anns
+    spec = replace(chain(), managers=("mine",))
+
+    async def answers_the_second(request: manager_pb.PlaceRequest, context: Any) -> manager_pb.PlaceResponse:
+        if len(manager.asked) == 1:
+            await asyncio.Event().wait()
+        return await by_default(request, context)
+
+    manager = ServedManager(nodes["top"].anchor["ca"].encode(), answers_the_second)
+    async with manager:
+        document = {
+            "kind": "manager", "name": "acme", "endpoint": manager.endpoint, "ca": manager.roots.decode(),
+            "server_name": NAME, "decides": ["PLACE"],
+        }  # fmt: skip
+        await nodes["top"].administer([document, person("ann", managers={"mine": "acme"})])
+        asking = asyncio.create_task(first.reserve("r", spec))
+
+        async def asked() -> bool:
+            return len(manager.asked) == 1
+
+        await comes_true(asked)
+        held = await second.reserve("r", spec)  # takes the order over, and asks anew what is recorded as asked
+        assert isinstance(held, Reserved), held
+        assert isinstance(await asking, Reserved)
+        assert len(manager.asked) == 2
+    for ann in anns:
+        assert len((await ann.status("r")).decisions) == 1
+    await first.end("r")
+    await nothing_left(nodes)
+
+
+async def test_files_are_neither_copied_nor_put_back_of_a_node_that_has_none(nodes: Nodes) -> None:
+    with pytest.raises(Fault, match="this is a database of PostgreSQL") as refused:
+        store_of(nodes["top"].directory)
+    assert "pg_dump" in refused.value.hint
