@@ -24,6 +24,7 @@ from broker.orders.pools import PREFIXES
 from broker.storage.books import SqlOrderBook
 from broker.storage.hints import Hints
 from broker.storage.replicas import OWN, LeaseLost, News, Replica
+from lower_sp_clients.supplier import NotRecorded
 from service_model.clock import Clock
 from service_model.outcomes import STATUS
 
@@ -111,7 +112,9 @@ class Replication:
             self._heard.clear()
             try:
                 await self.catch_up()
-            except Exception:  # the next tick tries again; what failed is in the log
+            except NotRecorded as error:  # here and below: the next tick tries again
+                log.error("changes of other replicas not read", error=str(error))
+            except Exception:
                 log.exception("changes of other replicas not read")
 
     # Claims

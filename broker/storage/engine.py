@@ -291,5 +291,7 @@ def prepare_server(backend: Postgres, connection: sqlalchemy.Connection, migrate
     try:
         with connection.begin():
             migrate(connection)
+    except NewerSchema as error:
+        raise StoreError(f"{backend.name}: {error.plain}") from None
     except Exception as error:
         raise StoreError(f"{backend.name}: the migration failed and was undone: {backend.cause(error)}") from error

@@ -18,6 +18,7 @@ from broker.bootstrap.founding import NotFounded
 from broker.settings.process import Database
 from broker.storage.engine import Engine
 from broker.storage.errors import StoreError
+from broker.storage.migrations import migrate
 from broker.storage.postgres import STANDSTILL_S
 from tests.support.lost_answer import lost_answer
 from tests.support.nodes import found_at
@@ -242,3 +243,15 @@ async def test_a_database_that_has_a_node_is_not_given_to_another(tmp_path: Path
     with pytest.raises(NotFounded, match="there is a node in this database already"):
         await found_at(tmp_path / "second", "second", database)
     assert not (tmp_path / "second").exists()
+
+
+async def test_a_database_of_a_newer_release_is_refused_and_nothing_is_advised_that_is_for_files(
+    database: Database,
+) -> None:
+    async with Engine.open(database, migrate=migrate) as engine:
+        newer = sa.text("UPDATE alembic_version SET version_num = 'fffffffffff1'")
+        await engine.tx(lambda connection: connection.execute(newer).close())
+    with pytest.raises(
+        StoreError, match=r"newer release \(its revision fffffffffff1 is not known here\): run that release$"
+    ):
+        Engine.open(database, migrate=migrate)
