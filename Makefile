@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml
 	@scripts/ensure-python "$(PYTHON)"
 	@test -x $(BIN)/python || { echo "Making a virtual environment in $(VENV)"; "$(PYTHON)" -m venv $(VENV); }
 	@echo "Installing spbroker and what it needs into $(VENV) (a minute)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[linux,dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[linux,postgres,dev]'
 	@touch $(STAMP)
 
 tools:
@@ -34,6 +34,7 @@ demo: setup
 
 test: setup
 	@scripts/ensure-tools || { [ -z "$$CI" ] && echo "Going on without packet tests."; }
+	@scripts/ensure-postgres || { [ -z "$$CI" ] && echo "Going on without tests on PostgreSQL."; }
 	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 chaos: setup

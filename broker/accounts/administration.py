@@ -7,6 +7,7 @@ Theory of operation
 - What a change leaves allocated that is given out no more is told with it (`drained`).
 - The change is stored in one transaction with its audit. Then it is the present, and the node is told (`changed`).
 - Changes are made one after the other. One that has begun is finished, also if its caller goes away.
+- Where several processes share the store, what one of them stored is read by the others (`read`).
 - A document without a password hash leaves the account's password as it is: `export` does not show it.
 """
 
@@ -63,6 +64,15 @@ class Administration:
         """Load what is administered. `changed` is not called: the caller begins with what this returns."""
         self.present = await self._book.load()
         return self.present
+
+    async def read(self) -> None:
+        """Another process that shares the store has stored a change: it is the present here too."""
+        async with self._lock:
+            present = await self._book.load()
+            if present != self.present:
+                self.present = present
+                log.info("administered elsewhere", documents=len(present.by_key))
+                await self._changed(present)
 
     async def apply(self, documents: Documents, *, dry_run: bool, prune: bool, reason: str, actor: str) -> Applied:
         """See AdminPort."""

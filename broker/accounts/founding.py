@@ -4,7 +4,7 @@ Rules kept here
 - Nothing is overwritten: a directory in which any of the files is, is refused, naming it. What was written before a
   failure is taken away again.
 - A directory that is made here is for its owner only (0700), the one with the keys always; private keys are 0600 from
-  their first byte.
+  their first byte. So are settings with the URL of a store: it may have a password in it.
 - The first operator is an account document for the store; its password goes nowhere but into its hash.
 - The anchor that partners have names the authority, not the certificates under it: those may be issued anew from the
   directory's authority without telling partners (there is no command for it yet).
@@ -118,6 +118,7 @@ def found(
     *,
     listen: str = LISTEN,
     listen_partners: str = LISTEN_PARTNERS,
+    store: str = "broker.db",
     random: Callable[[int], bytes] = os.urandom,
 ) -> Founded:
     """Make a node in `directory`, reachable under `names`. Raises AlreadyFounded; ValueError
@@ -134,7 +135,7 @@ def found(
     server, client = (issue(ca, sp_id, who, now, CERTIFICATE_DAYS) for who in (names, ()))
     note_key, token_key = SigningKey.generate(random), SigningKey.generate(random)
     anchor = Anchor(sp_id=sp_id, ca=ca.certificate.decode(), note_keys=NoteKeys(keys=(NoteKey.of(note_key.public),)))
-    node = {"sp_id": sp_id, "listen": listen, "listen_partners": listen_partners, "store": "broker.db"}
+    node = {"sp_id": sp_id, "listen": listen, "listen_partners": listen_partners, "store": store}
     public = [(layout.anchor, json.dumps(written(anchor), indent=2).encode() + b"\n")]
     private = [
         (layout.note_key, note_key.to_pem()),
@@ -145,7 +146,6 @@ def found(
         certificate, key = layout.credential(of)
         public.append((certificate, credential.certificate))
         private.append((key, credential.key))
-    public.append((layout.node, yaml_text(node).encode()))  # last: a directory with it is complete
     made: list[Path] = []
     try:
         layout.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -157,6 +157,9 @@ def found(
         for path, data in public:
             write_public(path, data)
             made.append(path)
+        write = write_private if "://" in store else write_public
+        write(layout.node, yaml_text(node).encode())  # last: a directory with it is complete
+        made.append(layout.node)
     except BaseException:
         for path in made:
             path.unlink(missing_ok=True)

@@ -77,6 +77,7 @@ class NodeAdmin:
         self._restored = restored
 
     async def apply(self, documents: Documents, *, dry_run: bool, prune: bool, reason: str, actor: str) -> Applied:
+        await self._broker.claims.catch_up()
         return await self._administration.apply(documents, dry_run=dry_run, prune=prune, reason=reason, actor=actor)
 
     async def export(self, kinds: tuple[str, ...]) -> Documents:
@@ -95,6 +96,7 @@ class NodeAdmin:
     async def inventory(self) -> Inventory:
         """Everything allocated, held and built, what the domains have that nobody asked for, and where the table of allocations
         is not what its owners have."""
+        await self._broker.claims.catch_up()
         now = self._clock.now()
         allocations = [*self._broker.allocations(), *self._broker.path_ids.allocations()]
         items, discrepancies = [], []
@@ -135,6 +137,7 @@ class NodeAdmin:
         return list(disagreements(recorded, self._broker.orders(), holds))
 
     async def pools(self) -> tuple[PoolUse, ...]:
+        await self._broker.claims.catch_up()
         known = owners(self._broker.orders())
         labels = (use for vim in self._vims() for use in of_labels(vim, known))
         return (*of_prefixes(self._broker.pools, known), *labels, *of_path_ids(self._broker.path_ids, known))
@@ -166,6 +169,7 @@ class NodeAdmin:
         return tuple(found)
 
     async def stuck(self, account: str) -> tuple[StuckSegment, ...]:
+        await self._broker.claims.catch_up()
         mine = (o for o in self._broker.orders() if account in ("", o.account))
         return stuck_segments(mine, self._catalogue.listing)
 
@@ -176,6 +180,7 @@ class NodeAdmin:
     async def abandon(self, service: str, account: str, segment: str, reason: str, *, actor: str) -> AbandonedService:
         if self._restored.read_only:
             raise ReadOnly(self._restored.read_only)
+        await self._broker.claims.catch_up()
         try:
             order = named(self._broker.orders(), service, account)
             done, keys = await self._broker.abandon(order, segment, reason, actor)
@@ -185,6 +190,7 @@ class NodeAdmin:
 
     async def orders(self, account: str, ref: str) -> AsyncIterator[ServiceDetail]:
         """Orders in order of creation, with what was asked of whom and what came of it."""
+        await self._broker.claims.catch_up()
         now = self._clock.now()
         for order in sorted(self._broker.orders(), key=lambda o: (o.created, o.id)):
             if not order.version or (account and order.account != account) or (ref and order.ref != ref):

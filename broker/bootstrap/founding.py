@@ -10,7 +10,8 @@ from pathlib import Path
 
 from broker.accounts.documents import Authorship, Edit
 from broker.accounts.founding import Founded, found
-from broker.storage.document_book import SqlDocumentBook
+from broker.settings.process import Database
+from broker.storage.document_book import SqlDocumentBook, has_documents
 from broker.storage.engine import Engine
 from broker.storage.errors import StoreError
 from broker.storage.migrations import migrate
@@ -30,9 +31,10 @@ async def found_node(
     password: str,
     listen: str,
     listen_partners: str,
+    store: Path | Database = Path("broker.db"),
 ) -> Founded:
-    """Make the node. The certificate is for `names`, the hosts it listens at, and this machine. Raises AlreadyFounded,
-    NotFounded."""
+    """Make the node. A `store` that is a path is below the directory. The certificate is for `names`, the hosts it listens at,
+    and this machine. Raises AlreadyFounded, NotFounded."""
     hosts = {address.rpartition(":")[0].strip("[]") for address in (listen, listen_partners)} - {"0.0.0.0", "::", ""}  # noqa: S104  those are no names
     subjects = sorted({*names, *hosts, "localhost", "127.0.0.1", "::1"})
     fresh = not directory.exists()  # noqa: ASYNC240  nothing else runs yet
@@ -46,12 +48,15 @@ async def found_node(
             password,
             listen=listen,
             listen_partners=listen_partners,
+            store=store.url if isinstance(store, Database) else str(store),
         )
     except ValueError as error:
         raise NotFounded(str(error)) from None
     try:
-        engine = Engine.open(directory / "broker.db", migrate=migrate)
+        engine = Engine.open(store if isinstance(store, Database) else directory / store, migrate=migrate)
         try:
+            if await engine.read(has_documents):
+                raise StoreError(f"{engine.name}: there is a node in this database already")
             account = founded.operator
             by = Authorship(at=now, actor=operator, reason="the node was founded", action="init")
             await SqlDocumentBook(engine).save([Edit(key=(account.kind, account.name), before=None, after=account)], by)

@@ -32,9 +32,12 @@ from broker.bootstrap.feeds import Feeds
 from broker.bootstrap.planning import FEW_WAYS, Planning
 from broker.bootstrap.promises import Record
 from broker.bootstrap.publication import Edition, Publication, Standing
+from broker.bootstrap.replication import Parts as Followed
+from broker.bootstrap.replication import Replication
 from broker.bootstrap.restored_node import RestoredNode
 from broker.orders.broker import AccountView, Broker
 from broker.orders.catalogue import Catalogue
+from broker.orders.claims import ALONE, Claims
 from broker.orders.engine import WATCHER_BEHIND
 from broker.orders.records import QUOTED, Terms
 from broker.orders.schedules import CannotSchedule, Workflows
@@ -42,12 +45,16 @@ from broker.orders.tasks import STUCK_AFTER
 from broker.settings.administered import DomainDoc, ManagerDoc, SupplierDoc
 from broker.settings.present import Administered
 from broker.settings.problems import Problem
+from broker.settings.process import Database
 from broker.storage.allocations import all_allocations
 from broker.storage.books import SqlEditions, SqlHoldBook, SqlOrderBook, epoch_of
 from broker.storage.document_book import SqlDocumentBook
 from broker.storage.engine import Engine
+from broker.storage.errors import StoreError
+from broker.storage.hints import Hints
 from broker.storage.migrations import migrate
 from broker.storage.quote_book import SqlQuoteBook
+from broker.storage.replicas import LeaseLost, Replica
 from broker.storage.restored import SqlRestored
 from broker.storage.supplier_books import SqlAcceptedEditions, SqlPromiseBook
 from capability_registry import origin, signing
@@ -90,10 +97,12 @@ class Parts:
     caution: float = 0.0
     hopes: int = 0
     stuck_after: timedelta = STUCK_AFTER
+    lease: timedelta = timedelta(seconds=10)
+    """After how long others take over what this process works on, when nothing is heard of it."""
     watcher_behind: int = WATCHER_BEHIND
     few_ways: int = FEW_WAYS
     """Up to how many ways of notes plans are made in the event loop."""
-    open_store: Callable[[Path], Engine] = partial(Engine.open, migrate=migrate)
+    open_store: Callable[[Path | Database], Engine] = partial(Engine.open, migrate=migrate)
     make_driver: Callable[[str, str, Sequence[SapPort]], Driver] = make_driver
     workflows: Workflows = field(default_factory=Workflows)
     manage: ConnectManager | None = None
@@ -133,7 +142,7 @@ class Node:
     def __init__(
         self,
         sp_id: str,
-        store: Path,
+        store: Path | Database,
         keys: Keys,
         parts: Parts,
         note_key: Callable[[], SigningKey] | None = None,
@@ -151,6 +160,11 @@ class Node:
         self._turn: datetime | None = None
         """When the next maintenance window begins or ends; none while documents are being applied."""
         self._ticker: asyncio.Task[None] | None = None
+        self._claims: Claims = ALONE
+        self._replica: Replica | None = None
+        self._replication: Replication | None = None
+        self.ended = asyncio.Event()
+        """Set where the node cannot go on: others took it for dead long ago."""
 
     async def open(self) -> None:
         """Raises StoreError for the store, DriverError for a domain that cannot be built on this machine, CannotSchedule for
@@ -158,6 +172,13 @@ class Node:
         clock = self._parts.clock
         self.engine = await asyncio.to_thread(self._parts.open_store, self._store)
         self._epoch = await epoch_of(self.engine, uuid.UUID(self._parts.new_id()))
+        if isinstance(self._store, Database):
+            self._replica = Replica(self.engine, str(uuid.uuid4()), self._parts.lease)
+        book = SqlOrderBook(self.engine, self._epoch, self._replica)
+        if self._replica is not None:
+            self._replication = Replication(self._replica, book, clock, self._lost)
+            self._claims = self._replication
+            await self._replication.join()
         self.catalogue = Catalogue(self.sp_id, self._parts.caution, remembers=self._parts.hopes > 0)
         self.planning = Planning(self._parts.few_ways)
         self.deriving = Deriving()
@@ -168,17 +189,18 @@ class Node:
         kept = SqlRestored(self.engine, self._epoch)
         self.broker = Broker(
             epoch=self._epoch,
-            book=SqlOrderBook(self.engine, self._epoch),
+            book=book,
             clock=clock,
             catalogue=self.catalogue,
             planner=self.planning,
-            quotes=SqlQuoteBook(self.engine, "", QUOTED),
+            quotes=SqlQuoteBook(self.engine, "", QUOTED, self._replica),
             terms=self.terms,
             new_id=self._parts.new_id,
             secret=self._keys.origin_secret,
             fell_short=self.promises.fell_short,
             hopes=self._parts.hopes,
             stuck_after=self._parts.stuck_after,
+            claims=self._claims,
             watcher_behind=self._parts.watcher_behind,
             workflows=self._parts.workflows,
             managers=self._manager,
@@ -199,7 +221,7 @@ class Node:
         )
         self.administration = Administration(
             sp_id=self.sp_id,
-            book=SqlDocumentBook(self.engine),
+            book=SqlDocumentBook(self.engine, self._replica),
             clock=clock,
             passwords=self._parts.passwords,
             check=self._obstacles,
@@ -237,6 +259,8 @@ class Node:
         if self.restored.read_only:
             log.warning("read-only: restored from a backup, and not accepted (spbroker inventory, spbroker accept)")
         await self._rewire(present)
+        if self._replication is not None:
+            await self._replication.follow(self._followed(), partial(Hints, self.engine))
         self._ticker = asyncio.create_task(self._tick_for_ever(), name="ticker")
 
     async def close(self) -> None:
@@ -245,6 +269,8 @@ class Node:
             with suppress(asyncio.CancelledError):
                 await self._ticker
         await self.feeds.close()
+        if self._replication is not None:
+            await self._replication.close()
         await self.broker.close()
         await self.planning.close()
         await self.deriving.close()
@@ -254,6 +280,9 @@ class Node:
             await _close(remote)
         for _, manager in self._managers.values():
             await _close(manager)
+        if self._replication is not None:
+            with suppress(StoreError):  # then they find out when the lease is over
+                await self._replication.leave()
         await self.engine.close()
 
     # what callers get
@@ -291,10 +320,43 @@ class Node:
     def vims(self) -> tuple[LocalVim, ...]:
         return tuple(vim for _, vim in self._vims.values())
 
+    # other processes on the same store
+
+    def _followed(self) -> Followed:
+        return Followed(
+            broker=self.broker,
+            leads=self._lead,
+            holds=self._follow_holds,
+            quotes=self._follow_quotes,
+            documents=self.administration.read,
+        )
+
+    async def _lead(self, ours: bool) -> None:
+        for vim in self.vims():
+            await (vim.lead() if ours else vim.close())
+
+    async def _follow_holds(self, changed: list[tuple[str, str]]) -> None:
+        for vim in self.vims():
+            if refs := [ref for domain, ref in changed if domain == vim.domain.name]:
+                await vim.follow(refs)
+
+    async def _follow_quotes(self, of: list[str]) -> None:
+        if "" in of:
+            await self.broker.read_quotes()
+        for vim in self.vims():
+            if vim.domain.name in of:
+                await vim.read_quotes()
+
+    def _lost(self, error: LeaseLost) -> None:
+        log.error("this replica ends", error=str(error))
+        self.ended.set()
+
     # time
 
     async def tick(self) -> None:
         """Everything that time does: holds expire, labels rest, feeds lapse, notes are renewed, windows open and close."""
+        if self._replication is not None:
+            await self._replication.tick()
         if self._turn is not None and self._turn <= self._parts.clock.now():
             self._follow_windows(self.administration.present)
         try:
@@ -351,10 +413,10 @@ class Node:
     async def _new_vim(self, doc: DomainDoc, present: Administered) -> LocalVim:
         driver = self._driver(doc)
         value = domain_value(doc, present, driver.offer, self.sp_id, self._parts.clock.now())
-        book = SqlHoldBook(self.engine, self._epoch, doc.name)
-        quotes = SqlQuoteBook(self.engine, doc.name, STANDING)
+        book = SqlHoldBook(self.engine, self._epoch, doc.name, self._replica)
+        quotes = SqlQuoteBook(self.engine, doc.name, STANDING, self._replica)
         rest = timedelta(seconds=doc.label_quarantine_s)
-        vim = LocalVim(value, driver, book, quotes, self._parts.clock, quarantine=rest)
+        vim = LocalVim(value, driver, book, quotes, self._parts.clock, quarantine=rest, leads=self._claims.leads)
         await vim.open(read_only=bool(self.restored.read_only))
         return vim
 

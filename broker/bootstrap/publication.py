@@ -6,6 +6,7 @@ Rules kept here
 - It is made where that holds up nobody (`Deriving`); here it is a text. Where nobody knows what was said before, it is said
   again.
 - Same content, same edition; the edition is recorded before the note is given out, so it grows over restarts.
+- Whoever connects gets no older edition than it had of another process that shares the store.
 - Half-way to its expiry a note is issued again.
 - Its agreement's lifecycle and notice are in a customer's note. To whom it is WITHDRAWING, nothing is offered any more.
 - Places are shown as the agreement allows; whose capability it is, is hidden among decoys when the note is signed.
@@ -47,6 +48,9 @@ VALIDITY = timedelta(hours=1)
 
 
 class Editions(Protocol):
+    async def latest(self, audience: str) -> int:
+        """The last edition that was given out, by whatever process; 0: none."""
+
     async def next(self, audience: str, digest: str) -> int:
         """The edition for this content: the last one if nothing changed, else one more. Durable on return."""
 
@@ -201,6 +205,9 @@ class Publication:
 
     async def notes(self, account: str) -> AsyncIterator[Edition]:
         """The current note and each new edition from now on."""
+        issued = self._issued.get(account)
+        if issued is not None and issued.signed.edition < await self._editions.latest(account):
+            self._issued.pop(account, None)  # another process has given it a later one
         last: Edition | None = None
         async for _ in self._ticks.receive(first=0):
             signed = await self.current(account)

@@ -69,6 +69,7 @@ async def run(directory: Path, stopping: asyncio.Event, opened: Callable[[Node],
         caution=settings.caution,
         hopes=settings.hopes,
         stuck_after=timedelta(seconds=settings.stuck_after_s),
+        lease=timedelta(seconds=settings.lease_s),
         watcher_behind=settings.watcher_behind,
         workflows=schedules,
     )
@@ -83,7 +84,7 @@ async def run(directory: Path, stopping: asyncio.Event, opened: Callable[[Node],
         try:
             await server.set_health(True)
             log.info("serving", sp_id=settings.sp_id, **server.ports)
-            await stopping.wait()
+            await _any(stopping, node.ended)
             log.info("stopping")
         finally:
             ends = threading.Timer(settings.drain_s + CLOSES_WITHIN_S, _end)
@@ -93,6 +94,15 @@ async def run(directory: Path, stopping: asyncio.Event, opened: Callable[[Node],
     finally:
         await node.close()
     ends.cancel()
+    if node.ended.is_set():
+        raise CannotServe("this replica was away for so long that others forgot it", hint="start it again")
+
+
+async def _any(*events: asyncio.Event) -> None:
+    waiting = [asyncio.create_task(event.wait()) for event in events]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    for task in waiting:
+        task.cancel()
 
 
 def _end() -> None:

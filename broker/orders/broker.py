@@ -10,6 +10,7 @@ Rules kept here
 - A reservation by a quote is judged with it: the quote counts or not when the reservation comes, and is recorded with it.
 - A commit is judged late or not once, here, before it is recorded; duplicates are recognised before that.
 - What a caller does with a version is done with that version, the order's own or the newer one beside it; a terminate ends all.
+- Where other processes work on the same store, an order is taken over before it is changed here, whoever has it.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ _SETTLING = frozenset({ServiceState.RESERVING})
 _ENDED = frozenset({ServiceState.TERMINATING, ServiceState.STUCK, ServiceState.TERMINATED})
 _STANDS = frozenset({ServiceState.FAILED})
 """Where a commit that was answered with Committed is so again: what failed did so afterwards."""
+_TAKES = 10
+"""How often an order is taken that another replica takes back at once."""
 _BROUGHT_IN = frozenset({ServiceState.COMMITTING, ServiceState.ACTIVATING})
 
 
@@ -76,7 +79,7 @@ class Broker(Offers):
     async def reserve(
         self, account: str, ref: str, version: int, spec: ServiceSpec, ctx: Context
     ) -> Reserved | Refused:
-        known = self.order_of(account, ref)
+        known = await self._mine(account, ref)
         verdict = judge(known.known() if known else None, version, body(spec, ctx.quote))
         if isinstance(verdict, Reason):
             return _turned_away(account, ref, version, (verdict,), ctx)
@@ -97,6 +100,23 @@ class Broker(Offers):
         if (loss := done.loss()) is not None and verdict is not Verdict.REPEAT:
             log.warning("dearer than it was quoted", service=done.id, account=account, ref=ref, over_the_term=str(loss))
         return answer(done, version, self.clock.now())
+
+    async def _mine(self, account: str, ref: str) -> Order | None:
+        """The order, ours to change unless it is over."""
+        await self.claims.catch_up()
+        order = self.order_of(account, ref)
+        if order is not None:
+            await self._take(order)
+        return self.order_of(account, ref)
+
+    async def _take(self, order: Order) -> None:
+        if order.state is ServiceState.TERMINATED:
+            return
+        for _ in range(_TAKES):
+            if self.claims.mine(order.id):
+                return
+            await self.claims.take(order.id)
+        raise OutcomeUnknown("the order goes to and fro between replicas")
 
     def _begin(
         self,
@@ -136,6 +156,8 @@ class Broker(Offers):
             former = known.beside if beside else known
             fresh = succession.replaced(former, fresh) if former is not None else succession.begun(known, fresh)
             fresh = replace(known, beside=fresh) if beside else fresh
+        if known is None:
+            self.claims.begin(fresh.id)
         self.audit(fresh.id, account, "reserve", ref, known.state.short if known else "", "RESERVING", ctx)
         self.change(fresh)
         return fresh
@@ -153,7 +175,7 @@ class Broker(Offers):
 
     async def extend(self, account: str, ref: str, version: int, seconds: float, ctx: Context) -> Reserved | Refused:
         while True:
-            record, order = self._version(account, ref, version)
+            record, order = await self._version(account, ref, version)
             refusal = self._not_held(order, version)
             if record is None or order is None or refusal is not None:
                 return Refused(ref=ref, version=version, reasons=(refusal or _NOT_HELD,))
@@ -172,7 +194,7 @@ class Broker(Offers):
         return answer(done, version, self.clock.now())
 
     async def commit(self, account: str, ref: str, version: int, told: Bindings, ctx: Context) -> Committed | Refused:
-        record, order = self._version(account, ref, version)
+        record, order = await self._version(account, ref, version)
         if record is None or order is None or not _committed(order):
             refusal = self._not_held(order, version)
             if record is None or order is None or order.choice is None or refusal is not None:
@@ -195,13 +217,13 @@ class Broker(Offers):
         ended = Reason(code=ReasonCode.NOT_HELD, message="the service was terminated")
         return Refused(ref=ref, version=version, reasons=(done or recorded).reasons or (ended,))
 
-    def _version(self, account: str, ref: str, version: int) -> tuple[Order | None, Order | None]:
-        """The order, and that version of it: its own, or the newer one beside it."""
-        order = self.order_of(account, ref)
+    async def _version(self, account: str, ref: str, version: int) -> tuple[Order | None, Order | None]:
+        """The order, ours to change unless it is over, and that version of it: its own, or the newer one beside it."""
+        order = await self._mine(account, ref)
         return order, order.of(version) if order is not None else None
 
     async def release(self, account: str, ref: str, version: int, ctx: Context) -> None:
-        order = self.order_of(account, ref)
+        order = await self._mine(account, ref)
         if order is None:
             tombstone = replace(self._tombstone(account, ref, ServiceState.EXPIRED), released_upto=version)
             self.audit(tombstone.id, account, "release", ref, "", "EXPIRED", ctx)
@@ -226,7 +248,7 @@ class Broker(Offers):
         await self.until(order.id, lambda o: o.released_upto >= version, ctx)
 
     async def terminate(self, account: str, ref: str, ctx: Context) -> None:
-        order = self.order_of(account, ref)
+        order = await self._mine(account, ref)
         if self._may_live_untracked(order):
             log.warning("not confirmed to be gone: it may be among what is unknown since the restore", ref=ref)
             raise OutcomeUnknown("what is unknown here since the restore is not confirmed to be gone")
@@ -249,6 +271,7 @@ class Broker(Offers):
     async def abandon(self, named: Order, segment: str, reason: str, actor: str) -> tuple[Order, tuple[str, ...]]:
         """Give up a segment ("": all) that holds a STUCK service up, because `actor` decided so. Returns the order as it
         is recorded then, and what was given up. Raises NotStuck."""
+        await self._take(named)
         order, now = self.wanted[named.id], self.clock.now()
         keys = to_abandon(order, segment, self._own)
         given = abandoned(order, keys, Abandoned(at=now, actor=actor, reason=reason))
@@ -287,6 +310,7 @@ class Broker(Offers):
         """Events behind the token `after` ("" or one of another epoch: from now), first a bookmark."""
         async with aclosing(self.events.receive(first=Stored(sequence=0, account="", status=_NOTHING))) as live:
             await anext(live)  # from here on nothing is missed
+            await self.claims.catch_up()
             epoch, _, number = after.partition(".")
             resumes = epoch == self.epoch and number.isdecimal()
             at = int(number) if resumes else self.sequence
@@ -309,9 +333,10 @@ class Broker(Offers):
         return f"{self.epoch}.{sequence}"
 
     def _tombstone(self, account: str, ref: str, state: ServiceState) -> Order:
-        now = self.clock.now()
+        now, id = self.clock.now(), self._new_id()
+        self.claims.begin(id)
         return Order(
-            id=self._new_id(),
+            id=id,
             account=account,
             ref=ref,
             version=0,
@@ -380,9 +405,11 @@ class AccountView:
         await self._broker.terminate(self._account, ref, ctx)
 
     async def status(self, ref: str, ctx: Context) -> ServiceStatus:
+        await self._broker.claims.catch_up()
         return self._broker.status(self._account, ref)
 
     async def services(self, ctx: Context) -> AsyncIterator[ServiceStatus]:
+        await self._broker.claims.catch_up()
         for item in self._broker.services(self._account):
             yield item
 

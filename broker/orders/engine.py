@@ -7,6 +7,7 @@ Theory of operation
 - Whoever changes an order changes it in memory (`change`) and waits (`until`) for what was recorded of it.
 - A restart loads the orders and wakes those of which something is to be done: a call whose intent was recorded is made again,
   same ref, same version.
+- Where other processes work on the same store, only orders that are claimed here are worked (`sharing`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from broker.orders import asking, path_ids
 from broker.orders.accounting import charges, status
 from broker.orders.calling import Caller
 from broker.orders.catalogue import Catalogue
+from broker.orders.claims import ALONE, Claims, Fenced, Taken
 from broker.orders.comparing import shortfall
 from broker.orders.decisions import Asked
 from broker.orders.delivering import fold
@@ -67,6 +69,10 @@ class Waiter:
     recorded: asyncio.Future[Order]
 
 
+_REFUSED = 16
+"""How often in a row another process may have been first with what an order was given."""
+
+
 class OrderEngine:
     """All orders of a broker, in memory as recorded and as wanted."""
 
@@ -82,6 +88,7 @@ class OrderEngine:
         fell_short: Callable[[str], None],
         hopes: int = 0,
         stuck_after: timedelta = STUCK_AFTER,
+        claims: Claims = ALONE,
         watcher_behind: int = WATCHER_BEHIND,
         workflows: Workflows | None = None,
         managers: asking.Managers = asking.nobody,
@@ -94,6 +101,7 @@ class OrderEngine:
         self.epoch = epoch
         self.book = book
         self.clock = clock
+        self.claims = claims
         self._planner = planner
         self._secret = secret
         self._fell_short = fell_short
@@ -114,7 +122,7 @@ class OrderEngine:
         self._waiting: dict[str, list[Waiter]] = {}
         self.events: Broadcast[Stored] = Broadcast(watcher_behind)
         self._caller = Caller(clock)
-        self._listener = Listener(self._caller, clock, self.wanted, self.change)
+        self._listener = Listener(self._caller, clock, self.wanted, self._heard)
         self.sequence = 0
         """The last event that was sent."""
         self._closing = False
@@ -148,15 +156,21 @@ class OrderEngine:
         self._take_up()
 
     def _take_up(self) -> None:
-        """Work on every order that was loaded, or be woken in time where nothing is to be done now, as of most that are live."""
+        """Work on every order that was loaded, and is to be worked here."""
         for order in () if self.read_only else tuple(self.saved.values()):
-            states = [part.state for part in (order, order.beside) if part is not None]
-            if ServiceState.RESERVING not in states:  # whose tasks take addresses
-                pause = advance(order, self._env(order), self.workflows)
-                if pause.order is order and not pause.calls and pause.asks is None:
-                    self._alarm(order.id, pause.wake)
-                    continue
-            self._wake(order.id)
+            if self.claims.mine(order.id):
+                self._resume(order)
+
+    def _resume(self, order: Order) -> None:
+        """Go on where another process, or another life of this one, was; or be woken in time where nothing is to be done now,
+        as of most that are live."""
+        states = [part.state for part in (order, order.beside) if part is not None]
+        if ServiceState.RESERVING not in states:  # whose tasks take addresses
+            pause = advance(order, self._env(order), self.workflows)
+            if pause.order is order and not pause.calls and pause.asks is None:
+                self._alarm(order.id, pause.wake)
+                return
+        self._wake(order.id)
 
     def keep_off(self, kept_off: Sequence[Allocation]) -> None:
         """These blocks and identifiers of paths are given to nobody, and no others but what orders have. What an order of ours
@@ -208,7 +222,7 @@ class OrderEngine:
             return
         now = self.clock.now()
         rested = self._pools.rested(now)
-        if rested:
+        if rested and self.claims.leads():
             await self.book.put_allocations((), rested, now)
             self._pools.stored((), rested)
 
@@ -244,8 +258,13 @@ class OrderEngine:
         self.by_ref[order.account, order.ref] = order.id
         self._wake(order.id)
 
+    def _heard(self, order: Order) -> None:
+        """An order as a supplier's word makes it; where it is another process's, that one hears it too."""
+        if self.claims.mine(order.id):
+            self.change(order)
+
     def _wake(self, id: str) -> None:
-        if self._closing or self.read_only:
+        if self._closing or self.read_only or not self.claims.mine(id):
             return
         worker = self._workers.get(id)
         if worker is not None and not worker.done():
@@ -259,6 +278,9 @@ class OrderEngine:
             while True:
                 self._again.discard(id)
                 pause = await self._step(id)
+                if pause.calls and self._are_elsewhere(pause.order, pause.calls):
+                    await self.claims.give(id)
+                    return
                 answers = [self._ask(id, track, asked) for track, asked in _asked(pause.order)]
                 if pause.calls:
                     answers.append(self._call(id, pause.calls))
@@ -269,6 +291,9 @@ class OrderEngine:
                     return
         except asyncio.CancelledError:
             raise
+        except Fenced:
+            log.info("another replica works on the order", service=id)
+            self._let_go(id)
         except NotRecorded as error:
             log.error("order cannot be recorded", service=id, error=str(error))
             self._lose(id, error)
@@ -283,6 +308,7 @@ class OrderEngine:
 
     async def _step(self, id: str) -> Pause:
         """As far as the order goes without a call, and recorded."""
+        refused = 0
         while True:
             order = self.wanted[id]
             pause = await self._advanced(order)
@@ -293,12 +319,22 @@ class OrderEngine:
             now = self.clock.now()
             recorded = replace(pause.order, updated=now)
             self.wanted[id] = recorded
+            rows = list(self._pending.get(id, ()))
             self._note_calls(recorded, pause.calls, "intent")
             for track, asked in _asked(recorded):
                 part, before = track.part(recorded), track.part(order)
                 if part is not None and (before is None or asked is not before.asked):
                     self._pending.setdefault(id, []).append(asking.entry(part, asked, now, "intent"))
-            await self._record(recorded, now)
+            try:
+                await self._record(recorded, now)
+            except Taken:
+                refused += 1
+                if self.wanted[id] is not recorded or refused > _REFUSED:  # somebody built on it
+                    raise
+                self._give_back(id)
+                self.wanted[id], self._pending[id] = order, rows
+                await self.claims.catch_up()
+                continue
             if self.wanted[id] is recorded:
                 return Pause(recorded, pause.calls, pause.wake)
             if pause.calls:  # somebody changed it meanwhile; what was recorded as intended is done first
@@ -340,6 +376,8 @@ class OrderEngine:
         before = self.saved.get(order.id)
         put, drop = self._allocation_changes(before, order, now)
         named, unnamed = self.path_ids.changes(before, order)
+        if self.claims.shared:
+            self._check_new(before, order)
         rows = self._pending.pop(order.id, [])
         told = status(order, now) if order.version else None
         change = Change(
@@ -356,13 +394,24 @@ class OrderEngine:
         self.path_ids.stored(named, unnamed)
         self.saved[order.id] = order
         self._listener.index(order)
-        if told is not None:
+        if told is not None and not self.claims.shared:  # else they are told in the order of all replicas (`tell`)
             self.sequence = sequence
             self.events.send(Stored(sequence=sequence, account=order.account, status=told))
         if self.wanted[order.id] is order:
-            for waiter in self._waiting.get(order.id, ()):
-                if not waiter.recorded.done() and waiter.done(order):
-                    waiter.recorded.set_result(order)
+            self._answer(order)
+
+    def _answer(self, order: Order) -> None:
+        """Tell who waits for this order as it is recorded now."""
+        for waiter in self._waiting.get(order.id, ()):
+            if not waiter.recorded.done() and waiter.done(order):
+                waiter.recorded.set_result(order)
+
+    def _check_new(self, before: Order | None, order: Order) -> None:
+        """Raises Taken where what it was given anew turned out to be another's meanwhile."""
+        blocks = order.blocks() - (before.blocks() if before is not None else frozenset())
+        ids = order.all_path_ids() - (before.all_path_ids() if before is not None else frozenset())
+        if not (blocks <= {a.value for a in self._pools.owned(order.id)} and self.path_ids.has(order.id, ids)):
+            raise Taken(f"service {order.id}: what it was given is another's")
 
     def _allocation_changes(
         self, before: Order | None, order: Order, now: datetime
@@ -373,22 +422,55 @@ class OrderEngine:
 
     def _lose(self, id: str, error: OutcomeUnknown) -> None:
         """The store refused: what was not recorded did not happen, and whoever waits hears of it."""
-        self._pending.pop(id, None)
+        self._forget_wish(id)
+        if id in self.saved:
+            self._listener.ask_again(id)
+            self._alarm(id, self.clock.now() + timedelta(seconds=1))
+        self._disappoint(id, error)
+
+    def _give_back(self, id: str) -> None:
+        """What the order was given and is not recorded of it."""
         saved = self.saved.get(id)
         kept = saved.blocks() if saved is not None else frozenset[str]()
         self._pools.stored((), [mine for mine in self._pools.owned(id) if mine.value not in kept])
         self.path_ids.lost(id, saved)
+
+    def _forget_wish(self, id: str) -> None:
+        """The order is as it is recorded, or is not."""
+        self._pending.pop(id, None)
+        self._give_back(id)
         if id in self.saved:
             self.wanted[id] = self.saved[id]
-            self._listener.ask_again(id)
-            self._alarm(id, self.clock.now() + timedelta(seconds=1))
-        else:
-            gone = self.wanted.lose(id)
-            if gone is not None:
-                self.by_ref.pop((gone.account, gone.ref), None)
+            return
+        self.claims.forget(id)
+        gone = self.wanted.lose(id)
+        if gone is not None and self.by_ref.get((gone.account, gone.ref)) == id:
+            del self.by_ref[gone.account, gone.ref]
+
+    def _disappoint(self, id: str, error: OutcomeUnknown) -> None:
         for waiter in self._waiting.pop(id, ()):
             if not waiter.recorded.done():
                 waiter.recorded.set_exception(error)
+
+    # other processes on the same store
+
+    def _are_elsewhere(self, order: Order, calls: tuple[Call, ...]) -> bool:
+        """Whether any of them is to be made of an own domain, and those are another replica's."""
+        if self.claims.leads():
+            return False
+        parts = ((call.of.part(order), call.segment) for call in calls)
+        segments = (part.segment(key) for part, key in parts if part is not None)
+        listings = (self.catalogue.listing(segment.alias) for segment in segments if segment is not None)
+        return any(listing is not None and listing.local for listing in listings)
+
+    def _let_go(self, id: str) -> None:
+        unrecorded = self.wanted.get(id) is not self.saved.get(id)
+        self._alarm(id, None)
+        self._forget_wish(id)
+        if unrecorded:
+            self._disappoint(id, OutcomeUnknown("another replica has taken the order over"))
+
+    # managers
 
     async def _ask(self, id: str, track: Track, asked: Asked) -> None:
         """Ask a manager what was recorded. What it decides is recorded before anything follows from it."""

@@ -19,12 +19,14 @@ from broker.decompose.plan import Avoid
 from broker.orders.asking import Managers, nobody
 from broker.orders.calling import MARGIN, PATIENCE
 from broker.orders.catalogue import Catalogue
-from broker.orders.engine import WATCHER_BEHIND, OrderEngine
+from broker.orders.claims import ALONE, Claims
+from broker.orders.engine import WATCHER_BEHIND
 from broker.orders.pools import Pool
 from broker.orders.quoting import PLANS, WAVES, Answer, Option, Request, ask, learnt, offer, options, qualified
 from broker.orders.reasons import for_customer
 from broker.orders.records import OrderBook, Quoted, Terms
 from broker.orders.schedules import Workflows, clashes
+from broker.orders.sharing import SharedOrders
 from broker.orders.tasks import STUCK_AFTER, Planner
 from lower_sp_clients.quotes import QuoteBook, QuoteLedger
 from lower_sp_clients.supplier import Context
@@ -56,7 +58,7 @@ FEATURES = frozenset(
 """What a request may name in `required_features`, and notes list as `api_features`."""
 
 
-class Offers(OrderEngine):
+class Offers(SharedOrders):
     """Orders of all accounts, and what is offered to them: `terms` says under which agreement."""
 
     def __init__(
@@ -74,6 +76,7 @@ class Offers(OrderEngine):
         fell_short: Callable[[str], None] = lambda alias: None,
         hopes: int = 0,
         stuck_after: timedelta = STUCK_AFTER,
+        claims: Claims = ALONE,
         watcher_behind: int = WATCHER_BEHIND,
         workflows: Workflows | None = None,
         managers: Managers = nobody,
@@ -88,6 +91,7 @@ class Offers(OrderEngine):
             fell_short=fell_short,
             hopes=hopes,
             stuck_after=stuck_after,
+            claims=claims,
             watcher_behind=watcher_behind,
             workflows=workflows,
             managers=managers,
@@ -102,8 +106,13 @@ class Offers(OrderEngine):
         await super().open(pools, read_only)
 
     async def tick(self) -> None:
-        await self._quotes.tick(self.clock.now())
+        if self.claims.leads():
+            await self._quotes.tick(self.clock.now())
         await super().tick()
+
+    async def read_quotes(self) -> None:
+        """Those that stand now, whoever gave them."""
+        await self._quotes.load()
 
     async def qualify(self, account: str, spec: ServiceSpec, ctx: Context) -> Qualification:
         terms = self._terms_for(account, spec, ctx)

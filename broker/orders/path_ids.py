@@ -8,7 +8,7 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -88,6 +88,21 @@ class PathIds:
         recorded = saved.all_path_ids() if saved is not None else frozenset[int]()
         for id in self._owned.get(owner, set()) - recorded:
             self._drop(id)
+
+    def has(self, owner: str, ids: Set[int]) -> bool:
+        return ids <= self._owned.get(owner, set())
+
+    def mirror(
+        self, put: Iterable[Allocation], gone: Iterable[int], ours: Callable[[str], bool] = lambda owner: False
+    ) -> None:
+        """What others recorded: these are allocated, and these are not any more, but those of `ours`."""
+        for id in gone:
+            if (known := self._taken.get(id)) is not None and not ours(known.owner):
+                self._drop(id)
+        for allocation in put:
+            if (known := self._taken.get(int(allocation.value))) is not None and known.owner != allocation.owner:
+                self._drop(int(allocation.value))
+            self._put(allocation)
 
     def stored(self, put: Iterable[Allocation], drop: Iterable[Allocation]) -> None:
         """These changes are durable: what is dropped is free from now on."""

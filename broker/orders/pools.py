@@ -11,7 +11,7 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from ipaddress import ip_network
@@ -174,6 +174,37 @@ class Pools:
             self._drop(allocation)
         for allocation in put:
             self._put(allocation)
+
+    def mirror(
+        self,
+        put: Sequence[Allocation],
+        gone: Sequence[tuple[str, str]],
+        ours: Callable[[str], bool] = lambda owner: False,
+    ) -> None:
+        """What others recorded: these are allocated, and these (pool, value) are not any more. Of what is given to `ours`, and
+        perhaps not recorded yet, they recorded nothing that counts but that it is theirs."""
+        for key in gone:
+            if (known := self._allocations.get(key)) is not None and not ours(known.owner):
+                self._drop(known)
+        for allocation in put:
+            known = self._allocations.get((allocation.pool, allocation.value))
+            if known is not None:
+                self._disown(known)
+            elif not self._take(allocation):
+                continue
+            self._put(allocation)
+
+    def _take(self, allocation: Allocation) -> bool:
+        """Whether its pool is known."""
+        buddy = self._buddies.get(allocation.pool.removeprefix(PREFIXES))
+        if buddy is None:
+            return False
+        prefix = ip_network(allocation.value)
+        for other in [a for a in self._allocations.values() if a.pool == allocation.pool]:
+            if conflicting([ip_network(other.value)], [prefix]):
+                self._drop(other)
+        buddy.take(prefix)
+        return True
 
     def _put(self, allocation: Allocation) -> None:
         self._allocations[allocation.pool, allocation.value] = allocation

@@ -4,14 +4,16 @@ Rules kept here
 - An environment variable `SPBROKER_<FIELD>` replaces the field of the file; an empty one counts as not set.
 - An unknown field is an error. Everything wrong is told at once, with file, line and field, or the variable.
 - Paths are relative to the file.
+- The store is a file of SQLite, or a database of PostgreSQL by its URL, which may have a password in it: it is shown nowhere.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -26,6 +28,46 @@ NODE_FILE = "node.yml"
 
 Listen = Annotated[str, Field(pattern=r"^(\[[0-9A-Fa-f:.]+\]|[^\s:]+):\d{1,5}$", max_length=300)]
 """`host:port`, an IPv6 address in brackets."""
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """A database of PostgreSQL: `postgresql://USER[:PASSWORD]@HOST[:PORT]/NAME[?OPTION=VALUE&…]`, as libpq reads it."""
+
+    url: str = field(repr=False)
+
+    def __post_init__(self) -> None:
+        try:
+            if not urlsplit(self.url).path.strip("/"):
+                raise ValueError("the URL of a PostgreSQL database ends in /NAME")
+            _ = urlsplit(self.url).port
+        except ValueError as error:
+            raise ValueError(str(error)) from None
+
+    def __str__(self) -> str:
+        """Without user, password and options."""
+        parts = urlsplit(self.url)
+        host = parts.netloc.rpartition("@")[2]
+        return f"postgresql://{host}{parts.path}"
+
+    def without_password(self, text: str) -> str:
+        """`text`, in which the password may stand, with stars in its place."""
+        password = urlsplit(self.url).password
+        for secret in (password, unquote(password)) if password else ():
+            text = text.replace(secret, "***")
+        return text
+
+
+SCHEMES = ("postgresql://", "postgres://")
+
+
+def store_of(given: str) -> Path | Database:
+    """The store that is written so. Raises ValueError for a URL that names no database."""
+    return Database(given) if given.startswith(SCHEMES) else Path(given)
+
+
+def _store(given: Any) -> Any:
+    return store_of(given) if isinstance(given, str) else given
 
 
 def _listed(value: object) -> object:
@@ -44,7 +86,8 @@ class Process:
     """Where people connect; none: nowhere."""
     listen_partners: Listen | None = None
     """Where other SPs connect, with certificates."""
-    store: Path = Path("broker.db")
+    store: Annotated[Path | Database, BeforeValidator(_store)] = Path("broker.db")
+    """A file of SQLite, or the URL of a PostgreSQL database."""
     drain_s: Annotated[float, Field(ge=0, le=300)] = 5.0
     """How long running calls may take to finish when the process is told to stop."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -76,6 +119,9 @@ class Process:
     watcher_behind: Annotated[int, Field(ge=1, le=1_000_000)] = 1000
     """How many events a watcher may be behind, until it is cut off; it resumes behind the last that it read."""
 
+    lease_s: Annotated[float, Field(ge=2, le=300)] = 10.0
+    """After how long the other processes on the same PostgreSQL take over what this one works on, when it is silent."""
+
 
 _PROCESS: TypeAdapter[Process] = TypeAdapter(Process)
 
@@ -97,7 +143,7 @@ def load_process(file: Path, environment: Mapping[str, str]) -> Process:
         process = _PROCESS.validate_python({**document.data, **replaced})
     except ValidationError as error:
         raise DocumentRefused(tuple(_named(e, replaced) for e in _errors(error, document, replaced))) from None
-    return replace(process, store=file.parent / process.store)
+    return process if isinstance(process.store, Database) else replace(process, store=file.parent / process.store)
 
 
 def _errors(error: ValidationError, document: Document, replaced: Mapping[str, str]) -> tuple[DocumentError, ...]:

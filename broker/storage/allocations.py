@@ -1,40 +1,58 @@
-"""The table of allocations: what is taken and given back, with its entries in the journal."""
+"""The table of allocations: what is taken and given back, with its entries in the journal.
+
+Where other processes allocate too, whoever comes second gets Taken; a prefix that overlaps another's is refused by PostgreSQL
+itself. A process that is alone knows what is free, and may put what it keeps off in the place of what an order had.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import ColumnElement, Connection, select
 
+from broker.orders.claims import Taken
 from broker.storage import tables as t
 from broker.storage.engine import Engine
 from broker.storage.statements import adding, removing, replacing
 from lower_sp_clients.vim.holds import Allocation, AllocationState
 
 _ALLOCATE, _FREE = replacing(t.allocations), removing(t.allocations, "pool", "value", "owner")
+_ALLOCATE_FREE = replacing(t.allocations, of_same="owner")
+"""Only what is free, or its owner's already."""
 _JOURNAL = adding(t.journal)
+_OVERLAPS = "23P01"
+"""The SQLSTATE of an exclusion constraint."""
 
 
 def save_allocations(
-    connection: Connection, epoch: str, put: Sequence[Allocation], drop: Sequence[Allocation], at: datetime
+    connection: Connection,
+    epoch: str,
+    put: Sequence[Allocation],
+    drop: Sequence[Allocation],
+    at: datetime,
+    *,
+    shared: bool = False,
 ) -> None:
-    """The rows of what is taken and given back, and of each an entry in the journal."""
+    """The rows of what is taken and given back, and of each an entry in the journal. `shared`: other processes allocate too, and
+    what turns out to be another's raises Taken."""
     _FREE.run(connection, *({"pool": a.pool, "value": a.value, "owner": a.owner} for a in drop))
-    _ALLOCATE.run(
-        connection,
-        *(
-            {
-                "pool": a.pool,
-                "value": a.value,
-                "owner": a.owner,
-                "epoch": epoch,
-                "state": a.state.short,
-                "until": a.until,
-            }
-            for a in put
-        ),
+    rows = (
+        {
+            "pool": a.pool,
+            "value": a.value,
+            "owner": a.owner,
+            "epoch": epoch,
+            "state": a.state.short,
+            "until": a.until,
+        }
+        for a in put
     )
+    if shared:
+        _arbitrate(connection, put, *rows)
+    else:
+        _ALLOCATE.run(connection, *rows)
     changes = [(a, "FREE") for a in drop] + [(a, a.state.short) for a in put]
     _JOURNAL.run(
         connection,
@@ -52,8 +70,24 @@ def save_allocations(
     )
 
 
+def _arbitrate(connection: Connection, put: Sequence[Allocation], *rows: Mapping[str, Any]) -> None:
+    """Raises Taken where one is another's, or overlaps it."""
+    try:
+        written = _ALLOCATE_FREE.count(connection, *rows)
+    except Exception as error:
+        if getattr(error, "sqlstate", "") == _OVERLAPS:
+            raise Taken(f"one of {[a.value for a in put]} overlaps another's") from error
+        raise
+    if written != len(put):
+        raise Taken(f"one of {[a.value for a in put]} is another's")
+
+
 def load_allocations(connection: Connection, prefix: str) -> list[Allocation]:
-    rows = connection.execute(select(t.allocations).where(t.allocations.c.pool.startswith(prefix, autoescape=True)))
+    return allocations_where(connection, t.allocations.c.pool.startswith(prefix, autoescape=True))
+
+
+def allocations_where(connection: Connection, condition: ColumnElement[bool]) -> list[Allocation]:
+    rows = connection.execute(select(t.allocations).where(condition))
     return [
         Allocation(pool=r.pool, value=r.value, owner=r.owner, state=AllocationState(r.state), until=r.until)
         for r in rows

@@ -1,6 +1,9 @@
 """Where orders, holds, notes' editions and the store's epoch are kept: the ports of the inner layers over the tables.
 
-One transaction per call; an order's row, its version, what was allocated and the rows that only grow go together.
+Rules kept here
+- One transaction per call; an order's row, its version, what was allocated and the rows that only grow go together.
+- Where the store is shared, a write is made under its writer's fence, and tells the others what it changed. What is another's is
+  not allocated: whoever comes second, with another view of what is free, gets Taken.
 """
 
 from __future__ import annotations
@@ -11,19 +14,20 @@ from datetime import datetime
 from typing import TypeVar
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, select, tuple_
 
 from broker.orders import path_ids
 from broker.orders.pools import PREFIXES
 from broker.orders.records import ORDER, Change, Order, Segment
 from broker.storage import tables as t
-from broker.storage.allocations import load_allocations, save_allocations
+from broker.storage.allocations import allocations_where, load_allocations, save_allocations
 from broker.storage.engine import Engine
 from broker.storage.errors import StoreError
 from broker.storage.pieces import Pieces, Written, each
+from broker.storage.replicas import OWN, Changed, Replica
 from broker.storage.restored import edition_floor
 from broker.storage.statements import adding, replacing
-from lower_sp_clients.vim.holds import HOLD, Allocation, Hold
+from lower_sp_clients.vim.holds import HOLD, Allocation, AllocationState, Hold
 from service_model.outcomes import ServiceState, ServiceStatus
 
 T = TypeVar("T")
@@ -47,6 +51,11 @@ _KEPT = 1024
 """Of how many orders the pieces last written are remembered: those that are being worked on."""
 
 
+def _told(put: Sequence[Allocation], drop: Sequence[Allocation]) -> list[Changed]:
+    """The allocations as changes that other replicas read."""
+    return [("allocation", f"{a.pool} {a.value}") for a in (*drop, *put)]
+
+
 def _parsed(engine: Engine, of: TypeAdapter[T], document: bytes, what: str) -> T:
     """A stored document. Raises StoreError, which names what cannot be read, and why."""
     try:
@@ -54,7 +63,7 @@ def _parsed(engine: Engine, of: TypeAdapter[T], document: bytes, what: str) -> T
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"]))
-        raise StoreError(f"{engine.path}: {what} cannot be read: {where}{': ' * bool(where)}{first['msg']}") from error
+        raise StoreError(f"{engine.name}: {what} cannot be read: {where}{': ' * bool(where)}{first['msg']}") from error
 
 
 async def epoch_of(engine: Engine, fresh: uuid.UUID) -> str:
@@ -72,9 +81,10 @@ async def epoch_of(engine: Engine, fresh: uuid.UUID) -> str:
 class SqlOrderBook:
     """OrderBook over the tables."""
 
-    def __init__(self, engine: Engine, epoch: str) -> None:
+    def __init__(self, engine: Engine, epoch: str, replica: Replica | None = None) -> None:
         self._engine = engine
         self._epoch = epoch
+        self._replica = replica
         self._written: dict[str, Written] = {}
 
     async def load(self) -> tuple[Sequence[Order], Sequence[Allocation]]:
@@ -90,11 +100,30 @@ class SqlOrderBook:
 
         return await self._engine.read(work)
 
+    async def find(self, ids: Sequence[str]) -> Sequence[Order]:
+        """Those of these orders that are recorded, as they are now."""
+
+        def work(connection: Connection) -> list[Order]:
+            v = t.service_versions
+            current = t.services.join(v, (v.c.service == t.services.c.id) & (v.c.version == t.services.c.version))
+            rows = connection.execute(select(v.c.document).select_from(current).where(t.services.c.id.in_(ids)))
+            return [_parsed(self._engine, ORDER, row.document, "a service") for row in rows]
+
+        return await self._engine.read(work)
+
+    async def allocated(self, keys: Sequence[tuple[str, str]]) -> Sequence[Allocation]:
+        """Those of these (pool, value) that are allocated, as they are now."""
+        named = tuple_(t.allocations.c.pool, t.allocations.c.value).in_(keys)
+        return await self._engine.read(lambda connection: allocations_where(connection, named))
+
     async def save(self, change: Change) -> int:
-        order = change.order
+        order, replica = change.order, self._replica
         document, visible = self._documents(order, change.event)
+        guard = replica.guarded(order.id) if replica is not None else None
 
         def work(connection: Connection) -> int:
+            if guard is not None:
+                guard(connection)
             spec = order.spec
             service = {
                 "id": order.id,
@@ -119,14 +148,23 @@ class SqlOrderBook:
                 "document": document,
             }
             _VERSION.run(connection, version)
-            save_allocations(connection, self._epoch, change.put, change.drop, order.updated)
+            save_allocations(
+                connection, self._epoch, change.put, change.drop, order.updated, shared=replica is not None
+            )
             self._append(connection, change)
+            if replica is not None:
+                replica.tell(connection, [("order", order.id), *_told(change.put, change.drop)])
+                if order.state is ServiceState.TERMINATED:
+                    replica.end(connection, order.id)
             if change.event is None:
                 return 0
             event = {"at": order.updated, "account": order.account, "service": order.id, "document": visible}
             return int(_EVENT.run(connection, event))
 
-        return await self._engine.tx(work)
+        sequence = await self._engine.tx(work)
+        if replica is not None:
+            replica.recorded(order.id)
+        return sequence
 
     def _documents(self, order: Order, seen: ServiceStatus | None) -> tuple[bytes, bytes]:
         """The order, and what its owner sees of it, as JSON."""
@@ -173,13 +211,39 @@ class SqlOrderBook:
         _CHARGE.run(connection, *charges)
 
     async def put_allocations(self, put: Sequence[Allocation], drop: Sequence[Allocation], at: datetime) -> None:
-        await self._engine.tx(lambda connection: save_allocations(connection, self._epoch, put, drop, at))
+        replica = self._replica
+        guard = replica.guarded(OWN) if replica is not None else None
+
+        def work(connection: Connection) -> None:
+            if guard is not None:
+                guard(connection)
+            save_allocations(connection, self._epoch, put, drop, at, shared=replica is not None)
+            if replica is not None:
+                replica.tell(connection, _told(put, drop))
+
+        await self._engine.tx(work)
 
     async def events_after(self, sequence: int, account: str, limit: int) -> Sequence[tuple[int, bytes]]:
         def work(connection: Connection) -> list[tuple[int, bytes]]:
             e = t.events
             query = select(e.c.seq, e.c.document).where(e.c.account == account, e.c.seq > sequence)
             return [(r.seq, r.document) for r in connection.execute(query.order_by(e.c.seq).limit(limit))]
+
+        return await self._engine.read(work)
+
+    async def allocated_to(self, owners: Sequence[str]) -> Sequence[Allocation]:
+        """What these services have, as it is now."""
+        return await self._engine.read(
+            lambda connection: allocations_where(connection, t.allocations.c.owner.in_(owners))
+        )
+
+    async def events_of_all(self, sequence: int, limit: int) -> Sequence[tuple[int, str, bytes]]:
+        """Events of all accounts behind `sequence`: (sequence, account, ServiceStatus as JSON)."""
+
+        def work(connection: Connection) -> list[tuple[int, str, bytes]]:
+            e = t.events
+            query = select(e.c.seq, e.c.account, e.c.document).where(e.c.seq > sequence).order_by(e.c.seq).limit(limit)
+            return [(r.seq, r.account, r.document) for r in connection.execute(query)]
 
         return await self._engine.read(work)
 
@@ -190,10 +254,11 @@ class SqlOrderBook:
 class SqlHoldBook:
     """HoldBook of one domain over the tables."""
 
-    def __init__(self, engine: Engine, epoch: str, domain: str) -> None:
+    def __init__(self, engine: Engine, epoch: str, domain: str, replica: Replica | None = None) -> None:
         self._engine = engine
         self._epoch = epoch
         self._domain = domain
+        self._replica = replica
 
     async def load(self) -> tuple[Sequence[Hold], Sequence[Allocation]]:
         def work(connection: Connection) -> tuple[list[Hold], list[Allocation]]:
@@ -204,12 +269,30 @@ class SqlHoldBook:
 
         return await self._engine.read(work)
 
+    async def find(self, refs: Sequence[str]) -> tuple[Sequence[Hold], Sequence[Allocation]]:
+        def work(connection: Connection) -> tuple[list[Hold], list[Allocation]]:
+            mine = (t.holds.c.domain == self._domain) & t.holds.c.ref.in_(refs)
+            rows = connection.execute(select(t.holds.c.document).where(mine))
+            a = t.allocations.c
+            resting = a.pool.startswith(f"{self._domain}/", autoescape=True) & (
+                a.state == AllocationState.RESTING.short
+            )
+            return [_parsed(self._engine, HOLD, r.document, "a hold") for r in rows], allocations_where(
+                connection, resting
+            )
+
+        return await self._engine.read(work)
+
     async def save(
         self, hold: Hold | None, put: Sequence[Allocation], drop: Sequence[Allocation], at: datetime
     ) -> None:
         document = HOLD.dump_json(hold, exclude_defaults=True) if hold is not None else b""
+        replica = self._replica
+        guard = replica.guarded(OWN) if replica is not None else None
 
         def work(connection: Connection) -> None:
+            if guard is not None:
+                guard(connection)
             if hold is not None:
                 row = {
                     "domain": self._domain,
@@ -220,7 +303,10 @@ class SqlHoldBook:
                     "document": document,
                 }
                 _HOLD.run(connection, row)
-            save_allocations(connection, self._epoch, put, drop, at)
+            save_allocations(connection, self._epoch, put, drop, at, shared=replica is not None)
+            if replica is not None:
+                refs = [hold.ref] if hold is not None else [""]
+                replica.tell(connection, [("hold", f"{self._domain} {ref}") for ref in refs])
 
         await self._engine.tx(work)
 
@@ -230,6 +316,11 @@ class SqlEditions:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+
+    async def latest(self, audience: str) -> int:
+        """The last edition that was given out, by whatever process; 0: none."""
+        query = select(t.note_editions.c.edition).where(t.note_editions.c.audience == audience)
+        return await self._engine.read(lambda connection: int(connection.execute(query).scalar() or 0))
 
     async def next(self, audience: str, digest: str) -> int:
         """The edition for this content: the last one if nothing changed, else one more. The first one of a restored store is

@@ -17,6 +17,7 @@ from broker.settings.administered import DOCUMENT
 from broker.settings.present import Administered, Key, Versioned
 from broker.storage import tables as t
 from broker.storage.engine import Engine
+from broker.storage.replicas import Replica
 
 _D = t.documents.c
 
@@ -24,8 +25,9 @@ _D = t.documents.c
 class SqlDocumentBook:
     """DocumentBook over the tables."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, replica: Replica | None = None) -> None:
         self._engine = engine
+        self._replica = replica
 
     async def load(self) -> Administered:
         def work(connection: Connection) -> dict[Key, Versioned]:
@@ -41,9 +43,16 @@ class SqlDocumentBook:
                 version = _replace(connection, edit, by)
                 if version is not None:
                     versions[edit.key] = version
+            if self._replica is not None:
+                self._replica.tell(connection, [("documents", "")])
             return versions
 
         return await self._engine.tx(work)
+
+
+def has_documents(connection: Connection) -> bool:
+    """Whether anything was ever administered in this store."""
+    return connection.execute(select(_D.version).limit(1)).first() is not None
 
 
 def _replace(connection: Connection, edit: Edit, by: Authorship) -> int | None:

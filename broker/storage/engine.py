@@ -5,7 +5,8 @@ Rules kept here
 - A reader sees one committed snapshot, never blocks the writer and cannot write.
 - A `read` that begins after a `tx` has answered sees what it wrote.
 - A database that cannot be used is refused when it is opened, with its path and the cause: missing or read-only
-  directory, not a database, corrupted, owned by another broker, unsafe SQLite library, failed migration.
+  directory, not a database, corrupted, owned by another broker, unsafe SQLite library, failed migration; of PostgreSQL,
+  also no server, no access, too old a server.
 - A migration is one transaction: it happens wholly or not at all.
 
 Results are values (rows, numbers, domain types), not open cursors: they leave the thread that made them.
@@ -24,13 +25,17 @@ from typing import Any, Self, TypeVar
 
 import sqlalchemy
 
+from broker.settings.process import Database
+from broker.storage.backend import Backend
 from broker.storage.errors import NewerSchema, StoreBusy, StoreClosed, StoreError
+from broker.storage.postgres import Postgres
 from broker.storage.sqlite import (
     READER_PRAGMAS,
     RESTORING,
     WRITER_PRAGMAS,
     Driver,
     FileLock,
+    Sqlite,
     broken_references,
     cause,
     check_file,
@@ -39,7 +44,6 @@ from broker.storage.sqlite import (
     create_private,
     file_trouble,
     installed_drivers,
-    is_store_fault,
 )
 from broker.storage.writer import Job, Writer
 
@@ -48,20 +52,19 @@ Migrate = Callable[[sqlalchemy.Connection], None]
 
 
 class Engine:
-    """One SQLite database, open. Made by `Engine.open`; belongs to no event loop in particular."""
+    """One database, open. Made by `Engine.open`; belongs to no event loop in particular."""
 
     def __init__(
         self,
-        path: Path,
-        lock: FileLock,
-        writer: Writer,
+        where: Path | Database,
+        backend: Backend,
         connection: sqlalchemy.Connection,
         readers: list[sqlalchemy.Connection],
         max_waiting: int,
     ) -> None:
-        self.path = path
-        self._lock = lock
-        self._writer = writer
+        self.where = where
+        self._backend = backend
+        self._writer = Writer(connection, backend, max_waiting)
         self._connection = connection
         self._idle: queue.SimpleQueue[sqlalchemy.Connection] = queue.SimpleQueue()
         for reader in readers:
@@ -74,24 +77,28 @@ class Engine:
         self._closed = False
         self._shutting = threading.Lock()
         self._released = False
+        self._writer.start()
 
     @classmethod
     def open(
         cls,
-        path: Path | str,
+        where: Path | str | Database,
         *,
         migrate: Migrate | None = None,
         readers: int = 2,
         max_waiting: int = 10_000,
         drivers: tuple[Driver, ...] | None = None,
     ) -> Self:
-        """Lock, check and migrate the database at `path`, creating it if it does not exist, and start its threads.
+        """Check and migrate the database, and start its threads: a file of SQLite, which is locked, and created if it does
+        not exist, or a database of PostgreSQL.
 
         Blocks while it does. `readers` is the number of reading threads, `max_waiting` how many transactions (and how
         many reads) may wait. Raises `StoreError`.
         """
+        if isinstance(where, Database):
+            return cls._open_server(where, migrate, readers, max_waiting)
         driver = choose_driver(installed_drivers() if drivers is None else drivers)
-        path = Path(path).absolute()
+        path = Path(where).absolute()
         try:
             path = path.resolve()
             if not path.parent.is_dir():
@@ -122,10 +129,37 @@ class Engine:
             if isinstance(error, sqlalchemy.exc.SQLAlchemyError) or hasattr(error, "sqlite_errorcode"):
                 raise StoreError(f"{path}: cannot open the database: {cause(error, path)}") from error
             raise
-        writer = Writer(connection, path, max_waiting)
-        engine = cls(path, lock, writer, connection, opened[1:], max_waiting)
-        writer.start()
-        return engine
+        return cls(path, Sqlite(path, lock), connection, opened[1:], max_waiting)
+
+    @classmethod
+    def _open_server(cls, database: Database, migrate: Migrate | None, readers: int, max_waiting: int) -> Self:
+        backend = Postgres(database)
+        opened: list[sqlalchemy.Connection] = []
+        try:
+            connection = backend.connections(writes=True).connect()
+            opened.append(connection)
+            prepare_server(backend, connection, migrate)
+            reading = backend.connections(writes=False)
+            opened.extend(reading.connect() for _ in range(readers))
+        except BaseException as error:
+            for each in reversed(opened):
+                each.close()
+            if backend.is_fault(error):
+                raise StoreError(f"{database}: cannot open the database: {backend.cause(error)}") from None
+            raise
+        return cls(database, backend, connection, opened[1:], max_waiting)
+
+    @property
+    def path(self) -> Path:
+        """The file of SQLite. Raises StoreError where it is another store."""
+        if isinstance(self.where, Database):
+            raise StoreError(f"{self.name}: this store is no file")
+        return self.where
+
+    @property
+    def name(self) -> str:
+        """What errors call it: the file's path, or the server and the database."""
+        return self._backend.name
 
     @property
     def commits(self) -> int:
@@ -155,9 +189,9 @@ class Engine:
         """
         with self._counting:
             if self._closed:
-                raise StoreClosed(f"{self.path}: the store is closed")
+                raise StoreClosed(f"{self.name}: the store is closed")
             if self._reading >= self._max_waiting:
-                raise StoreBusy(f"{self.path}: {self._reading} reads are waiting")
+                raise StoreBusy(f"{self.name}: {self._reading} reads are waiting")
             self._reading += 1
             pending = self._threads.submit(self._read, work)
         pending.add_done_callback(self._read_ended)
@@ -170,20 +204,29 @@ class Engine:
     def _read(self, work: Callable[[sqlalchemy.Connection], T]) -> T:
         connection = self._idle.get()
         try:
+            try:
+                return self._read_on(connection, work)
+            except StoreError:
+                if not self._backend.recover(connection):
+                    raise
+                return self._read_on(connection, work)  # on a new line
+        finally:
+            try:
+                self._backend.recover(connection)
+            finally:
+                self._idle.put(connection)
+
+    def _read_on(self, connection: sqlalchemy.Connection, work: Callable[[sqlalchemy.Connection], T]) -> T:
+        try:
             value = work(connection)
             if isinstance(value, sqlalchemy.Result):
                 value.close()
                 raise TypeError("a read function returned an open result; return its rows")
             return value
-        except sqlalchemy.exc.DBAPIError as error:
-            if is_store_fault(error) and not is_refused_write(error):
-                raise StoreError(f"{self.path}: cannot read: {cause(error, self.path)}") from error
+        except Exception as error:
+            if self._backend.is_fault(error) and not self._backend.is_refused_write(error):
+                raise StoreError(f"{self.name}: cannot read: {self._backend.cause(error)}") from error
             raise
-        finally:
-            try:
-                connection.rollback()
-            finally:
-                self._idle.put(connection)
 
     async def close(self) -> None:
         """Accept nothing more, finish what waits, close the file, give up the lock. May be called again."""
@@ -193,6 +236,7 @@ class Engine:
         with self._shutting:
             with self._counting:
                 self._closed = True
+            self._backend.give_up()
             self._writer.drain()
             self._threads.shutdown(wait=True)
             if self._released:
@@ -201,7 +245,7 @@ class Engine:
             for reader in self._readers:
                 reader.close()
             self._connection.close()  # the last connection: SQLite moves the log into the database and deletes it
-            self._lock.release()
+            self._backend.release()
 
     async def __aenter__(self) -> Self:
         return self
@@ -210,11 +254,6 @@ class Engine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
-
-
-def is_refused_write(error: sqlalchemy.exc.DBAPIError) -> bool:
-    """A read function tried to write: its author's mistake, not the disk's."""
-    return getattr(error.orig, "sqlite_errorname", "") == "SQLITE_READONLY"
 
 
 def prepare(path: Path, connection: sqlalchemy.Connection, migrate: Migrate | None) -> None:
@@ -238,3 +277,21 @@ def prepare(path: Path, connection: sqlalchemy.Connection, migrate: Migrate | No
     if wrong is not None:
         raise StoreError(f"{path}: cannot open the database: {wrong}")
     driver.execute("PRAGMA foreign_keys=ON")
+
+
+def prepare_server(backend: Postgres, connection: sqlalchemy.Connection, migrate: Migrate | None) -> None:
+    """Check the server and bring the schema up to date in one transaction. Of several processes that start, one after
+    the other does."""
+    wrong = backend.wrong(connection)
+    connection.rollback()
+    if wrong is not None:
+        raise StoreError(f"{backend.name}: cannot open the database: {wrong}")
+    if migrate is None:
+        return
+    try:
+        with connection.begin():
+            migrate(connection)
+    except NewerSchema as error:
+        raise StoreError(f"{backend.name}: {error.plain}") from None
+    except Exception as error:
+        raise StoreError(f"{backend.name}: the migration failed and was undone: {backend.cause(error)}") from error

@@ -21,10 +21,9 @@ class NewerSchema(Exception):
     """The database was migrated by a release that is newer than this program."""
 
     def __init__(self, revision: str) -> None:
-        super().__init__(
-            f"the database is of a newer release (its revision {revision} is not known here): run that release, or restore"
-            " a backup that this one made (spbroker restore)"
-        )
+        self.plain = f"the database is of a newer release (its revision {revision} is not known here): run that release"
+        """Without what only a database that is a file has besides."""
+        super().__init__(f"{self.plain}, or restore a backup that this one made (spbroker restore)")
 
 
 class StoreBusy(StoreError):

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, select
 
 from broker.storage import tables as t
 from broker.storage.engine import Engine
+from broker.storage.replicas import Replica
 from broker.storage.statements import removing, replacing
 from lower_sp_clients.quotes import Q
 
@@ -19,8 +20,8 @@ _PUT, _DROP = replacing(t.quotes), removing(t.quotes, "supplier", "id")
 class SqlQuoteBook(Generic[Q]):
     """`kind` is how a quote of this supplier is written."""
 
-    def __init__(self, engine: Engine, supplier: str, kind: TypeAdapter[Q]) -> None:
-        self._engine, self._supplier, self._kind = engine, supplier, kind
+    def __init__(self, engine: Engine, supplier: str, kind: TypeAdapter[Q], replica: Replica | None = None) -> None:
+        self._engine, self._supplier, self._kind, self._replica = engine, supplier, kind, replica
 
     async def load(self) -> Sequence[Q]:
         def work(connection: Connection) -> list[Q]:
@@ -40,11 +41,15 @@ class SqlQuoteBook(Generic[Q]):
 
         def work(connection: Connection) -> None:
             _PUT.run(connection, row)
+            if self._replica is not None:
+                self._replica.tell(connection, [("quote", self._supplier)])
 
         await self._engine.tx(work)
 
     async def drop(self, ids: Sequence[str]) -> None:
         def work(connection: Connection) -> None:
             _DROP.run(connection, *({"supplier": self._supplier, "id": id} for id in ids))
+            if self._replica is not None:
+                self._replica.tell(connection, [("quote", self._supplier)])
 
         await self._engine.tx(work)

@@ -215,3 +215,46 @@ def _code(error: BaseException) -> int | None:
     """The primary result code of SQLite; None where the error is not one of it."""
     code = getattr(_original(error), "sqlite_errorcode", None)
     return code & 0xFF if isinstance(code, int) else None
+
+
+class Sqlite:
+    """Backend of one open file, whose lock it has."""
+
+    def __init__(self, path: Path, lock: FileLock) -> None:
+        self._path, self._lock = path, lock
+
+    @property
+    def name(self) -> str:
+        return str(self._path)
+
+    def in_transaction(self, driver: Any) -> bool:
+        return bool(driver.in_transaction)
+
+    def is_fault(self, error: BaseException) -> bool:
+        return is_store_fault(error)
+
+    def is_refused_write(self, error: BaseException) -> bool:
+        return isinstance(error, sqlalchemy.exc.DBAPIError) and (
+            getattr(error.orig, "sqlite_errorname", "") == "SQLITE_READONLY"
+        )
+
+    def cause(self, error: BaseException) -> str:
+        return cause(error, self._path)
+
+    def committed(self, error: BaseException) -> bool:
+        return False  # it is one process with its file: what COMMIT says is so
+
+    def recover(self, connection: sqlalchemy.Connection) -> bool:
+        driver: Any = connection.connection.dbapi_connection
+        try:
+            if driver.in_transaction:
+                driver.execute("ROLLBACK")
+        finally:
+            connection.rollback()
+        return False
+
+    def give_up(self) -> None:
+        pass  # nothing is ever waited for
+
+    def release(self) -> None:
+        self._lock.release()

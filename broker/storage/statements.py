@@ -2,6 +2,7 @@
 
 To build and interpret a statement of SQLAlchemy Core costs several times what SQLite takes to run it, so what is always
 the same of it (the text, the order of its parameters, how their types are bound) is kept. Errors are the driver's own.
+PostgreSQL's form of `INSERT … ON CONFLICT` is written for SQLite too, whose form it is.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Column, Connection, Dialect, Table, delete, insert
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.sql.expression import ClauseElement, and_, bindparam
 
 Row = Mapping[str, Any]
@@ -28,8 +29,15 @@ class Prepared:
 
     def run(self, connection: Connection, *rows: Row) -> Any:
         """Once for each row; of a statement with RETURNING, which runs once, the value that it returned."""
+        return self._run(connection, rows)[0]
+
+    def count(self, connection: Connection, *rows: Row) -> int:
+        """Once for each row; how many rows of the table that wrote."""
+        return self._run(connection, rows)[1]
+
+    def _run(self, connection: Connection, rows: Sequence[Row]) -> tuple[Any, int]:
         if not rows:
-            return None
+            return None, 0
         if self._dialect is not connection.dialect:
             self._prepare(connection.dialect)
         values = [tuple(_bound(row[name], bind) for name, bind in self._binds) for row in rows]
@@ -37,10 +45,10 @@ class Prepared:
         try:
             if len(values) > 1:
                 cursor.executemany(self._text, values)
-                return None
+                return None, cursor.rowcount
             cursor.execute(self._text, values[0])
             returned = cursor.fetchone() if cursor.description else None
-            return returned[0] if returned else None
+            return (returned[0] if returned else None), cursor.rowcount
         finally:
             cursor.close()
 
@@ -56,12 +64,13 @@ def _bound(value: Any, bind: _Bind | None) -> Any:
     return value if bind is None or value is None else bind(value)
 
 
-def replacing(table: Table) -> Prepared:
-    """Insert a row, or replace the one with its key."""
+def replacing(table: Table, of_same: str = "") -> Prepared:
+    """Insert a row, or replace the one with its key: only one that has the same in the column `of_same`, if that is given."""
     key = [c.name for c in table.primary_key]
     statement = upsert(table)
     rest = {c.name: statement.excluded[c.name] for c in table.columns if c.name not in key}
-    return Prepared(statement.on_conflict_do_update(index_elements=key, set_=rest), tuple(table.columns))
+    same = table.c[of_same] == statement.excluded[of_same] if of_same else None
+    return Prepared(statement.on_conflict_do_update(index_elements=key, set_=rest, where=same), tuple(table.columns))
 
 
 def adding(table: Table, returning: str = "") -> Prepared:

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     Dialect,
     ForeignKey,
@@ -35,6 +36,10 @@ metadata = MetaData(
 def _text(value: datetime) -> str:
     """All that is written in one transaction mostly happens at one instant."""
     return value.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+COUNTED = BigInteger().with_variant(Integer(), "sqlite")
+"""What the store counts by itself. SQLite's only such type has 64 bits."""
 
 
 class UtcText(TypeDecorator[datetime]):
@@ -87,7 +92,7 @@ service_versions = Table(
 journal = Table(
     "journal",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", COUNTED, primary_key=True, autoincrement=True),
     Column("at", UtcText, nullable=False),
     Column("service", String(36), nullable=False),
     Column("segment", String(80), nullable=False),
@@ -100,7 +105,7 @@ journal = Table(
 audit = Table(
     "audit",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", COUNTED, primary_key=True, autoincrement=True),
     Column("at", UtcText, nullable=False),
     Column("actor", String(63), nullable=False),
     Column("on_behalf_of", String(63), nullable=False),
@@ -116,7 +121,7 @@ audit = Table(
 charges = Table(
     "charges",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", COUNTED, primary_key=True, autoincrement=True),
     Column("at", UtcText, nullable=False),
     Column("side", String(8), nullable=False),
     Column("partner", String(63), nullable=False),
@@ -146,7 +151,7 @@ allocations = Table(
 events = Table(
     "events",
     metadata,
-    Column("seq", Integer, primary_key=True, autoincrement=True),
+    Column("seq", COUNTED, primary_key=True, autoincrement=True),
     Column("at", UtcText, nullable=False),
     Column("account", String(63), nullable=False),
     Column("service", String(36), nullable=False),
@@ -212,3 +217,31 @@ note_editions = Table(
     Column("edition", Integer, nullable=False),
     Column("digest", String(64), nullable=False),
 )
+
+replicas = Table(
+    "replicas", metadata, Column("id", String(36), primary_key=True), Column("until", UtcText, nullable=False)
+)
+"""The processes that work on this store, each for as long as its lease lasts."""
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("what", String(36), primary_key=True),
+    Column("owner", String(36), nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("open", Boolean, nullable=False),
+    Index("ix_claims_open_owner", "open", "owner"),
+)
+"""By order (its id), the replica that works on it; `open`: until it is over."""
+
+changes = Table(
+    "changes",
+    metadata,
+    Column("seq", COUNTED, primary_key=True, autoincrement=True),
+    Column("at", UtcText, nullable=False),
+    Column("by", String(36), nullable=False),
+    Column("kind", String(20), nullable=False),
+    Column("key", String(200), nullable=False),
+    sqlite_autoincrement=True,
+)
+"""What was changed, for the other replicas to read anew; not kept for long."""

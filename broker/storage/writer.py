@@ -5,8 +5,8 @@ Rules kept here
   its answer only after that commit is on disk.
 - Each function of a batch runs in its own savepoint: one that raises undoes only its own work, and only its caller sees
   the exception. One that is alone needs none: the transaction is its own.
-- When the transaction itself is lost (COMMIT fails, or SQLite or a function ended it) nothing of the batch is applied
-  and every caller of the batch is told so with a `StoreError`.
+- When the transaction itself is lost (COMMIT fails, or the database or a function ended it) nothing of the batch is applied
+  and every caller of the batch is told so with a `StoreError`. Where the answer to COMMIT was lost, the database is asked.
 - A caller that gives up does not disturb the others. Its function is skipped if it has not begun; otherwise it counts.
 - At most `max_waiting` functions wait; the next one is refused with `StoreBusy`.
 
@@ -21,13 +21,12 @@ import queue
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy
 
+from broker.storage.backend import Backend
 from broker.storage.errors import StoreBusy, StoreClosed, StoreError
-from broker.storage.sqlite import cause, is_store_fault
 
 Work = Callable[[sqlalchemy.Connection], Any]
 
@@ -55,12 +54,13 @@ class TransactionLost(Exception):
 class Writer:
     """Owns `connection` from `start` until its thread has ended."""
 
-    def __init__(self, connection: sqlalchemy.Connection, path: Path, max_waiting: int) -> None:
+    def __init__(self, connection: sqlalchemy.Connection, backend: Backend, max_waiting: int) -> None:
         self.commits = 0
         self.transactions = 0
         self._connection = connection
         self._driver: Any = connection.connection.dbapi_connection
-        self._path = path
+        self._backend = backend
+        self._name = backend.name
         self._max_waiting = max_waiting
         self._waiting: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._closing = False
@@ -76,9 +76,9 @@ class Writer:
         """Queue `job`; from any thread. Raises `StoreBusy` or `StoreClosed`."""
         with self._submitting:
             if self._closing:
-                raise StoreClosed(f"{self._path}: the store is closed")
+                raise StoreClosed(f"{self._name}: the store is closed")
             if (waiting := self._waiting.qsize()) >= self._max_waiting:
-                raise StoreBusy(f"{self._path}: {waiting} transactions are waiting")
+                raise StoreBusy(f"{self._name}: {waiting} transactions are waiting")
             self._waiting.put(job)
 
     def drain(self) -> None:
@@ -103,12 +103,12 @@ class Writer:
         """Run a batch in one transaction; whatever happens, there is one outcome per job."""
         outcomes: list[Outcome] = []
         try:
-            transaction = self._connection.begin()
+            transaction = self._begin()
             for job in jobs:
                 outcomes.append(self._run_one(job, transaction, alone=len(jobs) == 1))
             applied = sum(outcome.error is None for outcome in outcomes)
             if applied:
-                transaction.commit()
+                self._commit(transaction)
                 self.commits += 1
                 self.transactions += applied
             else:
@@ -116,6 +116,24 @@ class Writer:
         except Exception as error:
             return self._undo(jobs, outcomes, error)
         return outcomes
+
+    def _begin(self) -> sqlalchemy.RootTransaction:
+        try:
+            transaction = self._connection.begin()
+        except Exception:
+            if not self._backend.recover(self._connection):
+                raise
+            transaction = self._connection.begin()  # on a new line
+        self._driver = self._connection.connection.dbapi_connection
+        return transaction
+
+    def _commit(self, transaction: sqlalchemy.RootTransaction) -> None:
+        try:
+            transaction.commit()
+        except Exception as error:
+            if not self._backend.committed(error):
+                raise
+            self._backend.recover(self._connection)
 
     def _run_one(self, job: Job, transaction: sqlalchemy.RootTransaction, alone: bool) -> Outcome:
         execute = self._driver.execute if not alone else _nothing
@@ -134,12 +152,12 @@ class Writer:
             self._in_function = False
         connection = self._connection
         if (
-            not self._driver.in_transaction
+            not self._backend.in_transaction(self._driver)
             or connection.get_transaction() is not transaction
             or not transaction.is_active
             or connection.get_nested_transaction() is not None
         ):
-            raise TransactionLost("a function ended the transaction that it shares, or SQLite gave it up") from error
+            raise TransactionLost("a function ended the transaction that it shares, or the database did") from error
         if error is None:
             execute("RELEASE one")
             return Outcome(job, value=value)
@@ -150,25 +168,23 @@ class Writer:
     def _undo(self, jobs: list[Job], outcomes: list[Outcome], error: Exception) -> list[Outcome]:
         """Roll back what is left of the transaction. Functions that had raised keep their own exception."""
         try:
-            if self._driver.in_transaction:
-                self._driver.execute("ROLLBACK")
-            self._connection.rollback()
+            self._backend.recover(self._connection)
         except Exception as second:
-            error.add_note(f"the rollback failed too: {cause(second, self._path)}")
-        reason = cause(error.__cause__ or error, self._path)
-        if error.__cause__ is not None and not is_store_fault(error.__cause__):
+            error.add_note(f"the rollback failed too: {self._backend.cause(second)}")
+        reason = self._backend.cause(error.__cause__ or error)
+        if error.__cause__ is not None and not self._backend.is_fault(error.__cause__):
             reason = f"{error}: {reason}"
         failed = {id(outcome.job): outcome for outcome in outcomes if outcome.error is not None}
         return [failed.get(id(job)) or Outcome(job, error=self._failure(reason, error)) for job in jobs]
 
     def _failure(self, reason: str, error: BaseException) -> StoreError:
-        failure = StoreError(f"{self._path}: the transaction was not applied: {reason}")
+        failure = StoreError(f"{self._name}: the transaction was not applied: {reason}")
         failure.__cause__ = error
         return failure
 
     def _translate(self, error: BaseException) -> BaseException:
-        if is_store_fault(error):
-            return self._failure(cause(error, self._path), error)
+        if self._backend.is_fault(error):
+            return self._failure(self._backend.cause(error), error)
         if isinstance(error, StopIteration):  # a future cannot carry it
             replacement = RuntimeError("a transaction function raised StopIteration")
             replacement.__cause__ = error

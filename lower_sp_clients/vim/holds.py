@@ -114,6 +114,9 @@ class HoldBook(Protocol):
 
     async def load(self) -> tuple[Sequence[Hold], Sequence[Allocation]]: ...
 
+    async def find(self, refs: Sequence[str]) -> tuple[Sequence[Hold], Sequence[Allocation]]:
+        """The holds of these refs, and every allocation that rests."""
+
     async def save(
         self, hold: Hold | None, put: Sequence[Allocation], drop: Sequence[Allocation], at: datetime
     ) -> None:

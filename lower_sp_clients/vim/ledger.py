@@ -3,11 +3,12 @@
 Rules kept here
 - A change is in memory at once, so that a concurrent reservation sees it, and undone if the book does not take it.
 - What a hold takes and frees goes with it in one transaction; what was live rests before it is free.
+- Where another process works on the domain, what that one recorded is read anew (`follow`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -28,9 +29,18 @@ class HoldLedger:
         self.usage = Usage()
 
     async def load(self) -> None:
-        holds, allocations = await self._book.load()
+        """All of it, as it is recorded now."""
+        self._know(*await self._book.load())
+
+    async def follow(self, refs: Sequence[str]) -> None:
+        """What another process recorded of these refs, and of what rests."""
+        self._know(*await self._book.find(refs))
+
+    def _know(self, holds: Sequence[Hold], allocations: Sequence[Allocation]) -> None:
         for hold in holds:
-            self._swap(None, hold, [])
+            self._swap(self.holds.get(hold.ref), hold, [])
+        for former in tuple(self.resting):
+            self._wake(former)
         self._swap(None, None, [a for a in allocations if a.state is AllocationState.RESTING])
 
     async def save(self, hold: Hold, now: datetime) -> None:

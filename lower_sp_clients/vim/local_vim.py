@@ -11,13 +11,15 @@ Theory of operation
 - A higher version of what is live is held beside it, and may have what that has. Its commit makes it the hold's version; what
   the older one had besides stays its own until the infrastructure is the newer one's. What cannot be built in place of what
   was there is DEGRADED, has what both need, and is tried again until it is built, replaced or terminated.
+- Where several processes share the store, one of them `leads`: it alone reserves, builds and frees. The others know what that
+  one recorded (`follow`), for what they plan, announce and quote; one that comes to lead begins as after a restart (`lead`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -79,7 +81,9 @@ class LocalVim:
         *,
         validity: timedelta = timedelta(hours=1),
         quarantine: timedelta = timedelta(seconds=60),
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._leads = leads
         self.domain = domain
         self.driver = driver
         self._clock = clock
@@ -97,11 +101,10 @@ class LocalVim:
 
     async def open(self, read_only: bool = False) -> None:
         """Load the records and take up what a former process left unfinished; where it is `read_only`, not before `go_on`."""
-        await self._ledger.load()
         await self._quotes.load()
+        await self._ledger.load()
         self._read_only = read_only
-        if not read_only:
-            self._take_up()
+        self._take_up()
 
     def keep_off(self, kept_off: Iterable[Allocation]) -> None:
         """These labels are given to nobody, and no others but what is held, live or rests."""
@@ -114,12 +117,34 @@ class LocalVim:
             self._read_only = False
             self._take_up()
 
+    def _acts(self) -> bool:
+        """Whether this process changes anything."""
+        return self._leads() and not self._read_only
+
     def _take_up(self) -> None:
+        if not self._acts():
+            return
         for hold in self.holds():
             if hold.state in _WORKED_AT:
                 self._work(hold.ref)
 
+    async def lead(self) -> None:
+        """This process works on the domain from now on."""
+        await self._ledger.load()
+        self._stale_note = True
+        self._take_up()
+
+    async def follow(self, refs: Sequence[str]) -> None:
+        """Another process recorded something of these refs."""
+        await self._ledger.follow(refs)
+        self._stale_note = True
+
+    async def read_quotes(self) -> None:
+        """Those that stand now, whoever gave them."""
+        await self._quotes.load()
+
     async def close(self) -> None:
+        """Stop working: everything stays as it is recorded. Also where another process leads from now on."""
         workers = list(self._workers.values())
         for worker in workers:
             worker.cancel()
@@ -336,20 +361,24 @@ class LocalVim:
     async def tick(self) -> None:
         """Free what expired and what has rested long enough; announce what changed, and renew what will expire."""
         now = self._clock.now()
-        for record in () if self._read_only else tuple(self._ledger.holds.values()):
+        if self._acts():
+            await self._free(now)
+        if now >= self._renew_at:
+            self._stale_note = True
+        if self._stale_note:
+            self._changed()
+
+    async def _free(self, now: datetime) -> None:
+        for record in tuple(self._ledger.holds.values()):
             hold = record.beside or record
             if hold.state is ServiceState.RESERVED and hold.expires is not None and hold.expires <= now:
                 async with self._lock(record.ref):
                     if self._ledger.holds[record.ref] is record:
                         gone = replace(hold, state=ServiceState.EXPIRED, updated=now)
                         await self._save(record.with_version(gone))
-        if not self._read_only:
-            await self._quotes.tick(now)
-            self._stale_note |= await self._ledger.free_rested(now)
-        if now >= self._renew_at:
+        await self._quotes.tick(now)
+        if await self._ledger.free_rested(now):
             self._stale_note = True
-        if self._stale_note:
-            self._changed()
 
     async def inventory(self) -> tuple[Item, ...]:
         return await self.driver.inventory()

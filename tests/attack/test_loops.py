@@ -36,6 +36,9 @@ class Numbers:
     def __init__(self) -> None:
         self.last: dict[str, tuple[int, str]] = {}
 
+    async def latest(self, audience: str) -> int:
+        return self.last.get(audience, (0, ""))[0]
+
     async def next(self, audience: str, digest: str) -> int:
         edition, known = self.last.get(audience, (0, ""))
         if digest != known:

@@ -34,6 +34,7 @@ from spbroker.v1 import broker_service_pb2 as pb
 from tests.support import administered as docs
 from tests.support.api_node import FakeAdmin
 from tests.support.fake_supplier import FakeSupplier
+from tests.support.postgres import Where
 
 CHEAP = Cost(passes=1, memory_kib=8, lanes=1)
 
@@ -72,7 +73,7 @@ def founded(directory: Path, sp_id: str) -> Founded:
 
 
 @pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
+async def node(tmp_path: Path, where: Where) -> AsyncIterator[Node]:
     made = await asyncio.to_thread(founded, tmp_path / "own", docs.OWN)
     keys = read_keys(made.layout)
     passwords, clock, ids = Passwords(CHEAP), SystemClock(), count()
@@ -80,7 +81,7 @@ async def node(tmp_path: Path) -> AsyncIterator[Node]:
     async def changed(whole: object) -> None:
         return None
 
-    async with Engine.open(tmp_path / "own" / "broker.db", migrate=migrate) as engine:
+    async with Engine.open(where("broker"), migrate=migrate) as engine:
         administration = Administration(
             sp_id=docs.OWN,
             book=SqlDocumentBook(engine),

@@ -1,6 +1,7 @@
 """A broker is killed while several clients order: after the restart nothing is allocated twice, nothing is lost, nothing leaks.
 
 `SPBROKER_KILLS` says how often (`SPBROKER_KILLS=200 pytest tests/crash`). Each kill goes on with the databases of the one before.
+On each kind of store.
 """
 
 from __future__ import annotations
@@ -21,13 +22,15 @@ import pytest
 
 from address_planner.prefixes import overlap
 from broker.orders.records import Order
+from broker.settings.process import Database
 from lower_sp_clients.vim.accounting import TAKES
 from lower_sp_clients.vim.holds import AllocationState
 from service_model.outcomes import ServiceState
-from tests.support.busy_orders import TOP
+from tests.support.busy_orders import TOP, named
 from tests.support.chaos_report import Facts, tell
 from tests.support.ledger import table_and_journal
 from tests.support.orders import CTX
+from tests.support.postgres import Where
 from tests.support.stack import Stack
 
 KILLS = int(os.environ.get("SPBROKER_KILLS", "8"))
@@ -35,12 +38,12 @@ ROOT = Path(__file__).resolve().parents[2]
 MOVING = frozenset({ServiceState.RESERVING, ServiceState.COMMITTING, ServiceState.ACTIVATING, ServiceState.TERMINATING})
 
 
-def killed(directory: Path, seed: str) -> None:
+def killed(stores: dict[str, Path | Database], seed: str) -> None:
     """Let clients be busy in a process of their own, and kill it in the middle."""
     rng = random.Random(f"kill/{seed}")
     path = os.pathsep.join((str(ROOT), str(ROOT / "proto")))
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.support.busy_orders", str(directory), seed],
+        [sys.executable, "-m", "tests.support.busy_orders", seed, *map(named, stores.values())],
         cwd=ROOT, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     said = process.stdout
@@ -56,16 +59,17 @@ def killed(directory: Path, seed: str) -> None:
 
 
 @pytest.mark.parametrize("round", range(max(1, KILLS // 4)))
-async def test_after_a_kill_nothing_is_allocated_twice_lost_or_left(round: int, tmp_path: Path) -> None:
+async def test_after_a_kill_nothing_is_allocated_twice_lost_or_left(round: int, where: Where) -> None:
+    stores = {name: where(name) for name in ("a", "b")}
     for number in range(min(4, KILLS)):
-        await asyncio.to_thread(killed, tmp_path, f"{round}.{number}")
-        async with Stack(TOP, tmp_path, draw=f"after/{round}.{number}") as stack:
+        await asyncio.to_thread(killed, stores, f"{round}.{number}")
+        async with Stack(TOP, stores.__getitem__, draw=f"after/{round}.{number}") as stack:
             await settled(stack)
             whole(stack)
             for node in stack.nodes.values():
                 table, replayed = await table_and_journal(node.engine)
                 assert table == replayed, "an allocation without its entry in the journal, or an entry alone"
-    async with Stack(TOP, tmp_path, draw=f"last/{round}") as stack:
+    async with Stack(TOP, stores.__getitem__, draw=f"last/{round}") as stack:
         await settled(stack)
         for order in stack.broker("a").orders():
             await stack.customer().terminate(order.ref, CTX)

@@ -129,7 +129,9 @@ async def test_orders_of_every_earlier_schema_are_served_by_this_release(solo: R
     before = await lived(solo)
     present = solo.node.administration.present
     await solo.close()
-    store, kept = solo.settings.store, solo.settings.store.with_name("kept.db")
+    store = solo.settings.store
+    assert isinstance(store, Path)
+    kept = store.with_name("kept.db")
     async with Engine.open(store) as engine:
         rows = await engine.read(content)
     assert {name for name in rows if rows[name]} >= {"services", "service_versions", "holds", "allocations", "quotes"}

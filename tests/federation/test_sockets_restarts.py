@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 
 import grpc
 import pytest
@@ -14,7 +15,18 @@ from lower_sp_clients.vim.simulated import SimulatedDriver
 from service_model.outcomes import Committed, Event, Refused, Reserved, ServiceState
 from tests.support.customer import Customer
 from tests.support.nodes import SETTLED_S, MovedClock, Nodes, RealNode
-from tests.support.topologies import LEVELS, chain, nothing_left
+from tests.support.topologies import LEVELS, chain, nothing_left, three_levels
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def nodes(request: pytest.FixtureRequest, tmp_path: Path, founded: Path) -> AsyncIterator[Nodes]:
+    """The three levels on each kind of store."""
+    where = request.getfixturevalue("databases") if request.param == "postgresql" else None
+    nodes = Nodes(tmp_path, founded, where)
+    try:
+        yield await three_levels(nodes)
+    finally:
+        await nodes.close()
 
 
 class Diary:

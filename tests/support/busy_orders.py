@@ -1,7 +1,7 @@
 """Clients that order, commit and end without a pause, in a process that is made to be killed.
 
-`python -m tests.support.busy_orders DIRECTORY SEED` opens the federation below over its databases in DIRECTORY, says "busy" when
-some orders are through, and goes on until it is killed.
+`python -m tests.support.busy_orders SEED A B` opens the federation below over the databases A of a and B of b, files or URLs,
+says "busy" when some orders are through, and goes on until it is killed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import structlog
 
 from address_planner.labels import LabelSet
+from broker.settings.process import Database, store_of
 from service_model.outcomes import Reserved
 from tests.support.orders import CONFIRM, CTX
 from tests.support.stack import POOL, Site, Sp, Stack, chain
@@ -48,9 +49,14 @@ async def client(stack: Stack, name: str, rng: random.Random, through: asyncio.S
         through.release()
 
 
-async def main(directory: Path, seed: str) -> None:
+def named(store: Path | Database) -> str:
+    """As `main` is told it."""
+    return store.url if isinstance(store, Database) else str(store)
+
+
+async def main(seed: str, stores: dict[str, Path | Database]) -> None:
     rng, through = random.Random(seed), asyncio.Semaphore(0)
-    async with Stack(TOP, directory, draw=seed) as stack, asyncio.TaskGroup() as group:
+    async with Stack(TOP, stores.__getitem__, draw=seed) as stack, asyncio.TaskGroup() as group:
         for number in range(CLIENTS):
             group.create_task(client(stack, f"{seed}-{number}", random.Random(f"{seed}/{number}"), through))
         for _ in range(rng.randint(2, 12)):
@@ -60,4 +66,4 @@ async def main(directory: Path, seed: str) -> None:
 
 if __name__ == "__main__":
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+    asyncio.run(main(sys.argv[1], dict(zip("ab", map(store_of, sys.argv[2:]), strict=True))))

@@ -30,6 +30,7 @@ from sqlalchemy import func, select
 
 from broker.bootstrap.node import Connect, Parts
 from broker.settings.administered import SupplierDoc
+from broker.settings.process import Database
 from broker.storage import tables
 from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
@@ -109,8 +110,8 @@ class Answers:
     def _made_of(self, parts: Parts) -> Parts:
         return replace(parts, open_store=self._store, make_driver=self._driver, connect=self._through(parts.connect))
 
-    def _store(self, path: Path) -> Engine:
-        store = MortalStore.open(path, migrate=migrate)
+    def _store(self, where: Path | Database) -> Engine:
+        store = MortalStore.open(where, migrate=migrate)
         store.points = lambda: self.points
         return store
 

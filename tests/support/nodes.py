@@ -31,9 +31,10 @@ from broker.bootstrap.publication import Edition
 from broker.bootstrap.serving import CannotServe, listen
 from broker.northbound.server import NorthboundServer
 from broker.orders.schedules import Workflows
-from broker.settings.process import NODE_FILE, Process, load_process
+from broker.settings.process import NODE_FILE, Database, Process, load_process
 from capability_registry.note import CapabilityNote
 from tests.support.clock import Sleeper
+from tests.support.postgres import Where
 
 OPERATOR, OPERATOR_PASSWORD = "operator", "an operator's own"
 CHEAP = Cost(passes=1, memory_kib=64, lanes=1)
@@ -77,9 +78,8 @@ def free_port() -> int:
             return port
 
 
-async def found_at(directory: Path, sp_id: str) -> None:
+async def found_at(directory: Path, sp_id: str, store: Path | Database = Path("broker.db")) -> None:
     """A node's directory with a store, keys and an operator."""
-    listeners = {"listen": f"{HOST}:0", "listen_partners": f"{HOST}:0"}
     await found_node(
         directory,
         sp_id=sp_id,
@@ -87,7 +87,9 @@ async def found_at(directory: Path, sp_id: str) -> None:
         names=(),
         operator=OPERATOR,
         password=OPERATOR_PASSWORD,
-        **listeners,
+        listen=f"{HOST}:0",
+        listen_partners=f"{HOST}:0",
+        store=store,
     )
 
 
@@ -201,21 +203,32 @@ class RealNode:
 
 @dataclass
 class Nodes:
-    """Nodes below one folder that share a clock. `founded` has directories made before, by sp_id: they are copied."""
+    """Nodes below one folder that share a clock. `founded` has directories made before, by sp_id: they are copied. Not so
+    where the stores are databases elsewhere, which `where` tells."""
 
     folder: Path
     founded: Path | None = None
+    where: Where | None = None
     clock: MovedClock = field(default_factory=MovedClock)
     by_id: dict[str, RealNode] = field(default_factory=dict)
+    twins: list[RealNode] = field(default_factory=list)
 
     async def add(self, sp_id: str) -> RealNode:
         directory = self.folder / sp_id / "data"
         ready = self.founded / sp_id if self.founded is not None else None
-        if ready is not None and ready.is_dir():
+        if self.where is not None:
+            await found_at(directory, sp_id, self.where(sp_id))
+        elif ready is not None and ready.is_dir():
             shutil.copytree(ready, directory)
         else:
             await found_at(directory, sp_id)
         return await self.open(RealNode(directory, self.clock))
+
+    async def twin(self, sp_id: str) -> RealNode:
+        """Another process's worth of the same node: its directory and database, with ports of its own."""
+        twin = RealNode(self[sp_id].directory, self.clock)
+        self.twins.append(twin)
+        return await twin.open()
 
     async def open(self, node: RealNode) -> RealNode:
         """Open a new node, on other ports if its own were taken meanwhile."""
@@ -231,7 +244,7 @@ class Nodes:
         return node
 
     async def close(self) -> None:
-        for node in self.by_id.values():
+        for node in (*self.twins, *self.by_id.values()):
             await node.close()
 
     def __getitem__(self, sp_id: str) -> RealNode:

@@ -27,6 +27,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DRAIN_S = 1.0
 EXITS_WITHIN_S = 15.0
 """The drain, and what a loaded machine takes to end a process."""
+STARTS_WITHIN_S = 120.0
+"""What a loaded machine takes to start several at once."""
 
 
 @asynccontextmanager
@@ -74,8 +76,8 @@ class Health:
         self._channel = grpc.aio.secure_channel(f"{HOST}:{node.people}", credentials)
         self._stub: Any = health_pb2_grpc.HealthStub(self._channel)
 
-    async def until(self, status: Any) -> None:
-        async with asyncio.timeout(SETTLED_S):
+    async def until(self, status: Any, within: float = SETTLED_S) -> None:
+        async with asyncio.timeout(within):
             while True:
                 try:
                     async for answer in self._stub.Watch(health_pb2.HealthCheckRequest(), wait_for_ready=True):

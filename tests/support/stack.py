@@ -1,4 +1,4 @@
-"""Brokers stacked in one process: real SQLite files, simulated domains, a clock that stands still.
+"""Brokers stacked in one process: real stores, simulated domains, a clock that stands still.
 
 A federation is a line of sites; SPs own sites and buy from SPs, to any depth:
 
@@ -35,6 +35,7 @@ from broker.orders.pools import Pool
 from broker.orders.records import QUOTED, Terms
 from broker.orders.schedules import Workflows
 from broker.orders.tasks import STUCK_AFTER
+from broker.settings.process import Database
 from broker.storage.books import SqlHoldBook, SqlOrderBook, epoch_of
 from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
@@ -74,6 +75,7 @@ from service_model.spec import (
 from service_model.words import Prefix
 from tests.support.clock import SimulatedClock
 from tests.support.faults import FaultySupplier
+from tests.support.postgres import Where
 
 PORTS = (
     FunctionPort(name="in"),
@@ -240,9 +242,15 @@ class Node:
     """One broker with its own domains, open on its file. `terms` may be changed by a test."""
 
     def __init__(
-        self, sp: Sp, domains: list[Domain], path: Path, clock: SimulatedClock, hopes: int, ids: random.Random
+        self,
+        sp: Sp,
+        domains: list[Domain],
+        where: Path | Database,
+        clock: SimulatedClock,
+        hopes: int,
+        ids: random.Random,
     ) -> None:
-        self.sp, self.path, self.clock, self.hopes, self.ids = sp, path, clock, hopes, ids
+        self.sp, self.where, self.clock, self.hopes, self.ids = sp, where, clock, hopes, ids
         self.few = FEW_WAYS
         """Up to so many ways it plans at once, and more in a process of its own, whose time no simulated clock tells."""
         self.stuck_after = STUCK_AFTER
@@ -268,8 +276,14 @@ class Node:
         self.dearer: list[str] = []
         """Suppliers that held for more than they had announced, or otherwise than they were asked."""
 
+    @property
+    def path(self) -> Path:
+        """The file of a store that is one."""
+        assert isinstance(self.where, Path), "a store that is no file"
+        return self.where
+
     async def open(self) -> None:
-        self.plain = Engine.open(self.path, migrate=migrate)
+        self.plain = Engine.open(self.where, migrate=migrate)
         self.engine = self.store(self.plain)
         epoch = await epoch_of(self.engine, self._drawn())
         kept = SqlRestored(self.engine, epoch)
@@ -351,22 +365,24 @@ class Stack:
     def __init__(
         self,
         top: Sp,
-        directory: Path,
+        where: Path | Where,
         clock: SimulatedClock | None = None,
         beside: tuple[Sp, ...] = (),
         hopes: int = 0,
         line: Sequence[str] = (),
         draw: str = "",
     ) -> None:
-        """`beside`: other SPs that buy from SPs of the same federation, and have no sites. `line`: the sites in the order in
-        which they are joined, where that is not the order of the tree: so an SP may come by twice."""
+        """`where`: the folder of the SPs' databases, or where the database of each is. `beside`: other SPs that buy from SPs of
+        the same federation, and have no sites. `line`: the sites in the order in which they are joined, where that is not
+        the order of the tree: so an SP may come by twice."""
         self.clock = clock or SimulatedClock()
         self.top = top
         domains = _domains(top, line)
 
         def node(sp: Sp) -> Node:
             ids = random.Random(f"{draw}/{sp.name}")
-            return Node(sp, domains.get(sp.name, []), directory / f"{sp.name}.db", self.clock, hopes, ids)
+            store = where / f"{sp.name}.db" if isinstance(where, Path) else where(sp.name)
+            return Node(sp, domains.get(sp.name, []), store, self.clock, hopes, ids)
 
         self.nodes = {sp.name: node(sp) for sp in (*beside, *_sps(top))}
 

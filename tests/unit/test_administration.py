@@ -30,6 +30,7 @@ from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
 from capability_registry.keys import SigningKey
 from tests.support import administered as docs
+from tests.support.postgres import Where
 
 CONFIG = Path(__file__).parents[2] / "config"
 PASSWORDS = Passwords(Cost(passes=1, memory_kib=8, lanes=1))
@@ -53,8 +54,8 @@ class Node:
 
 
 @pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    async with Engine.open(tmp_path / "broker.db", migrate=migrate) as engine:
+async def node(where: Where) -> AsyncIterator[Node]:
+    async with Engine.open(where("broker"), migrate=migrate) as engine:
         clock, told, refusals = docs.Hands(), list[Administered](), list[Problem]()
 
         def check(whole: Administered) -> Sequence[Problem]:

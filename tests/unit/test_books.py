@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -16,19 +15,20 @@ from service_model.outcomes import AddressingChoice, Committed, Refused, Reserve
 from tests.support.busy_orders import ORDER as PLAIN
 from tests.support.busy_orders import TOP
 from tests.support.ledger import table_and_journal
+from tests.support.postgres import Where
 from tests.support.schema import differences
 from tests.support.stack import AURORA, AURORA_CHAIN, Stack
 
 CTX = Context()
 
 
-async def test_the_migrated_schema_is_the_declared_one(tmp_path: Path) -> None:
-    async with Engine.open(tmp_path / "b.db", migrate=migrate) as engine:
+async def test_the_migrated_schema_is_the_declared_one(where: Where) -> None:
+    async with Engine.open(where("b"), migrate=migrate) as engine:
         assert await engine.tx(lambda c: differences(c, tables.metadata)) == []
 
 
-async def test_orders_and_allocations_are_loaded_as_they_were_recorded(tmp_path: Path) -> None:
-    async with Stack(AURORA, tmp_path) as stack:
+async def test_orders_and_allocations_are_loaded_as_they_were_recorded(where: Where) -> None:
+    async with Stack(AURORA, where) as stack:
         customer = stack.customer()
         assert isinstance(await customer.reserve("held", 1, AURORA_CHAIN, CTX), Reserved)
         impossible = replace(AURORA_CHAIN, bandwidth_bps=10**12)
@@ -44,8 +44,8 @@ async def test_orders_and_allocations_are_loaded_as_they_were_recorded(tmp_path:
             assert set(allocations) == {*node.broker.allocations(), *node.broker.path_ids.allocations()}
 
 
-async def test_each_allocation_and_its_entry_in_the_journal_are_recorded_together(tmp_path: Path) -> None:
-    async with Stack(TOP, tmp_path) as stack:
+async def test_each_allocation_and_its_entry_in_the_journal_are_recorded_together(where: Where) -> None:
+    async with Stack(TOP, where) as stack:
         customer = stack.customer()
         for ref in ("live", "held", "gone"):
             assert isinstance(await customer.reserve(ref, 1, PLAIN, CTX), Reserved)
@@ -69,6 +69,16 @@ async def test_each_allocation_and_its_entry_in_the_journal_are_recorded_togethe
             assert table == replayed
 
 
+async def test_any_text_of_a_customer_is_stored(where: Where) -> None:
+    async with Stack(TOP, where) as stack:
+        spec = replace(PLAIN, reference="a\0b \N{SNOWMAN}")
+        assert isinstance(await stack.customer().reserve("r", 1, spec, CTX), Reserved)
+        orders, _ = await stack.broker("a").book.load()
+        assert [o.spec for o in orders] == [spec]
+        await stack.customer().release("r", 1, CTX)
+        await stack.ends_empty()
+
+
 def test_an_order_is_read_without_a_plan_of_the_release_before() -> None:
     former = {"segments": [{"alias": "n", "entry": "u", "exit": "x"}], "interconnects": [], "cost": "1", "delay_us": 1}
     at = "2026-01-01T00:00:00Z"
@@ -77,8 +87,8 @@ def test_an_order_is_read_without_a_plan_of_the_release_before() -> None:
     assert (order.state, order.plan) == (ServiceState.RESERVING, None)
 
 
-async def test_charges_begin_and_end_once_on_both_sides(tmp_path: Path) -> None:
-    async with Stack(AURORA, tmp_path) as stack:
+async def test_charges_begin_and_end_once_on_both_sides(where: Where) -> None:
+    async with Stack(AURORA, where) as stack:
         customer = stack.customer()
         await customer.reserve("r", 1, AURORA_CHAIN, CTX)
         for _ in range(2):
@@ -111,8 +121,8 @@ class FailingBook:
         return await self._book.save(change)  # type: ignore[attr-defined, no-any-return]
 
 
-async def test_what_could_not_be_recorded_did_not_happen_and_is_told_so(tmp_path: Path) -> None:
-    async with Stack(AURORA, tmp_path) as stack:
+async def test_what_could_not_be_recorded_did_not_happen_and_is_told_so(where: Where) -> None:
+    async with Stack(AURORA, where) as stack:
         broker, customer = stack.broker("aurora"), stack.customer()
         book = FailingBook(broker.book)
         broker.book = book  # type: ignore[assignment]

@@ -14,7 +14,7 @@ from broker.accounts.founding import AlreadyFounded, Founded, Layout, found, rea
 from broker.accounts.pki import CertificateError, is_issued_by, subject_sp_id
 from broker.accounts.secrets import Cost, Passwords, UnusablePassword
 from broker.settings.anchor import ANCHOR
-from broker.settings.process import Process, load_process
+from broker.settings.process import Database, Process, load_process
 from service_model.yaml_lines import DocumentRefused
 from tests.support import administered as docs
 
@@ -22,8 +22,14 @@ CHEAP = Cost(passes=1, memory_kib=8, lanes=1)
 NAMES = ("broker.sp-a.example", ip_address("192.0.2.1"))
 
 
-def make(directory: Path, sp_id: str = "sp-a", operator: str = "root", password: str = "correct horse") -> Founded:
-    return found(directory, sp_id, docs.NOW, NAMES, operator, password, CHEAP)
+def make(
+    directory: Path,
+    sp_id: str = "sp-a",
+    operator: str = "root",
+    password: str = "correct horse",
+    store: str = "broker.db",
+) -> Founded:
+    return found(directory, sp_id, docs.NOW, NAMES, operator, password, CHEAP, store=store)
 
 
 def mode(path: Path) -> int:
@@ -119,6 +125,21 @@ def test_the_environment_replaces_fields_of_the_file(tmp_path: Path) -> None:
     environment = {"SPBROKER_LISTEN": "[::1]:1", "SPBROKER_STORE": "/var/b.db", "SPBROKER_LOG_LEVEL": "", "HOME": "x"}
     process = load_process(layout.node, environment)
     assert (process.listen, process.store, process.log_level) == ("[::1]:1", Path("/var/b.db"), "info")
+
+
+def test_a_store_may_be_a_database_whose_password_is_for_the_owners_eyes_only(tmp_path: Path) -> None:
+    url = "postgresql://us:secret@db.example:5432/orders"
+    layout = make(tmp_path, store=url).layout
+    process = load_process(layout.node, {})
+    assert process.store == Database(url)
+    assert "secret" not in f"{process} {process.store}"
+    assert mode(layout.node) == 0o600
+    assert load_process(layout.node, {"SPBROKER_STORE": "b.db"}).store == tmp_path / "b.db"
+    assert load_process(layout.node, {"SPBROKER_STORE": "postgres://h/d"}).store == Database("postgres://h/d")
+    for wrong in ("postgresql://us:secret@db.example", "postgresql://us:secret@h:port/d"):
+        with pytest.raises(DocumentRefused, match="variable SPBROKER_STORE") as caught:
+            load_process(layout.node, {"SPBROKER_STORE": wrong})
+        assert "secret" not in str(caught.value)
 
 
 def test_wrong_settings_are_told_with_file_and_line_or_the_variable(tmp_path: Path) -> None:

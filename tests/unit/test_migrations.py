@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from broker.storage.engine import Engine
 from broker.storage.errors import StoreError
 from broker.storage.migrations import VERSIONS, migrate, write_revision
+from tests.support.postgres import Where
 from tests.support.schema import differences
 
 BROKEN = """
@@ -108,8 +109,8 @@ async def test_a_database_of_a_newer_release_is_refused(tmp_path: Path, versions
         Engine.open(tmp_path / "broker.db", migrate=with_versions(older))
 
 
-async def test_the_released_revisions_apply_to_an_empty_database(tmp_path: Path) -> None:
-    async with Engine.open(tmp_path / "broker.db", migrate=migrate) as engine:
+async def test_the_released_revisions_apply_to_an_empty_database(where: Where) -> None:
+    async with Engine.open(where("broker"), migrate=migrate) as engine:
         found = await engine.read(lambda connection: sa.inspect(connection).get_table_names())
     assert VERSIONS.is_dir()
     assert "alembic_version" in found

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from broker.orders.path_ids import POOL, PathIds
 from broker.orders.records import Order
-from lower_sp_clients.vim.holds import AllocationState
+from lower_sp_clients.vim.holds import Allocation, AllocationState
 from service_model.outcomes import Reason, ReasonCode, ServiceState
 from service_model.path_headers import ID_MAX, INDEX_FIRST, Mark, PathHeader, between
 
@@ -125,3 +125,17 @@ def test_an_index_counts_the_segments_that_were_passed_forth_and_back(passed: in
 def test_what_is_no_header_is_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValidationError):
         HEADER.validate_python(wrong)
+
+
+def test_identifiers_that_another_process_recorded_are_known_here_until_it_frees_them() -> None:
+    ids = PathIds(count=2)
+    mine = ids.allocate("a", ["p"], {})
+    assert not isinstance(mine, Reason)
+    (other,) = {2, 4} - set(mine.values())
+    ids.mirror([Allocation(pool=POOL, value=str(other), owner="b", state=AllocationState.HELD)], [])
+    assert isinstance(ids.allocate("c", ["p"], {}), Reason)
+    ids.mirror([], [other, mine["p"]], lambda owner: owner == "a")
+    assert ids.has("a", set(mine.values()))
+    assert ids.allocate("c", ["p"], {}) == {"p": other}
+    ids.mirror([Allocation(pool=POOL, value=str(other), owner="b", state=AllocationState.HELD)], [])
+    assert not ids.has("c", {other}), "what was given and not recorded gives way"

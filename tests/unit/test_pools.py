@@ -99,3 +99,42 @@ def test_an_order_that_gives_up_the_hold_before_keeps_its_block_until_it_is_free
     assert order.alone().blocks() == abandon(order).blocks() == order.blocks()
     assert set(order.alone().own_blocks()) == set(BLOCKS[:3])
     assert replace(order, block=BLOCKS[0]).alone().former_blocks == (BLOCKS[2],)
+
+
+def theirs(value: str, owner: str = "other", state: AllocationState = AllocationState.HELD) -> Allocation:
+    return Allocation(pool="prefixes/p", value=value, owner=owner, state=state)
+
+
+def test_what_others_recorded_is_not_given_again_and_what_they_freed_is() -> None:
+    pool = Pool(name="p", prefix=ip_network("10.0.0.0/22"), block=24, quarantine=timedelta())
+    pools = Pools((pool,), ())
+    pools.mirror([theirs("10.0.0.0/24"), theirs("10.0.1.0/24", state=AllocationState.RESTING)], [])
+    assert pools.allocate("a", {0: 1}) == (("p", ip_network("10.0.2.0/24")),)
+    pools.mirror([], [("prefixes/p", "10.0.0.0/24"), ("prefixes/p", "10.0.9.0/24")])
+    assert pools.allocate("b", {0: 1}) == (("p", ip_network("10.0.0.0/24")),)
+
+
+@pytest.mark.parametrize("value", ["10.0.0.0/24", "10.0.0.0/23", "10.0.0.128/25"])
+def test_what_is_given_and_not_recorded_gives_way_to_what_another_recorded(value: str) -> None:
+    pools = Pools((Pool(name="p", prefix=ip_network("10.0.0.0/22"), block=24, quarantine=timedelta()),), ())
+    assert pools.allocate("a", {0: 1}) == (("p", ip_network("10.0.0.0/24")),)
+    pools.mirror([theirs(value)], [])
+    assert pools.owned("a") == ()
+    assert [(a.owner, a.value) for a in pools.allocations()] == [("other", value)]
+    found = pools.allocate("a", {0: 1})
+    assert not isinstance(found, Reason)
+    assert not found[0][1].overlaps(ip_network(value))
+
+
+def test_what_others_freed_is_still_ours_where_it_was_given_to_us_meanwhile() -> None:
+    pools = Pools((Pool(name="p", prefix=ip_network("10.0.0.0/22"), block=24, quarantine=timedelta()),), ())
+    pools.allocate("a", {0: 1})
+    pools.mirror([], [("prefixes/p", "10.0.0.0/24")], lambda owner: owner == "a")
+    assert [a.value for a in pools.owned("a")] == ["10.0.0.0/24"]
+    assert pools.allocate("b", {0: 1}) == (("p", ip_network("10.0.1.0/24")),)
+
+
+def test_what_another_recorded_of_a_pool_that_is_gone_here_is_passed_over() -> None:
+    pools = Pools((), ())
+    pools.mirror([theirs("10.0.0.0/24")], [])
+    assert pools.allocations() == ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import pytest
 
@@ -19,6 +18,7 @@ from service_model.spec import End, ServiceSpec, VirtualLink
 from tests.support.clock import SimulatedClock
 from tests.support.fake_supplier import FakeSupplier
 from tests.support.planning import view
+from tests.support.postgres import Where
 
 SPEC = ServiceSpec(
     name="web", ends=(End(id="a", sap="u1"), End(id="b", sap="u2")), links=(VirtualLink(id="l", points=("a", "b")),)
@@ -122,15 +122,15 @@ async def test_counts_are_written_at_a_tick_where_they_changed_and_the_planner_i
     assert catalogue.snapshot.suppliers[0].kept == Promises(broken=1).rate
 
 
-async def test_counts_outlive_a_restart(tmp_path: Path) -> None:
-    async with Engine.open(tmp_path / "b.db", migrate=migrate) as engine:
+async def test_counts_outlive_a_restart(where: Where) -> None:
+    async with Engine.open(where("b"), migrate=migrate) as engine:
         record = Record(SqlPromiseBook(engine), Catalogue("us"))
         await record.open()
         record.heard("metro", held("r"))
         await record.tick()
         record.heard("metro", refused("s", ReasonCode.CAPACITY))
         await record.tick()
-    async with Engine.open(tmp_path / "b.db", migrate=migrate) as engine:
+    async with Engine.open(where("b"), migrate=migrate) as engine:
         record = Record(SqlPromiseBook(engine), Catalogue("us"))
         await record.open()
         assert record.of("metro") == Promises(kept=1, broken=1)

@@ -162,6 +162,9 @@ class Numbers:
 
     last: dict[str, tuple[int, str]] = field(default_factory=dict)
 
+    async def latest(self, audience: str) -> int:
+        return self.last.get(audience, (0, ""))[0]
+
     async def next(self, audience: str, digest: str) -> int:
         edition, known = self.last.get(audience, (0, ""))
         if digest != known:

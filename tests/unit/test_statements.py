@@ -11,14 +11,18 @@ import sqlalchemy
 from sqlalchemy import Connection, select
 
 from broker.storage import tables as t
+from broker.storage.postgres import Postgres
 from broker.storage.statements import adding, removing, replacing
 
 NOW = datetime(2026, 3, 1, 12, 30, 0, 123456, tzinfo=UTC)
 
 
-@pytest.fixture
-def store() -> Iterator[Connection]:
-    engine = sqlalchemy.create_engine("sqlite://")
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest) -> Iterator[Connection]:
+    if request.param == "sqlite":
+        engine = sqlalchemy.create_engine("sqlite://")
+    else:
+        engine = Postgres(request.getfixturevalue("postgres").new()).connections(writes=True)
     with engine.connect() as connection:
         t.metadata.create_all(connection)
         yield connection
@@ -43,6 +47,14 @@ def test_a_row_is_put_and_replaced_by_its_key(store: Connection) -> None:
         allocation("1", state="LIVE", owner="other", until=NOW + timedelta(hours=1)),
         allocation("2", until=NOW),
     ]
+
+
+def test_a_row_is_replaced_only_by_one_of_the_same_owner(store: Connection) -> None:
+    put = replacing(t.allocations, of_same="owner")
+    assert put.count(store, allocation("1"), allocation("2")) == 2
+    assert put.count(store, allocation("1", state="LIVE"), allocation("2", owner="other"), allocation("3")) == 2
+    assert put.count(store, allocation("3", owner="other")) == 0
+    assert rows(store, t.allocations) == [allocation("1", state="LIVE"), allocation("2"), allocation("3")]
 
 
 def test_only_the_row_with_all_its_values_is_removed(store: Connection) -> None:

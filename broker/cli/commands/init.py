@@ -28,6 +28,9 @@ def command(
     names: Annotated[
         list[str] | None, typer.Option("--name", metavar="NAME", help="A host name or address for the certificate.")
     ] = None,
+    store: Annotated[
+        str, typer.Option("--store", metavar="FILE|URL", help="A file in DIR, or postgresql://USER@HOST/DATABASE.")
+    ] = "broker.db",
     password_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the operator's password from the first line of stdin.")
     ] = False,
@@ -39,7 +42,12 @@ def command(
     """
     from broker.accounts.founding import AlreadyFounded
     from broker.bootstrap.founding import NotFounded, found_node
+    from broker.settings.process import store_of
 
+    try:
+        where = store_of(store)
+    except ValueError as error:
+        raise WrongInput(f"--store: {error}") from None
     password = read_password(f"Password of {operator}: ", password_stdin)
     if not password_stdin and getpass.getpass("Again: ") != password:
         raise WrongInput("the two differ; nothing was made")
@@ -54,6 +62,7 @@ def command(
                 password=password,
                 listen=listen,
                 listen_partners=listen_partners,
+                store=where,
             )
         )
     except (AlreadyFounded, NotFounded) as error:

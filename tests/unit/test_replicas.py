@@ -1,0 +1,210 @@
+"""Claims with lease and fence, between two engines on one PostgreSQL database, by a clock that stands still."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from broker.orders.claims import Fenced, Taken
+from broker.orders.records import Change, Order
+from broker.storage.books import SqlHoldBook, SqlOrderBook
+from broker.storage.engine import Engine
+from broker.storage.migrations import migrate
+from broker.storage.replicas import KEPT, OWN, LeaseLost, Replica
+from lower_sp_clients.vim.holds import Allocation, AllocationState, Hold
+from service_model.outcomes import ServiceState, ServiceStatus
+from tests.support.clock import SimulatedClock
+from tests.support.postgres import Where
+
+LEASE = timedelta(seconds=10)
+
+
+class Process:
+    """What one process knows and has claimed."""
+
+    def __init__(self, name: str, engine: Engine, clock: SimulatedClock) -> None:
+        self.replica = Replica(engine, name, LEASE, lambda connection: clock.now())
+        self.book = SqlOrderBook(engine, "e", self.replica)
+        self.holds = SqlHoldBook(engine, "e", "d", self.replica)
+
+    async def read(self) -> dict[str, list[str]]:
+        """What others changed; claims count from here on."""
+        found: dict[str, list[str]] = {}
+        while (news := await self.replica.news()) is not None:
+            for claim in news.claims:
+                self.replica.fences.pop(claim.what, None)
+                if claim.owner == self.replica.id:
+                    self.replica.fences[claim.what] = claim.fence
+            for kind, keys in news.others.items():
+                found.setdefault(kind, []).extend(keys)
+            self.replica.learnt(news)
+        return found
+
+    async def claims(self) -> set[str]:
+        """After a batch of what nobody works on, and all that is read."""
+        await self.replica.take_over()
+        await self.read()
+        return set(self.replica.fences)
+
+    async def record(self, order: Order, *blocks: str) -> int:
+        if order.id not in self.replica.fences:
+            self.replica.fences[order.id] = 0
+        put = [Allocation(pool="prefixes/p", value=b, owner=order.id, state=AllocationState.HELD) for b in blocks]
+        told = ServiceStatus(ref=order.ref, version=1, state=order.state)
+        return await self.book.save(Change(order=order, put=put, event=told))
+
+
+@pytest.fixture
+def clock() -> SimulatedClock:
+    return SimulatedClock()
+
+
+@pytest.fixture
+async def processes(databases: Where, clock: SimulatedClock) -> AsyncIterator[tuple[Process, Process]]:
+    """a and b, of which a came first."""
+    engines = [Engine.open(databases("d"), migrate=migrate) for _ in range(2)]
+    a, b = (Process(name, engine, clock) for name, engine in zip("ab", engines, strict=True))
+    await a.replica.join()
+    await a.claims()
+    await b.replica.join()
+    yield a, b
+    for engine in engines:
+        await engine.close()
+
+
+def order(clock: SimulatedClock, id: str = "o", state: ServiceState = ServiceState.RESERVING) -> Order:
+    now = clock.now()
+    return Order(id=id, account="alice", ref=id, version=1, state=state, created=now, updated=now)
+
+
+Pair = tuple[Process, Process]
+
+
+async def test_what_a_silent_process_works_on_is_taken_over_when_its_lease_is_over_and_no_sooner(
+    processes: Pair, clock: SimulatedClock
+) -> None:
+    a, b = processes
+    await a.record(order(clock))
+    clock.advance(9.9)
+    await b.replica.beat()
+    assert await b.claims() == set()
+    clock.advance(0.2)
+    assert await b.claims() == {"o", OWN}
+
+
+async def test_a_lease_that_is_renewed_keeps_everything(processes: Pair, clock: SimulatedClock) -> None:
+    a, b = processes
+    await a.record(order(clock))
+    for _ in range(5):
+        clock.advance(6)
+        await a.replica.beat()
+        await b.replica.beat()
+        assert await b.claims() == set()
+
+
+async def test_what_is_given_up_is_taken_at_once_and_what_is_over_by_nobody(
+    processes: Pair, clock: SimulatedClock
+) -> None:
+    a, b = processes
+    await a.record(order(clock))
+    await a.record(order(clock, "over"))
+    await a.record(order(clock, "over", ServiceState.TERMINATED))
+    await a.replica.leave()
+    assert await b.claims() == {"o", OWN}
+
+
+async def test_a_former_owner_writes_nothing_any_more(processes: Pair, clock: SimulatedClock) -> None:
+    a, b = processes
+    await a.record(order(clock), "10.0.0.0/24")
+    clock.advance(11)
+    await b.replica.beat()
+    await b.claims()
+    with pytest.raises(Fenced):  # it was away, and does not know yet
+        await a.record(order(clock, state=ServiceState.REFUSED), "10.0.1.0/24")
+    now = clock.now()
+    hold = Hold(ref="r", version=1, state=ServiceState.RESERVED, created=now, updated=now)
+    with pytest.raises(Fenced):
+        await a.holds.save(hold, (), (), now)
+    with pytest.raises(Fenced):
+        await a.book.put_allocations((), (), clock.now())
+    assert [o.state for o in await b.book.find(["o"])] == [ServiceState.RESERVING]
+    assert [x.value for x in await b.book.allocated_to(["o"])] == ["10.0.0.0/24"]
+    await b.record(order(clock, state=ServiceState.REFUSED))
+    await a.read()
+    assert a.replica.fences == {}
+
+
+async def test_an_owner_that_lost_an_order_and_has_it_again_writes_under_the_new_fence_only(
+    processes: Pair, clock: SimulatedClock
+) -> None:
+    a, b = processes
+    await a.record(order(clock))
+    stale = a.replica.guarded("o")
+    await b.replica.take("o")
+    await a.replica.take("o")
+    with pytest.raises(Fenced):
+        await a.book._engine.tx(stale)
+    await a.read()
+    await a.record(order(clock, state=ServiceState.REFUSED))
+
+
+async def test_an_order_is_taken_from_whoever_has_it(processes: Pair, clock: SimulatedClock) -> None:
+    a, b = processes
+    await a.record(order(clock))
+    await b.replica.take("o")
+    assert (await b.read(), await a.read()) == ({"order": ["o"]}, {})
+    assert (set(b.replica.fences), set(a.replica.fences)) == ({"o"}, {OWN})
+    with pytest.raises(Fenced):
+        await a.replica.give("o", OWN)
+    await b.replica.give("o", OWN)
+    assert await a.read() == {}
+    assert set(a.replica.fences) == {"o", OWN}
+
+
+async def test_one_ref_is_one_order_whoever_records_it_first(processes: Pair, clock: SimulatedClock) -> None:
+    a, b = processes
+    await a.record(order(clock))
+    with pytest.raises(Exception, match="uq_services_account_ref"):
+        await b.record(replace(order(clock, "other"), ref="o"))
+    assert await b.book.find(["other"]) == []
+
+
+@pytest.mark.parametrize("other", ["10.0.0.0/24", "10.0.0.0/23", "10.0.0.128/25"])
+async def test_no_two_processes_give_the_same_block_or_a_part_of_it(
+    processes: Pair, clock: SimulatedClock, other: str
+) -> None:
+    a, b = processes
+    await a.record(order(clock), "10.0.0.0/24")
+    with pytest.raises(Taken):
+        await b.record(order(clock, "second"), "10.1.0.0/24", other)
+    assert await b.book.find(["second"]) == []
+    assert [x.value for x in await b.book.allocated_to(["second"])] == []
+    assert await b.read() == {"order": ["o"], "allocation": ["prefixes/p 10.0.0.0/24"]}
+
+
+async def test_changes_are_read_once_and_events_are_numbered_in_the_order_of_the_store(
+    processes: Pair, clock: SimulatedClock
+) -> None:
+    a, b = processes
+    numbers = [await p.record(order(clock, f"{n}")) for n, p in enumerate((a, b, a, b))]
+    assert numbers == sorted(numbers)
+    assert (await a.read(), await b.read()) == ({"order": ["1", "3"]}, {"order": ["0", "2"]})
+    assert (await a.read(), await b.read()) == ({}, {})
+    told = await a.book.events_of_all(0, 10)
+    assert [n for n, _, _ in told] == numbers
+
+
+async def test_a_process_that_was_away_for_longer_than_changes_are_kept_has_to_begin_again(
+    processes: Pair, clock: SimulatedClock
+) -> None:
+    a, b = processes
+    clock.advance(KEPT.total_seconds())
+    await b.replica.beat()
+    await a.replica.beat()  # late, and nothing that it missed is forgotten
+    clock.advance(KEPT.total_seconds() + LEASE.total_seconds() + 1)
+    await b.replica.beat()
+    with pytest.raises(LeaseLost, match="start it again"):
+        await a.replica.beat()
