@@ -79,17 +79,17 @@ BUGS = {
     ),
     "an effect before its record: suppliers are asked before it is recorded that they are": Bug(
         "broker/orders/engine.py",
-        "            await self._record(recorded, now)\n            if self.wanted",
-        "            await self._caller.answers(recorded, pause.calls)\n"
-        "            await self._record(recorded, now)\n            if self.wanted",
+        "                await self._record(recorded, now)\n            except Taken",
+        "                await self._caller.answers(recorded, pause.calls)\n"
+        "                await self._record(recorded, now)\n            except Taken",
         "tests/chaos/test_crash_points.py",
         "test_whatever_happens_at_a_point_nothing_is_left_doubled_or_hidden",
         (("SPBROKER_CRASH_POINTS", "36"),),
     ),
     "an effect after its record: a domain says that it has taken down what it has yet to take down": Bug(
         "lower_sp_clients/vim/local_vim.py",
-        "                await self._save(replace(hold, state=ServiceState.TERMINATING, updated=now))\n",
-        "                await self._save(replace(hold, state=ServiceState.TERMINATED, updated=now), was=hold)\n"
+        "                await self._save(replace(hold, state=ServiceState.TERMINATING, updated=now, beside=None))\n",
+        "                await self._save(replace(hold, state=ServiceState.TERMINATED, updated=now, beside=None))\n"
         "                await self.driver.remove(ref)\n",
         "tests/chaos/test_crash_points.py",
         "test_whatever_happens_at_a_point_nothing_is_left_doubled_or_hidden",
