@@ -79,9 +79,9 @@ BUGS = {
     ),
     "an effect before its record: suppliers are asked before it is recorded that they are": Bug(
         "broker/orders/engine.py",
-        "            await self._record(recorded, now)\n            if self.wanted",
-        "            await self._caller.answers(recorded, pause.calls)\n"
-        "            await self._record(recorded, now)\n            if self.wanted",
+        "                await self._record(recorded, now)\n            except Taken",
+        "                await self._caller.answers(recorded, pause.calls)\n"
+        "                await self._record(recorded, now)\n            except Taken",
         "tests/chaos/test_crash_points.py",
         "test_whatever_happens_at_a_point_nothing_is_left_doubled_or_hidden",
         (("SPBROKER_CRASH_POINTS", "36"),),
