@@ -91,6 +91,8 @@ def anything(table: sa.Table) -> dict[str, Any]:
 
 
 def _anything(of: sa.types.TypeEngine[Any]) -> Any:
+    if isinstance(of, sa.Boolean):
+        return True
     if isinstance(of, sa.Integer):
         return 7
     return b"{}" if isinstance(of, sa.LargeBinary) else "7"
