@@ -4,10 +4,9 @@ Rules kept here
 - A *false accept*: the planner finds a plan over the top's note alone, and the top does not deliver it when nothing else is
   ordered. Each is printed with its seed; there must be none.
 - *Refused*: what the broker that sees all domains sells, and the top does not; *not announced*: what it sells, and the
-  top's own note alone does not hold. *For sale*: what it sells and a broker sells too that sees all that somebody below the
-  top sells (`for_sale`), where the level of abstraction lets it be ordered: by kilometres only where coordinates are told
-  (docs/administration.md). Of what is refused of that, how much asks functions to be together or apart, which a level that hides
-  the names of places cannot always tell. *By kilometres*: of what is refused, what only the level does not let be ordered.
+  top's own note alone does not hold. *Orderable*: what it sells and the level of abstraction lets be ordered: by kilometres only
+  where coordinates are told (docs/administration.md). Of what is refused of that, how much asks functions to be together or
+  apart, which a level that hides the names of places cannot always tell.
 - A margin makes a request with a price bound dearer, which is no loss of abstraction: such requests are left out.
 - What is asked, and what the broker that sees all makes of it, does not depend on the level of abstraction.
 """
@@ -42,15 +41,12 @@ class Judged:
     counts: Counter[str] = field(default_factory=Counter)
 
     def figures(self) -> dict[str, Any]:
-        told = ("requests", "accepted by note", "false accepts", "sold by all-seeing", "refused", "for sale")
+        told = ("requests", "accepted by note", "false accepts", "sold by all-seeing", "refused", "orderable")
         return {
             "hierarchies": self.hierarchies,
-            **{
-                name: self.counts[name]
-                for name in (*told, "for sale refused", "of these in groups", "by kilometres", "not announced")
-            },
+            **{name: self.counts[name] for name in (*told, "orderable refused", "of these in groups", "not announced")},
             "refused_percent": self._percent("refused", "sold by all-seeing"),
-            "for_sale_refused_percent": self._percent("for sale refused", "for sale"),
+            "orderable_refused_percent": self._percent("orderable refused", "orderable"),
             "not_announced_percent": self._percent("not announced", "sold by all-seeing"),
         }
 
@@ -86,11 +82,10 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request, whether the broker that sees all sells it, and whether somebody below the top does."""
+    """A request, and whether the broker that sees all sells it."""
 
     spec: ServiceSpec
     sold: bool
-    for_sale: bool
 
 
 def asked_of(drawn: Hierarchy, seed: int) -> Iterator[Asked]:
@@ -98,8 +93,7 @@ def asked_of(drawn: Hierarchy, seed: int) -> Iterator[Asked]:
     for number in range(REQUESTS if len(drawn.top.note().saps) > 1 else 0):
         spec = request(drawn, rng)
         sold = sells(drawn.flat, f"f{number}", in_words(spec, drawn.flat_names))
-        for_sale = sold and (drawn.sold is None or sells(drawn.sold, f"s{number}", spec))
-        yield Asked(spec, sold, for_sale)
+        yield Asked(spec, sold)
 
 
 def judge(drawn: Hierarchy, requests: list[Asked], out: Judged, level: Abstraction, where: str) -> None:
@@ -118,11 +112,9 @@ def judge(drawn: Hierarchy, requests: list[Asked], out: Judged, level: Abstracti
             out.counts["refused"] += not delivered
             out.counts["not announced"] += not promised
             orderable = level is Abstraction.WHITE or all(d.max_km is None for d in asked.spec.distances)
-            for_sale = asked.for_sale and orderable
-            out.counts["for sale"] += for_sale
-            out.counts["for sale refused"] += for_sale and not delivered
-            out.counts["of these in groups"] += for_sale and not delivered and bool(asked.spec.groups)
-            out.counts["by kilometres"] += asked.for_sale and not orderable and not delivered
+            out.counts["orderable"] += orderable
+            out.counts["orderable refused"] += orderable and not delivered
+            out.counts["of these in groups"] += orderable and not delivered and bool(asked.spec.groups)
 
 
 def sells(broker: Middle, ref: str, spec: ServiceSpec) -> bool:

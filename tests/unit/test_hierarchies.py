@@ -56,10 +56,10 @@ def test_a_path_leaves_a_lan_the_label_that_it_wants() -> None:
 
 
 @pytest.mark.parametrize("seed", [9, 13, 6089])
-def test_what_is_for_sale_at_all_is_sold_by_the_top_too(seed: int) -> None:
+def test_what_the_broker_that_sees_all_sells_is_sold_by_the_top_too(seed: int) -> None:
     """Two suppliers at one place (9), one domain of two sellers (13), a way that is neither cheapest nor fastest (6089)."""
     drawn = Drawn(seed).at(Abstraction.WHITE)
-    asked = [a for a in asked_of(drawn, seed) if a.for_sale]
+    asked = [a for a in asked_of(drawn, seed) if a.sold]
     assert len(asked) > 1
     assert [told(a.spec) for n, a in enumerate(asked) if not sells(drawn.top, f"r{n}", a.spec)] == []
 
