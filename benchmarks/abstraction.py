@@ -41,7 +41,7 @@ PARTS = ("single", "volume", "notes")
 def single(hierarchies: int, first: int) -> dict[str, dict[int, dict[str, Any]]]:
     """Over so many hierarchies, each seed's at every level."""
     found = soundness(-(-hierarchies // len(LEVELS)), first)
-    return {level.short: {depth: of.figures() for depth, of in judged.items()} for level, judged in found.items()}
+    return {level: {depth: of.figures() for depth, of in judged.items()} for level, judged in found.items()}
 
 
 def volume(streams: int, loads: Sequence[float]) -> dict[str, dict[str, Any]]:

@@ -42,6 +42,8 @@ COUNTRIES = ("BE", "DE", "NL")
 MECHANISMS = ("vrf", "macsec")
 FLOW = 1_000_000
 OUTSIDE = "sp-outside"
+HUB = Place(id="HUB", country="NL", latitude=51.0, longitude=5.0)
+"""Where several domains are."""
 MARGINS = ("1.03", "1.1", "1.2")
 
 
@@ -146,11 +148,11 @@ class _Drawing:
 
     def _leaf(self) -> _Node:
         rng, number = self.rng, next(self._numbers)
-        ids = [rng.choice(("HUB", f"P{number}")), f"Q{number}"][: rng.randint(1, 2)]
+        ids = [rng.choice((HUB.id, f"P{number}")), f"Q{number}"][: rng.randint(1, 2)]
         country = rng.choice(COUNTRIES)
         places = tuple(
-            Place(id=id, country="NL" if id == "HUB" else country, latitude=rng.uniform(50, 52), longitude=5.0)
-            for id in ids
+            HUB if id == HUB.id else Place(id=id, country=country, latitude=north, longitude=5.0)
+            for id, north in [(id, rng.uniform(50, 52)) for id in ids]
         )
         plot = _Plot(f"d{number}", places, rng.random() < 0.8, [])
         for n in range(rng.randint(1, 2)):

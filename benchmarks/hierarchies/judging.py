@@ -23,12 +23,20 @@ from benchmarks.hierarchies.drawn import Hierarchy, hierarchy
 from benchmarks.hierarchies.requests import in_words, request
 from benchmarks.hierarchies.sellers import NOW, Middle
 from broker.decompose.search import alone, best
-from capability_registry.abstraction import Abstraction, Disclosure
+from capability_registry.abstraction import Abstraction, Disclosure, PlaceDetail
 from service_model.outcomes import Reserved
 from service_model.spec import ServiceSpec
 
 DEPTHS = (1, 2, 3, 4)
-LEVELS = tuple(Abstraction)
+LEVELS = {
+    "WHITE": Disclosure(),
+    "GREY": Disclosure(abstraction=Abstraction.GREY),
+    "GREY, located": Disclosure(abstraction=Abstraction.GREY, place_detail=PlaceDetail.COORDINATES),
+    "BLACK": Disclosure(abstraction=Abstraction.BLACK),
+}
+"""What agreements disclose."""
+LOCATED = frozenset({"WHITE", "GREY, located"})
+"""Where whatever stands for one place tells its coordinates."""
 REQUESTS = 8
 """Of each hierarchy."""
 
@@ -72,8 +80,7 @@ class Drawn:
     def margins(self) -> bool:
         return self.seed // len(DEPTHS) % 2 == 1
 
-    def at(self, level: Abstraction) -> Hierarchy:
-        disclosure = Disclosure(abstraction=level)
+    def at(self, disclosure: Disclosure) -> Hierarchy:
         return hierarchy(self.seed, self.depth, shared=self.shared, margins=self.margins, disclosure=disclosure)
 
     def __str__(self) -> str:
@@ -96,7 +103,7 @@ def asked_of(drawn: Hierarchy, seed: int) -> Iterator[Asked]:
         yield Asked(spec, sold)
 
 
-def judge(drawn: Hierarchy, requests: list[Asked], out: Judged, level: Abstraction, where: str) -> None:
+def judge(drawn: Hierarchy, requests: list[Asked], out: Judged, level: str, where: str) -> None:
     announced = alone(drawn.top.note())
     out.hierarchies += 1
     for number, asked in enumerate(requests):
@@ -111,7 +118,7 @@ def judge(drawn: Hierarchy, requests: list[Asked], out: Judged, level: Abstracti
             out.counts["sold by all-seeing"] += 1
             out.counts["refused"] += not delivered
             out.counts["not announced"] += not promised
-            orderable = level is Abstraction.WHITE or all(d.max_km is None for d in asked.spec.distances)
+            orderable = level in LOCATED or all(d.max_km is None for d in asked.spec.distances)
             out.counts["orderable"] += orderable
             out.counts["orderable refused"] += orderable and not delivered
             out.counts["of these in groups"] += orderable and not delivered and bool(asked.spec.groups)
@@ -132,19 +139,19 @@ def told(spec: ServiceSpec) -> str:
     return f"{' - '.join([spec.ends[0].sap, *(f.type.name for f in spec.functions), spec.ends[1].sap])} {asked}"
 
 
-def soundness(seeds: int, first: int = 0, every: int = 25) -> dict[Abstraction, dict[int, Judged]]:
+def soundness(seeds: int, first: int = 0, every: int = 25) -> dict[str, dict[int, Judged]]:
     """Over the hierarchies of so many seeds from `first` on, each at every level. Each `every` of them it tells how far it is."""
     found = {level: {depth: Judged() for depth in DEPTHS} for level in LEVELS}
     for seed in range(first, first + seeds):
         drawn = Drawn(seed)
         requests: list[Asked] | None = None
-        for level in LEVELS:
-            whole = drawn.at(level)
+        for level, disclosure in LEVELS.items():
+            whole = drawn.at(disclosure)
             requests = list(asked_of(whole, seed)) if requests is None else requests
-            judge(whole, requests, found[level][drawn.depth], level, f"{drawn}, {level.short}")
+            judge(whole, requests, found[level][drawn.depth], level, f"{drawn}, {level}")
         if (seed + 1 - first) % every == 0 or seed + 1 == first + seeds:
             print(f"after {seed + 1 - first} of {seeds} seeds:", flush=True)
             for level, judged in found.items():
                 for depth, of in judged.items():
-                    print(f"  {level.short}, depth {depth}: {of.figures()}", flush=True)
+                    print(f"  {level}, depth {depth}: {of.figures()}", flush=True)
     return found
