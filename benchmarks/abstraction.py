@@ -41,7 +41,7 @@ PARTS = ("single", "volume", "notes")
 def single(hierarchies: int, first: int) -> dict[str, dict[int, dict[str, Any]]]:
     """Over so many hierarchies, each seed's at every level."""
     found = soundness(-(-hierarchies // len(LEVELS)), first)
-    return {level.short: {depth: of.figures() for depth, of in judged.items()} for level, judged in found.items()}
+    return {level: {depth: of.figures() for depth, of in judged.items()} for level, judged in found.items()}
 
 
 def volume(streams: int, loads: Sequence[float]) -> dict[str, dict[str, Any]]:
@@ -82,7 +82,7 @@ def measure(parts: Sequence[str], hierarchies: int, streams: int, loads: Sequenc
         judged = [of for level in found.values() for of in level.values()]
         baseline["sold by all-seeing"] = sum(of["sold by all-seeing"] for of in judged)
         ratio["false_accepts"] = sum(of["false accepts"] for of in judged)
-        for name in ("refused_percent", "for_sale_refused_percent"):
+        for name in ("refused_percent", "orderable_refused_percent"):
             ratio[name] = {level: {depth: of[name] for depth, of in by.items()} for level, by in found.items()}
     if "volume" in parts:
         figures["volume"] = sold = volume(streams, loads)

@@ -9,7 +9,8 @@ Rules kept here
 - That one offers most types and has most room, by powers of two: who is a little emptier today does not replace it.
 - What parts of a site have words of their own are told to be parts of one; where one of them shares its word with other
   places, nothing is certain of where it is. Nor is it of a part whose site's word stands for several sites.
-- With its own name a place loses coordinates and tags, which would give it away.
+- With its own name a place loses tags, which would give it away, and coordinates too, unless these are to be told: then of each
+  word that stands for one place.
 """
 
 from __future__ import annotations
@@ -41,9 +42,14 @@ class Abstraction(Word):
 
 
 class PlaceDetail(Word):
+    COORDINATES = "PLACE_DETAIL_COORDINATES"
     FULL = "PLACE_DETAIL_FULL"
     COUNTRY = "PLACE_DETAIL_COUNTRY"
     NONE = "PLACE_DETAIL_NONE"
+
+
+_ALL = frozenset({PlaceDetail.COORDINATES, PlaceDetail.FULL})
+"""With their names: whatever is known."""
 
 
 class Sharing(Word):
@@ -58,7 +64,7 @@ class Disclosure:
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     abstraction: Abstraction = Abstraction.WHITE
     place_detail: PlaceDetail = PlaceDetail.FULL
-    """FULL: country, coordinates, tags. Where places have no names of their own it is COUNTRY."""
+    """FULL: country, coordinates, tags. Where places have no names of their own it is COUNTRY. COORDINATES: there, too."""
     sharing: Sharing = Sharing.TOLD
     """TOLD: shares (`sharing`). WITHHELD: none, and who buys the same of another one is not warned."""
 
@@ -71,7 +77,7 @@ def abstracted(note: CapabilityNote, disclosure: Disclosure, words: Mapping[str,
     has none is known by its own name."""
     if disclosure.sharing is Sharing.WITHHELD:
         note, disclosure = untold(note), replace(disclosure, sharing=Sharing.TOLD)
-    if disclosure == OPEN:
+    if disclosure.abstraction is Abstraction.WHITE and disclosure.place_detail in _ALL:
         return note
     groups = _groups(note, words)
     shown = {place: word for word, members in groups.items() for place in members[:1]}
@@ -118,7 +124,7 @@ def _places(note: CapabilityNote, groups: Mapping[str, list[str]], disclosure: D
     for word, members in groups.items():
         told = [known.get(m, Place(id=m, country=COUNTRY_UNTOLD)) for m in members]
         site, several = told[0].location, len(members) > 1 or told[0].merged
-        place = replace(told[0], id=word, latitude=0.0, longitude=0.0, tags=(), site="")
+        place = replace(told[0], id=word, tags=(), site="")
         if len(members) == 1 and site != told[0].id:
             place = replace(place, site=words.get(site, site))
             several = several or len(groups.get(place.site, ())) > 1
@@ -127,6 +133,8 @@ def _places(note: CapabilityNote, groups: Mapping[str, list[str]], disclosure: D
             naming = PlaceNaming.OWN if ours else PlaceNaming.RELAYED
             certain = not ours and len({p.named_by for p in told}) == 1 and blurred.isdisjoint(members)
             place = replace(place, naming=naming, merged=several, named_by=told[0].named_by if certain else "")
+        if several or disclosure.place_detail is not PlaceDetail.COORDINATES:
+            place = replace(place, latitude=0.0, longitude=0.0)
         if disclosure.place_detail is PlaceDetail.NONE:
             place = replace(place, country=COUNTRY_UNTOLD)
         out.append(place)

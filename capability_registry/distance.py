@@ -8,11 +8,11 @@ from capability_registry.note import Place
 
 
 def kilometres(x: Place | None, y: Place | None) -> float:
-    """Along the great circle (haversine, mean earth radius 6371 km); infinite where one is not known, or does not
-    tell where it lies. Parts of one site are at no distance from each other, unless one stands for several places."""
-    if x is None or y is None:
+    """Along the great circle (haversine, mean earth radius 6371 km); infinite where one is not known, does not tell where it
+    lies, or stands for several places. Parts of one site are at no distance from each other."""
+    if x is None or y is None or x.merged or y.merged:
         return math.inf
-    if x.location == y.location and not (x.merged or y.merged):
+    if x.location == y.location:
         return 0.0
     if not (x.located and y.located):
         return math.inf

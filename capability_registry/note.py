@@ -196,6 +196,9 @@ class SapOffer:
     shares: Shares = ()
     path_headers: bool = False
     """Whether packets may be told to bear a path header there."""
+    beyond: Annotated[str, Field(max_length=64)] = ""
+    """Of an NNI inside of the seller, at which it hands over to whoever else sells the SAP at the other side: that SAP's token
+    (`sharing`)."""
 
     @property
     def free(self) -> LabelSet:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from itertools import chain
 
-from capability_registry.note import BorderEntry, CapabilityNote, Share, SharedLimit, Shares
+from capability_registry.note import BorderEntry, CapabilityNote, SapOffer, Share, SharedLimit, Shares
 
 DIGEST_BYTES = 16
 _INSIDE = "inside"
@@ -73,12 +73,17 @@ def untold(note: CapabilityNote) -> CapabilityNote:
 
     return replace(
         note,
-        saps=tuple(replace(sap, shares=()) for sap in note.saps),
+        saps=tuple(replace(sap, shares=(), beyond="") for sap in note.saps),
         capacities=tuple(replace(c, shares=()) for c in note.capacities),
         matrix=tuple(map(along, note.matrix)),
         guarded=tuple(map(along, note.guarded)),
         shares=(),
     )
+
+
+def token_of(note: CapabilityNote, sap: SapOffer) -> str:
+    """By which a SAP of the note is known, whoever sells it; empty where that is not told."""
+    return note.shares[sap.shares[0]].token if sap.shares else ""
 
 
 def drawn_on(note: CapabilityNote) -> Iterator[Shares]:

@@ -5,7 +5,8 @@ Rules kept here
   reached below one of them at least, or domains.
 - The suppliers of a broker are joined by interconnects, a tree and some more, each between two domains below them; the two
   sides name as peers the two suppliers that are joined, as they would where each knows its neighbour's seller.
-- With `shared`, some domain sells to a second broker too.
+- With `shared`, some domain sells to a second broker too. Whoever buys of it, or of who sells it, knows that others do, and hands
+  over where its other suppliers meet it.
 - A domain has one or two places (some have the id of another domain's), one to three classes of transport between two
   points, few labels, few hosts; one in five does not swap labels. Some of its ways pass through its other place.
 - Prices are whole hundredths, so that without margins nothing is rounded.
@@ -20,7 +21,6 @@ from decimal import Decimal
 from itertools import count, pairwise
 
 from address_planner.labels import LabelSet
-from benchmarks.hierarchies.for_sale import for_sale
 from benchmarks.hierarchies.neighbours import Neighbour
 from benchmarks.hierarchies.sellers import Leaf, Middle, Seller
 from capability_registry.abstraction import OPEN, Disclosure
@@ -42,17 +42,17 @@ COUNTRIES = ("BE", "DE", "NL")
 MECHANISMS = ("vrf", "macsec")
 FLOW = 1_000_000
 OUTSIDE = "sp-outside"
+HUB = Place(id="HUB", country="NL", latitude=51.0, longitude=5.0)
+"""Where several domains are."""
 MARGINS = ("1.03", "1.1", "1.2")
 
 
 @dataclass(frozen=True, slots=True)
 class Hierarchy:
-    """`flat_names`: the top's names of SAPs in the words of the broker that sees all. `sold`: a broker that sees all that is
-    sold (`for_sale`), None where no domain has two sellers."""
+    """`flat_names`: the top's names of SAPs in the words of the broker that sees all."""
 
     top: Middle
     flat: Middle
-    sold: Middle | None
     leaves: tuple[Leaf, ...]
     flat_names: Mapping[str, str]
     margins: bool
@@ -106,18 +106,10 @@ def hierarchy(
     leaves = {plot.sp_id: Leaf(draw.domain(plot)) for plot in root.plots()}
     names: dict[str, str] = {}
     priced = random.Random(f"margins/{seed}") if margins else None
-    top = _sold(root, leaves, (), names, priced, disclosure)
+    top = _sold(root, leaves, (), names, priced, disclosure, draw.several)
     assert isinstance(top, Middle)
     flat = {id: Neighbour(leaf, draw.far.get(id, {})) for id, leaf in leaves.items()}
-    sold = Middle("sold", for_sale(stalls(root), leaves)) if shared else None
-    return Hierarchy(top, Middle("flat", flat), sold, tuple(leaves.values()), names, margins)
-
-
-def stalls(node: _Node, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], str]:
-    """Each domain by the path of brokers over which it is bought: one that two sell stands twice."""
-    if node.plot is not None:
-        return {path: node.sp_id}
-    return {at: id for child in node.children for at, id in stalls(child, (*path, child.sp_id)).items()}
+    return Hierarchy(top, Middle("flat", flat), tuple(leaves.values()), names, margins)
 
 
 def _sold(
@@ -127,21 +119,25 @@ def _sold(
     names: dict[str, str],
     priced: random.Random | None,
     disclosure: Disclosure,
+    several: _Plot | None,
 ) -> Seller:
     if node.plot is not None:
         for sap in node.plot.saps:
             names[".".join((*path, sap.id))] = f"{node.sp_id}.{sap.id}"
         return leaves[node.sp_id]
-    below = {c.sp_id: _sold(c, leaves, (*path, c.sp_id), names, priced, disclosure) for c in node.children}
-    return Middle(node.sp_id, below, Decimal(priced.choice(MARGINS)) if priced else Decimal(1), disclosure)
+    below = {c.sp_id: _sold(c, leaves, (*path, c.sp_id), names, priced, disclosure, several) for c in node.children}
+    margin = Decimal(priced.choice(MARGINS)) if priced else Decimal(1)
+    besides = frozenset(c.sp_id for c in node.children if several is not None and several in c.plots())
+    return Middle(node.sp_id, below, margin, disclosure, sold_besides=besides)
 
 
 class _Drawing:
-    """`far`: of each domain, by interconnect, the domain at the other side."""
+    """`far`: of each domain, by interconnect, the domain at the other side; `several`: the one that two brokers sell."""
 
     def __init__(self, rng: random.Random, flow: int, roomy: bool) -> None:
         self.rng, self.flow, self.roomy = rng, flow, roomy
         self.far: dict[str, dict[str, str]] = {}
+        self.several: _Plot | None = None
         self._numbers = count()
 
     def tree(self, depth: int) -> _Node:
@@ -152,11 +148,11 @@ class _Drawing:
 
     def _leaf(self) -> _Node:
         rng, number = self.rng, next(self._numbers)
-        ids = [rng.choice(("HUB", f"P{number}")), f"Q{number}"][: rng.randint(1, 2)]
+        ids = [rng.choice((HUB.id, f"P{number}")), f"Q{number}"][: rng.randint(1, 2)]
         country = rng.choice(COUNTRIES)
         places = tuple(
-            Place(id=id, country="NL" if id == "HUB" else country, latitude=rng.uniform(50, 52), longitude=5.0)
-            for id in ids
+            HUB if id == HUB.id else Place(id=id, country=country, latitude=north, longitude=5.0)
+            for id, north in [(id, rng.uniform(50, 52)) for id in ids]
         )
         plot = _Plot(f"d{number}", places, rng.random() < 0.8, [])
         for n in range(rng.randint(1, 2)):
@@ -178,6 +174,7 @@ class _Drawing:
         if pairs:
             child, broker = self.rng.choice(pairs)
             broker.children.append(child)
+            self.several = child.plot
 
     def join(self, children: list[_Node]) -> None:
         pairs = list(pairwise(children))

@@ -4,10 +4,9 @@ Rules kept here
 - A *false accept*: the planner finds a plan over the top's note alone, and the top does not deliver it when nothing else is
   ordered. Each is printed with its seed; there must be none.
 - *Refused*: what the broker that sees all domains sells, and the top does not; *not announced*: what it sells, and the
-  top's own note alone does not hold. *For sale*: what it sells and a broker sells too that sees all that somebody below the
-  top sells (`for_sale`), where the level of abstraction lets it be ordered: by kilometres only where coordinates are told
-  (docs/administration.md). Of what is refused of that, how much asks functions to be together or apart, which a level that hides
-  the names of places cannot always tell. *By kilometres*: of what is refused, what only the level does not let be ordered.
+  top's own note alone does not hold. *Orderable*: what it sells and the level of abstraction lets be ordered: by kilometres only
+  where coordinates are told (docs/administration.md). Of what is refused of that, how much asks functions to be together or
+  apart, which a level that hides the names of places cannot always tell.
 - A margin makes a request with a price bound dearer, which is no loss of abstraction: such requests are left out.
 - What is asked, and what the broker that sees all makes of it, does not depend on the level of abstraction.
 """
@@ -24,12 +23,20 @@ from benchmarks.hierarchies.drawn import Hierarchy, hierarchy
 from benchmarks.hierarchies.requests import in_words, request
 from benchmarks.hierarchies.sellers import NOW, Middle
 from broker.decompose.search import alone, best
-from capability_registry.abstraction import Abstraction, Disclosure
+from capability_registry.abstraction import Abstraction, Disclosure, PlaceDetail
 from service_model.outcomes import Reserved
 from service_model.spec import ServiceSpec
 
 DEPTHS = (1, 2, 3, 4)
-LEVELS = tuple(Abstraction)
+LEVELS = {
+    "WHITE": Disclosure(),
+    "GREY": Disclosure(abstraction=Abstraction.GREY),
+    "GREY, located": Disclosure(abstraction=Abstraction.GREY, place_detail=PlaceDetail.COORDINATES),
+    "BLACK": Disclosure(abstraction=Abstraction.BLACK),
+}
+"""What agreements disclose."""
+LOCATED = frozenset({"WHITE", "GREY, located"})
+"""Where whatever stands for one place tells its coordinates."""
 REQUESTS = 8
 """Of each hierarchy."""
 
@@ -42,15 +49,12 @@ class Judged:
     counts: Counter[str] = field(default_factory=Counter)
 
     def figures(self) -> dict[str, Any]:
-        told = ("requests", "accepted by note", "false accepts", "sold by all-seeing", "refused", "for sale")
+        told = ("requests", "accepted by note", "false accepts", "sold by all-seeing", "refused", "orderable")
         return {
             "hierarchies": self.hierarchies,
-            **{
-                name: self.counts[name]
-                for name in (*told, "for sale refused", "of these in groups", "by kilometres", "not announced")
-            },
+            **{name: self.counts[name] for name in (*told, "orderable refused", "of these in groups", "not announced")},
             "refused_percent": self._percent("refused", "sold by all-seeing"),
-            "for_sale_refused_percent": self._percent("for sale refused", "for sale"),
+            "orderable_refused_percent": self._percent("orderable refused", "orderable"),
             "not_announced_percent": self._percent("not announced", "sold by all-seeing"),
         }
 
@@ -76,8 +80,7 @@ class Drawn:
     def margins(self) -> bool:
         return self.seed // len(DEPTHS) % 2 == 1
 
-    def at(self, level: Abstraction) -> Hierarchy:
-        disclosure = Disclosure(abstraction=level)
+    def at(self, disclosure: Disclosure) -> Hierarchy:
         return hierarchy(self.seed, self.depth, shared=self.shared, margins=self.margins, disclosure=disclosure)
 
     def __str__(self) -> str:
@@ -86,11 +89,10 @@ class Drawn:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request, whether the broker that sees all sells it, and whether somebody below the top does."""
+    """A request, and whether the broker that sees all sells it."""
 
     spec: ServiceSpec
     sold: bool
-    for_sale: bool
 
 
 def asked_of(drawn: Hierarchy, seed: int) -> Iterator[Asked]:
@@ -98,11 +100,10 @@ def asked_of(drawn: Hierarchy, seed: int) -> Iterator[Asked]:
     for number in range(REQUESTS if len(drawn.top.note().saps) > 1 else 0):
         spec = request(drawn, rng)
         sold = sells(drawn.flat, f"f{number}", in_words(spec, drawn.flat_names))
-        for_sale = sold and (drawn.sold is None or sells(drawn.sold, f"s{number}", spec))
-        yield Asked(spec, sold, for_sale)
+        yield Asked(spec, sold)
 
 
-def judge(drawn: Hierarchy, requests: list[Asked], out: Judged, level: Abstraction, where: str) -> None:
+def judge(drawn: Hierarchy, requests: list[Asked], out: Judged, level: str, where: str) -> None:
     announced = alone(drawn.top.note())
     out.hierarchies += 1
     for number, asked in enumerate(requests):
@@ -117,12 +118,10 @@ def judge(drawn: Hierarchy, requests: list[Asked], out: Judged, level: Abstracti
             out.counts["sold by all-seeing"] += 1
             out.counts["refused"] += not delivered
             out.counts["not announced"] += not promised
-            orderable = level is Abstraction.WHITE or all(d.max_km is None for d in asked.spec.distances)
-            for_sale = asked.for_sale and orderable
-            out.counts["for sale"] += for_sale
-            out.counts["for sale refused"] += for_sale and not delivered
-            out.counts["of these in groups"] += for_sale and not delivered and bool(asked.spec.groups)
-            out.counts["by kilometres"] += asked.for_sale and not orderable and not delivered
+            orderable = level in LOCATED or all(d.max_km is None for d in asked.spec.distances)
+            out.counts["orderable"] += orderable
+            out.counts["orderable refused"] += orderable and not delivered
+            out.counts["of these in groups"] += orderable and not delivered and bool(asked.spec.groups)
 
 
 def sells(broker: Middle, ref: str, spec: ServiceSpec) -> bool:
@@ -140,19 +139,19 @@ def told(spec: ServiceSpec) -> str:
     return f"{' - '.join([spec.ends[0].sap, *(f.type.name for f in spec.functions), spec.ends[1].sap])} {asked}"
 
 
-def soundness(seeds: int, first: int = 0, every: int = 25) -> dict[Abstraction, dict[int, Judged]]:
+def soundness(seeds: int, first: int = 0, every: int = 25) -> dict[str, dict[int, Judged]]:
     """Over the hierarchies of so many seeds from `first` on, each at every level. Each `every` of them it tells how far it is."""
     found = {level: {depth: Judged() for depth in DEPTHS} for level in LEVELS}
     for seed in range(first, first + seeds):
         drawn = Drawn(seed)
         requests: list[Asked] | None = None
-        for level in LEVELS:
-            whole = drawn.at(level)
+        for level, disclosure in LEVELS.items():
+            whole = drawn.at(disclosure)
             requests = list(asked_of(whole, seed)) if requests is None else requests
-            judge(whole, requests, found[level][drawn.depth], level, f"{drawn}, {level.short}")
+            judge(whole, requests, found[level][drawn.depth], level, f"{drawn}, {level}")
         if (seed + 1 - first) % every == 0 or seed + 1 == first + seeds:
             print(f"after {seed + 1 - first} of {seeds} seeds:", flush=True)
             for level, judged in found.items():
                 for depth, of in judged.items():
-                    print(f"  {level.short}, depth {depth}: {of.figures()}", flush=True)
+                    print(f"  {level}, depth {depth}: {of.figures()}", flush=True)
     return found

@@ -1,12 +1,12 @@
 """A domain as it is bought without the brokers between: its interconnects name as peers the domains at their other side.
 
 Rules kept here
-- It sells what the domain sells, at the same price; only names of peers differ, and which interconnects are seen.
+- It sells what the domain sells, at the same price; only names of peers differ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from benchmarks.hierarchies.sellers import Leaf
@@ -16,10 +16,10 @@ from service_model.spec import ServiceSpec
 
 
 class Neighbour:
-    """`peers`: by interconnect, who is at its other side; `hidden`: interconnects that are not seen."""
+    """`peers`: by interconnect, who is at its other side."""
 
-    def __init__(self, leaf: Leaf, peers: Mapping[str, str], sp_id: str = "", hidden: Collection[str] = ()) -> None:
-        self.sp_id, self._leaf, self._peers, self._hidden = sp_id or leaf.sp_id, leaf, peers, hidden
+    def __init__(self, leaf: Leaf, peers: Mapping[str, str]) -> None:
+        self.sp_id, self._leaf, self._peers = leaf.sp_id, leaf, peers
         self._known: tuple[CapabilityNote, CapabilityNote] | None = None
 
     def refresh(self) -> None:
@@ -28,12 +28,8 @@ class Neighbour:
     def note(self) -> CapabilityNote:
         told = self._leaf.note()
         if self._known is None or self._known[0] is not told:
-            saps = tuple(
-                replace(s, peer=self._peers.get(s.interconnect, s.peer))
-                for s in told.saps
-                if s.interconnect not in self._hidden
-            )
-            self._known = told, replace(told, sp_id=self.sp_id, saps=saps)
+            saps = tuple(replace(s, peer=self._peers.get(s.interconnect, s.peer)) for s in told.saps)
+            self._known = told, replace(told, saps=saps)
         return self._known[1]
 
     def reserve(self, ref: str, version: int, spec: ServiceSpec) -> Reserved | Refused:

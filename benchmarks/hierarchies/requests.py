@@ -3,6 +3,8 @@ that are near what can just be had.
 
 Rules kept here
 - A request is in the words of the top: `in_words` gives it those of the broker that sees all.
+- Where the top hands over, another seller meets it and no customer; so one request in four may end there, which the broker that
+  sees all does not sell. The others end elsewhere.
 - Bounds on delay and price are drawn around what the broker that sees all would need without them. What it could not
   deliver even so is drawn again, `TRIES` times at most: most of what is drawn at random cannot be had anywhere.
 """
@@ -42,7 +44,7 @@ def request(hierarchy: Hierarchy, rng: random.Random) -> ServiceSpec:
 
 def sites(hierarchy: Hierarchy, rng: random.Random) -> ServiceSpec:
     """A LAN of two to four sites, by itself or beside a request whose functions it manages, over ways as they are asked for."""
-    saps = sorted(s.id for s in hierarchy.top.note().saps)
+    saps = _ends(hierarchy, rng)
     chosen = rng.sample(saps, min(len(saps), rng.choice((2, 3, 3, 4))))
     spec = request(hierarchy, rng) if rng.random() < 0.5 else None
     if spec is None:
@@ -68,8 +70,20 @@ def plain(hierarchy: Hierarchy, rng: random.Random) -> ServiceSpec:
     return _free(hierarchy, rng, (1, 2))
 
 
+def _ends(hierarchy: Hierarchy, rng: random.Random) -> list[str]:
+    saps = hierarchy.top.note().saps
+    ends = sorted(s.id for s in saps if not s.beyond)
+    handing = len(ends) < len(saps) and (len(ends) < 2 or rng.random() < 0.25)
+    return sorted(s.id for s in saps) if handing else ends
+
+
 def _free(hierarchy: Hierarchy, rng: random.Random, flows: tuple[int, ...]) -> ServiceSpec:
-    a, b = rng.sample(sorted(s.id for s in hierarchy.top.note().saps), 2)
+    ends = _ends(hierarchy, rng)
+    a, b = rng.sample(ends, 2)
+    names = hierarchy.flat_names
+    others = [sap for sap in ends if names[sap] != names[a]]
+    if names[a] == names[b] and others:  # one SAP under two sellers' names
+        b = rng.choice(others)
     offered = sorted({f.type for leaf in hierarchy.leaves for f in leaf.domain.functions})
     types = [rng.choice(offered) for _ in range(rng.choice((0, 1, 1, 2, 2, 3, 4, 5)))]
     return _chain(a, b, types, bandwidth_bps=FLOW * rng.choice(flows), term_hours=rng.choice((1, 24, 720)))

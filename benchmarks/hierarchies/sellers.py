@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -136,7 +136,8 @@ class Leaf:
 
 
 class Middle:
-    """A provider that buys from `suppliers` (by alias) and has nothing itself. It lets its customers see `disclosure`."""
+    """A provider that buys from `suppliers` (by alias) and has nothing itself. It lets its customers see `disclosure`.
+    `sold_besides`: those of them that others sell too."""
 
     def __init__(
         self,
@@ -145,13 +146,19 @@ class Middle:
         margin: Decimal = Decimal(1),
         disclosure: Disclosure = OPEN,
         hopes: int = HOPES,
+        sold_besides: Collection[str] = (),
     ) -> None:
         self.sp_id, self.suppliers, self.hopes = sp_id, dict(suppliers), hopes
         self.terms = Terms(margin=margin, disclosure=disclosure)
         self._catalogue = Catalogue(sp_id, remembers=hopes > 0)
         self._catalogue.list(
             tuple(
-                Listing(alias=alias, sp_id=seller.sp_id, local=not isinstance(seller, Middle))
+                Listing(
+                    alias=alias,
+                    sp_id=seller.sp_id,
+                    local=not isinstance(seller, Middle),
+                    sold_besides=alias in sold_besides,
+                )
                 for alias, seller in sorted(suppliers.items())
             )
         )

@@ -47,6 +47,7 @@ def listings(administered: Administered, own_sp_id: str, now: datetime) -> tuple
             expose=dict(supplier.expose_saps),
             glossary=Glossary(isolation=dict(supplier.isolation), qos=dict(supplier.qos)),
             trial=supplier.trial,
+            sold_besides=supplier.sold_besides,
         )
         for supplier in administered.suppliers
     ]

@@ -1,8 +1,9 @@
 """Our own capability note, made from the notes of our suppliers and domains.
 
 Rules kept here (sound: whatever the note promises alone can be delivered)
-- Exported are the SAPs that `SupplierView.saps` names: UNI SAPs and dangling NNI SAPs. Names, ids and interconnects of
-  lower levels do not appear; the peer of a dangling interconnect does, since it knows us.
+- Exported are the SAPs that `SupplierView.saps` names: UNI SAPs, dangling NNI SAPs, and inner ones where we hand over. Names, ids
+  and interconnects of lower levels do not appear; the peer of such an interconnect does, since it knows us.
+- Where we hand over, a way ends at an interconnect that others of ours go over: both draw on it. None does both.
 - Where several suppliers have something at one place, each is a part of the site (`site_parts`). The one with most capacity,
   by powers of two, bears the site's id; ways to the others are guarded.
 - Between two exported points the ways that `capability_registry.front` chooses. Each has the figures of one route: prices
@@ -31,8 +32,9 @@ from address_planner.labels import LabelSet
 from broker.decompose.end_labels import narrowed, plain, taken, told_by
 from broker.decompose.graph import Graph, PlaceVertex, graph_of, price_of
 from broker.decompose.origins import Origins
+from broker.decompose.passages import resource
 from broker.decompose.plan import Snapshot, SupplierView
-from broker.decompose.reach import Known, Reach, Reached
+from broker.decompose.reach import Known, Reach, Reached, crosses
 from broker.decompose.shares import Shares
 from broker.decompose.site_parts import named_by
 from capability_registry.front import Draws, shortened
@@ -92,6 +94,14 @@ class _Part:
 
 
 @dataclass(frozen=True, slots=True)
+class _Joint:
+    """An interconnect at which we hand over, and to whom: the token of the SAP at its other side."""
+
+    interconnect: str
+    beyond: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Told:
     """A way as it is announced: `number` in keys of shared limits, with the labels that it tells at its ends."""
 
@@ -136,7 +146,12 @@ def derive(
     points += [_Point(p.id, p.at.vertex, p.at.vertex) for p in parts]
     free = {name: graph.sap_offer(i).free.longest(RANGES) for i, name in names.items()}
     beside = {p.id for p in parts if p.beside}
-    ways, labels, shared = findings.of(graph, points, free, beside, _closed(graph, now))
+    joints = {
+        name: _Joint(graph.sap_offer(i).interconnect, beyond)
+        for i, name in names.items()
+        if (beyond := graph.hands_over(i))
+    }
+    ways, labels, shared = findings.of(graph, points, free, beside, _closed(graph, now), joints)
     origins, shares = Origins(graph, origin_token), Shares(graph)
     sites = _sites(views)
     at = {i: sites.get((graph.saps[i].supplier, graph.saps[i].offer.place), graph.saps[i].offer.place) for i in names}
@@ -174,6 +189,7 @@ def derive(
                 more_labels=free[name] - labels[name],
                 origins=origins.of(graph.saps[i].supplier, graph.saps[i].offer.origins),
                 shares=shares.of(graph.saps[i].supplier, graph.saps[i].offer.shares),
+                beyond=joints[name].beyond if name in joints else graph.saps[i].offer.beyond,
             )
             for i, name in sorted(names.items())
         ),
@@ -284,19 +300,26 @@ class Findings:
         return self._reach.size if self._reach is not None else 0
 
     def of(
-        self, graph: Graph, points: list[_Point], free: Mapping[str, LabelSet], beside: set[str], closed: frozenset[int]
+        self,
+        graph: Graph,
+        points: list[_Point],
+        free: Mapping[str, LabelSet],
+        beside: set[str],
+        closed: frozenset[int],
+        joints: Mapping[str, _Joint],
     ) -> tuple[_Ways, Mapping[str, LabelSet], tuple[SharedLimit, ...]]:
         """The ways, the labels that may be used at the SAPs, and what the ways share."""
         notes = tuple(view.note for view in graph.suppliers)
-        frame = points, closed, graph.peer.tolist(), [view.alias for view in graph.suppliers]
+        frame = points, closed, graph.peer.tolist(), [view.alias for view in graph.suppliers], joints
         if self._reach is None:
             self._reach = Reach(graph, COMPARED_HOURS, closed)
         elif frame != self._frame or len(notes) != len(self._notes) or not all(map(is_, notes, self._notes)):
             self._reach.follow(graph, closed)
         else:
             return self._found
-        ways, labels = _ways(self._reach, points, free, beside)
-        self._notes, self._frame, self._found = notes, frame, (ways, labels, _limits(self._reach, ways))
+        ways, labels = _ways(self._reach, points, free, beside, joints)
+        self._notes, self._frame = notes, frame
+        self._found = ways, labels, _limits(self._reach, ways, free, joints)
         return self._found
 
 
@@ -311,7 +334,11 @@ def _closed(graph: Graph, now: datetime) -> frozenset[int]:
 
 
 def _ways(
-    reach: Reach, points: list[_Point], free: Mapping[str, LabelSet], beside: set[str]
+    reach: Reach,
+    points: list[_Point],
+    free: Mapping[str, LabelSet],
+    beside: set[str],
+    joints: Mapping[str, _Joint],
 ) -> tuple[_Ways, Mapping[str, LabelSet]]:
     """The ways between exported points, and the labels at the exported SAPs that do for all but guarded ones."""
     found: dict[tuple[str, str], list[Known]] = {}
@@ -319,7 +346,12 @@ def _ways(
         there = reach.from_(a.leave, (b.arrive for b in points[i + 1 :]))
         for b in points[i + 1 :]:
             pair = a.id, b.id
-            if usable := [k for k in there.get(b.arrive, ()) if taken(k, pair, free) and reach.sells(k)]:
+            ended = {joints[name].interconnect for name in pair if name in joints}
+            if usable := [
+                k
+                for k in there.get(b.arrive, ())
+                if taken(k, pair, free) and reach.sells(k) and not (ended and crosses(k, ended))
+            ]:
                 found[pair] = usable
     labels = narrowed(free, found)
     ways: _Ways = {}
@@ -372,19 +404,24 @@ def _point(told: _Told, margin: Decimal, currency: str, shares: Shares) -> Borde
     )
 
 
-def _limits(reach: Reach, ways: _Ways) -> tuple[SharedLimit, ...]:
+def _limits(
+    reach: Reach, ways: _Ways, free: Mapping[str, LabelSet], joints: Mapping[str, _Joint]
+) -> tuple[SharedLimit, ...]:
     """Of each inner resource that ways could overdraw together."""
     draws, pools = Draws(), LabelPools()
     each = {pair: {t.way.passages: t for t in reversed(found)} for pair, found in ways.items()}
     for (a, b), unlike in each.items():
         for told in unlike.values():
             way, key = told.way, f"{a}|{b}#{told.number}"
-            draws.add(key, way.bandwidth_bps, way.draws)
+            ended = (resource(joints[sap].interconnect) for sap in (a, b) if sap in joints)
+            draws.add(key, way.bandwidth_bps, {**way.draws, **{name: 1.0 for name in ended if name in reach.has}})
             for joint, labels, tied in way.classes:
                 pools.takes(key, joint, labels, tied)
             for sap, labels in zip((a, b), told.labels, strict=True):
                 if labels:
                     pools.takes(key, f"at {sap}", labels)
+                if sap in joints:
+                    pools.takes(key, joints[sap].interconnect, labels or free[sap], True)
             for name, times in way.draws.items() if reach.labels else ():
                 if left := reach.labels.get(name):
                     pools.draws(key, name, times, left)

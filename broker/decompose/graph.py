@@ -270,7 +270,10 @@ class Graph(Arrays):
     def _announced(self, supplier: int, own: str) -> int | None:
         number = self.pieces[supplier].sap_number.get(own)
         sap = None if number is None else self.pieces[supplier].saps[number]
-        if number is None or sap is None or not (sap.role is SapRole.UNI or self._interconnects.dangles(sap)):
+        if number is None or sap is None:
+            return None
+        known = self._interconnects
+        if not (sap.role is SapRole.UNI or known.dangles(sap) or known.hands_over(self.suppliers[supplier], sap)):
             return None
         return int(self.sap_first[supplier]) + number
 
@@ -284,6 +287,10 @@ class Graph(Arrays):
                 if found is not None:
                     names[name] = found
         return names
+
+    def hands_over(self, sap: int) -> str:
+        """To whom: the token of the SAP at the other side of its interconnect, where others sell that too; else empty."""
+        return self._interconnects.hands_over(self.suppliers[int(self.sap_supplier[sap])], self.sap_offer(sap))
 
     def joined_by(self, interconnect: str) -> tuple[int, ...]:
         """The two SAPs that an interconnect joins; none where it joins nothing."""

@@ -5,6 +5,10 @@ Rules kept here
   labels, and the encapsulations are equal, and known to us; it carries what both sides have free labels for. Suppliers of
   different currencies are not joined, nor is anything joined to a supplier that is not planned with.
 - Named by one note only, and with a peer that is no supplier of ours, it is *dangling*.
+- Where a supplier hands over (`beyond`), it meets whoever else sells the SAP at the other side, whatever name it has as a peer:
+  they are told by its token. The first one counts.
+- Where we meet a supplier that others sell too (`sold_besides`), we hand over: to whom has that of them. If it names us as its
+  peer, the other side is the one SAP of ours that names the interconnect, whoever that thinks is its seller.
 - What two suppliers both sell stands in the notes of both. Of more than two that name an interconnect the two count that
   name each other. Where none does, each dangles as if it were alone, and the other side of what one says is with us.
 - Nothing here is a number of the graph: what a note names is looked at once, until that note is another.
@@ -15,6 +19,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import permutations
 
 import numpy as np
 
@@ -23,6 +29,7 @@ from broker.decompose.difference import difference
 from broker.decompose.piece import Flags, first_named
 from broker.decompose.plan import Snapshot, SupplierView
 from capability_registry.note import Encapsulation, Lifecycle, SapOffer, SapRole
+from capability_registry.sharing import token_of
 
 Side = tuple[SupplierView, SapOffer]
 
@@ -74,14 +81,27 @@ class Interconnects:
             known = self.labels_of.pop(id_, None)
             if sides:
                 self.named[id_] = tuple(sorted(sides, key=_alias))
-            if (two := pair(self.named.get(id_, ()))) is not None:
+            if (two := pair(self.named.get(id_, ()), self.snapshot.own_sp_id)) is not None:
                 (_, p), (_, q) = two
                 same = known is not None and known[0] is p and known[1] is q
                 self.labels_of[id_] = known if known is not None and same else (p, q, p.free & q.free)
 
     def pair(self, id: str) -> tuple[Side, Side] | None:
         """The two sides that an interconnect joins."""
-        return pair(self.named[id]) if id in self.labels_of else None
+        return pair(self.named[id], self.snapshot.own_sp_id) if id in self.labels_of else None
+
+    def hands_over(self, view: SupplierView, sap: SapOffer) -> str:
+        """The token of the SAP at the other side, where the interconnect is joined to what others sell too; else empty."""
+        if self._none_besides:
+            return ""
+        for (one, own), (other, far) in permutations(self.pair(sap.interconnect) or (), 2):
+            if one is view and own is sap and other.sold_besides:
+                return token_of(other.note, far)
+        return ""
+
+    @cached_property
+    def _none_besides(self) -> bool:
+        return not any(view.sold_besides for view in self.snapshot.suppliers)
 
     def dangles(self, sap: SapOffer) -> bool:
         """Of a SAP of a supplier that is planned with."""
@@ -92,6 +112,8 @@ class Interconnects:
         if len(sides) == 1:
             return not self._sp_ids[sap.peer]
         if mutual(sides) or any(view.sp_id == own for view, _ in sides):
+            return False
+        if any(sap is other for _, other in handed(sides, own)):
             return False
         if self._sp_ids[sap.peer] and not any(other.peer == own for _, other in sides):
             return False
@@ -105,7 +127,7 @@ class Interconnects:
             Unjoined(id=id_, why=why)
             for id_, sides in ways
             if all(planned_with(view) for view, _ in sides)
-            and (why := mismatch(sides))
+            and (why := mismatch(sides, self.snapshot.own_sp_id))
             and not any(self.dangles(sap) for _, sap in sides)
         ]
 
@@ -121,10 +143,10 @@ def _sides(views: Iterable[SupplierView]) -> Iterator[Side]:
                 yield view, sap
 
 
-def pair(sides: tuple[Side, ...]) -> tuple[Side, Side] | None:
-    """The two of those that name an interconnect that it joins; None where it joins none."""
-    two = mutual(sides) if len(sides) > 2 else sides
-    if mismatch(two) or not all(planned_with(view) for view, _ in two):
+def pair(sides: tuple[Side, ...], own: str) -> tuple[Side, Side] | None:
+    """The two of those that name an interconnect that it joins; None where it joins none. `own`: our SP's id."""
+    two = handed(sides, own) or (mutual(sides) if len(sides) > 2 else sides)
+    if mismatch(two, own) or not all(planned_with(view) for view, _ in two):
         return None
     x, y = two
     return x, y
@@ -136,14 +158,27 @@ def mutual(sides: tuple[Side, ...]) -> tuple[Side, ...]:
     return tuple((view, sap) for view, sap in sides if (sap.peer, view.sp_id) in named)
 
 
-def mismatch(sides: tuple[Side, ...]) -> str:
+def handed(sides: tuple[Side, ...], own: str) -> tuple[Side, ...]:
+    """The first two that are joined though they do not name each other; none where two do."""
+    if mutual(sides):
+        return ()
+    for i, j in permutations(range(len(sides)), 2):
+        (view, sap), (other, far) = sides[i], sides[j]
+        meets = sap.beyond and sap.beyond == token_of(other.note, far)
+        if view is not other and (meets or (len(sides) == 2 and view.sold_besides and sap.peer == own)):
+            return sides[min(i, j)], sides[max(i, j)]
+    return ()
+
+
+def mismatch(sides: tuple[Side, ...], own: str) -> str:
     """Why what is named by several SAPs joins no two of them; empty where it does."""
-    if len(two := mutual(sides)) == 2:
-        sides = two
+    over = handed(sides, own)
+    two = over or mutual(sides)
+    sides = two if len(two) == 2 else sides
     if len(sides) != 2:
         return f"{len(sides)} SAPs name it"
     (x, p), (y, q) = sides
-    if p.peer != y.sp_id or q.peer != x.sp_id:
+    if not over and (p.peer != y.sp_id or q.peer != x.sp_id):
         return f"{x.alias} and {y.alias} do not name each other as its peers"
     if p.decides_labels == q.decides_labels:
         return f"not exactly one of {x.alias} and {y.alias} decides its labels"

@@ -350,16 +350,16 @@ class ChainLayers(Layers):
             out.append(Move(base + self.nodes + node, cost, delay, -1, -1, node - saps, layer))
         factor, dearer = self.counted(node), self.extra.ways
         for way, target, entry, once, hour, delay in self.graph.leading_from(node):
-            if entry >= 0 and not entry_ok[entry]:
-                continue
-            if not way_ok[way]:
+            ends = target == goal and layer == self.length
+            if not way_ok[way] or not (ends or entry < 0 or entry_ok[entry]):
                 continue
             cost = (once + hour * hours) * factor if way not in dearer else float(self.way_cost[way])
-            if entry >= 0:
+            if ends:
+                out.append(Move(self.target, cost, delay, way, -1, -1, layer))
+            elif entry >= 0:
                 out.append(_move(Move, (base + entry, cost, delay, way, entry, -1, layer)))
             elif target < saps:
-                if target == goal and layer == self.length:
-                    out.append(Move(self.target, cost, delay, way, -1, -1, layer))
+                continue
             elif placing is not None and placing[target - saps]:
                 more, later = self._placed(layer, target - saps)
                 to = base + self.nodes + target

@@ -134,7 +134,7 @@ class MeshLayers(Layers):
                 continue
             cost = (once + hour * hours) * factor if way not in dearer else float(self.way_cost[way])
             toll = delay * slow + float(ways[way])
-            if entry >= 0:
+            if entry >= 0 and target != goal:
                 if entry_ok[entry]:
                     across = along.get(entry, -1)
                     if across < 0:

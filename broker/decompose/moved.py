@@ -37,7 +37,7 @@ def moved(before: Snapshot, after: Snapshot, share: float) -> Change:
 
 
 def _standing(view: SupplierView) -> tuple[object, ...]:
-    return view.sp_id, view.local, view.saps, view.usable
+    return view.sp_id, view.local, view.saps, view.usable, view.sold_besides
 
 
 def _joints(

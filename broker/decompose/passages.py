@@ -207,7 +207,7 @@ class Passages:
         self.has[name] = way.point.bandwidth_bps
         draws = [(name, 1.0)]
         if crossing is not None:
-            name = f"\0{crossing.id}"
+            name = resource(crossing.id)
             self.has[name] = min(graph.sap_offer(i).bandwidth_bps for i in (crossing.source, crossing.target))
             draws.append((name, 1.0))
         for shared, times in way.limits:
@@ -255,8 +255,13 @@ def _leading(graph: Graph, closed: frozenset[int]) -> Iterator[tuple[Way, Crossi
             crossing = graph.crossing[way.target - saps] if way.target < 2 * saps else None
             if crossing is not None and not {crossing.source, crossing.target} & closed:
                 yield way, crossing, times[way.target]
-            elif crossing is None and (way.target >= 2 * saps or way.target - saps in announced):
+            if way.target >= 2 * saps or way.target - saps in announced:
                 yield way, None, times[way.target]
+
+
+def resource(interconnect: str) -> str:
+    """What a flow over it draws on."""
+    return f"\0{interconnect}"
 
 
 def _bit(known: dict[str, int], word: str) -> int:

@@ -35,6 +35,8 @@ class SupplierView:
     kept: float = 1.0
     """Which part of what it announced it made good, from 0 to 1 (`capability_registry.promises`)."""
     glossary: Glossary = SAME_WORDS
+    sold_besides: bool = False
+    """Whether others sell it too: what joins it inside of us is announced, to hand over there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ Rules kept here
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from address_planner.labels import NO_LABEL, LabelSet
@@ -64,6 +64,10 @@ class Reached:
 
 Known = Candidate[Walk]
 """A way that was found, as it is compared with others."""
+
+
+def crosses(known: Known, interconnects: Collection[str]) -> bool:
+    return any(p.crossing is not None and p.crossing.id in interconnects for p in known.way.passages)
 
 
 class _Source:

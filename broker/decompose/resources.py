@@ -63,8 +63,15 @@ def draws(layers: Layers, move: Move, shared: bool = True) -> Iterable[tuple[Res
 
 
 def at_ends(layers: Layers) -> tuple[tuple[Resource, float], ...]:
-    """What the service draws on by its ends alone."""
-    return tuple((("sap", sap), layers.q.bandwidth_bps) for sap in layers.q.saps)
+    """What the service draws on by its ends alone. Where we hand over that is a label, too, unless this side alone has one."""
+    graph, out = layers.graph, list[tuple[Resource, float]]()
+    for end, sap in zip(layers.mesh.ends, layers.q.saps, strict=True):
+        out.append((("sap", sap), layers.q.bandwidth_bps))
+        if (joint := graph.crossing[sap]) is not None:
+            free = graph.sap_offer(sap).free
+            if (free if end.labels is None else free & end.labels) <= joint.labels:
+                out.append((("labels", joint.id), 1))
+    return tuple(out)
 
 
 def within(layers: Layers, resource: Resource, amount: float) -> bool:

@@ -1,7 +1,8 @@
 """What can be said for certain of where two places are: a note may give them words of its own, or one for several.
 
 Rules kept here
-- Two places are apart where their countries differ. In one country a public name tells a place from every other public
+- Two places are apart where their countries differ, and where their coordinates are further from one another than two operators'
+  figures for one building are (`ONE_PLACE_KM`). In one country a public name tells a place from every other public
   name, and what a supplier named itself it tells from the rest of its own note. What it was told under another's word may
   be any of them, but for what the same one named (`named_by`).
 - Hosts of two places are not the same where the places are apart, and where they are in other pools (`Share`): which, is told of
@@ -11,11 +12,16 @@ Rules kept here
 
 from __future__ import annotations
 
+import math
+
 from broker.decompose.graph import Graph
 from capability_registry.note import PlaceNaming
 
 UNCERTAIN = -2
 """The location of what cannot be said to be where anything else is."""
+
+
+ONE_PLACE_KM = 10.0
 
 
 def location(graph: Graph, place: int) -> int:
@@ -29,6 +35,8 @@ def apart(graph: Graph, x: int, y: int) -> bool:
     if graph.site(x) == graph.site(y):
         return False
     if None not in (here := graph.place_country[x], there := graph.place_country[y]) and here != there:
+        return True
+    if ONE_PLACE_KM < graph.km_between(x, y) < math.inf:
         return True
     both = [p for p in (graph.place_known(x), graph.place_known(y)) if p is not None]
     namings, namers = {p.naming for p in both}, {p.named_by for p in both}

@@ -31,6 +31,8 @@ class Listing:
     glossary: Glossary = SAME_WORDS
     trial: bool = False
     """Whether it is planned with also while its note says TRIAL."""
+    sold_besides: bool = False
+    """Whether others sell it to our customers too (`SupplierView`)."""
 
 
 class Catalogue:
@@ -131,6 +133,7 @@ class Catalogue:
             usable=item.usable and (item.trial or note.lifecycle is not Lifecycle.TRIAL),
             kept=self._kept.get(alias, 1.0),
             glossary=item.glossary,
+            sold_besides=item.sold_besides,
         )
 
     def _in_our_words(self, alias: str, note: CapabilityNote, glossary: Glossary) -> CapabilityNote:

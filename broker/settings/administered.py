@@ -69,6 +69,8 @@ class SupplierDoc:
     """The supplier's name of a class of service → ours (default: the same)."""
     trial: bool = False
     """Whether it is planned with also while its note says TRIAL."""
+    sold_besides: bool = False
+    """Whether others sell it to our customers too: where our other suppliers meet it we hand over."""
     state: AdminState = AdminState.IN_SERVICE
     window: Window | None = None
     reason: Text = ""

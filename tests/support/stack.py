@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
 from ipaddress import ip_network
+from itertools import product
 from pathlib import Path
 from typing import Self
 
@@ -129,6 +130,8 @@ class Sp:
     pools: tuple[Pool, ...] = ()
     known_as: str = ""
     """The alias under which its customer administers it; its name, if not given."""
+    sold_besides: bool = False
+    """Whether its customer knows that others sell it too. An SP that stands twice sells to two."""
 
     @property
     def alias(self) -> str:
@@ -137,10 +140,16 @@ class Sp:
 
 @dataclass
 class _Placed:
+    """`paths`: of owners, one for each way in which it is bought."""
+
     site: Site
-    owners: tuple[str, ...]
+    paths: list[tuple[str, ...]]
     position: int
     saps: list[Sap] = field(default_factory=list)
+
+    @property
+    def owner(self) -> str:
+        return self.paths[0][-1]
 
 
 def function_type(name: str) -> FunctionType:
@@ -150,7 +159,11 @@ def function_type(name: str) -> FunctionType:
 def _place_all(part: Sp | Site | Either, owners: tuple[str, ...], at: int, out: list[_Placed]) -> int:
     """Put every site of `part` at its place of the line from `at`; the place behind it."""
     if isinstance(part, Site):
-        out.append(_Placed(part, owners, at))
+        known = next((one for one in out if one.site is part and one.owner == owners[-1]), None)
+        if known is None:
+            out.append(_Placed(part, [owners], at))
+        else:
+            known.paths.append(owners)
         return at + 1
     if isinstance(part, Either):
         return max(_place_all(option, owners, at, out) for option in part.options)
@@ -161,11 +174,14 @@ def _place_all(part: Sp | Site | Either, owners: tuple[str, ...], at: int, out: 
 
 def _meets_as(one: _Placed, other: _Placed) -> str:
     """The sp_id of `one` where it meets `other`: that of the branch below their nearest common owner, or the owner's own."""
-    depth = next(
-        (i for i, (a, b) in enumerate(zip(one.owners, other.owners, strict=False)) if a != b),
-        min(len(one.owners), len(other.owners)),
+    depth, own = max(
+        (
+            next((i for i, (a, b) in enumerate(zip(x, y, strict=False)) if a != b), min(len(x), len(y))),
+            x,
+        )
+        for x, y in product(one.paths, other.paths)
     )
-    return one.owners[depth] if depth < len(one.owners) else one.owners[-1]
+    return own[depth] if depth < len(own) else own[-1]
 
 
 def _domains(top: Sp, line: Sequence[str] = ()) -> dict[str, list[Domain]]:
@@ -187,7 +203,7 @@ def _domains(top: Sp, line: Sequence[str] = ()) -> dict[str, list[Domain]]:
                 near.saps.append(replace(nni, interconnect=joint, peer=_meets_as(far, near), decides_labels=decides))
     out: dict[str, list[Domain]] = {}
     for one in sites:
-        out.setdefault(one.owners[-1], []).append(_domain(one))
+        out.setdefault(one.owner, []).append(_domain(one))
     return out
 
 
@@ -215,7 +231,7 @@ def _domain(at: _Placed) -> Domain:
         ways.append(replace(fast, isolation=site.isolation))
     return Domain(
         name=site.name,
-        sp_id=at.owners[-1],
+        sp_id=at.owner,
         places=(Place(id=place, country=site.country),),
         hosts={place: site.hosts},
         lan=frozenset([place]) if site.lan else frozenset(),
@@ -353,6 +369,7 @@ class Node:
             uuid.uuid5(uuid.NAMESPACE_OID, self.sp.name).hex,
             300,
             tuple(sorted(FEATURES)),
+            share_secret=self.sp.name.encode(),
         )
         return abstracted(made, disclosure, words or {})
 
@@ -384,7 +401,11 @@ class Stack:
             store = where / f"{sp.name}.db" if isinstance(where, Path) else where(sp.name)
             return Node(sp, domains.get(sp.name, []), store, self.clock, hopes, ids)
 
-        self.nodes = {sp.name: node(sp) for sp in (*beside, *_sps(top))}
+        self.nodes: dict[str, Node] = {}
+        """Buyers before those they buy of."""
+        for sp in (*beside, *_sps(top)):
+            self.nodes.pop(sp.name, None)
+            self.nodes[sp.name] = node(sp)
 
     async def __aenter__(self) -> Self:
         for node in reversed(self.nodes.values()):  # suppliers first
@@ -402,7 +423,8 @@ class Stack:
         for name in node.domains:
             node.lines.setdefault(name, self._line(lambda: node, lambda n, name=name: n.vims[name]))  # type: ignore[misc]
         for child in _children(node.sp):
-            listings.append(Listing(alias=child.alias, sp_id=child.name, local=False))
+            known = Listing(alias=child.alias, sp_id=child.name, local=False, sold_besides=child.sold_besides)
+            listings.append(known)
             other = self.nodes[child.name]
             node.lines.setdefault(
                 child.alias,

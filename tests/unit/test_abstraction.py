@@ -27,6 +27,7 @@ from tests.support.planning import NOW, chain_spec, entry, offer, point, random_
 
 SECRET = b"s" * 32
 GREY, BLACK = (Disclosure(abstraction=level) for level in (Abstraction.GREY, Abstraction.BLACK))
+LOCATED = replace(GREY, place_detail=PlaceDetail.COORDINATES)
 TOGETHER, APART = GroupKind.AFFINITY, GroupKind.ANTI_AFFINITY
 
 
@@ -57,7 +58,7 @@ def scattered(seed: int, rng: random.Random) -> Snapshot:
     return snapshot(*views)
 
 
-@pytest.mark.parametrize("disclosure", [OPEN, GREY, BLACK])
+@pytest.mark.parametrize("disclosure", [OPEN, GREY, LOCATED, BLACK])
 def test_whatever_a_note_promises_is_delivered_under_its_words_at_least_as_well(disclosure: Disclosure) -> None:
     promised = grouped = 0
     for seed in range(45):
@@ -271,6 +272,7 @@ def test_what_was_learnt_counts_though_the_place_offers_more_today() -> None:
 @pytest.mark.parametrize(
     ("detail", "country", "latitude", "tags"),
     [
+        (PlaceDetail.COORDINATES, "DE", 50, ("dc",)),
         (PlaceDetail.FULL, "DE", 50, ("dc",)),
         (PlaceDetail.COUNTRY, "DE", 0, ()),
         (PlaceDetail.NONE, None, 0, ()),
@@ -285,6 +287,41 @@ def test_place_detail_is_what_is_told_of_a_place_that_keeps_its_name(
     for asked in (Countries(allowed=("DE", "AT")), Countries(denied=("FR",))):
         answer = plan(chain_spec("m.uni", "m.out", countries=asked), above(note), NOW)
         assert isinstance(answer, Infeasible) is (country is None)
+
+
+def test_coordinates_may_be_told_of_words_that_stand_for_one_place() -> None:
+    """The two German places are one to whoever sees BLACK, and lie nowhere."""
+    grey, words = shown(two_cities(), LOCATED)
+    black, _ = shown(two_cities(), replace(BLACK, place_detail=PlaceDetail.COORDINATES))
+    assert [(p.latitude, p.longitude, p.tags) for p in grey.places] == [(50, 10, ())] * 3
+    assert sorted((p.country, p.latitude) for p in black.places) == [("AT", 50), ("DE", 0)]
+    assert words.words is not None
+    assert {p.id for p in grey.places} == set(words.words.values())
+    near = chain_spec("m.uni", "m.out", "x", distances=(Distance(id="d", function="f0", to="a", max_km=1),))
+    elsewhere = replace(near, functions=tuple(replace(f, places=(words.words["HAM"],)) for f in near.functions))
+    assert not isinstance(plan(elsewhere, above(grey), NOW), Infeasible)
+    assert isinstance(plan(elsewhere, above(shown(two_cities(), GREY)[0]), NOW), Infeasible)
+    assert isinstance(plan(near, above(black), NOW), Infeasible)
+
+
+@pytest.mark.parametrize(("latitude", "certain"), [(50.05, False), (50.2, True)])
+def test_places_of_two_suppliers_are_apart_where_their_coordinates_are(latitude: float, certain: bool) -> None:
+    """6 km may be two figures for one building; 22 km are not."""
+
+    def at(alias: str, north: float) -> SupplierView:
+        made = view(alias, [sap("uni", "w")], [entry("uni", "w", point(1, 1))], [offer("x", "w")])
+        place = Place(id=f"w-{alias}", country="DE", latitude=north, longitude=10, naming=PlaceNaming.RELAYED)
+        note = replace(
+            made.note,
+            places=(place,),
+            saps=tuple(replace(s, place=place.id) for s in made.note.saps),
+            functions=tuple(replace(f, place=place.id) for f in made.note.functions),
+            capacities=tuple(replace(c, place=place.id) for c in made.note.capacities),
+            matrix=tuple(replace(e, b=place.id) for e in made.note.matrix),
+        )
+        return replace(made, note=note)
+
+    assert apart(Graph(snapshot(at("m", 50), at("n", latitude))), 0, 1) is certain
 
 
 def test_how_far_it_is_to_where_nobody_says_is_not_known() -> None:

@@ -56,10 +56,10 @@ def test_a_path_leaves_a_lan_the_label_that_it_wants() -> None:
 
 
 @pytest.mark.parametrize("seed", [9, 13, 6089])
-def test_what_is_for_sale_at_all_is_sold_by_the_top_too(seed: int) -> None:
+def test_what_the_broker_that_sees_all_sells_is_sold_by_the_top_too(seed: int) -> None:
     """Two suppliers at one place (9), one domain of two sellers (13), a way that is neither cheapest nor fastest (6089)."""
-    drawn = Drawn(seed).at(Abstraction.WHITE)
-    asked = [a for a in asked_of(drawn, seed) if a.for_sale]
+    drawn = Drawn(seed).at(Disclosure())
+    asked = [a for a in asked_of(drawn, seed) if a.sold]
     assert len(asked) > 1
     assert [told(a.spec) for n, a in enumerate(asked) if not sells(drawn.top, f"r{n}", a.spec)] == []
 
@@ -69,7 +69,7 @@ def test_what_is_for_sale_at_all_is_sold_by_the_top_too(seed: int) -> None:
 def test_what_visits_a_supplier_twice_is_delivered_as_it_was_promised(seed: int, level: Abstraction) -> None:
     """Two ends at one SAP (1479), one way (1590) and one host (1522) that both visits want; a delay on one of them
     (2055), and three visits to one domain with tight delays (4199)."""
-    drawn = Drawn(seed).at(level)
+    drawn = Drawn(seed).at(Disclosure(abstraction=level))
     note = alone(drawn.top.note())
     promised = [(n, a.spec) for n, a in enumerate(asked_of(drawn, seed)) if best(a.spec, note, NOW) is not None]
     assert promised
@@ -80,7 +80,7 @@ def test_what_visits_a_supplier_twice_is_delivered_as_it_was_promised(seed: int,
 @pytest.mark.parametrize("level", Abstraction, ids=lambda level: level.short)
 def test_what_two_sell_of_one_domain_is_promised_to_one_request_once(seed: int, level: Abstraction) -> None:
     """Its ways (5278), and one SAP of it as both ends (2062, 2174): each of the sellers' notes is true by itself."""
-    drawn = Drawn(seed).at(level)
+    drawn = Drawn(seed).at(Disclosure(abstraction=level))
     note = alone(drawn.top.note())
     promised = [(n, a.spec) for n, a in enumerate(asked_of(drawn, seed)) if best(a.spec, note, NOW) is not None]
     assert promised

@@ -468,6 +468,7 @@ class SapOffer(message.Message):
     MORE_LABELS_FIELD_NUMBER: builtins.int
     SHARES_FIELD_NUMBER: builtins.int
     PATH_HEADERS_FIELD_NUMBER: builtins.int
+    BEYOND_FIELD_NUMBER: builtins.int
     id: builtins.str
     """Its id."""
     role: SapRole.ValueType
@@ -488,6 +489,8 @@ class SapOffer(message.Message):
     """Of an NNI: whether this side decides where answers about a label differ; true at exactly one side."""
     path_headers: builtins.bool
     """Whether packets may be told to bear a path header there (`End.path_header`)."""
+    beyond: builtins.str
+    """Of an NNI inside of the seller, where it hands over: the token of the share of the SAP at the other side, which others sell too."""
     @builtins.property
     def labels(self) -> containers.RepeatedCompositeFieldContainer[words_pb2.LabelRange]:
         """Labels that are free, and do for every way of the note's matrix."""
@@ -521,10 +524,11 @@ class SapOffer(message.Message):
         more_labels: abc.Iterable[words_pb2.LabelRange] | None = ...,
         shares: abc.Iterable[builtins.int] | None = ...,
         path_headers: builtins.bool = ...,
+        beyond: builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["bandwidth_bps", b"bandwidth_bps", "decides_labels", b"decides_labels", "encapsulation", b"encapsulation", "id", b"id", "interconnect", b"interconnect", "labels", b"labels", "more_labels", b"more_labels", "mtu", b"mtu", "origins", b"origins", "path_headers", b"path_headers", "peer", b"peer", "place", b"place", "role", b"role", "shares", b"shares"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["bandwidth_bps", b"bandwidth_bps", "beyond", b"beyond", "decides_labels", b"decides_labels", "encapsulation", b"encapsulation", "id", b"id", "interconnect", b"interconnect", "labels", b"labels", "more_labels", b"more_labels", "mtu", b"mtu", "origins", b"origins", "path_headers", b"path_headers", "peer", b"peer", "place", b"place", "role", b"role", "shares", b"shares"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
