@@ -83,8 +83,12 @@ def choose(
             raise no(ReasonCode.FEATURE_NOT_OFFERED, message, end.id)
         if sap.mtu < spec.min_mtu:
             raise no(ReasonCode.MTU, f"end {end.id!r}: MTU {sap.mtu} is below {spec.min_mtu}", end.id)
-        if sap.bandwidth_bps - usage.bandwidth.get(sap.id, 0) < spec.bandwidth_bps * through[sap.id]:
-            raise no(ReasonCode.BANDWIDTH, f"end {end.id!r}: not enough bandwidth is free at its SAP", end.id)
+        free = sap.bandwidth_bps - usage.bandwidth.get(sap.id, 0)
+        if free < spec.bandwidth_bps * through[sap.id]:
+            message = (
+                f"end {end.id!r}: not enough bandwidth is free at its SAP; {max(0, free)} of {sap.bandwidth_bps} bit/s"
+            )
+            raise no(ReasonCode.BANDWIDTH, f"{message} are{usage.when(sap.id)}", end.id)
     check_ends(domain, spec, saps)
     placed = place(domain, usage, spec, saps, offers)
     at = {id: sap.id for id, sap in saps.items()} | placed

@@ -220,7 +220,9 @@ class _Ways:
         domain, spec = self._domain, self._spec
         within = admitted(domain, spec.countries, spec.isolation)
         if Routes(within, self._usage).joins(a, b):
-            return no(ReasonCode.BANDWIDTH, f"no way from {a} to {b} has {spec.bandwidth_bps} bit/s free", link)
+            short = max((w for w in within.ways if w.id not in self._open), key=self._all.free, default=None)
+            when = self._usage.when(short.id) if short is not None else ""
+            return no(ReasonCode.BANDWIDTH, f"no way from {a} to {b} has {spec.bandwidth_bps} bit/s free{when}", link)
         if not self._all.joins(a, b):
             return no(ReasonCode.NO_PATH, f"no way joins {a} and {b}", link)
         where = f"no way from {a} to {b}"

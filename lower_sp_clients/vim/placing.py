@@ -11,7 +11,7 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
 
@@ -95,7 +95,7 @@ def place(domain: Domain, usage: Usage, spec: ServiceSpec, saps: Mapping[str, Sa
         units = flavour_of(offer, function).units
         roomy = [p for p in sorted(allowed) if pack(domain, usage, p, [units]) is not None]
         if not roomy:
-            raise no(ReasonCode.CAPACITY, f"function {function.id!r}: no host with {units} free units", function.id)
+            raise no(ReasonCode.CAPACITY, _no_host(domain, usage, function.id, allowed, units), function.id)
         out[function.id] = roomy[0]
     _check_groups(spec, out)
     for distance in spec.distances:
@@ -104,6 +104,20 @@ def place(domain: Domain, usage: Usage, spec: ServiceSpec, saps: Mapping[str, Sa
             if kilometres(x, y) > distance.max_km:
                 raise _too_far(distance.id, distance.function, distance.to, distance.max_km)
     return out
+
+
+def _no_host(domain: Domain, usage: Usage, function: str, places: Iterable[str], units: int) -> str:
+    """What is told where no host of these places has room."""
+    hosts = [
+        (size - usage.units.get((p, n), 0), size, p, n)
+        for p in places
+        for n, size in enumerate(domain.hosts.get(p, ()))
+    ]
+    message = f"function {function!r}: no host with {units} free units"
+    if not hosts:
+        return message
+    free, size, place, n = max(hosts)
+    return f"{message}; at {place} {max(0, free)} of {size} are free{usage.when((place, n))}"
 
 
 def _near_ends(
