@@ -123,6 +123,9 @@ class Reason:
     nogood: Nogood | None = None
     incident_id: str = ""
     causes: tuple[Reason, ...] = ()
+    start_time: Instant | None = None
+    end_time: Instant | None = None
+    """When that is so, where it is not for all of the time that was asked for. None: from the first; to the last."""
 
 
 @dataclass(frozen=True, slots=True)

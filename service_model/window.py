@@ -36,6 +36,10 @@ class Window:
         """The moment alone: as short as there is."""
         return cls(moment, moment + datetime.resolution)
 
+    def told(self) -> tuple[datetime | None, datetime | None]:
+        """Its start and its end; None: it has none."""
+        return None if self.start == BEGINNING else self.start, None if self.end == NEVER else self.end
+
     def since(self, now: datetime) -> Window:
         """What is left of it from `now` on."""
         return self if now <= self.start else Window(now, self.end)

@@ -8,13 +8,16 @@ Rules kept here
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from address_planner.labels import LabelSet
+from capability_registry.periods import MOST, telling, windows
 from lower_sp_clients.vim.domain import Key, Sap, Usage
 from lower_sp_clients.vim.profile import Profile
-from service_model.window import Window
+from service_model.window import NEVER, Window
 
 
 @dataclass(slots=True)
@@ -44,11 +47,31 @@ class Calendar:
             when=lambda key: self._when(key, window),
         )
 
+    def moments(self, now: datetime, sizes: Mapping[Key, int], most: int) -> list[datetime]:
+        """The moments to come, at most so many, at which the greatest parts of resources are taken or come free."""
+        moved: dict[datetime, float] = {}
+        for key, profile in self.taken.items():
+            for n in range(bisect_right(profile.at, now), len(profile.at)):
+                part = abs(profile.level[n + 1] - profile.level[n]) / max(1, sizes.get(key, 0))
+                moved[profile.at[n]] = moved.get(profile.at[n], 0.0) + part
+        return sorted(sorted(moved, key=lambda at: (-moved[at], at))[:most])
+
+    def next_change(self, now: datetime) -> datetime:
+        """When what is taken changes next."""
+        return min(
+            (p.at[bisect_right(p.at, now)] for p in self.taken.values() if p.at and p.at[-1] > now), default=NEVER
+        )
+
+    def later(self, now: datetime, sizes: Mapping[Key, int]) -> list[tuple[Window, Usage]]:
+        """The windows to announce in which less is taken than always from now on, the widest first, and what is taken then."""
+        always = self.usage(Window(start=now))
+        candidates = windows(self.moments(now, sizes, MOST))
+        return telling(candidates, lambda window: self.usage(window.since(now)), always)
+
     def free_labels(self, sap: Sap) -> LabelSet:
         return sap.labels - LabelSet.of(self.labels.get(sap.id, ()))
 
-    def _when(self, key: Key, window: Window) -> str:
-        """When most of a resource is taken, as it stands in a reason; nothing where that is the whole window."""
+    def _when(self, key: Key, window: Window) -> Window | None:
         profile = self.taken.get(key)
         fullest = profile.fullest(window) if profile is not None else window
-        return "" if fullest == window else f" {fullest}"
+        return None if fullest == window else fullest

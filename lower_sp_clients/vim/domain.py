@@ -19,6 +19,7 @@ from capability_registry.note import Bin, Encapsulation, Flavour, FunctionPort, 
 from service_model.families import ANY_FAMILY, AddressFamily
 from service_model.money import Price
 from service_model.spec import FunctionType
+from service_model.window import Window
 from service_model.words import Prefix
 
 Key = str | tuple[str, int]
@@ -110,13 +111,13 @@ class Domain:
 class Usage:
     """What is taken within one window: bit/s by way or SAP id, units by (place, host index), labels by SAP (held, live or
     resting), and of these the ones that are only held. `when`: where most of a resource is taken within a part of the window
-    only, that part, as it stands in a reason."""
+    only, that part."""
 
     bandwidth: Mapping[str, int] = field(default_factory=dict)
     units: Mapping[tuple[str, int], int] = field(default_factory=dict)
     labels: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     held_labels: Mapping[str, set[int]] = field(default_factory=dict)
-    when: Callable[[Key], str] = lambda key: ""
+    when: Callable[[Key], Window | None] = field(default=lambda key: None, compare=False)
 
     def of(self, key: Key) -> int:
         """Of one resource."""

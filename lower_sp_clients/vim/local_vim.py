@@ -162,9 +162,10 @@ class LocalVim:
     def note(self) -> SignedNote:
         self._edition += 1
         now = self._clock.now()
-        self._renew_at = now + self._validity / 2
-        usage = self._ledger.usage(Window(start=now))
-        return SignedNote(jws="", note=note(self.domain, usage, self._edition, now, self._validity))
+        calendar = self._ledger.calendar
+        self._renew_at = min(now + self._validity / 2, calendar.next_change(now))
+        usage, later = calendar.usage(Window(start=now)), calendar.later(now, self.domain.sizes())
+        return SignedNote(jws="", note=note(self.domain, usage, self._edition, now, self._validity, later))
 
     async def notes(self) -> AsyncIterator[SignedNote]:
         async with aclosing(self._notes.receive(first=self.note())) as items:

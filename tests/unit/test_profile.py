@@ -131,9 +131,15 @@ def test_a_usage_tells_when_most_is_taken_unless_that_is_all_the_time() -> None:
     calendar.take(days(None, None), {"way": 1})
     usage = calendar.usage(days(1, None))
     assert (usage.bandwidth, usage.units) == ({"way": 8}, {("AMS", 0): 3})
-    assert usage.when("way") == " between 2026-01-03 00:00:00Z and 2026-01-05 00:00:00Z"
-    assert usage.when("another way") == ""
-    assert calendar.usage(days(2, 4)).when("way") == ""
+    assert usage.when("way") == days(2, 4)
+    assert usage.when("another way") is None
+    assert calendar.usage(days(2, 4)).when("way") is None
     calendar.take(days(2, 4), {"way": -7, ("AMS", 0): -3})
     assert calendar.taken.keys() == {"way"}
-    assert (Window(BEGINNING, NEVER), str(days(None, 2))) == (ALWAYS, "until 2026-01-03 00:00:00Z")
+
+
+def test_a_window_reads_as_it_stands_in_a_reason() -> None:
+    assert str(days(2, 4)) == "between 2026-01-03 00:00:00Z and 2026-01-05 00:00:00Z"
+    assert str(days(None, 2)) == "until 2026-01-03 00:00:00Z"
+    assert str(days(2, None)) == "from 2026-01-03 00:00:00Z on"
+    assert Window(BEGINNING, NEVER) == ALWAYS

@@ -482,6 +482,8 @@ class Reason(message.Message):
     NOGOOD_FIELD_NUMBER: builtins.int
     INCIDENT_ID_FIELD_NUMBER: builtins.int
     CAUSES_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
     code: ReasonCode.ValueType
     """Why, for programs."""
     message: builtins.str
@@ -502,6 +504,14 @@ class Reason(message.Message):
     def causes(self) -> containers.RepeatedCompositeFieldContainer[Reason]:
         """The segment's own reasons."""
 
+    @builtins.property
+    def start_time(self) -> timestamp_pb2.Timestamp:
+        """From when that is so; not set: as long as was asked for."""
+
+    @builtins.property
+    def end_time(self) -> timestamp_pb2.Timestamp:
+        """Until when that is so; not set: as long as was asked for."""
+
     def __init__(
         self,
         *,
@@ -513,10 +523,12 @@ class Reason(message.Message):
         nogood: Nogood | None = ...,
         incident_id: builtins.str = ...,
         causes: abc.Iterable[Reason] | None = ...,
+        start_time: timestamp_pb2.Timestamp | None = ...,
+        end_time: timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["nogood", b"nogood"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["end_time", b"end_time", "nogood", b"nogood", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["causes", b"causes", "code", b"code", "incident_id", b"incident_id", "message", b"message", "nogood", b"nogood", "retryable", b"retryable", "segment", b"segment", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["causes", b"causes", "code", b"code", "end_time", b"end_time", "incident_id", b"incident_id", "message", b"message", "nogood", b"nogood", "retryable", b"retryable", "segment", b"segment", "start_time", b"start_time", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
