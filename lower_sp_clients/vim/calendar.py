@@ -62,6 +62,16 @@ class Calendar:
             (p.at[bisect_right(p.at, now)] for p in self.taken.values() if p.at and p.at[-1] > now), default=NEVER
         )
 
+    def steps(self, now: datetime) -> list[tuple[Key, list[tuple[datetime, int]]]]:
+        """Of each resource that anything is taken of from now on: from when, and how much."""
+        out: list[tuple[Key, list[tuple[datetime, int]]]] = []
+        for key, profile in sorted(self.taken.items(), key=lambda item: str(item[0])):
+            first = bisect_right(profile.at, now)
+            found = [*zip([now, *profile.at[first:]], profile.level[first:], strict=True)]
+            if any(taken for _, taken in found):
+                out.append((key, found))
+        return out
+
     def later(self, now: datetime, sizes: Mapping[Key, int]) -> list[tuple[Window, Usage]]:
         """The windows to announce in which less is taken than always from now on, the widest first, and what is taken then."""
         always = self.usage(Window(start=now))

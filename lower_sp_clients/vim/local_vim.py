@@ -38,7 +38,7 @@ from lower_sp_clients.versions import LIVE, OVER, Verdict, body, judge
 from lower_sp_clients.vim import accounting, answering, blueprints
 from lower_sp_clients.vim.announcing import note
 from lower_sp_clients.vim.choosing import NOTHING_CHOSEN, Choice, choose
-from lower_sp_clients.vim.domain import Domain, Sap
+from lower_sp_clients.vim.domain import Domain, Key, Sap
 from lower_sp_clients.vim.driver import Driver, DriverError, Item
 from lower_sp_clients.vim.holds import Allocation, Hold, HoldBook
 from lower_sp_clients.vim.ledger import HoldLedger
@@ -426,6 +426,10 @@ class LocalVim:
 
     def free_labels(self, sap: Sap) -> LabelSet:
         return self._ledger.calendar.free_labels(sap)
+
+    def taken(self, now: datetime) -> list[tuple[Key, list[tuple[datetime, int]]]]:
+        """What is taken of each resource from now on: from when, and how much."""
+        return self._ledger.calendar.steps(now)
 
     def holds(self) -> tuple[Hold, ...]:
         return tuple(self._ledger.holds.values())
