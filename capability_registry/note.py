@@ -314,7 +314,7 @@ class CapabilityNote:
     lead to a part of a site that the note tells of besides another."""
     shares: tuple[Share, ...] = ()
     """Pools of resources that others may sell too. Of what names none it is not told whether others do."""
-    periods: Annotated[tuple[Period, ...], Field(max_length=64)] = ()
+    periods: Annotated[tuple[Period, ...], Field(max_length=16)] = ()
     """Windows in which more is free than always, the widest first."""
 
     def sap(self, id: str) -> SapOffer | None:

@@ -37,7 +37,7 @@ from broker.decompose.plan import Snapshot, SupplierView
 from broker.decompose.reach import Known, Reach
 from broker.decompose.shares import Shares
 from broker.decompose.site_parts import named_by
-from broker.decompose.timely import choice, in_periods
+from broker.decompose.timely import choice, in_periods, timely
 from broker.decompose.told_ways import Told, Ways
 from capability_registry.front import Draws, shortened
 from capability_registry.label_pools import LabelPools
@@ -122,7 +122,7 @@ def derive(
         for v in snapshot.suppliers
     )
     whole = replace(snapshot, suppliers=served)
-    graph = graph_of(whole)
+    graph = graph_of(timely(whole, Window(start=now)))
     views = graph.suppliers
     names = {index: name for name, index in reversed(graph.announced.items())}
     parts = _parts(graph)
@@ -132,12 +132,11 @@ def derive(
     beside = {p.id for p in parts if p.beside}
     asked = points, free, beside, _closed(graph, now)
     ways, labels, shared = findings.of(graph, *asked)
-    windows = told_windows((v.note for v in views), now, partial(choice, whole))
-    then = [(window, Graph(in_periods(whole, chosen), graph)) for window, chosen in windows]
-    others = findings.within([window for window, _ in then])
+    windows = told_windows((v.note for v in served if v.usable), now, partial(choice, whole))
+    others = findings.within([window for window, _ in windows])
+    then = [Graph(in_periods(whole, c), f.graph or graph) for (_, c), f in zip(windows, others, strict=True)]
     if then:
-        found = [other.of(at, *asked)[0] for other, (_, at) in zip(others, then, strict=True)]
-        ways = with_others(graph, ways, found)
+        ways = with_others(graph, ways, [f.of(at, *asked)[0] for f, at in zip(others, then, strict=True)])
         shared = limits_in(graph, ways)
     numbers = {p.id: p.at.vertex - 2 * graph.sap_count for p in parts}
     saps = {name: i for i, name in names.items()}
@@ -190,7 +189,7 @@ def derive(
         max_functions=min((v.note.max_functions for v in views), default=0),
         guarded=_entries(ways, True, margin, currency, origins, shares),
         shares=shares.told,
-        periods=tuple(period(window, graph, at, ways, saps, numbers) for window, at in then),
+        periods=tuple(period(w, graph, at, ways, saps, numbers) for (w, _), at in zip(windows, then, strict=True)),
     )
 
 
@@ -270,6 +269,8 @@ class Findings:
         self._found: tuple[Ways, Mapping[str, LabelSet], tuple[SharedLimit, ...]]
         self._marked: dict[str, tuple[CapabilityNote, bytes, CapabilityNote]] = {}
         self._within: dict[Window, Findings] = {}
+        self.graph: Graph | None = None
+        """That it was found in last."""
 
     def marked(self, view: SupplierView, secret: bytes) -> CapabilityNote:
         """The note of a domain of our own with its shares: the same object while the note is."""
@@ -296,7 +297,7 @@ class Findings:
         self, graph: Graph, points: list[_Point], free: Mapping[str, LabelSet], beside: set[str], closed: frozenset[int]
     ) -> tuple[Ways, Mapping[str, LabelSet], tuple[SharedLimit, ...]]:
         """The ways, the labels that may be used at the SAPs, and what the ways share."""
-        notes = tuple(view.note for view in graph.suppliers)
+        self.graph, notes = graph, tuple(view.note for view in graph.suppliers)
         frame = points, closed, graph.peer.tolist(), [view.alias for view in graph.suppliers]
         if self._reach is None:
             self._reach = Reach(graph, COMPARED_HOURS, closed)

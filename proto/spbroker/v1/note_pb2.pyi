@@ -1037,7 +1037,7 @@ class CapabilityNote(message.Message):
 
     @builtins.property
     def periods(self) -> containers.RepeatedCompositeFieldContainer[Period]:
-        """Windows of time in which more is free than at any time, the widest first; at most 64."""
+        """Windows of time in which more is free than at any time, the widest first; at most 16."""
 
     def __init__(
         self,
