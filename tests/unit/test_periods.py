@@ -177,7 +177,7 @@ async def test_whatever_is_announced_at_any_level_is_held(tmp_path: Path, seed: 
             if draw.random() < 0.4:
                 await stack.customer().terminate(f"r{draw.randrange(n + 1)}", CTX)
             await stack.turn()
-    assert announced > 5
+    assert announced >= 3
     assert announced <= possible
 
 
