@@ -89,6 +89,7 @@ class Lives:
         self._former: list[Points] = []
         self.versions = dict.fromkeys(orders, 0)
         self._returns: dict[str, float] = {}
+        self._ticks: dict[str, asyncio.Task[None]] = {}
         for name, node in self.stack.nodes.items():
             self._watch(name, node)
 
@@ -115,7 +116,7 @@ class Lives:
             try:
                 await self._pass(lives)
             finally:
-                for task in (*lives, *(t for p in self._every_life() for t in p.under_way)):
+                for task in (*lives, *self._ticks.values(), *(t for p in self._every_life() for t in p.under_way)):
                     task.cancel()
             await self._charged_once()
 
@@ -140,15 +141,19 @@ class Lives:
                 await asyncio.sleep(0)
             self.stack.clock.advance(self._step())
             if not BY_THE_CLOCK.isdisjoint(self.orders.values()):
-                await self._tick()
+                self._tick()
 
-    async def _tick(self) -> None:
-        """What domains do by the clock; one whose store fails does it the next time."""
-        for node in self.stack.nodes.values():
-            for vim in node.vims.values():
-                if not node.down.is_set():
-                    with suppress(StoreError):
-                        await vim.tick()
+    def _tick(self) -> None:
+        """What domains do by the clock, each for itself; one whose broker dies while it does waits for ever."""
+        for name, node in self.stack.nodes.items():
+            former = self._ticks.get(name)
+            if not node.down.is_set() and (former is None or former.done()):
+                self._ticks[name] = asyncio.create_task(self._ticked(node))
+
+    async def _ticked(self, node: Node) -> None:
+        for vim in node.vims.values():
+            with suppress(StoreError):  # the next time
+                await vim.tick()
 
     def _step(self) -> float:
         """To the next moment at which anything happens."""
@@ -162,6 +167,8 @@ class Lives:
             self._returns[name] = now + self._down_s()
             self._breaks.set()
             self._breaks = asyncio.Event()
+            if (ticking := self._ticks.pop(name, None)) is not None:
+                ticking.cancel()
             await self.stack.stop(name)
         elif now >= self._returns[name]:
             del self._returns[name]
