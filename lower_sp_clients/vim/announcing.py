@@ -91,9 +91,9 @@ def _limits(domain: Domain, told: _Pairs, routes: Routes) -> tuple[SharedLimit, 
     return draws.limits({way.id: max(0, routes.free(way)) for way in domain.ways})
 
 
-def _period(domain: Domain, told: _Pairs, window: Window, usage: Usage, always: Usage) -> Period:
-    """What is otherwise in the window than always."""
-    before, now = Routes(domain, always), Routes(domain, usage)
+def _period(domain: Domain, told: _Pairs, always: Usage, before: Routes, window: Window, usage: Usage) -> Period:
+    """What is otherwise in the window, with `usage`, than `always`, with the routes of `before`."""
+    now = Routes(domain, usage)
     bins = ((p.id, free_bins(domain, usage, p.id), free_bins(domain, always, p.id)) for p in domain.places)
     ways = ((t.key, t.bandwidth(now), t.bandwidth(before)) for found in told.values() for t in found)
     saps = ((s.id, _free(s, usage), _free(s, always)) for s in domain.saps if s.usable)
@@ -178,7 +178,7 @@ def note(
         ),
         matrix=tuple(_entries(domain, told, routes)),
         shared=_limits(domain, told, routes),
-        periods=tuple(_period(domain, told, window, then, usage) for window, then in later),
+        periods=tuple(_period(domain, told, usage, routes, window, then) for window, then in later),
         max_hold_s=domain.max_hold_s,
         remaining_depth=0,
     )

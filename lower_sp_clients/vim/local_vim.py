@@ -388,9 +388,11 @@ class LocalVim:
 
     async def _do_what_is_due(self, now: datetime) -> None:
         for hold in tuple(self._ledger.holds.values()):
-            if hold.state in _COMMITTED and accounting.window(hold).end <= now:
+            if hold.state not in _COMMITTED or hold.spec is None:
+                continue
+            if hold.spec.end_time is not None and hold.spec.end_time <= now:
                 await self._end(hold.ref, now)
-            elif hold.state is ServiceState.ACTIVATING and accounting.window(hold).start <= now:
+            elif hold.state is ServiceState.ACTIVATING and (hold.spec.start_time or now) <= now:
                 self._work(hold.ref)
 
     async def _end(self, ref: str, now: datetime) -> None:
