@@ -11,12 +11,14 @@ Rules kept here
   places, nothing is certain of where it is. Nor is it of a part whose site's word stands for several sites.
 - With its own name a place loses tags, which would give it away, and coordinates too, unless these are to be told: then of each
   word that stands for one place.
+- Periods are told in whole minutes, hours and days (GRAINS), shorter than they are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import ClassVar
 
 from pydantic import ConfigDict
@@ -25,11 +27,13 @@ from capability_registry.note import (
     COUNTRY_UNTOLD,
     BorderEntry,
     CapabilityNote,
+    Period,
     Place,
     PlaceNaming,
     SharedLimit,
 )
 from capability_registry.packing import total
+from capability_registry.periods import coarser
 from capability_registry.sharing import untold
 from service_model.spec import STRICT
 from service_model.words import Word
@@ -39,6 +43,14 @@ class Abstraction(Word):
     WHITE = "ABSTRACTION_WHITE"
     GREY = "ABSTRACTION_GREY"
     BLACK = "ABSTRACTION_BLACK"
+
+
+GRAINS = {
+    Abstraction.WHITE: timedelta(minutes=1),
+    Abstraction.GREY: timedelta(hours=1),
+    Abstraction.BLACK: timedelta(days=1),
+}
+"""To what periods are rounded."""
 
 
 class PlaceDetail(Word):
@@ -78,7 +90,7 @@ def abstracted(note: CapabilityNote, disclosure: Disclosure, words: Mapping[str,
     if disclosure.sharing is Sharing.WITHHELD:
         note, disclosure = untold(note), replace(disclosure, sharing=Sharing.TOLD)
     if disclosure.abstraction is Abstraction.WHITE and disclosure.place_detail in _ALL:
-        return note
+        return replace(note, periods=coarser(note.periods, GRAINS[Abstraction.WHITE])) if note.periods else note
     groups = _groups(note, words)
     shown = {place: word for word, members in groups.items() for place in members[:1]}
     named = {place: word for word, members in groups.items() for place in members}
@@ -98,6 +110,7 @@ def abstracted(note: CapabilityNote, disclosure: Disclosure, words: Mapping[str,
         matrix=tuple(_entry(e, called, disclosure) for e in note.matrix if seen(e.a) and seen(e.b)),
         guarded=tuple(_entry(e, called, disclosure) for e in note.guarded if seen(e.a) and seen(e.b)),
         shared=tuple(limit for each in note.shared if (limit := _limit(each, seen, called)).coefficients),
+        periods=coarser((_period(p, shown, seen, called) for p in note.periods), GRAINS[disclosure.abstraction]),
         outages=tuple(replace(o, subject=called(o.subject)) for o in note.outages if seen(o.subject)),
     )
 
@@ -157,11 +170,25 @@ def _entry(entry: BorderEntry, called: Callable[[str], str], disclosure: Disclos
     return replace(entry, a=called(entry.a), b=called(entry.b), points=points)
 
 
+def _period(
+    period: Period, shown: Mapping[str, str], seen: Callable[[str], bool], called: Callable[[str], str]
+) -> Period:
+    shared = (_limit(limit, seen, called) for limit in period.shared)
+    return replace(
+        period,
+        capacities=tuple(replace(c, place=shown[c.place]) for c in period.capacities if c.place in shown),
+        ways={word: bps for key, bps in period.ways.items() if (word := _way(key, seen, called))},
+        shared=tuple(limit for limit in shared if limit.coefficients),
+    )
+
+
+def _way(key: str, seen: Callable[[str], bool], called: Callable[[str], str]) -> str:
+    """The key of a way, or of an entry, as it is shown; empty where it is not."""
+    entry, *number = key.split("#")
+    a, _, b = entry.partition("|")
+    return "#".join((f"{called(a)}|{called(b)}", *number)) if seen(a) and seen(b) else ""
+
+
 def _limit(limit: SharedLimit, seen: Callable[[str], bool], called: Callable[[str], str]) -> SharedLimit:
-    kept = {}
-    for key, coefficient in limit.coefficients.items():
-        entry, *number = key.split("#")
-        a, _, b = entry.partition("|")
-        if seen(a) and seen(b):
-            kept["#".join((f"{called(a)}|{called(b)}", *number))] = coefficient
+    kept = {word: times for key, times in limit.coefficients.items() if (word := _way(key, seen, called))}
     return replace(limit, coefficients=kept)

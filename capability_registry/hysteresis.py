@@ -10,6 +10,7 @@ Rules kept here
 - SLIGHT: smaller losses; amounts and ways that came back. Out when the note has differed for `rest`: what comes and goes
   within it is never told, and nothing that differs stays untold for longer.
 - Who makes us flap does not get through: within `rest` at most `gains` editions for MORE, `losses` for LESS.
+- Of a period, what it said is compared with what is said of that window now.
 - Edition, validity and origin tokens are not what a note says: two notes that differ in them alone are the SAME.
 """
 
@@ -26,6 +27,7 @@ from address_planner.labels import NO_LABEL, LabelSet
 from capability_registry.front import MANY
 from capability_registry.note import BorderPoint, CapabilityNote, PlaceCapacity, SapOffer, Share
 from capability_registry.packing import total
+from capability_registry.periods import seen, window_of, within
 
 T = TypeVar("T")
 Key = TypeVar("Key")
@@ -95,6 +97,7 @@ def change(before: CapabilityNote, after: CapabilityNote, share: float) -> Chang
         _entries(before, after, share),
         _shared(before, after, share),
         _sellers(before.shares, after.shares, share),
+        _periods(before, after, share),
     )
 
 
@@ -106,7 +109,7 @@ def labels(before: LabelSet, after: LabelSet, share: float) -> Change:
 
 
 _NOT_SAID = {"edition", "not_before", "expires", "origin_tokens"}
-_BY_PARTS = {"places", "functions", "saps", "capacities", "matrix", "guarded", "shared", "shares"}
+_BY_PARTS = {"places", "functions", "saps", "capacities", "matrix", "guarded", "shared", "shares", "periods"}
 _FRAME = tuple(f.name for f in fields(CapabilityNote) if f.name not in _NOT_SAID | _BY_PARTS)
 
 
@@ -269,6 +272,21 @@ def _sellers(before: tuple[Share, ...], after: tuple[Share, ...], share: float) 
             was, least = getattr(each, name), min(getattr(o, name) for o in others)
             if least < was:
                 worst = max(worst, _amount(was, least, share))
+    return worst
+
+
+def _periods(before: CapabilityNote, after: CapabilityNote, share: float) -> Change:
+    """What became of what was told of each period that is not past, in which now another may count. More than before is told when
+    the rest is over."""
+    if before.periods == after.periods:
+        return Change.SAME
+    worst = Change.SLIGHT
+    bare = replace(after, periods=())
+    for number, period in enumerate(before.periods):
+        window = window_of(period).since(after.not_before)
+        if not window.empty:
+            now = within(after, window)
+            worst = max(worst, change(seen(before, number), bare if now is after else now, share))
     return worst
 
 

@@ -7,6 +7,7 @@ Rules kept here
 - `origins` of a function, SAP or entry are the origin tokens of the note that it rests on, by index; none given: all.
 - Between two border points at least two points are announced, the cheapest and the fastest, each attainable as a whole
   (`front` says which).
+- What is told is free at any time to come; what is more in some windows of time stands in `periods`.
 - What a reader of the first release would misread stands where it does not look: labels that not every way takes in
   `SapOffer.more_labels`, ways that need what it does not know in `CapabilityNote.guarded`. So it reads less, and nothing wrong.
 """
@@ -274,6 +275,20 @@ class Outage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """What is free throughout one stretch of time, to requests that begin and end within it; `periods` says which counts. None:
+    it has begun; it does not end. Only what differs from what is always free: `capacities` by their bins, `saps` and `ways`
+    by bandwidth, ways by the keys of `SharedLimit`. `shared` are all limits then."""
+
+    start: Instant | None = None
+    end: Instant | None = None
+    capacities: tuple[PlaceCapacity, ...] = ()
+    saps: Mapping[str, BitsPerSecond] = field(default_factory=dict)
+    ways: Mapping[str, BitsPerSecond] = field(default_factory=dict)
+    shared: tuple[SharedLimit, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CapabilityNote:
     sp_id: Name
     edition: Annotated[int, Field(ge=1)]
@@ -302,6 +317,8 @@ class CapabilityNote:
     lead to a part of a site that the note tells of besides another."""
     shares: tuple[Share, ...] = ()
     """Pools of resources that others may sell too. Of what names none it is not told whether others do."""
+    periods: Annotated[tuple[Period, ...], Field(max_length=16)] = ()
+    """Windows in which more is free than always, the widest first."""
 
     def sap(self, id: str) -> SapOffer | None:
         return next((s for s in self.saps if s.id == id), None)

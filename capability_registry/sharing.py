@@ -6,7 +6,7 @@ Rules kept here
 - A SAP is used through one seller: two would have to be given labels of it, and each may have few left to choose from.
 - Of the others it is told what may be drawn through several sellers without anything that is announced running short,
   whichever ways and hosts are chosen for each: a flow over all ways must fit on the narrowest, all functions on the largest host.
-  Then nobody's choice is in anybody's way, and it does not matter who asks first.
+  Then nobody's choice is in anybody's way, and it does not matter who asks first. It is told of what is free at any time.
 - A token is a MAC with the owner's secret over what the pool is: the same for all who buy, for as long as the secret is.
   It is relayed as it is: changed on the way it could not be compared.
 """
@@ -37,7 +37,8 @@ def marked(note: CapabilityNote, token: Callable[[str], str]) -> CapabilityNote:
     """The note of an own domain with the shares of its pools. `token`: of a pool by its name."""
     saps = {sap.id: n for n, sap in enumerate(note.saps)}
     places = {capacity.place: len(saps) + n for n, capacity in enumerate(note.capacities)}
-    inside = [limit for limit in note.shared if not _common(limit) & (saps.keys() | places.keys())]
+    limits = [*note.shared, *(limit for period in note.periods for limit in period.shared)]
+    inside = [limit for limit in limits if not _common(limit) & (saps.keys() | places.keys())]
     under = {entry for limit in inside for entry in _entries(limit)}
     shares = [
         *(Share(token=token(f"sap {sap.id}")) for sap in note.saps),

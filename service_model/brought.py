@@ -1,7 +1,8 @@
-"""What a customer brings to a service beside its spec: families, its own labels, the networks behind its ends, addresses. Pure.
+"""What a customer brings to a service beside its spec: families, labels, networks behind its ends, addresses, times. Pure.
 
 Rules kept here
-- What is brought is added to what the spec says, families and labels replace it. What then contradicts itself is told by `check`.
+- What is brought is added to what the spec says; families, labels and times replace it. What then contradicts itself is told
+  by `check`.
 - An address with the length of its prefix gives its link that prefix, and belongs to its point.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from ipaddress import IPv4Interface, IPv6Interface
 
 from address_planner.labels import LabelSet
@@ -31,6 +33,8 @@ class Brought:
     labels: Mapping[str, LabelSet] = field(default_factory=dict)
     networks: Mapping[str, tuple[Prefix, ...]] = field(default_factory=dict)
     addresses: Mapping[str, tuple[Interface, ...]] = field(default_factory=dict)
+    start_time: datetime | None = None
+    end_time: datetime | None = None
 
     def to(self, spec: ServiceSpec) -> ServiceSpec:
         """The service with all of it. Raises NotThere."""
@@ -45,6 +49,8 @@ class Brought:
         return replace(
             spec,
             families=self.families or spec.families,
+            start_time=self.start_time or spec.start_time,
+            end_time=self.end_time or spec.end_time,
             ends=tuple(
                 replace(
                     end,

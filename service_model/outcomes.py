@@ -123,6 +123,9 @@ class Reason:
     nogood: Nogood | None = None
     incident_id: str = ""
     causes: tuple[Reason, ...] = ()
+    start_time: Instant | None = None
+    end_time: Instant | None = None
+    """When that is so, where it is not for all of the time that was asked for. None: from the first; to the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -281,6 +284,9 @@ class NewerVersion:
     remaining_s: float = 0.0
     reasons: tuple[Reason, ...] = ()
     segments: tuple[SegmentStatus, ...] = ()
+    start_time: Instant | None = None
+    end_time: Instant | None = None
+    """From when it is to be the service, and when that ends by itself then. None: as soon as it is built; never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -306,6 +312,9 @@ class ServiceStatus:
     newer: NewerVersion | None = None
     decisions: tuple[ManagerDecision, ...] = ()
     """What the managers that its spec names decided of this version."""
+    start_time: Instant | None = None
+    end_time: Instant | None = None
+    """When it begins and ends by itself. Until then what is committed is ACTIVATING. None: at once; never."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,8 +41,9 @@ from capability_registry.sharing import marked, minted
 from lower_sp_clients.versions import Verdict, judge
 from lower_sp_clients.vim import accounting
 from lower_sp_clients.vim.announcing import note
+from lower_sp_clients.vim.calendar import Calendar
 from lower_sp_clients.vim.choosing import choose
-from lower_sp_clients.vim.domain import Domain, Usage
+from lower_sp_clients.vim.domain import Domain
 from lower_sp_clients.vim.holds import Hold
 from lower_sp_clients.vim.placing import Impossible, flavour_of
 from service_model.constraints import PLACEMENT
@@ -50,6 +51,7 @@ from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode, Refused, Reserved, ServiceState
 from service_model.qos import QOS
 from service_model.spec import LAN_SITES, ServiceSpec
+from service_model.window import ALWAYS
 from service_model.words import Prefix
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -80,7 +82,7 @@ class Leaf:
     """A provider with a domain of its own and nothing else."""
 
     def __init__(self, domain: Domain) -> None:
-        self.domain, self.usage = domain, Usage()
+        self.domain, self.calendar = domain, Calendar()
         self.sp_id = domain.sp_id
         self._holds: dict[str, Hold] = {}
         self._told, self._changes = 0, 1
@@ -89,7 +91,7 @@ class Leaf:
     def refresh(self) -> None:
         if self._told != self._changes:
             self._told = self._changes
-            made = note(self.domain, self.usage, self._told, NOW, HOUR)
+            made = note(self.domain, self.calendar.usage(ALWAYS), self._told, NOW, HOUR)
             self._note = marked(made, partial(minted, hashlib.sha256(self.sp_id.encode()).digest(), ""))
 
     def note(self) -> CapabilityNote:
@@ -97,11 +99,11 @@ class Leaf:
 
     def reserve(self, ref: str, version: int, spec: ServiceSpec) -> Reserved | Refused:
         held = self._holds.get(ref)
-        accounting.count(self.usage, held, -1)
+        accounting.count(self.calendar, held, -1)
         try:
-            choice = choose(self.domain, self.usage, spec, f"{ref}/{version}")
+            choice = choose(self.domain, self.calendar.usage(ALWAYS), spec, f"{ref}/{version}")
         except Impossible as error:
-            accounting.count(self.usage, held, 1)
+            accounting.count(self.calendar, held, 1)
             return Refused(ref=ref, version=version, reasons=error.reasons)
         offers = {f.type: f for f in self.domain.functions}
         hold = Hold(
@@ -116,7 +118,7 @@ class Leaf:
             hosts=choice.hosts,
             units={f.id: flavour_of(offers[f.type], f).units for f in spec.functions},
         )
-        accounting.count(self.usage, hold, 1)
+        accounting.count(self.calendar, hold, 1)
         self._holds[ref] = hold
         self._changes += 1
         return Reserved(
@@ -131,7 +133,7 @@ class Leaf:
 
     def release(self, ref: str) -> None:
         if (held := self._holds.pop(ref, None)) is not None:
-            accounting.count(self.usage, held, -1)
+            accounting.count(self.calendar, held, -1)
             self._changes += 1
 
 

@@ -188,6 +188,25 @@ class PoolUse:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceLevel:
+    """What is taken from a moment on."""
+
+    since: Instant
+    taken: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceUse:
+    """What is taken of a way, SAP (bit/s) or host (units) of an own domain, from now on: the first of `levels` is what is taken
+    now, the last goes on."""
+
+    name: str
+    size: int
+    host: bool = False
+    levels: tuple[ResourceLevel, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SupplierStatus:
     """A lower SP as known here. `since`: when its feed came into this state; `taken`, `expires`: of the note that is held,
     none where none ever was. `refusal`: why the last note was refused, until one is accepted."""
@@ -271,6 +290,9 @@ class AdminPort(Protocol):
 
     async def pools(self) -> tuple[PoolUse, ...]:
         """Every pool of prefixes and of labels, with what is taken from it."""
+
+    async def resources(self) -> tuple[ResourceUse, ...]:
+        """What is taken of own domains over time; what nothing is taken of is left out."""
 
     async def suppliers(self) -> tuple[SupplierStatus, ...]:
         """Every lower SP, by alias."""

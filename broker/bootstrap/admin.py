@@ -18,6 +18,7 @@ from broker.accounts.admin_port import (
     Hold,
     Inventory,
     PoolUse,
+    ResourceUse,
     SegmentDetail,
     ServiceDetail,
     StuckSegment,
@@ -27,7 +28,7 @@ from broker.accounts.administration import Administration
 from broker.accounts.planned import Preview
 from broker.bootstrap.feeds import Feeds
 from broker.bootstrap.planning import Planning
-from broker.bootstrap.pool_use import STATES, of_labels, of_path_ids, of_prefixes, owners
+from broker.bootstrap.pool_use import STATES, of_labels, of_path_ids, of_prefixes, of_resources, owners
 from broker.bootstrap.preview import preview
 from broker.bootstrap.promises import Record
 from broker.bootstrap.reconciling import disagreements
@@ -141,6 +142,11 @@ class NodeAdmin:
         known = owners(self._broker.orders())
         labels = (use for vim in self._vims() for use in of_labels(vim, known))
         return (*of_prefixes(self._broker.pools, known), *labels, *of_path_ids(self._broker.path_ids, known))
+
+    async def resources(self) -> tuple[ResourceUse, ...]:
+        await self._broker.claims.catch_up()
+        now = self._clock.now()
+        return tuple(use for vim in self._vims() for use in of_resources(vim, now))
 
     async def suppliers(self) -> tuple[SupplierStatus, ...]:
         now, feeds = self._clock.now(), self._feeds.states()

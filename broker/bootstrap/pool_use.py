@@ -2,17 +2,18 @@
 
 Rules kept here
 - A pool of prefixes is the broker's own; a pool of labels is what one SAP of an own domain has. The identifiers of paths are
-  one pool, told of where any is taken.
+  one pool, told of where any is taken. What has bandwidth or units is told over time.
 - An owner is told as the order that it is for. A label of a domain is a segment's; the segment is looked up among our orders.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from ipaddress import ip_network
 
 from address_planner.label_kinds import KindedLabels
-from broker.accounts.admin_port import AllocationState, PoolEntry, PoolKind, PoolUse
+from broker.accounts.admin_port import AllocationState, PoolEntry, PoolKind, PoolUse, ResourceLevel, ResourceUse
 from broker.bootstrap.running import labels_in_use
 from broker.orders.path_ids import POOL as PATH_IDS
 from broker.orders.path_ids import PathIds
@@ -85,6 +86,19 @@ def of_labels(vim: LocalVim, known: Owners) -> Iterator[PoolUse]:
                 _entry(a, known, outside=int(a.value) not in sap.labels)
                 for a in sorted(taken.get(sap.id, ()), key=lambda a: int(a.value))
             ),
+        )
+
+
+def of_resources(vim: LocalVim, now: datetime) -> Iterator[ResourceUse]:
+    """The ways, SAPs and hosts of an own domain of which anything is taken now or later."""
+    sizes = vim.domain.sizes()
+    for key, levels in vim.taken(now):
+        name = key if isinstance(key, str) else f"{key[0]} host {key[1] + 1}"
+        yield ResourceUse(
+            name=f"{vim.domain.name}/{name}",
+            size=sizes.get(key, 0),
+            host=not isinstance(key, str),
+            levels=tuple(ResourceLevel(since=since, taken=taken) for since, taken in levels),
         )
 
 

@@ -27,7 +27,7 @@ async def preview(
     explain: bool,
 ) -> Preview:
     """`explain`: also what would be better but for a class of constraints."""
-    if wrong := wrong_with(spec, Context(), terms):
+    if wrong := wrong_with(spec, Context(), terms, now):
         return Preview(reasons=wrong)
     meant = terms.planned(bound(spec, terms.classes))
     found = await planner(meant, snapshot, now, Avoid(), alternatives)

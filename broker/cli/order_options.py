@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from ipaddress import ip_interface, ip_network
 from pathlib import Path
 from typing import Annotated, TypeVar
 
 import typer
+from pydantic import TypeAdapter
 
 from address_planner.labels import LabelSet
 from broker.cli.faults import WrongInput
@@ -15,6 +17,7 @@ from service_model.brought import Brought, NotThere
 from service_model.check import check
 from service_model.families import AddressFamily
 from service_model.spec import ServiceSpec
+from service_model.words import Instant
 
 OrderFile = Annotated[Path, typer.Option("-f", "--file", metavar="FILE", help="A spec, or a SONATA NSD.")]
 FromSap = Annotated[str | None, typer.Option("--from", metavar="SAP", help="NSD: where its first path begins.")]
@@ -36,7 +39,14 @@ Addresses = Annotated[
     list[str] | None,
     typer.Option("--address", metavar="POINT=ADDRESS/LENGTH", help="Of an end or a function's port; repeatable."),
 ]
+Start = Annotated[
+    str | None, typer.Option("--start", metavar="TIME", help="When it is to begin, e.g. 2026-01-31T12:00:00Z.")
+]
+End = Annotated[str | None, typer.Option("--end", metavar="TIME", help="When it is to end by itself.")]
 Value = TypeVar("Value")
+
+
+_INSTANT: TypeAdapter[datetime] = TypeAdapter(Instant)
 
 
 def attachments(saps: list[str] | None) -> dict[str, str]:
@@ -49,7 +59,12 @@ def attachments(saps: list[str] | None) -> dict[str, str]:
 
 
 def brought(
-    families: list[str] | None, labels: list[str] | None, networks: list[str] | None, addresses: list[str] | None
+    families: list[str] | None,
+    labels: list[str] | None,
+    networks: list[str] | None,
+    addresses: list[str] | None,
+    start: str | None = None,
+    end: str | None = None,
 ) -> Brought:
     """What these options say. Raises WrongInput, which names the option."""
     return Brought(
@@ -57,6 +72,8 @@ def brought(
         labels={end: values[-1] for end, values in _pairs("--label", labels, LabelSet.parse).items()},
         networks={end: tuple(values) for end, values in _pairs("--network", networks, ip_network).items()},
         addresses={point: tuple(values) for point, values in _pairs("--address", addresses, ip_interface).items()},
+        start_time=_read("--start", start, start, _instant) if start is not None else None,
+        end_time=_read("--end", end, end, _instant) if end is not None else None,
     )
 
 
@@ -71,6 +88,13 @@ def with_brought(spec: ServiceSpec, own: Brought) -> ServiceSpec:
     if problems := check(whole):
         raise WrongInput("; ".join(f"{'.'.join(map(str, p.field))}: {p.reason}" for p in problems))
     return whole
+
+
+def _instant(text: str) -> datetime:
+    try:
+        return _INSTANT.validate_python(datetime.fromisoformat(text))
+    except ValueError:  # also pydantic's
+        raise ValueError("a time needs its offset from UTC, e.g. 2026-01-31T12:00:00Z") from None
 
 
 def _family(text: str) -> AddressFamily:

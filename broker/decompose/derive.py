@@ -14,13 +14,14 @@ Rules kept here (sound: whatever the note promises alone can be delivered)
 - Of free labels at most RANGES ranges are announced, the longest: single allocations fragment a set without end. Which of
   them a way takes, and what is said so that every reader understands it, is in `end_labels`.
 - Prices are times `margin`, rounded up: what is charged for several parts together is never more than their sum.
+- What is told is free at any time; what is more in periods is made of the periods of suppliers' notes (`periods_told`).
 - The note is our word, for as long as ours holds. What a supplier's note that lapses contributed is left out at once; were
   ours bounded by theirs, the notes of providers in a ring would all end together.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
@@ -33,10 +34,13 @@ from broker.decompose.end_labels import narrowed, plain, taken, told_by
 from broker.decompose.graph import Graph, PlaceVertex, graph_of, price_of
 from broker.decompose.origins import Origins
 from broker.decompose.passages import resource
+from broker.decompose.periods_told import limits_in, period, told_windows, with_others
 from broker.decompose.plan import Snapshot, SupplierView
-from broker.decompose.reach import Known, Reach, Reached, crosses
+from broker.decompose.reach import Known, Reach, crosses
 from broker.decompose.shares import Shares
 from broker.decompose.site_parts import named_by
+from broker.decompose.timely import choice, in_periods, timely
+from broker.decompose.told_ways import Joint, Told, Ways
 from capability_registry.front import Draws, shortened
 from capability_registry.label_pools import LabelPools
 from capability_registry.note import (
@@ -50,7 +54,6 @@ from capability_registry.note import (
     Place,
     PlaceCapacity,
     PlaceNaming,
-    PointKind,
     SharedLimit,
 )
 from capability_registry.packing import total
@@ -61,6 +64,7 @@ from service_model.flows import PATHS
 from service_model.money import Price
 from service_model.qos import QOS
 from service_model.spec import LAN_SITES, MACS
+from service_model.window import Window
 
 COMPARED_HOURS = 720
 """The term over which prices are compared where the buyer's is not known: a month, a spec's default."""
@@ -93,25 +97,6 @@ class _Part:
         return self.id != self.site
 
 
-@dataclass(frozen=True, slots=True)
-class _Joint:
-    """An interconnect at which we hand over, and to whom: the token of the SAP at its other side."""
-
-    interconnect: str
-    beyond: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Told:
-    """A way as it is announced: `number` in keys of shared limits, with the labels that it tells at its ends."""
-
-    kind: PointKind
-    way: Reached
-    number: str
-    labels: tuple[LabelSet, LabelSet]
-    guarded: bool
-
-
 def derive(
     snapshot: Snapshot,
     own_sp_id: str,
@@ -138,7 +123,8 @@ def derive(
         )
         for v in snapshot.suppliers
     )
-    graph = graph_of(replace(snapshot, suppliers=served))
+    whole = replace(snapshot, suppliers=served)
+    graph = graph_of(timely(whole, Window(start=now)))
     views = graph.suppliers
     names = {index: name for name, index in reversed(graph.announced.items())}
     parts = _parts(graph)
@@ -147,11 +133,20 @@ def derive(
     free = {name: graph.sap_offer(i).free.longest(RANGES) for i, name in names.items()}
     beside = {p.id for p in parts if p.beside}
     joints = {
-        name: _Joint(graph.sap_offer(i).interconnect, beyond)
+        name: Joint(graph.sap_offer(i).interconnect, beyond)
         for i, name in names.items()
         if (beyond := graph.hands_over(i))
     }
-    ways, labels, shared = findings.of(graph, points, free, beside, _closed(graph, now), joints)
+    asked = points, free, beside, _closed(graph, now), joints
+    ways, labels, shared = findings.of(graph, *asked)
+    windows = told_windows((v.note for v in served if v.usable), now, partial(choice, whole))
+    others = findings.within([window for window, _ in windows])
+    then = [Graph(in_periods(whole, c), f.graph or graph) for (_, c), f in zip(windows, others, strict=True)]
+    if then:
+        ways = with_others(graph, ways, [f.of(at, *asked)[0] for f, at in zip(others, then, strict=True)])
+        shared = limits_in(graph, ways, joints, free)
+    numbers = {p.id: p.at.vertex - 2 * graph.sap_count for p in parts}
+    saps = {name: i for i, name in names.items()}
     origins, shares = Origins(graph, origin_token), Shares(graph)
     sites = _sites(views)
     at = {i: sites.get((graph.saps[i].supplier, graph.saps[i].offer.place), graph.saps[i].offer.place) for i in names}
@@ -202,6 +197,9 @@ def derive(
         max_functions=min((v.note.max_functions for v in views), default=0),
         guarded=_entries(ways, True, margin, currency, origins, shares),
         shares=shares.told,
+        periods=tuple(
+            period(w, graph, at, ways, saps, numbers, joints, free) for (w, _), at in zip(windows, then, strict=True)
+        ),
     )
 
 
@@ -271,9 +269,6 @@ def _reprice(offer: FunctionOffer, margin: Decimal) -> FunctionOffer:
     return replace(offer, flavours=flavours)
 
 
-_Ways = dict[tuple[str, str], list[_Told]]
-
-
 class Findings:
     """What was found between exported points, for all who see the same suppliers; the next is found beside it."""
 
@@ -281,8 +276,11 @@ class Findings:
         self._reach: Reach | None = None
         self._notes: tuple[CapabilityNote, ...] = ()
         self._frame: tuple[object, ...] = ()
-        self._found: tuple[_Ways, Mapping[str, LabelSet], tuple[SharedLimit, ...]]
+        self._found: tuple[Ways, Mapping[str, LabelSet], tuple[SharedLimit, ...]]
         self._marked: dict[str, tuple[CapabilityNote, bytes, CapabilityNote]] = {}
+        self._within: dict[Window, Findings] = {}
+        self.graph: Graph | None = None
+        """That it was found in last."""
 
     def marked(self, view: SupplierView, secret: bytes) -> CapabilityNote:
         """The note of a domain of our own with its shares: the same object while the note is."""
@@ -297,7 +295,13 @@ class Findings:
     @property
     def walks(self) -> int:
         """How many are kept."""
-        return self._reach.size if self._reach is not None else 0
+        own = self._reach.size if self._reach is not None else 0
+        return own + sum(findings.walks for findings in self._within.values())
+
+    def within(self, windows: Sequence[Window]) -> list[Findings]:
+        """Those for each of these windows; what was found for others is forgotten."""
+        self._within = {window: self._within.get(window) or Findings() for window in windows}
+        return [self._within[window] for window in windows]
 
     def of(
         self,
@@ -306,10 +310,10 @@ class Findings:
         free: Mapping[str, LabelSet],
         beside: set[str],
         closed: frozenset[int],
-        joints: Mapping[str, _Joint],
-    ) -> tuple[_Ways, Mapping[str, LabelSet], tuple[SharedLimit, ...]]:
+        joints: Mapping[str, Joint],
+    ) -> tuple[Ways, Mapping[str, LabelSet], tuple[SharedLimit, ...]]:
         """The ways, the labels that may be used at the SAPs, and what the ways share."""
-        notes = tuple(view.note for view in graph.suppliers)
+        self.graph, notes = graph, tuple(view.note for view in graph.suppliers)
         frame = points, closed, graph.peer.tolist(), [view.alias for view in graph.suppliers], joints
         if self._reach is None:
             self._reach = Reach(graph, COMPARED_HOURS, closed)
@@ -338,8 +342,8 @@ def _ways(
     points: list[_Point],
     free: Mapping[str, LabelSet],
     beside: set[str],
-    joints: Mapping[str, _Joint],
-) -> tuple[_Ways, Mapping[str, LabelSet]]:
+    joints: Mapping[str, Joint],
+) -> tuple[Ways, Mapping[str, LabelSet]]:
     """The ways between exported points, and the labels at the exported SAPs that do for all but guarded ones."""
     found: dict[tuple[str, str], list[Known]] = {}
     for i, a in enumerate(points[:-1]):
@@ -354,7 +358,7 @@ def _ways(
             ]:
                 found[pair] = usable
     labels = narrowed(free, found)
-    ways: _Ways = {}
+    ways: dict[tuple[str, str], list[Told]] = {}
     for pair, known in found.items():
         apart = not beside.isdisjoint(pair)
         chosen = [(kind, way, not apart and plain(way, pair, labels)) for kind, way in reach.announced(known)]
@@ -363,14 +367,14 @@ def _ways(
             chosen += [(kind, way, True) for kind, way in others]
         counts = {True: count(), False: count()}
         ways[pair] = [
-            _Told(kind, way, f"{'' if simple else 'g'}{next(counts[simple])}", told_by(way, pair, free), not simple)
+            Told(kind, way, f"{'' if simple else 'g'}{next(counts[simple])}", told_by(way, pair, free), not simple)
             for kind, way, simple in chosen
         ]
     return ways, labels
 
 
 def _entries(
-    ways: _Ways, guarded: bool, margin: Decimal, currency: str, origins: Origins, shares: Shares
+    ways: Ways, guarded: bool, margin: Decimal, currency: str, origins: Origins, shares: Shares
 ) -> tuple[BorderEntry, ...]:
     return tuple(
         BorderEntry(
@@ -384,7 +388,7 @@ def _entries(
     )
 
 
-def _point(told: _Told, margin: Decimal, currency: str, shares: Shares) -> BorderPoint:
+def _point(told: Told, margin: Decimal, currency: str, shares: Shares) -> BorderPoint:
     way = told.way
     return BorderPoint(
         kind=told.kind,
@@ -405,7 +409,7 @@ def _point(told: _Told, margin: Decimal, currency: str, shares: Shares) -> Borde
 
 
 def _limits(
-    reach: Reach, ways: _Ways, free: Mapping[str, LabelSet], joints: Mapping[str, _Joint]
+    reach: Reach, ways: Ways, free: Mapping[str, LabelSet], joints: Mapping[str, Joint]
 ) -> tuple[SharedLimit, ...]:
     """Of each inner resource that ways could overdraw together."""
     draws, pools = Draws(), LabelPools()

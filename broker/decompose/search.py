@@ -4,6 +4,7 @@ Rules kept here
 - Pure: the same arguments give the same answer; the clock is an argument.
 - Whatever is planned can be handed down; a shape that is no mesh is refused (`mesh`).
 - The order of judgement: shape, words, labels at the ends, then the search; what is refused is explained.
+- What is free is what notes announce for the window of the service (`timely`).
 - LANs that need more than their lines are laid over the routes that are found (`lan_plans`).
 - Suppliers that are not usable, not in the validity of their note, or withdrawing are not planned with. A planned
   outage counts where it covers the start of the service.
@@ -23,8 +24,10 @@ from broker.decompose.mesh import Mesh, read_mesh
 from broker.decompose.plan import Avoid, Infeasible, Plan, Rejected, Snapshot, SupplierView
 from broker.decompose.routes import find
 from broker.decompose.segments import to_plan
+from broker.decompose.timely import asked_for, timely
 from broker.decompose.vocabulary import ends_without_label, vocabulary
 from capability_registry.note import CapabilityNote
+from capability_registry.periods import within
 from service_model.outcomes import Reason, ReasonCode
 from service_model.spec import ServiceSpec
 
@@ -40,7 +43,7 @@ def plan(
 ) -> tuple[Plan, ...] | Infeasible:
     """At most `alternatives` (≥ 1) plans, best first, distinct in their segments; or why there is none: in full only where
     that is asked. A search that gave up says so."""
-    asked = _asked(spec, graph_of(snapshot), now, avoid)
+    asked = _asked(spec, graph_of(timely(snapshot, asked_for(spec, now))), now, avoid)
     if not isinstance(asked, Question):
         return asked
     if asked.mesh.spreads:
@@ -66,7 +69,7 @@ def plan(
 
 def best(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid | None = None) -> Plan | None:
     """The best plan; None where there is none, whatever the reason."""
-    asked = _asked(spec, graph_of(snapshot), now, avoid)
+    asked = _asked(spec, graph_of(timely(snapshot, asked_for(spec, now))), now, avoid)
     return _best(asked) if isinstance(asked, Question) else None
 
 
@@ -86,13 +89,14 @@ def alone(note: CapabilityNote) -> Snapshot:
 
 def fits(note: CapabilityNote, spec: ServiceSpec, now: datetime) -> bool:
     """Whether what one note announces is enough for the spec, which names SAPs and places as the note does."""
-    asked = _asked(spec, Graph(alone(note)), now, None)  # not from the cache: nobody asks for it again
+    known = within(note, asked_for(spec, now))
+    asked = _asked(spec, Graph(alone(known)), now, None)  # not from the cache: nobody asks for it again
     return isinstance(asked, Question) and _best(asked) is not None
 
 
 def rejected(spec: ServiceSpec, snapshot: Snapshot, now: datetime, avoid: Avoid | None = None) -> tuple[Rejected, ...]:
     """Plans better than the best one of `plan`, each with the class of constraints that it breaks."""
-    asked = _asked(spec, graph_of(snapshot), now, avoid)
+    asked = _asked(spec, graph_of(timely(snapshot, asked_for(spec, now))), now, avoid)
     if isinstance(asked, Question) and asked.mesh.spreads:
         return _rejected_spread(asked)
     best = find(asked).routes if isinstance(asked, Question) else ()
@@ -115,6 +119,11 @@ def _asked(spec: ServiceSpec, graph: Graph, now: datetime, avoid: Avoid | None) 
     mesh = read_mesh(spec)
     if isinstance(mesh, Reason):
         return Infeasible(reasons=(mesh,))
+    if (window := asked_for(spec, now)).empty:
+        past = Reason(
+            code=ReasonCode.INVALID_SPEC, message=f"the end {window.end.isoformat()} is past", subject="end_time"
+        )
+        return Infeasible(reasons=(past,))
     wrong = vocabulary(mesh, graph) or ends_without_label(mesh, graph)
     return Infeasible(reasons=wrong) if wrong else ask(mesh, graph, now, avoid or Avoid())
 

@@ -16,6 +16,7 @@ from broker.accounts.admin_port import (
     CannotAccept,
     Inventory,
     PoolUse,
+    ResourceUse,
     ServiceDetail,
     StuckSegment,
     SupplierStatus,
@@ -31,6 +32,7 @@ from spbroker.v1 import admin_service_pb2_grpc
 APPLIED = Codec(TypeAdapter(Applied), pb.ApplyResponse)
 INVENTORY = Codec(TypeAdapter(Inventory), pb.Inventory)
 POOL = Codec(TypeAdapter(PoolUse), pb.Pool)
+RESOURCE = Codec(TypeAdapter(ResourceUse), pb.ResourceUse)
 SUPPLIER = Codec(TypeAdapter(SupplierStatus), pb.SupplierStatus)
 PLANNING = Codec(TypeAdapter(Preview), pb.Planning)
 PLANS, PLANS_MAX = 3, 10
@@ -63,7 +65,10 @@ class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):
         return pb.GetInventoryResponse(inventory=INVENTORY.encode(await self._port.inventory()))
 
     async def ListPools(self, request: pb.ListPoolsRequest, context: Any) -> pb.ListPoolsResponse:
-        return pb.ListPoolsResponse(pools=map(POOL.encode, await self._port.pools()))
+        return pb.ListPoolsResponse(
+            pools=map(POOL.encode, await self._port.pools()),
+            resources=map(RESOURCE.encode, await self._port.resources()),
+        )
 
     async def ListSuppliers(self, request: pb.ListSuppliersRequest, context: Any) -> pb.ListSuppliersResponse:
         return pb.ListSuppliersResponse(suppliers=map(SUPPLIER.encode, await self._port.suppliers()))

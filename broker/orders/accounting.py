@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
+from broker.orders import times
 from broker.orders.reasons import for_customer, rewritten, words_of, wrapped
 from broker.orders.records import Charge, ChargeKind, Order, Side
 from broker.orders.states import SegmentState
@@ -33,19 +34,21 @@ _SETTLED = _CHARGED | {ServiceState.RESERVED, ServiceState.COMMITTING}
 
 
 def charges(before: Order | None, order: Order, now: datetime) -> tuple[Charge, ...]:
-    """The charges that follow from this change: what is owed begins when a service is committed, ends when its end is decided."""
-    was, sold = _sold(before), _sold(order)
+    """The charges that follow from this change: what is owed begins when a service is committed, or at its start where that is
+    later, and ends when its end is decided, or at its end where that was earlier."""
+    was = _sold(before, before.updated) if before is not None else None
+    sold = _sold(order, now)
     if was is None and sold is None:
         return ()
     return tuple(_events(was, sold, now))
 
 
-def _sold(order: Order | None) -> Order | None:
-    """The version that is charged: a newer one from when all of it was committed."""
-    if order is None or order.state not in _CHARGED:
+def _sold(order: Order, now: datetime) -> Order | None:
+    """The version that is charged: a newer one from when all of it was committed and it has begun."""
+    if order.state not in _CHARGED:
         return None
     newer = order.beside
-    return newer if newer is not None and newer.state in _CHARGED else order
+    return newer if newer is not None and newer.state in _CHARGED and times.begun(newer, now) else order
 
 
 def _events(was: Order | None, sold: Order | None, now: datetime) -> Iterator[Charge]:
@@ -75,7 +78,7 @@ def _owed(order: Order | None) -> dict[tuple[Side, str, str], Price]:
 def _charge(order: Order, now: datetime, key: tuple[Side, str, str], kind: ChargeKind, price: Price) -> Charge:
     side, partner, segment = key
     return Charge(
-        at=now,
+        at=now if kind is ChargeKind.ONCE else times.owed_at(order, now),
         side=side,
         partner=partner,
         service=order.id,
@@ -137,6 +140,8 @@ def status(order: Order, now: datetime) -> ServiceStatus:
         update_time=order.updated,
         decisions=tuple(decision.told() for decision in order.decisions),
         newer=_newer(order.beside, now) if order.beside is not None else None,
+        start_time=order.spec.start_time if order.spec else None,
+        end_time=order.spec.end_time if order.spec else None,
     )
 
 
@@ -149,6 +154,8 @@ def _newer(order: Order, now: datetime) -> NewerVersion:
         remaining_s=remaining(order, now),
         reasons=_reasons(order, order.reasons),
         segments=tuple(_segments(order)) if order.terms.show_segments else (),
+        start_time=order.spec.start_time if order.spec else None,
+        end_time=order.spec.end_time if order.spec else None,
     )
 
 

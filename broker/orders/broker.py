@@ -31,6 +31,7 @@ from broker.orders.records import Abandoned, AuditRow, Order, Quoted, Terms
 from broker.orders.states import Event
 from broker.orders.stuck import abandoned, to_abandon
 from broker.orders.tasks import abandon, ending
+from broker.orders.times import wrong_time
 from lower_sp_clients.broadcast import Overrun
 from lower_sp_clients.supplier import (
     EVERYTHING,
@@ -167,11 +168,19 @@ class Broker(Offers):
     ) -> tuple[Reason, ...]:
         """Everything that is wrong with a reservation before it is planned."""
         out = self._wrong_with(spec, ctx, terms)
+        if not out and (late := self._after_the_live(account, ref, spec)) is not None:
+            return (late,)
         others = self.wanted.count(account, besides=self.by_ref.get((account, ref)))
         if others >= terms.max_services:
             message = f"the agreement allows {terms.max_services} services"
             return (*out, Reason(code=ReasonCode.QUOTA, message=message))
         return out
+
+    def _after_the_live(self, account: str, ref: str, spec: ServiceSpec) -> Reason | None:
+        """Why it cannot be a newer version of what is live under that ref."""
+        id = self.by_ref.get((account, ref))
+        live = self.wanted[id] if id is not None else None
+        return wrong_time(spec, self.clock.now(), live) if live is not None and live.state in LIVE else None
 
     async def extend(self, account: str, ref: str, version: int, seconds: float, ctx: Context) -> Reserved | Refused:
         while True:

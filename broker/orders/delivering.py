@@ -19,6 +19,7 @@ from broker.orders.records import Order, Segment
 from broker.orders.reserving import parts_of
 from broker.orders.states import Event, SegmentState
 from broker.orders.tasks import GUARD, Call, CallKind, Env, Pause, Track, ending, repeat, retry_at, task
+from broker.orders.times import about_to_end
 from lower_sp_clients.supplier import Overloaded
 from service_model.outcomes import (
     Bindings,
@@ -125,17 +126,17 @@ def activate(order: Order, env: Env) -> Order | Pause:
     """Active when every segment is; failed when one cannot be."""
     mine = [s for s in order.segments if s.wanted]
     if any(s.state is SegmentState.FAILED for s in mine):
-        return _fail(order)
+        return order if about_to_end(order, env.now) else _fail(order)
     if all(s.state in (SegmentState.ACTIVE, SegmentState.DEGRADED) for s in mine):
         return order.on(Event.ACTIVATED)
-    return Pause(order)
+    return order
 
 
 @task
 def degrade(order: Order, env: Env) -> Order | Pause:
     """A part that failed or is degraded degrades the whole."""
     bad = [s for s in order.segments if s.wanted and s.state is not SegmentState.ACTIVE]
-    if not bad or order.spec is None:
+    if not bad or order.spec is None or about_to_end(order, env.now):
         return order
     words = words_of(order.spec)
     reasons = tuple(wrapped(s, ReasonCode.SEGMENT_FAILED, words) for s in bad)

@@ -28,6 +28,7 @@ from broker.orders.records import OrderBook, Quoted, Terms
 from broker.orders.schedules import Workflows, clashes
 from broker.orders.sharing import SharedOrders
 from broker.orders.tasks import STUCK_AFTER, Planner
+from broker.orders.times import wrong_time
 from lower_sp_clients.quotes import QuoteBook, QuoteLedger
 from lower_sp_clients.supplier import Context
 from service_model.check import check
@@ -183,7 +184,7 @@ class Offers(SharedOrders):
         return unqualified(*wrong) if wrong else terms
 
     def _wrong_with(self, spec: ServiceSpec, ctx: Context, terms: Terms) -> tuple[Reason, ...]:
-        return wrong_with(spec, ctx, terms) or tuple(clashes(spec, terms, self.workflows))
+        return wrong_with(spec, ctx, terms, self.clock.now()) or tuple(clashes(spec, terms, self.workflows))
 
     def _late(self, ctx: Context) -> tuple[Reason, ...]:
         """Why there is no time to begin with a request: what is left until its deadline is needed to answer it."""
@@ -230,7 +231,7 @@ class Offers(SharedOrders):
         return self._quotes.standing(ctx.quote, account, spec.priced().digest(), self.clock.now())
 
 
-def wrong_with(spec: ServiceSpec, ctx: Context, terms: Terms) -> tuple[Reason, ...]:
+def wrong_with(spec: ServiceSpec, ctx: Context, terms: Terms, now: datetime) -> tuple[Reason, ...]:
     """Everything that is wrong with what is asked for, before it is planned."""
 
     def no(code: ReasonCode, message: str, subject: str = "") -> Reason:
@@ -246,7 +247,8 @@ def wrong_with(spec: ServiceSpec, ctx: Context, terms: Terms) -> tuple[Reason, .
             no(ReasonCode.INVALID_SPEC, f"{'.'.join(map(str, p.field))}: {p.reason}", ".".join(map(str, p.field)))
             for p in problems
         )
-    out = [
+    out = [reason] if (reason := wrong_time(spec, now)) is not None else []
+    out += [
         no(ReasonCode.MANAGER_NOT_ALLOWED, f"service-specific manager {name!r} is not allowed for this account", name)
         for name in spec.managers
         if name not in terms.managers

@@ -2,7 +2,8 @@
 
 A note does not tell whose what is taken is, so it is added where the service is known to have it: labels and bandwidth at
 its SAPs, its functions' units as a host of its own, bandwidth between the points that it is at. Which of a supplier's ways it
-takes is not known above; so this is a hint as notes are, and the supplier's answer decides.
+takes is not known above, nor who has that after the live version's end; so this is a hint as notes are, and the supplier's
+answer decides.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import replace
 from address_planner.labels import LabelSet
 from broker.decompose.plan import Snapshot
 from broker.orders.records import Segment
-from capability_registry.note import Bin, BorderEntry, CapabilityNote, PlaceCapacity, SapOffer
+from capability_registry.note import Bin, BorderEntry, CapabilityNote, Period, PlaceCapacity, SapOffer, SharedLimit
 from service_model.spec import FunctionRequest
 
 
@@ -58,13 +59,27 @@ def _added(note: CapabilityNote, segment: Segment) -> CapabilityNote:
         own = units[known.place]
         return replace(known, bins=_with_bin(known.bins, own)) if own else known
 
+    def in_period(period: Period) -> Period:
+        ends = {f"{a}|{b}" for a in points for b in points}
+        return replace(
+            period,
+            capacities=tuple(map(capacity, period.capacities)),
+            saps={id: bps + spec.bandwidth_bps * (id in labels) for id, bps in period.saps.items()},
+            ways={k: bps + spec.bandwidth_bps * (k.partition("#")[0] in ends) for k, bps in period.ways.items()},
+            shared=tuple(map(limited, period.shared)),
+        )
+
+    def limited(limit: SharedLimit) -> SharedLimit:
+        return replace(limit, limit_bps=limit.limit_bps + spec.bandwidth_bps)
+
     return replace(
         note,
         saps=tuple(sap(offer) if offer.id in labels else offer for offer in note.saps),
         matrix=tuple(map(entry, note.matrix)),
         guarded=tuple(map(entry, note.guarded)),
         capacities=tuple(map(capacity, note.capacities)),
-        shared=tuple(replace(limit, limit_bps=limit.limit_bps + spec.bandwidth_bps) for limit in note.shared),
+        shared=tuple(map(limited, note.shared)),
+        periods=tuple(map(in_period, note.periods)),
     )
 
 

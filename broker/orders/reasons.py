@@ -1,8 +1,9 @@
 """How a supplier's reasons read one level up.
 
 Rules kept here
-- Each level wraps what it heard under the segment's local alias; codes stay, words are made anew from them, and a subject
-  stays only if it is a word of the spec that was handed down. So names, addresses and ids of lower levels do not go up.
+- Each level wraps what it heard under the segment's local alias; codes and the time in which it is so stay, words are made
+  anew from them, and a subject stays only if it is a word of the spec that was handed down. So names, addresses and ids of
+  lower levels do not go up.
 - What the planner does not know only because its supplier takes nothing new now, is known: it is said to be closed.
 - An opaque incident id stands for the rest: the supplier finds the whole story by it in its own log.
 """
@@ -19,6 +20,7 @@ from broker.orders.records import Segment
 from capability_registry.abstraction import Abstraction, Disclosure
 from service_model.outcomes import Alternative, Nogood, Reason, ReasonCode
 from service_model.spec import ServiceSpec
+from service_model.window import Window
 
 PHRASES: dict[ReasonCode, str] = {
     ReasonCode.CAPACITY: "not enough capacity",
@@ -108,6 +110,8 @@ def rewritten(reason: Reason, words: frozenset[str]) -> Reason:
     # what a customer wrote wrong is told as it was said: parameters are the customer's own words
     said = reason.message if reason.code is ReasonCode.INVALID_PARAMETER and subject else ""
     message = said or (f"{phrase} ({subject})" if subject else phrase)
+    if reason.start_time is not None or reason.end_time is not None:
+        message = f"{message} {Window.of(reason.start_time, reason.end_time)}"
     return replace(reason, message=message, subject=subject, segment="", nogood=None)
 
 

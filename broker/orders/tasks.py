@@ -24,6 +24,7 @@ from broker.orders.records import Order, Segment, Terms
 from broker.orders.records import remains as remains
 from broker.orders.states import Event, SegmentState
 from broker.orders.succession import absorbed, settled
+from broker.orders.times import end_of
 from service_model.outcomes import Reason, ReasonCode, ServiceState
 from service_model.spec import ServiceSpec
 from service_model.words import Prefix
@@ -257,7 +258,7 @@ def free(order: Order, env: Env) -> Order | Pause:
 @task
 def ended(order: Order, env: Env) -> Order | Pause:
     """A service with an end time ends by itself."""
-    end = order.spec.end_time if order.spec else None
+    end = end_of(order)
     if end is not None and end <= env.now:
         return ending(order).on(Event.TERMINATE)
     return Pause(order, wake=end)
@@ -279,7 +280,7 @@ WORKFLOWS: dict[ServiceState, tuple[str, ...]] = {
     ),
     ServiceState.RESERVED: ("prolong", "release", "expire"),
     ServiceState.COMMITTING: ("bind", "extend", "commit"),
-    ServiceState.ACTIVATING: ("activate",),
+    ServiceState.ACTIVATING: ("activate", "ended"),
     ServiceState.ACTIVE: ("degrade", "ended"),
     ServiceState.DEGRADED: ("recover", "ended"),
     ServiceState.REFUSED: ("stick", "release", "free"),

@@ -112,6 +112,8 @@ def _newer(hold: Hold, now: datetime) -> NewerVersion:
         delay_us=hold.delay_us,
         remaining_s=_remaining(hold, now),
         reasons=hold.reasons,
+        start_time=hold.spec.start_time if hold.spec else None,
+        end_time=hold.spec.end_time if hold.spec else None,
     )
 
 
@@ -131,4 +133,6 @@ def status(hold: Hold, now: datetime) -> ServiceStatus:
         create_time=hold.created,
         update_time=hold.updated,
         newer=_newer(hold.beside, now) if hold.beside is not None else None,
+        start_time=hold.spec.start_time if hold.spec else None,
+        end_time=hold.spec.end_time if hold.spec else None,
     )

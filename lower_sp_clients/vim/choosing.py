@@ -25,7 +25,7 @@ from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Usage, W
 from lower_sp_clients.vim.labelling import choose_labels
 from lower_sp_clients.vim.lan_laying import lay_lans
 from lower_sp_clients.vim.laying import lay
-from lower_sp_clients.vim.placing import Impossible, assign, check_ends, flavour_of, no, place
+from lower_sp_clients.vim.placing import Impossible, assign, check_ends, flavour_of, no, not_then, place
 from service_model.families import named, versions
 from service_model.money import FREE, Price
 from service_model.outcomes import AddressingChoice, LinkChoice, Nogood, ReasonCode, Stack
@@ -83,8 +83,11 @@ def choose(
             raise no(ReasonCode.FEATURE_NOT_OFFERED, message, end.id)
         if sap.mtu < spec.min_mtu:
             raise no(ReasonCode.MTU, f"end {end.id!r}: MTU {sap.mtu} is below {spec.min_mtu}", end.id)
-        if sap.bandwidth_bps - usage.bandwidth.get(sap.id, 0) < spec.bandwidth_bps * through[sap.id]:
-            raise no(ReasonCode.BANDWIDTH, f"end {end.id!r}: not enough bandwidth is free at its SAP", end.id)
+        free = sap.bandwidth_bps - usage.bandwidth.get(sap.id, 0)
+        if free < spec.bandwidth_bps * through[sap.id]:
+            figures = f"{max(0, free)} of {sap.bandwidth_bps} bit/s are free"
+            message = f"end {end.id!r}: not enough bandwidth is free at its SAP; {figures}"
+            raise not_then(ReasonCode.BANDWIDTH, message, end.id, usage.when(sap.id))
     check_ends(domain, spec, saps)
     placed = place(domain, usage, spec, saps, offers)
     at = {id: sap.id for id, sap in saps.items()} | placed

@@ -5,12 +5,12 @@ Rules kept here
 - Functions are packed onto anonymous hosts as `capability_registry.packing` says: what the note announces fits.
 - A domain that does not swap labels carries one from SAP to SAP where both encapsulate alike. Between unlike ones it
   converts, and a label of the one is none of the other.
-- Nothing here has an effect: `Usage` is changed by the caller, who keeps the durable record.
+- What is taken changes with time: `Usage` is what is not to be had within one window (`calendar`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,11 @@ from capability_registry.note import Bin, Encapsulation, Flavour, FunctionPort, 
 from service_model.families import ANY_FAMILY, AddressFamily
 from service_model.money import Price
 from service_model.spec import FunctionType
+from service_model.window import Window
 from service_model.words import Prefix
+
+Key = str | tuple[str, int]
+"""A resource: a way or SAP by its id, or a host as (place, index)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +93,12 @@ class Domain:
     def sap(self, id: str) -> Sap | None:
         return next((s for s in self.saps if s.id == id), None)
 
+    def sizes(self) -> dict[Key, int]:
+        """How much there is of each resource: bit/s or units."""
+        out: dict[Key, int] = {way.id: way.bandwidth_bps for way in self.ways}
+        out |= {sap.id: sap.bandwidth_bps for sap in self.saps}
+        return out | {(place, n): size for place, hosts in self.hosts.items() for n, size in enumerate(hosts)}
+
     def ties(self, *saps: Sap) -> bool:
         """Whether what goes straight from one of these SAPs to another has the same label at both."""
         return not self.swaps_labels and len({sap.encapsulation for sap in saps}) == 1
@@ -97,15 +107,21 @@ class Domain:
         return next((f for f in self.functions if f.type == type), None)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Usage:
-    """What is taken: bit/s by way or SAP id, units by (place, host index), labels by SAP (held, live or resting), and of these
-    the ones that are only held."""
+    """What is taken within one window: bit/s by way or SAP id, units by (place, host index), labels by SAP (held, live or
+    resting), and of these the ones that are only held. `when`: where most of a resource is taken within a part of the window
+    only, that part."""
 
-    bandwidth: dict[str, int] = field(default_factory=dict)
-    units: dict[tuple[str, int], int] = field(default_factory=dict)
-    labels: dict[str, dict[int, str]] = field(default_factory=dict)
-    held_labels: dict[str, set[int]] = field(default_factory=dict)
+    bandwidth: Mapping[str, int] = field(default_factory=dict)
+    units: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    held_labels: Mapping[str, set[int]] = field(default_factory=dict)
+    when: Callable[[Key], Window | None] = field(default=lambda key: None, compare=False)
+
+    def of(self, key: Key) -> int:
+        """Of one resource."""
+        return self.bandwidth.get(key, 0) if isinstance(key, str) else self.units.get(key, 0)
 
     def free_labels(self, sap: Sap) -> LabelSet:
         return sap.labels - LabelSet.of(self.labels.get(sap.id, ()))

@@ -15,7 +15,7 @@ from decimal import Decimal
 from math import prod
 
 from lower_sp_clients.vim.domain import Domain, Usage
-from lower_sp_clients.vim.placing import Impossible, Offers, admitted, no
+from lower_sp_clients.vim.placing import Impossible, Offers, admitted, no, not_then
 from lower_sp_clients.vim.routing import WIDTH, Route, Routes
 from service_model.constraints import Distance
 from service_model.outcomes import ReasonCode
@@ -220,7 +220,10 @@ class _Ways:
         domain, spec = self._domain, self._spec
         within = admitted(domain, spec.countries, spec.isolation)
         if Routes(within, self._usage).joins(a, b):
-            return no(ReasonCode.BANDWIDTH, f"no way from {a} to {b} has {spec.bandwidth_bps} bit/s free", link)
+            short = max((w for w in within.ways if w.id not in self._open), key=self._all.free, default=None)
+            when = self._usage.when(short.id) if short is not None else None
+            message = f"no way from {a} to {b} has {spec.bandwidth_bps} bit/s free"
+            return not_then(ReasonCode.BANDWIDTH, message, link, when)
         if not self._all.joins(a, b):
             return no(ReasonCode.NO_PATH, f"no way joins {a} and {b}", link)
         where = f"no way from {a} to {b}"

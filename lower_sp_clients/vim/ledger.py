@@ -13,12 +13,14 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from lower_sp_clients.vim import accounting
+from lower_sp_clients.vim.calendar import Calendar
 from lower_sp_clients.vim.domain import Usage
 from lower_sp_clients.vim.holds import Allocation, AllocationState, Hold, HoldBook
+from service_model.window import ALWAYS, Window
 
 
 class HoldLedger:
-    """`holds` by ref, `resting` labels and the `usage` that follows from both. `load` before use."""
+    """`holds` by ref, `resting` labels and the `calendar` that follows from both. `load` before use."""
 
     def __init__(self, domain: str, book: HoldBook, quarantine: timedelta) -> None:
         self._domain = domain
@@ -26,7 +28,11 @@ class HoldLedger:
         self.quarantine = quarantine
         self.holds: dict[str, Hold] = {}
         self.resting: list[Allocation] = []
-        self.usage = Usage()
+        self.calendar = Calendar()
+
+    def usage(self, window: Window = ALWAYS) -> Usage:
+        """What is not to be had within the window."""
+        return self.calendar.usage(window)
 
     async def load(self) -> None:
         """All of it, as it is recorded now."""
@@ -82,15 +88,16 @@ class HoldLedger:
     def _has(self, allocation: Allocation) -> bool:
         """Whether a label is its owner's: not where it is kept off, for who has it besides."""
         return (
-            self.usage.labels.get(allocation.pool.partition("/")[2], {}).get(int(allocation.value)) == allocation.owner
+            self.calendar.labels.get(allocation.pool.partition("/")[2], {}).get(int(allocation.value))
+            == allocation.owner
         )
 
     def _swap(self, before: Hold | None, after: Hold | None, resting: list[Allocation]) -> None:
-        accounting.count(self.usage, before, -1)
-        accounting.count(self.usage, after, 1)
+        accounting.count(self.calendar, before, -1)
+        accounting.count(self.calendar, after, 1)
         for allocation in resting:
             self.resting.append(allocation)
-            accounting.rest(self.usage, allocation, 1)
+            accounting.rest(self.calendar, allocation, 1)
         if after is not None:
             self.holds[after.ref] = after
         elif before is not None:
@@ -98,4 +105,4 @@ class HoldLedger:
 
     def _wake(self, allocation: Allocation) -> None:
         self.resting.remove(allocation)
-        accounting.rest(self.usage, allocation, -1)
+        accounting.rest(self.calendar, allocation, -1)

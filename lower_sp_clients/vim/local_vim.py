@@ -8,6 +8,9 @@ Theory of operation
 - A quote is judged like a reservation and takes nothing; its price is kept for who orders by it, whatever the domain asks
   then.
 - An expired hold is freed here alone (`tick`). A committed one only on terminate.
+- What has a start time is built then, and takes what it needs from then on; what has an end time is removed then, whoever
+  else ends it or not, and a hold that is not committed by then is freed. What was missed while nobody was there is done at
+  the next `tick`: what is over by then is never built. What is over and still there is waited for by what is built after it.
 - A higher version of what is live is held beside it, and may have what that has. Its commit makes it the hold's version; what
   the older one had besides stays its own until the infrastructure is the newer one's. What cannot be built in place of what
   was there is DEGRADED, has what both need, and is tried again until it is built, replaced or terminated.
@@ -35,11 +38,11 @@ from lower_sp_clients.versions import LIVE, OVER, Verdict, body, judge
 from lower_sp_clients.vim import accounting, answering, blueprints
 from lower_sp_clients.vim.announcing import note
 from lower_sp_clients.vim.choosing import NOTHING_CHOSEN, Choice, choose
-from lower_sp_clients.vim.domain import Domain, Sap
+from lower_sp_clients.vim.domain import Domain, Key, Sap
 from lower_sp_clients.vim.driver import Driver, DriverError, Item
 from lower_sp_clients.vim.holds import Allocation, Hold, HoldBook
 from lower_sp_clients.vim.ledger import HoldLedger
-from lower_sp_clients.vim.placing import Impossible, flavour_of
+from lower_sp_clients.vim.placing import Impossible, flavour_of, no
 from service_model.clock import Clock
 from service_model.money import Price
 from service_model.outcomes import (
@@ -57,6 +60,7 @@ from service_model.outcomes import (
 from service_model.port_names import named
 from service_model.quotes import Qualification, Quote, unqualified
 from service_model.spec import ServiceSpec
+from service_model.window import Window
 
 log = structlog.get_logger()
 
@@ -64,6 +68,7 @@ _COMMITTED = frozenset({ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceSta
 """The states of a hold whose commit was answered, and is answered again in the same way."""
 _WORKED_AT = frozenset({ServiceState.ACTIVATING, ServiceState.DEGRADED, ServiceState.TERMINATING})
 """The states in which the infrastructure is not yet as it is recorded."""
+_PAUSE_S = 1.0
 _TRIES = 4
 """How often an activation is tried before the segment is reported FAILED."""
 
@@ -157,8 +162,10 @@ class LocalVim:
     def note(self) -> SignedNote:
         self._edition += 1
         now = self._clock.now()
-        self._renew_at = now + self._validity / 2
-        return SignedNote(jws="", note=note(self.domain, self._ledger.usage, self._edition, now, self._validity))
+        calendar = self._ledger.calendar
+        self._renew_at = min(now + self._validity / 2, calendar.next_change(now))
+        usage, later = calendar.usage(Window(start=now)), calendar.later(now, self.domain.sizes())
+        return SignedNote(jws="", note=note(self.domain, usage, self._edition, now, self._validity, later))
 
     async def notes(self) -> AsyncIterator[SignedNote]:
         async with aclosing(self._notes.receive(first=self.note())) as items:
@@ -224,11 +231,13 @@ class LocalVim:
             seed = (live.seed or f"{ref}/{live.version}") if live is not None else f"{ref}/{version}"
             before = live.choice if live is not None else None
             try:
-                accounting.count(self._ledger.usage, held, -1)  # what gives way, or is live, does not stand in its own
+                accounting.count(
+                    self._ledger.calendar, held, -1
+                )  # what gives way, or is live, does not stand in its own
                 try:
                     choice = self._choose(spec, seed, before or NOTHING_CHOSEN)
                 finally:
-                    accounting.count(self._ledger.usage, held, 1)
+                    accounting.count(self._ledger.calendar, held, 1)
                 price = self._promised(spec, ctx.quote) if ctx.quote else choice.price
             except Impossible as error:
                 await self._save(answering.refusal(ref, version, digest, error.reasons, held, self._clock.now()))
@@ -250,17 +259,24 @@ class LocalVim:
                 ways=tuple(way.id for way in choice.ways),
                 hosts=choice.hosts,
                 units=self._units(spec),
-                expires=now + timedelta(seconds=self.domain.max_hold_s),
+                expires=self._latest(spec, now + timedelta(seconds=self.domain.max_hold_s)),
                 refusals=held.refusals if held else {},
             )
             await self._save(hold if live is None else replace(live, beside=hold.bare()))
             return answering.answer(hold, version, self._clock.now())
 
     def _choose(self, spec: ServiceSpec, key: str, before: AddressingChoice = NOTHING_CHOSEN) -> Choice:
-        """What the segment would take now. Raises Impossible."""
-        choice = choose(self.domain, self._ledger.usage, spec, key, before)
+        """What the segment would take in its time. Raises Impossible."""
+        window = Window.of(spec.start_time, spec.end_time).since(self._clock.now())
+        if window.empty:
+            raise no(ReasonCode.INVALID_SPEC, f"the end {window.end.isoformat()} is past", "end_time")
+        choice = choose(self.domain, self._ledger.usage(window), spec, key, before)
         self._check_parameters(spec)
         return choice
+
+    def _latest(self, spec: ServiceSpec, until: datetime) -> datetime:
+        """When a hold that might last until then ends: not after its service would."""
+        return min(until, spec.end_time) if spec.end_time is not None else until
 
     def _promised(self, spec: ServiceSpec, quote: str) -> Price:
         """The price of that quote. Raises Impossible."""
@@ -277,6 +293,7 @@ class LocalVim:
             if record is None or hold is None or refusal is not None:
                 return Refused(ref=ref, version=version, reasons=(refusal or answering.NOT_HELD,))
             until = self._clock.now() + timedelta(seconds=min(seconds, self.domain.max_hold_s))
+            until = self._latest(hold.spec, until) if hold.spec is not None else until
             if hold.expires is None or until > hold.expires:
                 hold = replace(hold, expires=until, updated=self._clock.now())
                 await self._save(record.with_version(hold))
@@ -359,14 +376,32 @@ class LocalVim:
     # time and the infrastructure
 
     async def tick(self) -> None:
-        """Free what expired and what has rested long enough; announce what changed, and renew what will expire."""
+        """Begin and end what is due, free what expired and what has rested; announce what changed, renew what will expire."""
         now = self._clock.now()
         if self._acts():
+            await self._do_what_is_due(now)
             await self._free(now)
         if now >= self._renew_at:
             self._stale_note = True
         if self._stale_note:
             self._changed()
+
+    async def _do_what_is_due(self, now: datetime) -> None:
+        for hold in tuple(self._ledger.holds.values()):
+            if hold.state not in _COMMITTED or hold.spec is None:
+                continue
+            if hold.spec.end_time is not None and hold.spec.end_time <= now:
+                await self._end(hold.ref, now)
+            elif hold.state is ServiceState.ACTIVATING and (hold.spec.start_time or now) <= now:
+                self._work(hold.ref)
+
+    async def _end(self, ref: str, now: datetime) -> None:
+        async with self._lock(ref):
+            hold = self._ledger.holds[ref]
+            if hold.state not in _COMMITTED or accounting.window(hold).end > now:
+                return
+            await self._save(replace(hold, state=ServiceState.TERMINATING, updated=now, beside=None))
+        self._work(ref)
 
     async def _free(self, now: datetime) -> None:
         for record in tuple(self._ledger.holds.values()):
@@ -392,7 +427,11 @@ class LocalVim:
         return tuple(self._ledger.resting)
 
     def free_labels(self, sap: Sap) -> LabelSet:
-        return self._ledger.usage.free_labels(sap)
+        return self._ledger.calendar.free_labels(sap)
+
+    def taken(self, now: datetime) -> list[tuple[Key, list[tuple[datetime, int]]]]:
+        """What is taken of each resource from now on: from when, and how much."""
+        return self._ledger.calendar.steps(now)
 
     def holds(self) -> tuple[Hold, ...]:
         return tuple(self._ledger.holds.values())
@@ -413,6 +452,11 @@ class LocalVim:
             hold = self._ledger.holds[ref]
             try:
                 if hold.state in (ServiceState.ACTIVATING, ServiceState.DEGRADED):
+                    if not accounting.window(hold).covers_moment(self._clock.now()):
+                        return  # `tick` begins it, or ends it
+                    if self._in_the_way(hold):
+                        await self._clock.sleep(_PAUSE_S)
+                        continue
                     await self._activate(hold)
                 elif hold.state is ServiceState.TERMINATING:
                     await self.driver.remove(ref)
@@ -433,14 +477,16 @@ class LocalVim:
                         continue
                 await self._clock.sleep(min(30.0, 0.2 * 2 ** min(tries, 8)))
 
+    def _in_the_way(self, hold: Hold) -> bool:
+        """Whether what is over but still there takes what this one is to be built of."""
+        now = self._clock.now()
+        others = (h for h in self.holds() if h.state in accounting.BUILT and h.ref != hold.ref)
+        late = [v for h in others for v in (*h.former, h.bare()) if accounting.window(v).end <= now]
+        return bool(late) and not accounting.fits_beside(self.domain, self._ledger.usage(Window.at(now)), hold, late)
+
     async def _activate(self, hold: Hold) -> None:
         assert hold.spec is not None
         assert hold.bindings is not None
-        if hold.spec.start_time is not None:
-            wait = (hold.spec.start_time - self._clock.now()).total_seconds()
-            if wait > 0:
-                await self._clock.sleep(min(wait, 1.0))
-                return
         await self.driver.apply(blueprints.blueprint(self.domain, hold.ref, hold.spec, hold.bindings))
         if self.driver.offer.probes:
             for path in blueprints.probes(hold.ref, hold.spec, hold.bindings):

@@ -11,7 +11,7 @@ Rules kept here
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import combinations
 
@@ -22,6 +22,7 @@ from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Usage, p
 from service_model.constraints import Countries, Group, GroupKind, GroupScope
 from service_model.outcomes import Nogood, Reason, ReasonCode
 from service_model.spec import FunctionRequest, ServiceSpec
+from service_model.window import Window
 
 Offers = Mapping[str, CatalogueFunction]
 """What the domain has for each function of the spec."""
@@ -39,6 +40,14 @@ def no(
     code: ReasonCode, message: str, subject: str = "", nogood: Nogood | None = None, retryable: bool = False
 ) -> Impossible:
     return Impossible(Reason(code=code, message=message, subject=subject, nogood=nogood, retryable=retryable))
+
+
+def not_then(code: ReasonCode, message: str, subject: str, when: Window | None) -> Impossible:
+    """Too little of something is free; `when`, where not all the time."""
+    if when is None:
+        return no(code, message, subject)
+    start, end = when.told()
+    return Impossible(Reason(code=code, message=f"{message} {when}", subject=subject, start_time=start, end_time=end))
 
 
 def flavour_of(offer: CatalogueFunction, request: FunctionRequest) -> Flavour:
@@ -95,7 +104,7 @@ def place(domain: Domain, usage: Usage, spec: ServiceSpec, saps: Mapping[str, Sa
         units = flavour_of(offer, function).units
         roomy = [p for p in sorted(allowed) if pack(domain, usage, p, [units]) is not None]
         if not roomy:
-            raise no(ReasonCode.CAPACITY, f"function {function.id!r}: no host with {units} free units", function.id)
+            raise _no_host(domain, usage, function.id, allowed, units)
         out[function.id] = roomy[0]
     _check_groups(spec, out)
     for distance in spec.distances:
@@ -104,6 +113,19 @@ def place(domain: Domain, usage: Usage, spec: ServiceSpec, saps: Mapping[str, Sa
             if kilometres(x, y) > distance.max_km:
                 raise _too_far(distance.id, distance.function, distance.to, distance.max_km)
     return out
+
+
+def _no_host(domain: Domain, usage: Usage, function: str, places: Iterable[str], units: int) -> Impossible:
+    """No host of these places has room: told is the one that has most."""
+    message = f"function {function!r}: no host with {units} free units"
+    hosts = [(place, n) for place in sorted(places) for n in range(len(domain.hosts.get(place, ())))]
+    if not hosts:
+        return no(ReasonCode.CAPACITY, message, function)
+    sizes = {(place, n): domain.hosts[place][n] for place, n in hosts}
+    most = max(hosts, key=lambda host: sizes[host] - usage.of(host))
+    free = max(0, sizes[most] - usage.of(most))
+    message = f"{message}; at {most[0]} {free} of {sizes[most]} are free"
+    return not_then(ReasonCode.CAPACITY, message, function, usage.when(most))
 
 
 def _near_ends(

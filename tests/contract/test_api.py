@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from address_planner.labels import LabelSet
-from broker.northbound.admin_servicer import POOL, STUCK, SUPPLIER
+from broker.northbound.admin_servicer import POOL, RESOURCE, STUCK, SUPPLIER
 from broker.northbound.admission import Bounds
 from broker.northbound.auth import thumbprint
 from broker.northbound.calls import QUIET_S, REQUEST_MAX_BYTES, required_role
@@ -639,6 +639,7 @@ async def test_an_operator_sees_pools_of_any_size(node: ApiNode) -> None:
     oscar, stub = await token_of(node, "oscar", "operator"), administration(node)
     answer = await stub.ListPools(admin_pb.ListPoolsRequest(), metadata=oscar)
     assert tuple(map(POOL.decode, answer.pools)) == await node.admin.pools()
+    assert tuple(map(RESOURCE.decode, answer.resources)) == await node.admin.resources()
     ann = await token_of(node, "ann")
     denied = await wrong(administration(node).ListPools(admin_pb.ListPoolsRequest(), metadata=ann))
     assert denied.code is grpc.StatusCode.PERMISSION_DENIED

@@ -90,6 +90,21 @@ async def test_an_operator_sees_how_much_of_each_pool_is_used_and_by_whom(ann: C
     assert mine.split()[1:4] == ["HELD", "ann", "r-1"]
 
 
+async def test_an_operator_sees_what_is_taken_of_domains_and_when(ann: CliBench) -> None:
+    assert (await ann.log_in("oscar", "--as", "op")).code == 0
+    shown, data = (
+        await ann.run("--as", "op", "addresses", "--calendar"),
+        await ann.run("--as", "op", "addresses", "--calendar", "--json"),
+    )
+    assert shown.code == data.code == 0
+    assert [(r["name"], r["size"], [x["taken"] for x in r["levels"]]) for r in data.json] == [
+        ("dc/AMS host 1", 8, [2, 8]), ("dc/to-east", 10**9, [4 * 10**8])
+    ]  # fmt: skip
+    lines = [line.split() for line in shown.out.splitlines()]
+    assert ["dc/AMS", "host", "1", "now", "2", "6"] in lines
+    assert any(line[-2:] == ["8", "0"] for line in lines), "the host is full from the next day on"
+
+
 async def test_an_operator_sees_suppliers_and_why_a_note_was_refused(ann: CliBench) -> None:
     assert (await ann.log_in("oscar", "--as", "op")).code == 0
     shown, data = await ann.run("--as", "op", "suppliers"), await ann.run("--as", "op", "suppliers", "--json")
@@ -481,6 +496,26 @@ async def test_a_service_is_shown_with_its_parts_and_addresses(ann: CliBench) ->
     status = (await ann.run("show", "web-1", "--json")).json
     assert status["choice"]["links"][0]["prefix"] == "10.9.0.0/31"
     assert status["segments"][1]["segments"][0]["alias"] == "metro"
+
+
+async def test_a_service_is_asked_for_at_the_times_that_are_given_and_shown_with_them(ann: CliBench) -> None:
+    times = ("--start", "2099-01-01T01:00:00+01:00", "--end", "2099-02-01T00:00:00Z")
+    ordered = await ann.run("order", "-f", SPEC, "--ref", "web-1", *times)
+    assert ordered.code == 0
+    assert "built at 2099-01-01 00:00:00" in ordered.err
+    (spec,) = ann.supplier.specs
+    start, end = datetime(2099, 1, 1, tzinfo=UTC), datetime(2099, 2, 1, tzinfo=UTC)
+    assert (spec.start_time, spec.end_time) == (start, end)
+    assert "FROM" not in (await ann.run("services")).out
+    order = ann.supplier._orders["web-1"]
+    order.status = replace(order.status, start_time=start, end_time=end)
+    for shown in (await ann.run("services"), await ann.run("show", "web-1")):
+        assert "2099-01-01" in shown.out
+        assert "2099-02-01" in shown.out
+    wrong = await ann.run("order", "-f", SPEC, "--start", "tomorrow")
+    assert wrong.code != 0
+    assert "--start 'tomorrow'" in wrong.err
+    assert "2026-01-31T12:00:00Z" in wrong.err
 
 
 async def test_what_managers_decided_of_a_service_is_shown(ann: CliBench) -> None:

@@ -46,7 +46,7 @@ async def seen(bench: Bench) -> ServiceStatus:
 
 
 def usage(bench: Bench) -> Usage:
-    return bench.stack.vim("s1")._ledger.usage
+    return bench.stack.vim("s1")._ledger.usage()
 
 
 def taken(bench: Bench) -> tuple[object, ...]:

@@ -34,6 +34,8 @@ from broker.accounts.admin_port import (
     PoolEntry,
     PoolKind,
     PoolUse,
+    ResourceLevel,
+    ResourceUse,
     SegmentDetail,
     ServiceDetail,
     StuckSegment,
@@ -158,6 +160,13 @@ class FakeAdmin:
                 largest_free="/40"),
             PoolUse(name="dc/to-east", kind=PoolKind.LABELS, extent="7", size="1", free="0", entries=(resting,)),
         )  # fmt: skip
+
+    async def resources(self) -> tuple[ResourceUse, ...]:
+        host = (ResourceLevel(since=START, taken=2), ResourceLevel(since=START + timedelta(days=1), taken=8))
+        return (
+            ResourceUse(name="dc/AMS host 1", size=8, host=True, levels=host),
+            ResourceUse(name="dc/to-east", size=10**9, levels=(ResourceLevel(since=START, taken=4 * 10**8),)),
+        )
 
     async def suppliers(self) -> tuple[SupplierStatus, ...]:
         live = SupplierStatus(

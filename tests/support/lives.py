@@ -6,6 +6,9 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
@@ -34,9 +37,15 @@ KINDS: dict[str, tuple[str, ...]] = {
     "extended": ("reserve", "extend", "commit", "deliver", "terminate"),
     "ended early": ("reserve", "commit", "terminate"),
     "modified": ("reserve", "commit", "deliver", "modify", "commit", "deliver", "terminate"),
+    "scheduled": ("reserve_ahead", "commit", "deliver", "run_out"),
 }
 """What a customer does, step by step: methods of Lives, and of those over sockets. A kind of life that is named here is tried
 at every point that it goes through."""
+BY_THE_CLOCK = frozenset({"scheduled"})
+"""Kinds of life that wait for a time: where the clock is simulated."""
+IN_PROCESSES = {kind: steps for kind, steps in KINDS.items() if kind not in BY_THE_CLOCK}
+BEGINS, ENDS = timedelta(seconds=20), timedelta(seconds=900)
+"""A scheduled life is to begin so long after it is asked for, and to end."""
 NOTHING_LEFT = "in the end nothing is held, allocated, built or under way at any level"
 CHARGED_ONCE = "nothing is charged twice, and what is delivered is charged"
 ONE_TRUTH = "what the customer is told of a live service is what it was promised"
@@ -69,6 +78,7 @@ class Lives:
     ) -> None:
         self.orders, self._next, self._down_s, self._late_s = orders, points, down_s, late_s
         self.held: dict[str, Reserved] = {}
+        self.scheduled: dict[str, ServiceSpec] = {}
         self.checked: Counter[str] = Counter()
         """How often each invariant was."""
         self.ends: dict[str, float] = {}
@@ -79,6 +89,7 @@ class Lives:
         self._former: list[Points] = []
         self.versions = dict.fromkeys(orders, 0)
         self._returns: dict[str, float] = {}
+        self._ticks: dict[str, asyncio.Task[None]] = {}
         for name, node in self.stack.nodes.items():
             self._watch(name, node)
 
@@ -105,7 +116,7 @@ class Lives:
             try:
                 await self._pass(lives)
             finally:
-                for task in (*lives, *(t for p in self._every_life() for t in p.under_way)):
+                for task in (*lives, *self._ticks.values(), *(t for p in self._every_life() for t in p.under_way)):
                     task.cancel()
             await self._charged_once()
 
@@ -129,6 +140,20 @@ class Lives:
             for _ in range(TURNS):
                 await asyncio.sleep(0)
             self.stack.clock.advance(self._step())
+            if not BY_THE_CLOCK.isdisjoint(self.orders.values()):
+                self._tick()
+
+    def _tick(self) -> None:
+        """What domains do by the clock, each for itself; one whose broker dies while it does waits for ever."""
+        for name, node in self.stack.nodes.items():
+            former = self._ticks.get(name)
+            if not node.down.is_set() and (former is None or former.done()):
+                self._ticks[name] = asyncio.create_task(self._ticked(node))
+
+    async def _ticked(self, node: Node) -> None:
+        for vim in node.vims.values():
+            with suppress(StoreError):  # the next time
+                await vim.tick()
 
     def _step(self) -> float:
         """To the next moment at which anything happens."""
@@ -142,6 +167,8 @@ class Lives:
             self._returns[name] = now + self._down_s()
             self._breaks.set()
             self._breaks = asyncio.Event()
+            if (ticking := self._ticks.pop(name, None)) is not None:
+                ticking.cancel()
             await self.stack.stop(name)
         elif now >= self._returns[name]:
             del self._returns[name]
@@ -165,6 +192,28 @@ class Lives:
 
     def _now(self) -> float:
         return self.stack.clock.now().timestamp()
+
+    async def reserve_ahead(self, ref: str) -> None:
+        now = self.stack.clock.now()
+        self.scheduled[ref] = replace(SPEC, start_time=now + BEGINS, end_time=now + ENDS)
+        await self.reserve(ref, self.scheduled[ref])
+
+    async def run_out(self, ref: str) -> None:
+        """Until it is over, which is not before its time and not long after."""
+        end = self.scheduled[ref].end_time
+        assert end is not None
+        while True:
+            await self.stack.clock.sleep(1)
+            if self.stack.nodes["a"].down.is_set():
+                continue
+            over = self.stack.broker("a").status("alice", ref).state in (
+                ServiceState.TERMINATING,
+                ServiceState.TERMINATED,
+            )
+            assert over or self._now() < end.timestamp() + 120, "it goes on after its end"
+            if over:
+                assert self._now() >= end.timestamp(), "it was ended before its time"
+                return
 
     async def modify(self, ref: str) -> None:
         await self.reserve(ref, MODIFIED)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 import pytest
@@ -13,12 +14,12 @@ from broker.decompose.plan import Infeasible, Snapshot, SupplierView
 from broker.decompose.search import alone, best, plan
 from capability_registry import sharing
 from capability_registry.abstraction import Disclosure, Sharing, abstracted
-from capability_registry.note import CapabilityNote
+from capability_registry.note import CapabilityNote, Period
 from capability_registry.sharing import marked
 from lower_sp_clients import wire
 from service_model.outcomes import ReasonCode
 from service_model.spec import ServiceSpec
-from tests.support.planning import NOW, chain_spec, entry, offer, point, sap, sides, snapshot, view
+from tests.support.planning import GBIT, NOW, chain_spec, entry, offer, point, sap, sides, snapshot, view
 from tests.unit.test_derive import note_of
 
 ACROSS = chain_spec("m.east.uni", "n.west.uni")
@@ -136,6 +137,23 @@ def test_one_end_where_it_is_handed_over_crosses_nothing() -> None:
     assert found is not None
     assert sides(found) == [("west", "meets", "uni")]
     assert best(one, alone(western()), NOW) is not None
+
+
+@pytest.mark.parametrize(("days", "sold"), [(0, False), (10, True)])
+def test_what_is_handed_over_in_a_window_is_had_in_it(days: int, sold: bool) -> None:
+    """From the tenth day on the wholesaler has room for 2 Gbit/s, of which east asks."""
+
+    def then(made: SupplierView) -> SupplierView:
+        full = replace(made.note, saps=tuple(replace(s, bandwidth_bps=GBIT) for s in made.note.saps))
+        free = Period(start=NOW + timedelta(days=10), saps={s.id: 4 * GBIT for s in full.saps})
+        return replace(made, note=replace(full, periods=(free,)))
+
+    east = note_of(snapshot(beside("east", "ix"), then(wholesaler())), own_sp_id="sp-m")
+    west = note_of(snapshot(then(wholesaler(besides=True)), beside("west", "iy")), own_sp_id="sp-n")
+    assert east.periods
+    assert west.periods
+    asked = replace(ACROSS, bandwidth_bps=2 * GBIT, start_time=NOW + timedelta(days=days))
+    assert (best(asked, over(east, west), NOW) is not None) is sold
 
 
 def test_what_is_handed_over_is_written_and_read() -> None:

@@ -92,7 +92,7 @@ def test_what_is_sold_stays_held_until_it_is_released() -> None:
     rng = random.Random("held")
     held = [n for n in range(12) if isinstance(drawn.top.reserve(f"r{n}", 1, plain(drawn, rng)), Reserved)]
     assert held
-    assert any(labels for leaf in drawn.leaves for labels in leaf.usage.labels.values())
+    assert any(labels for leaf in drawn.leaves for labels in leaf.calendar.labels.values())
     for number in held:
         drawn.top.release(f"r{number}")
-    assert not any(labels for leaf in drawn.leaves for labels in leaf.usage.labels.values())
+    assert not any(labels for leaf in drawn.leaves for labels in leaf.calendar.labels.values())

@@ -19,12 +19,14 @@ from broker.cli.following import SETTLED, status_of
 from broker.cli.order_file import read_order, with_lines
 from broker.cli.order_options import (
     Addresses,
+    End,
     Families,
     FromSap,
     Labels,
     Networks,
     OrderFile,
     Saps,
+    Start,
     ToSap,
     attachments,
     brought,
@@ -49,6 +51,8 @@ def command(
     labels: Labels = None,
     networks: Networks = None,
     addresses: Addresses = None,
+    start: Start = None,
+    end: End = None,
     reserve_only: Annotated[
         bool, typer.Option("--reserve-only", help="Hold it, do not commit; the same command without this commits.")
     ] = False,
@@ -61,7 +65,7 @@ def command(
     Reserves that as a newer version beside the live one, shows its price and what was chosen, commits it, and follows it
     until it has taken the live one's place. What is refused or not committed leaves the live version as it is.
     """
-    attach, own = attachments(saps), brought(families, labels, networks, addresses)
+    attach, own = attachments(saps), brought(families, labels, networks, addresses, start, end)
     with connected(as_) as connection:
         spec = with_brought(read_order(connection, file, from_sap, to_sap, attach), own)
         live = status_of(connection, ref)

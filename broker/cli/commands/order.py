@@ -25,12 +25,14 @@ from broker.cli.following import SETTLED, follow, status_of, view_on
 from broker.cli.order_file import read_order, with_lines
 from broker.cli.order_options import (
     Addresses,
+    End,
     Families,
     FromSap,
     Labels,
     Networks,
     OrderFile,
     Saps,
+    Start,
     ToSap,
     attachments,
     brought,
@@ -56,6 +58,8 @@ def command(
     labels: Labels = None,
     networks: Networks = None,
     addresses: Addresses = None,
+    start: Start = None,
+    end: End = None,
     quote: Annotated[
         str, typer.Option("--quote", metavar="ID", help="At the price of this quote (spbroker quote).")
     ] = "",
@@ -76,8 +80,15 @@ def command(
     Reserves it, shows price, delay and what was chosen, commits it, and follows its parts until it is ACTIVE.
     To ask again after a broken connection, repeat the command with the --ref that it said.
     """
-    attach, own = attachments(saps), brought(families, labels, networks, addresses)
-    bring = (("--family", families), ("--label", labels), ("--network", networks), ("--address", addresses))
+    attach, own = attachments(saps), brought(families, labels, networks, addresses, start, end)
+    bring = (
+        ("--family", families),
+        ("--label", labels),
+        ("--network", networks),
+        ("--address", addresses),
+        ("--start", [start] if start else None),
+        ("--end", [end] if end else None),
+    )
     with connected(as_) as connection:
         spec = with_brought(read_order(connection, file, from_sap, to_sap, attach), own)
         version = _version(connection, ref) if ref else 1

@@ -14,12 +14,14 @@ from broker.cli.faults import Fault
 from broker.cli.order_file import read_unjudged, with_lines
 from broker.cli.order_options import (
     Addresses,
+    End,
     Families,
     FromSap,
     Labels,
     Networks,
     OrderFile,
     Saps,
+    Start,
     ToSap,
     attachments,
     brought,
@@ -42,6 +44,8 @@ def command(
     labels: Labels = None,
     networks: Networks = None,
     addresses: Addresses = None,
+    start: Start = None,
+    end: End = None,
     account: Annotated[
         str, typer.Option("--account", metavar="NAME", help="At this account's prices; at cost if left out.")
     ] = "",
@@ -57,7 +61,7 @@ def command(
     Nobody is asked and nothing is held. Where nothing can be planned, the constraint that binds is told with the nearest
     plans that break it. Needs the role operator.
     """
-    own = brought(families, labels, networks, addresses)
+    own = brought(families, labels, networks, addresses, start, end)
     spec = with_brought(read_unjudged(file, from_sap, to_sap, attachments(saps)), own)
     request = pb.PlanServiceRequest(
         spec=wire.SPEC.encode(spec), account=account, alternatives=alternatives, explain=explain

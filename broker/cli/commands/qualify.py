@@ -8,12 +8,14 @@ from broker.cli.faults import Fault
 from broker.cli.order_file import read_order, with_lines
 from broker.cli.order_options import (
     Addresses,
+    End,
     Families,
     FromSap,
     Labels,
     Networks,
     OrderFile,
     Saps,
+    Start,
     ToSap,
     attachments,
     brought,
@@ -36,6 +38,8 @@ def command(
     labels: Labels = None,
     networks: Networks = None,
     addresses: Addresses = None,
+    start: Start = None,
+    end: End = None,
     as_json: AsJson = False,
     as_: As = None,
 ) -> None:
@@ -44,7 +48,7 @@ def command(
     Where it cannot, each reason tells what binds and the nearest service that can be had. The price is indicative: ask
     for a firm one with `spbroker quote`.
     """
-    own = brought(families, labels, networks, addresses)
+    own = brought(families, labels, networks, addresses, start, end)
     with connected(as_) as connection:
         spec = with_brought(read_order(connection, file, from_sap, to_sap, attachments(saps)), own)
         try:

@@ -10,12 +10,14 @@ from broker.cli.faults import Fault
 from broker.cli.order_file import read_order, with_lines
 from broker.cli.order_options import (
     Addresses,
+    End,
     Families,
     FromSap,
     Labels,
     Networks,
     OrderFile,
     Saps,
+    Start,
     ToSap,
     attachments,
     brought,
@@ -39,6 +41,8 @@ def command(
     labels: Labels = None,
     networks: Networks = None,
     addresses: Addresses = None,
+    start: Start = None,
+    end: End = None,
     as_json: AsJson = False,
     as_: As = None,
 ) -> None:
@@ -46,7 +50,7 @@ def command(
 
     Order by it with `spbroker order --quote ID` and the same file. Names, tags, labels and prefixes may differ.
     """
-    own = brought(families, labels, networks, addresses)
+    own = brought(families, labels, networks, addresses, start, end)
     with connected(as_) as connection:
         spec = with_brought(read_order(connection, file, from_sap, to_sap, attachments(saps)), own)
         try:
@@ -59,7 +63,14 @@ def command(
             print_json(QUOTE.dump_python(quote, mode="json"))
             return
         show(quote_tree(quote, spec.term_hours))
-        bring = (("--family", families), ("--label", labels), ("--network", networks), ("--address", addresses))
+        bring = (
+            ("--family", families),
+            ("--label", labels),
+            ("--network", networks),
+            ("--address", addresses),
+            ("--start", [start] if start else None),
+            ("--end", [end] if end else None),
+        )
         line = ["spbroker", "order", *words(file, from_sap, to_sap, saps, bring), "--quote", quote.id]
         say(f"order it: {shlex.join([*line, *(['--as', as_] if as_ else [])])}")
         return

@@ -13,6 +13,7 @@ note_tables(note)                       a capability note
 changes_table(applied)                  what an apply changed or would change
 inventory_tables(inventory)             what is allocated, held, built, and what disagrees
 discrepancies_table(discrepancies)      what disagrees
+calendar_table(resources)               what own domains have given out, over time
 pools_tables(pools, owners)             pools of addresses and labels: how much is used, and by whom
 stuck_view(segments)                    what is over and does not end, and what to do
 suppliers_table(suppliers)              feeds of notes, and promises kept
@@ -23,6 +24,7 @@ state_text(state)                       one state in its colour
 from __future__ import annotations
 
 from broker.cli.rendering.administration import (
+    calendar_table,
     changes_table,
     discrepancies_table,
     inventory_tables,
@@ -47,6 +49,7 @@ from broker.cli.rendering.stuck import stuck_view
 __all__ = [
     "addressing_table",
     "bandwidth_text",
+    "calendar_table",
     "changes_table",
     "decisions_table",
     "delay_text",

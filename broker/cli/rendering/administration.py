@@ -16,9 +16,10 @@ from broker.accounts.admin_port import (
     FieldDiff,
     Inventory,
     PoolUse,
+    ResourceUse,
     SupplierStatus,
 )
-from broker.cli.rendering.figures import NONE, duration_text, table, time_text
+from broker.cli.rendering.figures import NONE, bandwidth_text, duration_text, table, time_text
 from broker.cli.rendering.text import Text
 
 _ACTION = {
@@ -145,6 +146,27 @@ def pools_tables(pools: tuple[PoolUse, ...], owners: bool) -> Group | Text:
             )
         parts += [Text(), taken]
     return Group(*parts)
+
+
+def calendar_table(resources: tuple[ResourceUse, ...]) -> Table | Text:
+    """Of each resource of own domains what is taken and what is free, from when."""
+    if not resources:
+        return Text("nothing is taken of our own domains, now or later", style="dim")
+    made = table("", "RESOURCE", "FROM", "TAKEN", "FREE", right=("TAKEN", "FREE"))
+    for use in resources:
+        for n, level in enumerate(use.levels):
+            free = use.size - level.taken
+            made.add_row(
+                Text(use.name if n == 0 else ""),
+                Text("now" if n == 0 else time_text(level.since)),
+                Text(_amount(level.taken, use.host)) if level.taken else NONE,
+                Text(_amount(free, use.host), style="red" if free <= 0 else ""),
+            )
+    return made
+
+
+def _amount(amount: int, host: bool) -> str:
+    return str(amount) if host else bandwidth_text(amount) if amount >= 0 else f"-{bandwidth_text(-amount)}"
 
 
 def suppliers_table(suppliers: tuple[SupplierStatus, ...]) -> Table | Text:

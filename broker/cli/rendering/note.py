@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rich.console import Group
 from rich.table import Table
 
@@ -16,6 +18,8 @@ from capability_registry.note import (
     PointKind,
     PortRole,
 )
+from capability_registry.packing import total
+from capability_registry.periods import seen
 from service_model.families import versions
 
 
@@ -29,6 +33,7 @@ def note_tables(note: CapabilityNote) -> Group:
         ((*note.matrix, *note.guarded), _matrix),
         (note.qos_classes, _classes),
         (note.outages, _outages),
+        (note.periods, _periods),
     )
     for content, make in sections:
         if content:
@@ -153,3 +158,32 @@ def _outages(note: CapabilityNote) -> Table:
     for outage in note.outages:
         made.add_row(Text(outage.subject), Text(time_text(outage.start)), Text(time_text(outage.end)))
     return made
+
+
+def _periods(note: CapabilityNote) -> Table:
+    """Of each window what is free then, where that is otherwise."""
+    made = table("More is free in these windows", "FROM", "UNTIL", "OF", "ALWAYS", "THEN", right=("ALWAYS", "THEN"))
+    for number, period in enumerate(note.periods):
+        cells = [
+            time_text(period.start) if period.start else "now",
+            time_text(period.end) if period.end else "for ever",
+        ]
+        for what, always, then in _differing(note, number):
+            made.add_row(*map(Text, (*cells, what, always, then)))
+            cells = ["", ""]
+    return made
+
+
+def _differing(note: CapabilityNote, number: int) -> Iterator[tuple[str, str, str]]:
+    then = seen(note, number)
+    for before, now in zip(note.capacities, then.capacities, strict=True):
+        if before.bins != now.bins:
+            yield before.place, str(total(before.bins)), str(total(now.bins))
+    for sap, more in zip(note.saps, then.saps, strict=True):
+        if sap.bandwidth_bps != more.bandwidth_bps:
+            yield sap.id, bandwidth_text(sap.bandwidth_bps), bandwidth_text(more.bandwidth_bps)
+    entries = zip((*note.matrix, *note.guarded), (*then.matrix, *then.guarded), strict=True)
+    for entry, wider in entries:
+        always, widest = (max(point.bandwidth_bps for point in each.points) for each in (entry, wider))
+        if always != widest:
+            yield f"{entry.a} to {entry.b}", bandwidth_text(always), bandwidth_text(widest)

@@ -65,6 +65,8 @@ def service_facts(status: ServiceStatus) -> Table:
             ("newer", _newer(status.newer) if status.newer is not None else ""),
             ("price", price_text(status.price) if status.price else ""),
             ("delay", delay_text(status.delay_us) if status.delay_us else ""),
+            ("from", time_text(status.start_time) if status.start_time else ""),
+            ("until", time_text(status.end_time) if status.end_time else ""),
             ("held for", duration_text(status.remaining_s) if status.remaining_s else ""),
             ("reference", status.reference),
             ("tags", ", ".join(status.tags)),
@@ -93,20 +95,26 @@ def _newer(newer: NewerVersion) -> str:
         f", {price_text(newer.price)}" if newer.price is not None and newer.state is not ServiceState.REFUSED else ""
     )
     held = f", held for {duration_text(newer.remaining_s)}" if newer.remaining_s else ""
+    start = f", from {time_text(newer.start_time)}" if newer.start_time else ""
+    end = f", until {time_text(newer.end_time)}" if newer.end_time else ""
     why = f": {newer.reasons[0].message}" if newer.reasons else ""
-    return f"version {newer.version} is {newer.state.short}{price}{held}{why}"
+    return f"version {newer.version} is {newer.state.short}{price}{start}{end}{held}{why}"
 
 
 def services_table(statuses: Iterable[ServiceStatus]) -> Table:
-    """One service a line."""
-    made = table("", "REF", "STATE", "NAME", "PRICE", "DELAY", "CREATED", "TAGS", right=("PRICE", "DELAY"))
-    for status in statuses:
+    """One service a line, with when it begins and ends where any of them says."""
+    shown = tuple(statuses)
+    times = ("FROM", "UNTIL") if any(s.start_time or s.end_time for s in shown) else ()
+    made = table("", "REF", "STATE", "NAME", "PRICE", "DELAY", *times, "CREATED", "TAGS", right=("PRICE", "DELAY"))
+    for status in shown:
+        window = [Text(time_text(at)) if at else NONE for at in (status.start_time, status.end_time)]
         made.add_row(
             Text(status.ref),
             state_text(status.state),
             Text(status.name),
             Text(price_text(status.price)),
             Text(delay_text(status.delay_us) if status.delay_us else "–"),
+            *(window if times else ()),
             Text(time_text(status.create_time)),
             Text(" ".join(status.tags), style="dim"),
         )

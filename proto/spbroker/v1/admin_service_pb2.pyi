@@ -425,18 +425,84 @@ class ListPoolsResponse(message.Message):
     DESCRIPTOR: descriptor.Descriptor
 
     POOLS_FIELD_NUMBER: builtins.int
+    RESOURCES_FIELD_NUMBER: builtins.int
     @builtins.property
     def pools(self) -> containers.RepeatedCompositeFieldContainer[Pool]:
         """All, prefixes first, by name."""
+
+    @builtins.property
+    def resources(self) -> containers.RepeatedCompositeFieldContainer[ResourceUse]:
+        """What the own domains have given out of their ways, attachment points and hosts, over time."""
 
     def __init__(
         self,
         *,
         pools: abc.Iterable[Pool] | None = ...,
+        resources: abc.Iterable[ResourceUse] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["pools", b"pools"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["pools", b"pools", "resources", b"resources"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ResourceUse(message.Message):
+    """What is taken of one way, attachment point or host of an own domain, from now on."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: builtins.int
+    SIZE_FIELD_NUMBER: builtins.int
+    HOST_FIELD_NUMBER: builtins.int
+    LEVELS_FIELD_NUMBER: builtins.int
+    name: builtins.str
+    """Its name: domain and way, attachment point, or place and number of the host."""
+    size: builtins.int
+    """How much there is: bit/s, or capacity units of a host."""
+    host: builtins.bool
+    """Whether it is a host."""
+    @builtins.property
+    def levels(self) -> containers.RepeatedCompositeFieldContainer[ResourceLevel]:
+        """What is taken, from one moment to the next; the last one goes on."""
+
+    def __init__(
+        self,
+        *,
+        name: builtins.str = ...,
+        size: builtins.int = ...,
+        host: builtins.bool = ...,
+        levels: abc.Iterable[ResourceLevel] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["host", b"host", "levels", b"levels", "name", b"name", "size", b"size"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ResourceLevel(message.Message):
+    """What is taken of a resource from a moment on."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    SINCE_FIELD_NUMBER: builtins.int
+    TAKEN_FIELD_NUMBER: builtins.int
+    taken: builtins.int
+    """How much: bit/s or units."""
+    @builtins.property
+    def since(self) -> timestamp_pb2.Timestamp:
+        """From when."""
+
+    def __init__(
+        self,
+        *,
+        since: timestamp_pb2.Timestamp | None = ...,
+        taken: builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["since", b"since"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["since", b"since", "taken", b"taken"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

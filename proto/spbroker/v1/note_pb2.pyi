@@ -818,6 +818,100 @@ class Outage(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class Period(message.Message):
+    """What is free throughout one stretch of time, to requests that begin and end within it. Of several that cover a request the last
+    counts. What it does not name is as the note says for always.
+    """
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    @typing.final
+    class SapsEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @typing.final
+    class WaysEntry(message.Message):
+        DESCRIPTOR: descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: builtins.int
+        VALUE_FIELD_NUMBER: builtins.int
+        key: builtins.str
+        value: builtins.int
+        def __init__(
+            self,
+            *,
+            key: builtins.str = ...,
+            value: builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    START_FIELD_NUMBER: builtins.int
+    END_FIELD_NUMBER: builtins.int
+    CAPACITIES_FIELD_NUMBER: builtins.int
+    SAPS_FIELD_NUMBER: builtins.int
+    WAYS_FIELD_NUMBER: builtins.int
+    SHARED_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def start(self) -> timestamp_pb2.Timestamp:
+        """From when; not set: it has begun."""
+
+    @builtins.property
+    def end(self) -> timestamp_pb2.Timestamp:
+        """Until when; not set: it does not end."""
+
+    @builtins.property
+    def capacities(self) -> containers.RepeatedCompositeFieldContainer[PlaceCapacity]:
+        """Free capacity, by place: only the bins count."""
+
+    @builtins.property
+    def saps(self) -> containers.ScalarMap[builtins.str, builtins.int]:
+        """Free bandwidth of service attachment points by id, bit/s."""
+
+    @builtins.property
+    def ways(self) -> containers.ScalarMap[builtins.str, builtins.int]:
+        """Bandwidth of ways, bit/s; keys as in SharedLimit, of single ways."""
+
+    @builtins.property
+    def shared(self) -> containers.RepeatedCompositeFieldContainer[SharedLimit]:
+        """All restrictions that ways share then."""
+
+    def __init__(
+        self,
+        *,
+        start: timestamp_pb2.Timestamp | None = ...,
+        end: timestamp_pb2.Timestamp | None = ...,
+        capacities: abc.Iterable[PlaceCapacity] | None = ...,
+        saps: abc.Mapping[builtins.str, builtins.int] | None = ...,
+        ways: abc.Mapping[builtins.str, builtins.int] | None = ...,
+        shared: abc.Iterable[SharedLimit] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["end", b"end", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["capacities", b"capacities", "end", b"end", "saps", b"saps", "shared", b"shared", "start", b"start", "ways", b"ways"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class CapabilityNote(message.Message):
     """What one SP can deliver to one audience, in one edition."""
 
@@ -866,6 +960,7 @@ class CapabilityNote(message.Message):
     TERMS_FIELD_NUMBER: builtins.int
     GUARDED_FIELD_NUMBER: builtins.int
     SHARES_FIELD_NUMBER: builtins.int
+    PERIODS_FIELD_NUMBER: builtins.int
     sp_id: builtins.str
     """Who announces it."""
     edition: builtins.int
@@ -944,6 +1039,10 @@ class CapabilityNote(message.Message):
     def shares(self) -> containers.RepeatedCompositeFieldContainer[Share]:
         """Pools of resources that others may sell too. What names none may still be sold by others: then nothing tells."""
 
+    @builtins.property
+    def periods(self) -> containers.RepeatedCompositeFieldContainer[Period]:
+        """Windows of time in which more is free than at any time, the widest first; at most 16."""
+
     def __init__(
         self,
         *,
@@ -970,10 +1069,11 @@ class CapabilityNote(message.Message):
         terms: abc.Mapping[builtins.str, builtins.str] | None = ...,
         guarded: abc.Iterable[BorderEntry] | None = ...,
         shares: abc.Iterable[Share] | None = ...,
+        periods: abc.Iterable[Period] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = typing.Literal["_currency", b"_currency", "_lifecycle", b"_lifecycle", "_max_functions", b"_max_functions", "_max_hold_s", b"_max_hold_s", "currency", b"currency", "expires", b"expires", "lifecycle", b"lifecycle", "max_functions", b"max_functions", "max_hold_s", b"max_hold_s", "not_before", b"not_before"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_currency", b"_currency", "_lifecycle", b"_lifecycle", "_max_functions", b"_max_functions", "_max_hold_s", b"_max_hold_s", "api_features", b"api_features", "audience", b"audience", "capacities", b"capacities", "currency", b"currency", "edition", b"edition", "expires", b"expires", "functions", b"functions", "guarded", b"guarded", "lifecycle", b"lifecycle", "matrix", b"matrix", "max_functions", b"max_functions", "max_hold_s", b"max_hold_s", "not_before", b"not_before", "origin_tokens", b"origin_tokens", "outages", b"outages", "places", b"places", "qos_classes", b"qos_classes", "remaining_depth", b"remaining_depth", "saps", b"saps", "shared", b"shared", "shares", b"shares", "sp_id", b"sp_id", "terms", b"terms"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_currency", b"_currency", "_lifecycle", b"_lifecycle", "_max_functions", b"_max_functions", "_max_hold_s", b"_max_hold_s", "api_features", b"api_features", "audience", b"audience", "capacities", b"capacities", "currency", b"currency", "edition", b"edition", "expires", b"expires", "functions", b"functions", "guarded", b"guarded", "lifecycle", b"lifecycle", "matrix", b"matrix", "max_functions", b"max_functions", "max_hold_s", b"max_hold_s", "not_before", b"not_before", "origin_tokens", b"origin_tokens", "outages", b"outages", "periods", b"periods", "places", b"places", "qos_classes", b"qos_classes", "remaining_depth", b"remaining_depth", "saps", b"saps", "shared", b"shared", "shares", b"shares", "sp_id", b"sp_id", "terms", b"terms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__currency: _TypeAlias = typing.Literal["currency"]  # noqa: Y015
     _WhichOneofArgType__currency: _TypeAlias = typing.Literal["_currency", b"_currency"]  # noqa: Y015

@@ -482,6 +482,8 @@ class Reason(message.Message):
     NOGOOD_FIELD_NUMBER: builtins.int
     INCIDENT_ID_FIELD_NUMBER: builtins.int
     CAUSES_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
     code: ReasonCode.ValueType
     """Why, for programs."""
     message: builtins.str
@@ -502,6 +504,14 @@ class Reason(message.Message):
     def causes(self) -> containers.RepeatedCompositeFieldContainer[Reason]:
         """The segment's own reasons."""
 
+    @builtins.property
+    def start_time(self) -> timestamp_pb2.Timestamp:
+        """From when that is so; not set: as long as was asked for."""
+
+    @builtins.property
+    def end_time(self) -> timestamp_pb2.Timestamp:
+        """Until when that is so; not set: as long as was asked for."""
+
     def __init__(
         self,
         *,
@@ -513,10 +523,12 @@ class Reason(message.Message):
         nogood: Nogood | None = ...,
         incident_id: builtins.str = ...,
         causes: abc.Iterable[Reason] | None = ...,
+        start_time: timestamp_pb2.Timestamp | None = ...,
+        end_time: timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["nogood", b"nogood"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["end_time", b"end_time", "nogood", b"nogood", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["causes", b"causes", "code", b"code", "incident_id", b"incident_id", "message", b"message", "nogood", b"nogood", "retryable", b"retryable", "segment", b"segment", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["causes", b"causes", "code", b"code", "end_time", b"end_time", "incident_id", b"incident_id", "message", b"message", "nogood", b"nogood", "retryable", b"retryable", "segment", b"segment", "start_time", b"start_time", "subject", b"subject"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1106,6 +1118,8 @@ class ServiceStatus(message.Message):
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     NEWER_FIELD_NUMBER: builtins.int
     DECISIONS_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
     ref: builtins.str
     """The owner's ref."""
     version: builtins.int
@@ -1160,6 +1174,14 @@ class ServiceStatus(message.Message):
     def decisions(self) -> containers.RepeatedCompositeFieldContainer[ManagerDecision]:
         """What the managers that its spec names decided of this version, in order."""
 
+    @builtins.property
+    def start_time(self) -> timestamp_pb2.Timestamp:
+        """When it begins; not set: when it is committed. What is committed is ACTIVATING until then, and costs nothing per hour."""
+
+    @builtins.property
+    def end_time(self) -> timestamp_pb2.Timestamp:
+        """When it ends by itself; not set: never."""
+
     def __init__(
         self,
         *,
@@ -1180,10 +1202,12 @@ class ServiceStatus(message.Message):
         update_time: timestamp_pb2.Timestamp | None = ...,
         newer: NewerVersion | None = ...,
         decisions: abc.Iterable[ManagerDecision] | None = ...,
+        start_time: timestamp_pb2.Timestamp | None = ...,
+        end_time: timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "create_time", b"create_time", "newer", b"newer", "price", b"price", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "create_time", b"create_time", "end_time", b"end_time", "newer", b"newer", "price", b"price", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "create_time", b"create_time", "decisions", b"decisions", "delay_us", b"delay_us", "name", b"name", "newer", b"newer", "price", b"price", "reasons", b"reasons", "ref", b"ref", "reference", b"reference", "remaining_s", b"remaining_s", "segments", b"segments", "state", b"state", "tags", b"tags", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "create_time", b"create_time", "decisions", b"decisions", "delay_us", b"delay_us", "end_time", b"end_time", "name", b"name", "newer", b"newer", "price", b"price", "reasons", b"reasons", "ref", b"ref", "reference", b"reference", "remaining_s", b"remaining_s", "segments", b"segments", "start_time", b"start_time", "state", b"state", "tags", b"tags", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1200,6 +1224,8 @@ class NewerVersion(message.Message):
     REMAINING_S_FIELD_NUMBER: builtins.int
     REASONS_FIELD_NUMBER: builtins.int
     SEGMENTS_FIELD_NUMBER: builtins.int
+    START_TIME_FIELD_NUMBER: builtins.int
+    END_TIME_FIELD_NUMBER: builtins.int
     version: builtins.int
     """Its number."""
     state: ServiceState.ValueType
@@ -1220,6 +1246,14 @@ class NewerVersion(message.Message):
     def segments(self) -> containers.RepeatedCompositeFieldContainer[SegmentStatus]:
         """Its parts, where they are shown."""
 
+    @builtins.property
+    def start_time(self) -> timestamp_pb2.Timestamp:
+        """When it is to take the live one's place; not set: as soon as it is built."""
+
+    @builtins.property
+    def end_time(self) -> timestamp_pb2.Timestamp:
+        """When the service ends by itself then; not set: never."""
+
     def __init__(
         self,
         *,
@@ -1230,10 +1264,12 @@ class NewerVersion(message.Message):
         remaining_s: builtins.float = ...,
         reasons: abc.Iterable[Reason] | None = ...,
         segments: abc.Iterable[SegmentStatus] | None = ...,
+        start_time: timestamp_pb2.Timestamp | None = ...,
+        end_time: timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["price", b"price"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["end_time", b"end_time", "price", b"price", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["delay_us", b"delay_us", "price", b"price", "reasons", b"reasons", "remaining_s", b"remaining_s", "segments", b"segments", "state", b"state", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["delay_us", b"delay_us", "end_time", b"end_time", "price", b"price", "reasons", b"reasons", "remaining_s", b"remaining_s", "segments", b"segments", "start_time", b"start_time", "state", b"state", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
