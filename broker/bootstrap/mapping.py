@@ -47,6 +47,8 @@ def listings(administered: Administered, own_sp_id: str, now: datetime) -> tuple
             expose=dict(supplier.expose_saps),
             glossary=Glossary(isolation=dict(supplier.isolation), qos=dict(supplier.qos)),
             trial=supplier.trial,
+            dead_after=timedelta(seconds=supplier.dead_after_s),
+            heal_after=timedelta(seconds=supplier.heal_after_s),
         )
         for supplier in administered.suppliers
     ]
@@ -82,6 +84,7 @@ def terms(administered: Administered, account: str) -> Terms | Reason:
         currency=agreement.currency,
         max_hold_s=agreement.max_hold_s,
         quote_s=agreement.quote_s,
+        heal_loss=agreement.heal_loss_percent / Decimal(100),
         max_services=agreement.max_services,
         max_quotes=agreement.max_quotes,
         show_segments=agreement.show_segments,

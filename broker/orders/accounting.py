@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
+from broker.orders import healing
 from broker.orders.reasons import for_customer, rewritten, words_of, wrapped
 from broker.orders.records import Charge, ChargeKind, Order, Side
 from broker.orders.states import SegmentState
@@ -16,6 +17,7 @@ from broker.orders.stuck import shown, untold
 from capability_registry.abstraction import Abstraction
 from service_model.money import Price
 from service_model.outcomes import (
+    Healing,
     NewerVersion,
     Reason,
     ReasonCode,
@@ -44,8 +46,8 @@ def _sold(order: Order | None) -> Order | None:
     """The version that is charged: a newer one from when all of it was committed."""
     if order is None or order.state not in _CHARGED:
         return None
-    newer = order.beside
-    return newer if newer is not None and newer.state in _CHARGED else order
+    committed = (o for o in (order.beside, order.healing) if o is not None and o.state in _CHARGED)
+    return next(committed, order)
 
 
 def _events(was: Order | None, sold: Order | None, now: datetime) -> Iterator[Charge]:
@@ -137,7 +139,13 @@ def status(order: Order, now: datetime) -> ServiceStatus:
         update_time=order.updated,
         decisions=tuple(decision.told() for decision in order.decisions),
         newer=_newer(order.beside, now) if order.beside is not None else None,
+        healing=_healing(order),
     )
+
+
+def _healing(order: Order) -> Healing | None:
+    told = healing.told(order, order.terms.show_segments)
+    return replace(told, reasons=_reasons(order, told.reasons)) if told is not None else None
 
 
 def _newer(order: Order, now: datetime) -> NewerVersion:

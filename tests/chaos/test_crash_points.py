@@ -26,6 +26,7 @@ EFFECTS = {
     "extended": {"write", "reserve", "extend", "commit", "terminate", "build", "remove"},
     "ended early": {"write", "reserve", "commit", "terminate"},
     "modified": {"write", "reserve", "commit", "terminate", "build", "remove"},
+    "healed": {"write", "reserve", "commit", "terminate", "build", "remove"},
 }
 
 

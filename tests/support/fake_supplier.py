@@ -196,6 +196,11 @@ class FakeSupplier:
                 version.released = True
             await self._to(order, ServiceState.TERMINATED)
 
+    async def heal(self, ref: str, ctx: Context) -> None:
+        self._enter("heal", ctx)
+        if ref not in self._orders:
+            raise ServiceNotFound(ref)
+
     async def status(self, ref: str, ctx: Context) -> ServiceStatus:
         self._enter("status", ctx)
         if ref not in self._orders:

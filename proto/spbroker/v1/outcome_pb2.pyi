@@ -305,6 +305,37 @@ SERVICE_STATE_STUCK: ServiceState.ValueType  # 12
 when an operator has given the part up.
 """
 
+class _HealPhase:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HealPhaseEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_HealPhase.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    HEAL_PHASE_UNSPECIFIED: _HealPhase.ValueType  # 0
+    """Not said, or unknown to the reader."""
+    HEAL_PHASE_PENDING: _HealPhase.ValueType  # 1
+    """It waits for its time: lower levels go first, and one that was in vain rests before the next."""
+    HEAL_PHASE_UNDER_WAY: _HealPhase.ValueType  # 2
+    """What is lost is being bought elsewhere."""
+    HEAL_PHASE_WAITING: _HealPhase.ValueType  # 3
+    """It waits for its owner to ask for it (HealService)."""
+    HEAL_PHASE_GIVEN_UP: _HealPhase.ValueType  # 4
+    """It was tried in vain as often as it is by itself. Its owner may ask for it again."""
+
+class HealPhase(_HealPhase, metaclass=_HealPhaseEnumTypeWrapper):
+    """How far the healing of a service is."""
+
+HEAL_PHASE_UNSPECIFIED: HealPhase.ValueType  # 0
+"""Not said, or unknown to the reader."""
+HEAL_PHASE_PENDING: HealPhase.ValueType  # 1
+"""It waits for its time: lower levels go first, and one that was in vain rests before the next."""
+HEAL_PHASE_UNDER_WAY: HealPhase.ValueType  # 2
+"""What is lost is being bought elsewhere."""
+HEAL_PHASE_WAITING: HealPhase.ValueType  # 3
+"""It waits for its owner to ask for it (HealService)."""
+HEAL_PHASE_GIVEN_UP: HealPhase.ValueType  # 4
+"""It was tried in vain as often as it is by itself. Its owner may ask for it again."""
+
 class _ManagerTask:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1106,6 +1137,7 @@ class ServiceStatus(message.Message):
     UPDATE_TIME_FIELD_NUMBER: builtins.int
     NEWER_FIELD_NUMBER: builtins.int
     DECISIONS_FIELD_NUMBER: builtins.int
+    HEALING_FIELD_NUMBER: builtins.int
     ref: builtins.str
     """The owner's ref."""
     version: builtins.int
@@ -1160,6 +1192,10 @@ class ServiceStatus(message.Message):
     def decisions(self) -> containers.RepeatedCompositeFieldContainer[ManagerDecision]:
         """What the managers that its spec names decided of this version, in order."""
 
+    @builtins.property
+    def healing(self) -> Healing:
+        """How what is broken of a live service is healed; not set: nothing is."""
+
     def __init__(
         self,
         *,
@@ -1180,10 +1216,53 @@ class ServiceStatus(message.Message):
         update_time: timestamp_pb2.Timestamp | None = ...,
         newer: NewerVersion | None = ...,
         decisions: abc.Iterable[ManagerDecision] | None = ...,
+        healing: Healing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "create_time", b"create_time", "newer", b"newer", "price", b"price", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "create_time", b"create_time", "healing", b"healing", "newer", b"newer", "price", b"price", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "create_time", b"create_time", "decisions", b"decisions", "delay_us", b"delay_us", "name", b"name", "newer", b"newer", "price", b"price", "reasons", b"reasons", "ref", b"ref", "reference", b"reference", "remaining_s", b"remaining_s", "segments", b"segments", "state", b"state", "tags", b"tags", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "create_time", b"create_time", "decisions", b"decisions", "delay_us", b"delay_us", "healing", b"healing", "name", b"name", "newer", b"newer", "price", b"price", "reasons", b"reasons", "ref", b"ref", "reference", b"reference", "remaining_s", b"remaining_s", "segments", b"segments", "state", b"state", "tags", b"tags", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Healing(message.Message):
+    """The healing of a service of which a part is broken."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: builtins.int
+    BROKEN_FIELD_NUMBER: builtins.int
+    TRIES_FIELD_NUMBER: builtins.int
+    NEXT_TIME_FIELD_NUMBER: builtins.int
+    REASONS_FIELD_NUMBER: builtins.int
+    phase: HealPhase.ValueType
+    """How far it is."""
+    tries: builtins.int
+    """How often it was tried since it broke."""
+    @builtins.property
+    def broken(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The segments that are broken, by their aliases, where segments are shown."""
+
+    @builtins.property
+    def next_time(self) -> timestamp_pb2.Timestamp:
+        """When the next try is due, where that is known."""
+
+    @builtins.property
+    def reasons(self) -> containers.RepeatedCompositeFieldContainer[Reason]:
+        """Why the last try was in vain."""
+
+    def __init__(
+        self,
+        *,
+        phase: HealPhase.ValueType = ...,
+        broken: abc.Iterable[builtins.str] | None = ...,
+        tries: builtins.int = ...,
+        next_time: timestamp_pb2.Timestamp | None = ...,
+        reasons: abc.Iterable[Reason] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["next_time", b"next_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["broken", b"broken", "next_time", b"next_time", "phase", b"phase", "reasons", b"reasons", "tries", b"tries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
