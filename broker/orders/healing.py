@@ -23,7 +23,7 @@ from broker.orders.gather import whole
 from broker.orders.reasons import words_of, wrapped
 from broker.orders.records import UNDER_WAY, Care, Order, Quoted, Segment, remains
 from broker.orders.states import Event, SegmentState
-from broker.orders.succession import begun_healing
+from broker.orders.succession import with_healing
 from broker.orders.tasks import Call, CallKind, Env, Pause, abandon, task
 from service_model.healing import HEALING, HealPhase
 from service_model.money import Price
@@ -115,6 +115,8 @@ def heal(order: Order, env: Env) -> Order | Pause:
         return order
     if _ends(order.healing) or _ends(order.beside) or order.care.tries >= TRIES:
         return order
+    if order.plan is None or order.choice is None:  # of a release that recorded no such plan
+        return order
     bad = broken(order)
     rests = order.care.last + PAUSES[order.care.tries - 1] if order.care.last and order.care.tries else env.now
     due = {s.key: max(rests, _due(order, s, env)) for s in bad}
@@ -175,7 +177,7 @@ def _begun(order: Order, env: Env, lost: tuple[Segment, ...]) -> Order:
         lost=frozenset(s.ref for s in lost),
         avoid=reduce(or_, (_learnt(order, s, env) for s in lost), _unanswered(order, env)),
     )
-    return replace(order, healing=begun_healing(order, fresh), heals=order.heals + 1, care=care)
+    return replace(with_healing(order, fresh), heals=order.heals + 1, care=care)
 
 
 def _bearable(order: Order) -> Quoted:
@@ -243,9 +245,12 @@ def recovered(order: Order) -> Order:
     order = replace(order, care=replace(order.care, broken={}, agreed=False))
     segments = tuple(replace(s, consented=False) if s.consented else s for s in order.segments)
     order, healing = replace(order, segments=segments), order.healing
-    if healing is None or healing.state not in (ServiceState.RESERVING, ServiceState.RESERVED):
+    if healing is None:
         return order
-    return replace(order, healing=abandon(healing).on(Event.RELEASE))
+    if healing.state in (ServiceState.RESERVING, ServiceState.RESERVED):
+        return replace(order, healing=abandon(healing).on(Event.RELEASE))
+    over = healing.state not in UNDER_WAY and not any(map(remains, healing.segments))
+    return replace(order, healing=None) if over else order
 
 
 def asked_for(order: Order) -> Order:

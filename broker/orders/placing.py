@@ -110,7 +110,10 @@ def _why(order: Order, found: Infeasible, spec: ServiceSpec, env: Env) -> tuple[
 
 
 def within_price(order: Order, spec: ServiceSpec) -> ServiceSpec:
-    """The spec as it is planned: for what may be paid for it."""
+    """The spec as it is planned: for what may be paid for it. Of a healing, what stays costs what it did, and not what is
+    announced now: that is judged when it is known what stays."""
+    if order.healed:
+        return replace(spec, max_price=None)
     return order.quoted.bound(spec) if order.quoted is not None else order.terms.planned(spec)
 
 
@@ -174,6 +177,8 @@ def address(order: Order, env: Env) -> Order | Pause:
         )
         for part, planned in zip(parts.segments, plan.segments, strict=True)
     )
+    if order.healed and (dear := _too_dear(order, segments)) is not None:
+        return refuse(order, env.now, dear)
     kept = {s.key for s in segments}
     rest = tuple(replace(s, wanted=False) for s in order.segments if s.key not in kept)
     return replace(
@@ -184,6 +189,17 @@ def address(order: Order, env: Env) -> Order | Pause:
         links=parts.links,
         carved=order.carved if order.healed else parts.carved,
     )
+
+
+def _too_dear(order: Order, segments: tuple[Segment, ...]) -> Reason | None:
+    """Why a healing costs us more than we bear, by what is announced of that which is bought anew."""
+    assert order.quoted is not None, "a healing is bounded"
+    assert order.spec is not None, "what is placed was asked for"
+    hours = order.spec.term_hours
+    if sum(s.announced.over(hours) for s in segments) <= order.quoted.most(hours):
+        return None
+    message = "price: what would do costs more than the service brings in"
+    return Reason(code=ReasonCode.PRICE, message=message, subject="max_price")
 
 
 def mesh_of(spec: ServiceSpec) -> Mesh:

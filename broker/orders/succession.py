@@ -55,11 +55,36 @@ def begun(live: Order, fresh: Order) -> Order:
     )
 
 
-def begun_healing(live: Order, fresh: Order) -> Order:
-    """What heals `live`, as it begins: with what a former try has left, which is not wanted any more."""
+def with_healing(live: Order, fresh: Order) -> Order:
+    """`live` with what is to heal it. What a former try has left is past: nobody waits for that."""
     made = begun(live, fresh)
-    refs = {(s.alias, s.ref) for s in made.segments}
-    return replace(made, segments=(*made.segments, *_left(refs, live.healing)))
+    refs = {(s.alias, s.ref) for s in (*live.segments, *made.segments)}
+    past = live.past
+    if any(_left(refs, live.healing)):
+        past = _past(live, tuple(_left(refs, live.healing, past)), past.former_blocks if past is not None else ())
+    return replace(live, healing=made, past=past)
+
+
+def _past(live: Order, left: tuple[Segment, ...], blocks: tuple[Prefix, ...]) -> Order:
+    """What of `live` and beside it is not wanted any more, as an order that ends by itself."""
+    return replace(
+        live,
+        state=ServiceState.TERMINATING,
+        segments=left,
+        answers={},
+        reasons=(),
+        former_blocks=blocks,
+        block=None,
+        second_block=None,
+        beside=None,
+        past=None,
+        healing=None,
+        previous=None,
+        choice=None,
+        bindings=None,
+        plan=None,
+        quoted=None,
+    )
 
 
 def _standing(live: Order) -> tuple[Segment, ...]:
@@ -135,7 +160,7 @@ def succeeded(live: Order, newer: Order) -> Order:
         past=None,
         healing=None,
         heals=live.heals,
-        care=replace(live.care, broken={}, agreed=False),
+        care=replace(live.care, broken={}),
         lost=frozenset(),
     )
     if mends and live.beside is not None:
@@ -143,25 +168,7 @@ def succeeded(live: Order, newer: Order) -> Order:
     blocks = tuple(b for b in _blocks(*others) if b not in whole.own_blocks())
     if not left:
         return whole
-    past = replace(
-        live,
-        state=ServiceState.TERMINATING,
-        segments=left,
-        answers={},
-        reasons=(),
-        former_blocks=blocks,
-        block=None,
-        second_block=None,
-        beside=None,
-        past=None,
-        healing=None,
-        previous=None,
-        choice=None,
-        bindings=None,
-        plan=None,
-        quoted=None,
-    )
-    return replace(whole, past=past)
+    return replace(whole, past=_past(live, left, blocks))
 
 
 def _rebased(beside: Order, live: Order) -> Order:

@@ -401,6 +401,38 @@ async def test_what_is_dearer_than_the_owner_pays_is_not_bought_unless_the_agree
         assert sum(kind == "START" for _, _, kind, _ in every) == sum(kind == "STOP" for _, _, kind, _ in every)
 
 
+async def test_what_stays_costs_what_it_did_whatever_is_announced_for_it_now(stack: Stack) -> None:
+    await active(stack, SPEC)
+    vim = stack.vim("s5")
+    ways = tuple(replace(way, price=way.price.scaled(Decimal(20))) for way in vim.domain.ways)
+    vim.reconfigure(replace(vim.domain, ways=ways))
+    stack.announce_all()
+    await fails(stack, "a", "c")
+    await healed(stack)
+    assert at(stack)[1] == "d"
+    await ends(stack)
+
+
+THREE = Sp("a", (TOP.parts[0], Either((C, D, Sp("e", (Site("s6", ("meter",)),)))), *TOP.parts[2:]), (POOL,))
+
+
+async def test_who_does_not_answer_a_healing_is_left_out_of_the_next_and_nobody_waits_for_it(tmp_path: Path) -> None:
+    async with Stack(THREE, tmp_path) as stack:
+        await active(stack, SPEC)
+        mute = "d" if at(stack)[1] == "c" else "c"
+        for method in ("reserve", "release", "terminate", "status"):
+            for alias in {"c", "d", "e"} - {at(stack)[1], "e"}:
+                stack.line("a", alias).always[method] = hangs()
+        await fails(stack, "a", at(stack)[1])
+        await stack.until(lambda: stack.state() is ServiceState.ACTIVE, step=0.5)
+        assert at(stack)[1] == "e"
+        past = order(stack).past
+        assert past is None or {s.alias for s in past.segments} <= {"c", "d"}
+        for method in ("reserve", "release", "terminate", "status"):
+            stack.line("a", mute).always.pop(method, None)
+        await ends(stack)
+
+
 async def test_the_owner_may_not_change_it_while_it_is_healed_and_is_asked_to_come_again(stack: Stack) -> None:
     await active(stack, SPEC)
     stack.line("a", "d").next("reserve", hangs())

@@ -62,7 +62,8 @@ def live(*segments: Segment, **more: object) -> Order:
     made = Order(
         id="o", account="ann", ref="r", version=1, state=ServiceState.DEGRADED, created=NOW, updated=NOW,
         epoch="00000000-0000-0000-0000-000000000000", digest="d", spec=SPEC, plan=PLAN, segments=segments,
-        price=Price(per_hour=Decimal(2)), cost=Price(per_hour=Decimal(1)), hop_budget=8, call_budget=100,
+        choice=AddressingChoice(), price=Price(per_hour=Decimal(2)), cost=Price(per_hour=Decimal(1)),
+        hop_budget=8, call_budget=100,
     )  # fmt: skip
     return replace(made, **more)  # type: ignore[arg-type]
 
@@ -265,7 +266,8 @@ def test_it_may_cost_us_what_its_owner_pays_and_as_much_more_as_the_agreement_sa
         quoted = order.healing.quoted
         assert quoted is not None
         assert (quoted.price, quoted.most(hours)) == (order.price, most)
-        again = replace(order.healing, state=ServiceState.ACTIVE, cost=Price(per_hour=Decimal(3)))
+        dearer = Price(per_hour=Decimal(3))
+        again = replace(order.healing, state=ServiceState.ACTIVE, cost=dearer, plan=PLAN, choice=AddressingChoice())
         healed = replace(succeeded(order, again), price=order.price, segments=(segment("x"), FAILED))
         twice = begins(healed, env(NOW + PAUSES[0]))
         assert twice is not None
