@@ -8,9 +8,9 @@ Rules kept here
 - Durable: an allocation is a row and its entry in the journal, committed before the next is made, through the store's engine
   and writer as a node does; beside it the same driver that inserts the same two rows and commits. The same with a hundred
   allocations to a commit.
-- Fragmentation: one seeded trace of prefixes of mixed sizes and lifetimes, on the pool and on a buddy allocator that breaks
-  the smallest block that fits (best fit). Compared is the largest free block, over the trace and at its end. First fit is
-  what the pool does; that it gives what a plain scan for the first block gives is a test (`tests/unit/test_buddy.py`).
+- Fragmentation: one seeded trace of prefixes of mixed sizes and lifetimes, on the pool, on a buddy allocator of its own that
+  takes the first block that fits (`FirstFit`), and on one that breaks the smallest that fits (best fit). Compared is the largest
+  free block, over the trace and at its end.
 - Every move is checked against what the pool says of itself: no prefix twice, space conserved.
 - In memory times are processor time; durable ones are what a caller waits.
 """
@@ -26,6 +26,7 @@ import statistics
 import sys
 import tempfile
 import time
+from bisect import bisect_left, insort
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -219,8 +220,45 @@ class BestFit(Buddy):
         return super()._lowest(sizes & -sizes)
 
 
+class FirstFit:
+    """A buddy allocator as it is in books (Knuth, The Art of Computer Programming 1, 2.5): of each size the free blocks in the
+    order of their addresses. What is asked for is cut from the first block that holds it."""
+
+    def __init__(self, prefix: Prefix) -> None:
+        self.prefix = prefix
+        self._base, self._bits = int(prefix.network_address), prefix.max_prefixlen
+        self._free: list[list[int]] = [[] for _ in range(self._bits - prefix.prefixlen + 1)]
+        self._free[-1].append(0)
+
+    def allocate(self, length: int) -> Prefix:
+        size = self._bits - length
+        fitting = [(blocks[0], at) for at, blocks in enumerate(self._free) if at >= size and blocks]
+        if not fitting:
+            raise PoolExhausted(f"{self.prefix} has no /{length} left")
+        start, at = min(fitting)
+        del self._free[at][0]
+        while at > size:
+            at -= 1
+            insort(self._free[at], start + (1 << at))
+        return ip_network((self._base + start, length))
+
+    def free(self, prefix: Prefix) -> None:
+        start, size = int(prefix.network_address) - self._base, self._bits - prefix.prefixlen
+        while size < len(self._free) - 1:
+            blocks, buddy = self._free[size], start ^ (1 << size)
+            at = bisect_left(blocks, buddy)
+            if at == len(blocks) or blocks[at] != buddy:
+                break
+            del blocks[at]
+            start, size = min(start, buddy), size + 1
+        insort(self._free[size], start)
+
+    def largest_free(self) -> int | None:
+        return next((self._bits - at for at in range(len(self._free) - 1, -1, -1) if self._free[at]), None)
+
+
 def fragmentation(
-    make: Callable[[Prefix], Buddy], space: Space, events: int, load: float, seed: int
+    make: Callable[[Prefix], Buddy | FirstFit], space: Space, events: int, load: float, seed: int
 ) -> dict[str, float]:
     """A prefix comes at every step and stays for a time that is drawn (exponential); `load`: how much of the pool lives on
     average if nothing is refused."""
@@ -264,8 +302,10 @@ def measure(quick: bool) -> dict[str, Any]:
             lasting[batch] = asyncio.run(durable(Path(folder), rows, batch, 3 if quick else 7))
             print(f"durable, {batch} to a commit: {lasting[batch]}", flush=True)
     broken: dict[str, dict[str, float]] = {}
+    allocators: dict[str, Callable[[Prefix], Buddy | FirstFit]]
+    allocators = {"ours": Buddy, "first fit": FirstFit, "best fit": BestFit}
     for load in (0.5, 0.7, 0.9):
-        for name, make in (("ours", Buddy), ("best fit", BestFit)):
+        for name, make in allocators.items():
             trace = Space("10.0.0.0/16", SPACES["v4"].lengths, 0)
             broken[f"{load:.0%} {name}"] = fragmentation(make, trace, 50_000 if quick else 1_000_000, load, 3)
             print(f"fragmentation, load {load:.0%}, {name}: {broken[f'{load:.0%} {name}']}", flush=True)
@@ -277,11 +317,11 @@ def measure(quick: bool) -> dict[str, Any]:
             "in_memory": {name: f["times_faster"] for name, f in memory.items()},
             "durable": {batch: f["ratio"] for batch, f in lasting.items()},
             "largest_free": {
-                f"{load:.0%}": round(
-                    broken[f"{load:.0%} ours"]["mean_largest"] / max(1, broken[f"{load:.0%} best fit"]["mean_largest"]),
-                    3,
+                f"{load:.0%} {peer}": round(
+                    broken[f"{load:.0%} ours"]["mean_largest"] / max(1, broken[f"{load:.0%} {peer}"]["mean_largest"]), 3
                 )
                 for load in (0.5, 0.7, 0.9)
+                for peer in ("first fit", "best fit")
             },
         },
         "machine": machine(),

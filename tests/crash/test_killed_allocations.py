@@ -22,6 +22,7 @@ import pytest
 
 from address_planner.prefixes import overlap
 from broker.orders.records import Order
+from broker.orders.states import IN_FLIGHT
 from broker.settings.process import Database
 from lower_sp_clients.vim.accounting import TAKES
 from lower_sp_clients.vim.holds import AllocationState
@@ -80,9 +81,14 @@ async def test_after_a_kill_nothing_is_allocated_twice_lost_or_left(round: int, 
 
 async def settled(stack: Stack) -> None:
     """Everything that was under way is at its end; a hold that nobody waits for any more stays until it expires."""
-    await stack.until(lambda: not any(o.state in MOVING for o in orders(stack)), step=0.2, turns=3000)
+    await stack.until(lambda: not any(moves(o) for o in orders(stack)), step=0.2, turns=3000)
     for vim in stack.vims():
         await stack.until(lambda vim=vim: all(h.state not in MOVING for h in vim.holds()), step=0.2, turns=3000)  # type: ignore[misc]
+
+
+def moves(order: Order) -> bool:
+    """Also what was refused moves, until all that it had is given back."""
+    return order.state in MOVING or any(s.state in IN_FLIGHT for s in order.all_segments())
 
 
 def orders(stack: Stack) -> Iterator[Order]:
