@@ -544,6 +544,7 @@ async def test_over_the_same_interconnect_the_labels_are_others(tmp_path: Path) 
         await active(stack, spec)
         before, labels = bought(stack, "c"), joints(stack, "s1", "s4")
         (place,) = before.spec.functions[0].places
+        asked = calls(stack, "a", ("s1", "c", "s4"))
         await fails(stack, "a", "c", Reason(code=ReasonCode.INFRASTRUCTURE, message="fire", subject="f1"))
         await healed(stack)
         after = bought(stack, "c")
@@ -551,6 +552,8 @@ async def test_over_the_same_interconnect_the_labels_are_others(tmp_path: Path) 
         assert after.spec.functions[0].places != (place,)
         now = joints(stack, "s1", "s4")
         assert all(now[alias][end] != label for alias, ends in labels.items() for end, label in ends.items())
+        once = {alias: called.count("reserve") for alias, called in more(stack, asked).items()}
+        assert once == {"s1": 1, "c": 1, "s4": 1}, "nobody had to be asked again for the labels"
         await ends(stack)
 
 
