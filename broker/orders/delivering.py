@@ -220,7 +220,7 @@ def _committed(segment: Segment, result: Result, sent: datetime) -> Segment:
     if segment.state is not SegmentState.COMMITTING:
         return segment
     if isinstance(result, Refused):
-        return replace(segment, state=SegmentState.FAILED, reasons=result.reasons)
+        return replace(segment, state=SegmentState.FAILED, reasons=result.reasons, lives=segment.stands)
     parts = tuple(part.all_in(ServiceState.ACTIVATING) for part in segment.parts)
     return replace(segment, state=SegmentState.COMMITTED, expires=None, parts=parts)
 

@@ -47,8 +47,10 @@ def lose(order: Order, env: Env) -> Order | Pause:
     """What a dead supplier has counts as failed, until it is heard of again."""
     mine = _BEING_BROUGHT_IN if order.newer else _LIVES
     for segment in order.segments:
-        if segment.wanted and not segment.kept and segment.state in mine and env.dead(segment.alias):
-            order = order.with_segment(replace(segment, state=SegmentState.FAILED, reasons=(_UNHEARD,), retry_at=None))
+        there = segment.state in mine or segment.lives > 0
+        if segment.wanted and not segment.kept and there and env.dead(segment.alias):
+            lost = replace(segment, state=SegmentState.FAILED, reasons=(_UNHEARD,), retry_at=None, lives=0)
+            order = order.with_segment(lost)
     return order
 
 
@@ -182,9 +184,9 @@ def _begun(order: Order, env: Env, lost: tuple[Segment, ...]) -> Order:
 
 def _bearable(order: Order) -> Quoted:
     """What it may cost us: as if what its owner pays had been quoted for it."""
-    if order.healed and order.quoted is not None:
-        return order.quoted
     assert order.plan is not None, "what is live was planned"
+    if order.healed and order.quoted is not None:
+        return replace(order.quoted, plan=order.plan)
     hours = order.spec.term_hours if order.spec is not None else 1
     most = max(order.price.over(hours), order.cost.over(hours)) * (1 + order.terms.heal_loss)
     bearable = Price(once=most, currency=order.price.currency)
@@ -205,6 +207,8 @@ def _learnt(order: Order, segment: Segment, env: Env) -> Avoid:
     """Where not to plan again: with a dead supplier, nowhere; else what its supplier names, as where it refuses."""
     if env.dead(segment.alias):
         return _closed(order, segment.alias, env)
+    if segment.lives:  # only a change of it was refused: it is asked for again
+        return Avoid()
     return learning.refused(segment.alias, segment.spec, segment.reasons)
 
 

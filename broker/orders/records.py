@@ -104,6 +104,8 @@ class Segment:
     """An older version may still be held by the supplier, under a newer one that was asked for."""
     stands: int = 0
     """Of a modification: the version under this ref that is live meanwhile (0: none). It is kept where it is this one."""
+    lives: int = 0
+    """Where its commit was refused: the older version under this ref that its supplier still delivers (0: none)."""
     spent: int = 0
     """The highest version that was ever asked for under this ref, where that is more than `version`."""
     hoped: bool = False

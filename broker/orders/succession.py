@@ -35,8 +35,11 @@ ENDED = frozenset(
 
 
 def standing(segment: Segment) -> Segment:
-    """A live segment as a modification begins with it."""
-    return replace(segment, stands=segment.version, wanted=False, gave_way=False, waits=0, reasons=(), expires=None)
+    """A live segment as a modification begins with it; where only an older version lives, nothing is held beside that."""
+    made = replace(segment, wanted=False, gave_way=False, waits=0, reasons=(), expires=None, lives=0)
+    if segment.lives:
+        return replace(made, stands=segment.lives, state=SegmentState.RELEASED)
+    return replace(made, stands=segment.version)
 
 
 def begun(live: Order, fresh: Order) -> Order:
@@ -92,7 +95,7 @@ def _standing(live: Order) -> tuple[Segment, ...]:
     spent: dict[tuple[str, str], int] = {}
     for s in live.all_segments():
         spent[s.alias, s.ref] = max(spent.get((s.alias, s.ref), 0), s.version, s.spent)
-    mine = (s for s in live.segments if s.wanted and s.state not in ENDED)
+    mine = (s for s in live.segments if s.wanted and (s.lives or s.state not in ENDED))
     return tuple(replace(standing(s), spent=spent[s.alias, s.ref]) for s in mine)
 
 
