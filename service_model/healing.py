@@ -25,14 +25,15 @@ class HealPolicy(Word):
 
 
 class HealPhase(Word):
-    """How far a healing is: it waits for its time (PENDING), is UNDER_WAY, waits for its owner's yes (WAITING), or was tried in
-    vain as often as it is by itself (GIVEN_UP)."""
+    """How far a healing is: it waits for its time (PENDING), is UNDER_WAY, waits for its owner's yes (WAITING), was tried in vain
+    as often as it is by itself (GIVEN_UP), or is not begun, as its owner wants it (LEFT)."""
 
     UNSPECIFIED = "HEAL_PHASE_UNSPECIFIED"
     PENDING = "HEAL_PHASE_PENDING"
     UNDER_WAY = "HEAL_PHASE_UNDER_WAY"
     WAITING = "HEAL_PHASE_WAITING"
     GIVEN_UP = "HEAL_PHASE_GIVEN_UP"
+    LEFT = "HEAL_PHASE_LEFT"
 
 
 HEALING = "healing"

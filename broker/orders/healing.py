@@ -25,7 +25,7 @@ from broker.orders.records import UNDER_WAY, Care, Order, Quoted, Segment, remai
 from broker.orders.states import Event, SegmentState
 from broker.orders.succession import with_healing
 from broker.orders.tasks import Call, CallKind, Env, Pause, abandon, task
-from service_model.healing import HEALING, HealPhase
+from service_model.healing import HEALING, HealPhase, HealPolicy
 from service_model.money import Price
 from service_model.outcomes import Healing, Reason, ReasonCode, ServiceState
 
@@ -37,6 +37,8 @@ GIVES_UP = 5
 """Who says to be healing its part is waited for so many times as long as who says nothing."""
 PATIENCE = timedelta(seconds=30)
 """How long it may take to hold what a healing needs."""
+_WAITS = frozenset({HealPhase.WAITING, HealPhase.LEFT})
+_RESTS = _WAITS | {HealPhase.GIVEN_UP}
 _BROKEN = frozenset({SegmentState.DEGRADED, SegmentState.FAILED})
 _LIVES = frozenset({SegmentState.ACTIVE, SegmentState.DEGRADED})
 _BEING_BROUGHT_IN = frozenset({SegmentState.COMMITTING, SegmentState.COMMITTED})
@@ -87,8 +89,7 @@ def consent(order: Order, env: Env) -> Order | Pause:
     calls, waits = list[Call](), [end] if end is not None else []
     due = False
     for segment in broken(order):
-        again = (HealPhase.WAITING, HealPhase.GIVEN_UP) if order.care.agreed else (HealPhase.WAITING,)
-        waiting = segment.heals is not None and segment.heals.phase in again
+        waiting = segment.heals is not None and segment.heals.phase in (_RESTS if order.care.agreed else _WAITS)
         if segment.consented or not waiting or not _asks(segment, env):
             continue
         due = True
@@ -273,7 +274,8 @@ def told(order: Order, shows_segments: bool) -> Healing | None:
     if under_way:
         phase = HealPhase.UNDER_WAY
     elif not may(order):
-        phase = HealPhase.WAITING
+        asks = order.spec is not None and order.spec.healing is HealPolicy.ASK
+        phase = HealPhase.WAITING if asks else HealPhase.LEFT
     rests = order.care.last + PAUSES[order.care.tries - 1] if order.care.last and order.care.tries else None
     return Healing(
         phase=phase,

@@ -320,7 +320,8 @@ async def test_who_wants_to_be_asked_is_told_what_is_broken_and_says_when(stack:
     assert stack.state() is ServiceState.DEGRADED
     assert more(stack, before) == {}
     told = healing(stack)
-    assert (told.phase, told.broken, told.tries) == (HealPhase.WAITING, ("c.1",), 0)
+    phase = HealPhase.WAITING if policy is HealPolicy.ASK else HealPhase.LEFT
+    assert (told.phase, told.broken, told.tries) == (phase, ("c.1",), 0)
     await stack.customer().heal("r", CTX)
     await stack.customer().heal("r", CTX)
     await healed(stack)
@@ -616,11 +617,13 @@ async def test_where_the_lower_level_cannot_the_upper_one_does(tree: Stack) -> N
     await ends(tree)
 
 
-async def test_a_yes_goes_down_to_whoever_is_nearest_to_what_is_broken(tree: Stack) -> None:
-    await active(tree, replace(NESTED, healing=HealPolicy.ASK))
+@pytest.mark.parametrize("policy", [HealPolicy.ASK, HealPolicy.NONE])
+async def test_a_yes_goes_down_to_whoever_is_nearest_to_what_is_broken(tree: Stack, policy: HealPolicy) -> None:
+    await active(tree, replace(NESTED, healing=policy))
     await fails(tree, "b", "c")
     await tree.pass_time(600, step=30)
-    assert (healing(tree).phase, healing(tree).broken) == (HealPhase.WAITING, ("b.1",))
+    assert healing(tree).broken == ("b.1",)
+    assert tree.line("a", "b").count("heal") == 0
     await tree.customer().heal("r", CTX)
     await healed(tree)
     assert (at(tree), within(tree)) == (["s1", "b", "s6"], ["s2", "d", "s5"])

@@ -276,6 +276,19 @@ def test_it_may_cost_us_what_its_owner_pays_and_as_much_more_as_the_agreement_sa
         assert twice.healing.quoted.most(hours) == most, "it does not grow with each healing"
 
 
+def test_who_refused_a_change_is_asked_under_its_ref_again_and_nothing_is_planned_around_it() -> None:
+    refused = replace(FAILED, version=3, lives=2)
+    order = begins(live(segment("x"), refused), env())
+    assert order is not None
+    assert order.healing is not None
+    there = order.healing.segments[1]
+    assert (there.ref, there.stands, there.next_version, there.state) == ("ref-y", 2, 4, SegmentState.RELEASED)
+    assert order.healing.avoid == Avoid()
+    gone = lose(live(segment("x"), refused), env(dead=("y",)))
+    assert isinstance(gone, Order)
+    assert gone.segments[1].lives == 0, "a dead supplier delivers nothing"
+
+
 # consent
 
 
@@ -303,7 +316,7 @@ def test_its_owner_is_told_how_far_it_is() -> None:
     cases: list[tuple[Order, HealPhase]] = [
         (failed, HealPhase.PENDING),
         (replace(failed, spec=replace(SPEC, healing=HealPolicy.ASK)), HealPhase.WAITING),
-        (replace(failed, spec=replace(SPEC, healing=HealPolicy.NONE)), HealPhase.WAITING),
+        (replace(failed, spec=replace(SPEC, healing=HealPolicy.NONE)), HealPhase.LEFT),
         (replace(failed, care=Care(tries=TRIES, last=NOW)), HealPhase.GIVEN_UP),
     ]
     begun = begins(failed, env())

@@ -96,8 +96,8 @@ def _healing(healing: Healing) -> str:
     tried = f", tried {healing.tries} times" if healing.tries > 1 else ", tried once" if healing.tries else ""
     due = f", next at {time_text(healing.next_time)}" if healing.next_time is not None else ""
     why = f": {healing.reasons[0].message}" if healing.reasons else ""
-    says = " for your word: spbroker heal" if healing.phase is HealPhase.WAITING else ""
-    return f"{healing.phase.short}{says}{what}{tried}{due}{why}"
+    says = {HealPhase.WAITING: " for your word: spbroker heal", HealPhase.LEFT: " as it is, as you want it"}
+    return f"{healing.phase.short}{says.get(healing.phase, '')}{what}{tried}{due}{why}"
 
 
 def _newer(newer: NewerVersion) -> str:

@@ -321,6 +321,8 @@ class _HealPhaseEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_HealPhase.Va
     """It waits for its owner to ask for it (HealService)."""
     HEAL_PHASE_GIVEN_UP: _HealPhase.ValueType  # 4
     """It was tried in vain as often as it is by itself. Its owner may ask for it again."""
+    HEAL_PHASE_LEFT: _HealPhase.ValueType  # 5
+    """It is left as it is, as its policy says. Its owner may ask for it (HealService)."""
 
 class HealPhase(_HealPhase, metaclass=_HealPhaseEnumTypeWrapper):
     """How far the healing of a service is."""
@@ -335,6 +337,8 @@ HEAL_PHASE_WAITING: HealPhase.ValueType  # 3
 """It waits for its owner to ask for it (HealService)."""
 HEAL_PHASE_GIVEN_UP: HealPhase.ValueType  # 4
 """It was tried in vain as often as it is by itself. Its owner may ask for it again."""
+HEAL_PHASE_LEFT: HealPhase.ValueType  # 5
+"""It is left as it is, as its policy says. Its owner may ask for it (HealService)."""
 
 class _ManagerTask:
     ValueType = typing.NewType("ValueType", builtins.int)
