@@ -49,6 +49,13 @@ async def client(stack: Stack, name: str, rng: random.Random, through: asyncio.S
         through.release()
 
 
+async def time(stack: Stack) -> None:
+    """Ten times as fast as elsewhere: all clients may be waiting for a label."""
+    while True:
+        await asyncio.sleep(0.01)
+        stack.clock.advance(0.1)
+
+
 def named(store: Path | Database) -> str:
     """As `main` is told it."""
     return store.url if isinstance(store, Database) else str(store)
@@ -59,6 +66,7 @@ async def main(seed: str, stores: dict[str, Path | Database]) -> None:
     async with Stack(TOP, stores.__getitem__, draw=seed) as stack, asyncio.TaskGroup() as group:
         for number in range(CLIENTS):
             group.create_task(client(stack, f"{seed}-{number}", random.Random(f"{seed}/{number}"), through))
+        group.create_task(time(stack))
         for _ in range(rng.randint(2, 12)):
             await through.acquire()
         print("busy", flush=True)
