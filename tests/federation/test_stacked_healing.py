@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,8 @@ from broker.bootstrap.stuck_list import stuck_segments
 from broker.orders.healing import TRIES
 from broker.orders.records import Order, Segment, Terms
 from broker.storage import tables
-from capability_registry.abstraction import Abstraction, Disclosure
 from lower_sp_clients.supplier import ServiceNotFound
+from service_model.families import ANY_FAMILY
 from service_model.healing import HealPhase, HealPolicy
 from service_model.outcomes import (
     AddressingChoice,
@@ -32,7 +33,7 @@ from service_model.outcomes import (
 )
 from tests.support.faults import Answer, hangs, lost_before, refuses
 from tests.support.orders import CONFIRM, CTX, active
-from tests.support.stack import MARGIN, POOL, Either, Site, Sp, Stack, chain
+from tests.support.stack import MARGIN, POOL, POOL6, Either, Site, Sp, Stack, chain
 
 C = Sp("c", (Site("s2", ("meter",)),))
 D = Sp("d", (Site("s3", ("meter",)),))
@@ -566,66 +567,53 @@ async def not_found(call: Answer, ref: str, version: int) -> Any:
     raise ServiceNotFound(ref)
 
 
-# three levels
-
-INNER = Sp(
-    "b", (Site("s2"), Either((Sp("c", (Site("s3", ("meter",)),)), Sp("d", (Site("s4", ("meter",)),)))), Site("s5"))
-)
-OTHER = Sp("e", (Site("e2"), Site("e3", ("meter",), cost=2), Site("e5")))
-TREE = Sp("a", (Site("s1", ("firewall",)), Either((INNER, OTHER)), Site("s6", ("shaper",))), (POOL,))
-NESTED = chain("s1.uni", "s6.uni", "firewall", "meter", "shaper", lan=True)
+# what else may be
 
 
-@pytest.fixture
-async def tree(tmp_path: Path) -> AsyncIterator[Stack]:
-    async with Stack(TREE, tmp_path, draw="tree") as made:
-        made.nodes["a"].terms = Terms(margin=MARGIN, heal_loss=Decimal(1))
-        made.nodes["b"].terms = BLACK
-        made.announce_all()
-        yield made
+async def test_of_two_that_are_broken_the_one_that_may_recover_is_left_alone(stack: Stack) -> None:
+    await active(stack, SPEC)
+    ref = await fails(stack, "a", "s4", state=ServiceState.DEGRADED)
+    await fails(stack, "a", "c")
+    await stack.until(lambda: at(stack)[1] == "d", step=0.2)
+    assert stack.state() is ServiceState.DEGRADED
+    assert bought(stack, "s4").ref == ref
+    await stack.line("a", "s4").fails(ref, recovers=True)
+    await healed(stack)
+    await ends(stack)
 
 
-BLACK = Terms(margin=MARGIN, disclosure=Disclosure(abstraction=Abstraction.BLACK))
-"""Of b, whose customers do not know at which of its places a function is: it may be moved."""
+async def test_bounds_and_both_families_are_kept_and_what_is_not_concerned_is_not_called(tmp_path: Path) -> None:
+    spec = replace(SPEC, families=ANY_FAMILY, max_delay_us=60_000, min_availability=0.5)
+    async with Stack(replace(TOP, pools=(POOL, POOL6)), tmp_path) as stack:
+        first = await active(stack, spec)
+        before = calls(stack)
+        await fails(stack, "a", "c")
+        await healed(stack)
+        assert addresses(status(stack).choice) == addresses(first.choice)
+        assert more(stack, before).keys() == {"s1", "c", "d", "s4"}
+        await ends(stack)
 
 
-def within(stack: Stack) -> list[str]:
-    return at(stack, "b")
+async def test_the_time_of_a_silent_supplier_begins_anew_with_a_restart(stack: Stack) -> None:
+    await active(stack, SPEC)
+    await stack.stop("c")
+    await stack.pass_time(DEAD_S - 100)
+    await stack.restart("a")
+    await stack.pass_time(DEAD_S - 100)
+    assert stack.state() is ServiceState.ACTIVE
+    await stack.pass_time(150)
+    await stack.until(lambda: stack.state() is ServiceState.ACTIVE and at(stack)[1] == "d", step=0.2)
+    await stack.start("c")
+    stack.announce_all()
+    await stack.until(lambda: order(stack).past is None, step=1)
+    await ends(stack)
 
 
-async def test_the_lowest_level_that_can_heals_and_those_above_do_nothing(tree: Stack) -> None:
-    await active(tree, NESTED)
-    assert (at(tree), within(tree)) == (["s1", "b", "s6"], ["s2", "c", "s5"])
-    before = calls(tree, "a", ("s1", "b", "s6"))
-    await fails(tree, "b", "c")
-    await tree.pass_time(GRACE_S * 3)
-    assert tree.state() is ServiceState.ACTIVE
-    assert within(tree) == ["s2", "d", "s5"]
-    assert more(tree, before) == {}
-    await ends(tree)
-
-
-async def test_where_the_lower_level_cannot_the_upper_one_does(tree: Stack) -> None:
-    first = await active(tree, NESTED)
-    tree.nodes["b"].catalogue.put("d", None)
-    await fails(tree, "b", "c")
-    await tree.pass_time(20, step=1)
-    await healed(tree)
-    assert at(tree) == ["s1", "e", "s6"]
-    assert addresses(status(tree).choice) == addresses(first.choice)
-    assert [h.state for h in tree.vim("s2").holds()] == [ServiceState.TERMINATED]
-    await ends(tree)
-
-
-@pytest.mark.parametrize("policy", [HealPolicy.ASK, HealPolicy.NONE])
-async def test_a_yes_goes_down_to_whoever_is_nearest_to_what_is_broken(tree: Stack, policy: HealPolicy) -> None:
-    await active(tree, replace(NESTED, healing=policy))
-    await fails(tree, "b", "c")
-    await tree.pass_time(600, step=30)
-    assert healing(tree).broken == ("b.1",)
-    assert tree.line("a", "b").count("heal") == 0
-    await tree.customer().heal("r", CTX)
-    await healed(tree)
-    assert (at(tree), within(tree)) == (["s1", "b", "s6"], ["s2", "d", "s5"])
-    assert tree.line("a", "b").count("heal") == 1
-    await ends(tree)
+async def test_a_service_whose_time_is_over_ends_also_where_it_cannot_be_healed(stack: Stack) -> None:
+    end = stack.clock.now() + timedelta(seconds=200)
+    stack.line("a", "d").always["reserve"] = refuses(ReasonCode.CAPACITY)
+    await active(stack, replace(SPEC, end_time=end))
+    await fails(stack, "a", "c")
+    await stack.pass_time(230)
+    await stack.until(lambda: stack.state() is ServiceState.TERMINATED, step=0.5)
+    await stack.ends_empty()
