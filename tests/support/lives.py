@@ -17,7 +17,7 @@ from broker.storage import tables
 from broker.storage.errors import StoreError
 from lower_sp_clients.supplier import OutcomeUnknown
 from lower_sp_clients.vim.accounting import TAKES
-from service_model.healing import HealPhase
+from service_model.healing import HealPhase, HealPolicy
 from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, ServiceState
 from service_model.spec import ServiceSpec
 from tests.support.crashing import METHODS, CrashingDriver, CrashingStore, Points, calls
@@ -29,6 +29,7 @@ _C = Sp("c", (Site("s3", ("shaper",), uni=_UNI),))
 _EITHER = Either((Site("s2", ("meter",)), Site("s4", ("meter",))))
 TOP = Sp("a", (Site("s1", ("firewall",), uni=_UNI), Sp("b", (_EITHER, _C))), (POOL,))
 SPEC = chain("s1.uni", "b.c.s3.uni", "firewall", "meter", "shaper", lan=True)
+ASKING = chain("s1.uni", "b.c.s3.uni", "firewall", "meter", "shaper", lan=True, healing=HealPolicy.ASK)
 MODIFIED = chain("s1.uni", "b.c.s3.uni", "firewall", "meter", "meter", "shaper", lan=True, bandwidth_bps=10**7)
 """The same with one more function and ten times the bandwidth: every domain has other than before."""
 KINDS: dict[str, tuple[str, ...]] = {
@@ -38,10 +39,11 @@ KINDS: dict[str, tuple[str, ...]] = {
     "ended early": ("reserve", "commit", "terminate"),
     "modified": ("reserve", "commit", "deliver", "modify", "commit", "deliver", "terminate"),
     "healed": ("reserve", "commit", "deliver", "fail", "deliver", "terminate"),
+    "healed when asked": ("reserve_asking", "commit", "deliver", "fail", "wish", "deliver", "terminate"),
 }
 """What a customer does, step by step: methods of Lives, and of those over sockets. A kind of life that is named here is tried
 at every point that it goes through."""
-OF_PROCESSES = tuple(kind for kind in KINDS if kind != "healed")
+OF_PROCESSES = tuple(kind for kind, steps in KINDS.items() if "fail" not in steps)
 """Those that are lived over sockets too: nothing there tells that what a domain has built is lost."""
 NOTHING_LEFT = "in the end nothing is held, allocated, built or under way at any level"
 CHARGED_ONCE = "nothing is charged twice, and what is delivered is charged"
@@ -175,6 +177,21 @@ class Lives:
 
     def _now(self) -> float:
         return self.stack.clock.now().timestamp()
+
+    async def reserve_asking(self, ref: str) -> None:
+        """What is lost of it is healed when its customer says so."""
+        await self.reserve(ref, ASKING)
+
+    async def wish(self, ref: str) -> None:
+        """When it is told that it waits for that."""
+        while True:
+            await self.stack.clock.sleep(0.2)
+            if self.stack.nodes["a"].down.is_set() or self.points["a"].died.is_set():
+                continue
+            told = self.stack.broker("a").status("alice", ref).healing
+            if told is not None and told.phase is HealPhase.WAITING:
+                await self._asked(lambda: self.stack.customer().heal(ref, CTX))
+                return
 
     async def modify(self, ref: str) -> None:
         await self.reserve(ref, MODIFIED)
