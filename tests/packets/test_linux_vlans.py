@@ -22,13 +22,14 @@ from lower_sp_clients.vim.linux import packets, trunks, vlan_tags
 from lower_sp_clients.vim.linux.lab import WireEnd
 from lower_sp_clients.vim.linux.namespaces import run_in, socket_in
 from tests.support.driver_bench import LinuxBench, linux_or_skip, require_packets, two_port
+from tests.support.wire_tap import ALL_FRAMES, frames
 
 pytestmark = pytest.mark.packets
 
 ROOT = Path(__file__).parents[2]
 VLAN = 77
 CLIENT, SERVER = "10.1.0.2", "10.2.0.2"
-EVERYTHING, ALL_FRAMES, PACKET, AUXILIARY = ip_network("10.0.0.0/8"), 0x0003, 263, 8
+EVERYTHING, PACKET, AUXILIARY = ip_network("10.0.0.0/8"), 263, 8
 
 
 @pytest_asyncio.fixture
@@ -67,17 +68,15 @@ async def joined(bench: LinuxBench) -> tuple[str, str]:
 
 
 @contextmanager
-def frames(namespace: str, device: str) -> Iterator[socket.socket]:
-    """What comes to a device and leaves by it, with what the kernel has put beside."""
-    with socket_in(namespace, socket.AF_PACKET, socket.SOCK_RAW) as sock:
+def tagged(namespace: str, device: str) -> Iterator[socket.socket]:
+    """`frames`, with what the kernel has put beside."""
+    with frames(namespace, device) as sock:
         sock.setsockopt(PACKET, AUXILIARY, 1)
-        sock.bind((device, ALL_FRAMES))
-        sock.settimeout(0.2)
         yield sock
 
 
 def tags(sock: socket.socket, wanted: bytes) -> set[tuple[int, int] | None]:
-    """The tags (protocol and VLAN id) of the frames seen with `wanted` in them; None: untagged."""
+    """The tags (protocol and VLAN id) of the frames seen with `wanted` in them; None: untagged. The kernel tells them beside."""
     found: set[tuple[int, int] | None] = set()
     while True:
         try:
@@ -101,8 +100,8 @@ async def test_what_is_on_the_wire_bears_the_tag_and_what_is_in_the_service_none
     client, _ = await joined(bench)
     asked = ip_address(CLIENT).packed + ip_address(SERVER).packed
     with (
-        frames(f"{bench.token}-right-trunk", "trunk0") as wire,
-        frames(bench.function("right", "half", "f"), "east") as inside,
+        tagged(f"{bench.token}-right-trunk", "trunk0") as wire,
+        tagged(bench.function("right", "half", "f"), "east") as inside,
     ):
         assert packets.ping(client, SERVER).ok
         assert tags(wire, asked) == {(0x8100, VLAN)}
@@ -113,7 +112,7 @@ async def test_untagged_frames_of_a_trunk_reach_no_service(bench: LinuxBench) ->
     client, _ = await joined(bench)
     with (
         socket_in(f"{bench.token}-left-trunk", socket.AF_PACKET, socket.SOCK_RAW) as sock,
-        frames(bench.function("right", "half", "f"), "east") as inside,
+        tagged(bench.function("right", "half", "f"), "east") as inside,
     ):
         sock.bind(("trunk0", 0))
         for tag in (b"", struct.pack("!HH", 0x8100, VLAN + 1), struct.pack("!HH", 0x8100, VLAN)):
