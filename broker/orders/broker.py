@@ -28,7 +28,7 @@ from broker.orders.engine import Stored
 from broker.orders.gather import unconfirmed, whole
 from broker.orders.healing import asked_for
 from broker.orders.offers import Offers
-from broker.orders.records import UNDER_WAY, Abandoned, AuditRow, Order, Quoted, Terms
+from broker.orders.records import Abandoned, AuditRow, Order, Quoted, Terms
 from broker.orders.states import Event
 from broker.orders.stuck import abandoned, stuck_track, to_abandon
 from broker.orders.tasks import abandon, ending
@@ -270,7 +270,7 @@ class Broker(Offers):
         order = await self._mine(account, ref)
         if order is None or not order.version:
             raise ServiceNotFound(ref)
-        if order.state is ServiceState.DEGRADED and not _is_being_healed(order):
+        if order.state is ServiceState.DEGRADED and not order.being_healed:
             self.audit(order.id, account, "heal", ref, "DEGRADED", "DEGRADED", ctx)
             self.change(asked_for(order))
         await self.until(order.id, lambda o: True, ctx)
@@ -483,10 +483,6 @@ def _without(order: Order, version: int) -> Order:
     if beside.previous is not None and beside.previous.version <= version:  # the hold that would come back
         return replace(order, beside=beside.alone())
     return order
-
-
-def _is_being_healed(order: Order) -> bool:
-    return order.healing is not None and order.healing.state in UNDER_WAY
 
 
 def _extended(order: Order, version: int) -> bool:

@@ -114,7 +114,7 @@ def heal(order: Order, env: Env) -> Order | Pause:
     if end is not None and end <= env.now:
         return order
     order = replace(order, care=care) if (care := _seen(order, env)) != order.care else order
-    if not may(order) or any(o is not None and o.state in UNDER_WAY for o in (order.beside, order.healing)):
+    if not may(order) or order.being_healed or (order.beside is not None and order.beside.state in UNDER_WAY):
         return order
     if _ends(order.healing) or _ends(order.beside) or order.care.tries >= TRIES:
         return order
@@ -155,6 +155,7 @@ def _due(order: Order, segment: Segment, env: Env) -> datetime:
 
 
 def _begun(order: Order, env: Env, lost: tuple[Segment, ...]) -> Order:
+    """The order with what is to heal it: the live version once more, around what is lost."""
     assert order.spec is not None, "what is live was asked for"
     care = replace(order.care, tries=order.care.tries + 1, last=env.now)
     fresh = Order(
@@ -267,11 +268,10 @@ def asked_for(order: Order) -> Order:
 def told(order: Order, shows_segments: bool) -> Healing | None:
     """How far its healing is, for its owner; None where nothing is broken."""
     bad, former = broken(order), order.healing
-    under_way = former is not None and former.state in UNDER_WAY
-    if order.state is not ServiceState.DEGRADED or not (bad or under_way):
+    if order.state is not ServiceState.DEGRADED or not (bad or order.being_healed):
         return None
     phase = HealPhase.PENDING if order.care.tries < TRIES else HealPhase.GIVEN_UP
-    if under_way:
+    if order.being_healed:
         phase = HealPhase.UNDER_WAY
     elif not may(order):
         asks = order.spec is not None and order.spec.healing is HealPolicy.ASK
@@ -282,5 +282,5 @@ def told(order: Order, shows_segments: bool) -> Healing | None:
         broken=tuple(s.key for s in bad) if shows_segments else (),
         tries=order.care.tries,
         next_time=rests if phase is HealPhase.PENDING else None,
-        reasons=former.reasons if former is not None and not under_way else (),
+        reasons=former.reasons if former is not None and not order.being_healed else (),
     )

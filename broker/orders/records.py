@@ -314,6 +314,11 @@ class Order:
     """What managers decided of this version, in order."""
 
     @property
+    def being_healed(self) -> bool:
+        """Whether what heals it may yet take its place."""
+        return self.healing is not None and self.healing.state in UNDER_WAY
+
+    @property
     def mark(self) -> str:
         """What no other order of this service ever had: its version, and which healing made it."""
         return f"{self.version}.{self.healed}" if self.healed else str(self.version)
@@ -363,7 +368,7 @@ class Order:
     def known(self) -> Known:
         return Known(
             beside=self.beside.known() if self.beside is not None else None,
-            healing=self.healing is not None and self.healing.state in UNDER_WAY,
+            healing=self.being_healed,
             version=self.version,
             digest=self.digest,
             state=self.state,
