@@ -6,6 +6,7 @@ Rules of the contract (tests/contract runs one suite over every implementation)
 - A version at or below a released one is refused. A higher version replaces a hold; if it is refused the older stays.
 - `release` frees a held version only, and leaves a tombstone where it was never seen. `terminate` ends every version.
 - A quote that a reservation names is part of its body. It fixes the price, and nothing but the price.
+- `heal` is a wish: it is recorded, and `status` tells what comes of it. Of what is whole it changes nothing.
 - A refusal is a value. `OutcomeUnknown` is raised where the caller cannot know: ask again with the same ref and version.
 - `Overloaded` is raised where this call was not looked at: ask again, later. It is no refusal.
 """
@@ -124,6 +125,9 @@ class Supplier(Protocol):
     async def release(self, ref: str, version: int, ctx: Context) -> None: ...
 
     async def terminate(self, ref: str, ctx: Context) -> None: ...
+
+    async def heal(self, ref: str, ctx: Context) -> None:
+        """Let what is lost of a live service be bought elsewhere. Raises ServiceNotFound."""
 
     async def status(self, ref: str, ctx: Context) -> ServiceStatus:
         """Raises ServiceNotFound."""

@@ -13,6 +13,7 @@ is the spec and the quote that it is ordered by.
 | version v                             | < v                         | refuse VERSION_CONFLICT |
 | version v, held, refused or expired   | > v                         | REPLACE: the hold, if there is one, gives way |
 | version v, being committed            | > v                         | refuse MODIFICATION_NOT_OFFERED, for now |
+| version v, being healed               | > v                         | refuse MODIFICATION_NOT_OFFERED, for now |
 | version v, committed or live          | > v                         | MODIFY: beside v, whose resources it counts as its own |
 | w beside v: held, expired             | w, same body                | REPEAT: the recorded answer |
 | w beside v: held, expired             | w, another body             | refuse KEY_REUSED |
@@ -52,7 +53,8 @@ class Verdict(Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Known:
     """What is recorded of a ref. `version` 0: only a tombstone; `released_upto` 0: nothing was released; `beside`: the newer
-    version beside a live one, whose own `released_upto` and `refused` say nothing."""
+    version beside a live one, whose own `released_upto` and `refused` say nothing; `healing`: whether it is just being healed,
+    under the same version."""
 
     version: int
     digest: str
@@ -61,6 +63,7 @@ class Known:
     refused: Mapping[int, str] = field(default_factory=dict)
     """Versions that were refused, with the digest of what they asked for."""
     beside: Known | None = None
+    healing: bool = False
 
 
 def judge(known: Known | None, version: int, digest: str) -> Verdict | Reason:
@@ -100,5 +103,8 @@ def judge(known: Known | None, version: int, digest: str) -> Verdict | Reason:
         return Verdict.REPLACE
     if latest.state is ServiceState.COMMITTING or (known.beside is not None and latest.state in LIVE):
         message = f"version {latest.version} is just being committed: ask again when it is"
+        return Reason(code=ReasonCode.MODIFICATION_NOT_OFFERED, message=message, subject="version", retryable=True)
+    if known.healing:
+        message = "the service is just being healed: ask again when it is"
         return Reason(code=ReasonCode.MODIFICATION_NOT_OFFERED, message=message, subject="version", retryable=True)
     return Verdict.MODIFY

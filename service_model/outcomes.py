@@ -16,6 +16,7 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter
 
+from service_model.healing import HealPhase
 from service_model.managing import ManagerDecision
 from service_model.money import FREE, Price
 from service_model.path_headers import PathHeader
@@ -290,9 +291,21 @@ class NewerVersion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Healing:
+    """How what is broken of a live service is healed. `broken`: the segments, where they are shown; `tries`: how often it was
+    tried since it broke, `reasons` why the last was in vain, `next_time` when the next is due."""
+
+    phase: HealPhase
+    broken: tuple[str, ...] = ()
+    tries: int = 0
+    next_time: Instant | None = None
+    reasons: tuple[Reason, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStatus:
     """A service as its owner sees it. `remaining_s` only while it is held; `binding` from commit on; `newer`: what is to take the
-    place of a live version."""
+    place of a live version; `healing`: while a part of it is broken."""
 
     ref: str
     version: int
@@ -315,6 +328,7 @@ class ServiceStatus:
     start_time: Instant | None = None
     end_time: Instant | None = None
     """When it begins and ends by itself. Until then what is committed is ACTIVATING. None: at once; never."""
+    healing: Healing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, PlainSerializer, TypeAd
 from service_model.constraints import ANYWHERE, Countries, Distance, Group, GroupScope
 from service_model.families import AddressFamily, families_of, versions
 from service_model.flows import Flow
+from service_model.healing import HealPolicy
 from service_model.path_headers import PathHeader
 from service_model.words import (
     Address,
@@ -249,6 +250,8 @@ class ServiceSpec:
     """The fraction of time that all of it works together."""
     families: Annotated[tuple[AddressFamily, ...], Field(max_length=2)] = ()
     """Of its links; none given: as in `versions`."""
+    healing: HealPolicy = HealPolicy.UNSPECIFIED
+    """Who decides that what is lost of it is bought elsewhere."""
 
     def end(self, id: str) -> End:
         return next(e for e in self.ends if e.id == id)
@@ -356,6 +359,7 @@ class ServiceSpec:
             max_price=None,
             reference="",
             tags=(),
+            healing=HealPolicy.UNSPECIFIED,
         )
 
     def needs_classes(self) -> bool:

@@ -48,6 +48,8 @@ def listings(administered: Administered, own_sp_id: str, now: datetime) -> tuple
             glossary=Glossary(isolation=dict(supplier.isolation), qos=dict(supplier.qos)),
             trial=supplier.trial,
             sold_besides=supplier.sold_besides,
+            dead_after=timedelta(seconds=supplier.dead_after_s),
+            heal_after=timedelta(seconds=supplier.heal_after_s),
         )
         for supplier in administered.suppliers
     ]
@@ -83,6 +85,7 @@ def terms(administered: Administered, account: str) -> Terms | Reason:
         currency=agreement.currency,
         max_hold_s=agreement.max_hold_s,
         quote_s=agreement.quote_s,
+        heal_loss=agreement.heal_loss_percent / Decimal(100),
         max_services=agreement.max_services,
         max_quotes=agreement.max_quotes,
         show_segments=agreement.show_segments,

@@ -121,6 +121,9 @@ class Listened:
     async def terminate(self, ref: str, ctx: Context) -> None:
         await self.supplier.terminate(ref, ctx)
 
+    async def heal(self, ref: str, ctx: Context) -> None:
+        await self.supplier.heal(ref, ctx)
+
     async def status(self, ref: str, ctx: Context) -> ServiceStatus:
         return await self.supplier.status(ref, ctx)
 

@@ -8,7 +8,7 @@ from broker.accounts.admin_port import Discrepancy, StuckSegment
 from broker.orders.catalogue import Listing
 from broker.orders.listening import Returned
 from broker.orders.records import Order, Segment
-from broker.orders.stuck import unconfirmed
+from broker.orders.stuck import stuck_track, unconfirmed
 from service_model.outcomes import ServiceState
 
 Listed = Callable[[str], Listing | None]
@@ -16,8 +16,10 @@ Listed = Callable[[str], Listing | None]
 
 
 def stuck_segments(orders: Iterable[Order], listed: Listed) -> tuple[StuckSegment, ...]:
-    """Of every order that is STUCK the parts that hold it up, what is asked for longest first."""
-    found = (s for order in orders if order.state is ServiceState.STUCK for s in _of(order, listed))
+    """Of every order that is STUCK, and of what a live one had before, the parts that hold it up, what is asked for longest
+    first."""
+    parts = (stuck_track(order).part(order) for order in orders)
+    found = (s for part in parts if part is not None and part.state is ServiceState.STUCK for s in _of(part, listed))
     return tuple(sorted(found, key=lambda s: (s.since is None, s.since, s.service, s.segment)))
 
 

@@ -45,6 +45,7 @@ COMMANDS: dict[str, Entry] = {
     "services": Entry("List your services"),
     "show": Entry("One service: its parts and addresses"),
     "watch": Entry("Follow your services as they change"),
+    "heal": Entry("Have what is lost of a service bought elsewhere"),
     "terminate": Entry("End a service"),
     "apply": Entry("Make what is administered be as a folder says", FOLDER),
     "diff": Entry("What apply would change", FOLDER),

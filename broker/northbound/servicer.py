@@ -131,6 +131,11 @@ class BrokerServicer(broker_service_pb2_grpc.BrokerServiceServicer):
         await self._supplier().terminate(request.ref, self._context(request, context))
         return pb.TerminateServiceResponse()
 
+    async def HealService(self, request: pb.HealServiceRequest, context: Any) -> pb.HealServiceResponse:
+        _check_ref(request.ref)
+        await self._supplier().heal(request.ref, self._context(request, context))
+        return pb.HealServiceResponse()
+
     async def GetService(self, request: pb.GetServiceRequest, context: Any) -> pb.GetServiceResponse:
         _check_ref(request.ref)
         status = await self._supplier().status(request.ref, self._read_context(context))

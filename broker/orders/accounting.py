@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
-from broker.orders import times
+from broker.orders import healing, times
 from broker.orders.reasons import for_customer, rewritten, words_of, wrapped
 from broker.orders.records import Charge, ChargeKind, Order, Side
 from broker.orders.states import SegmentState
@@ -17,6 +17,7 @@ from broker.orders.stuck import shown, untold
 from capability_registry.abstraction import Abstraction
 from service_model.money import Price
 from service_model.outcomes import (
+    Healing,
     NewerVersion,
     Reason,
     ReasonCode,
@@ -47,8 +48,9 @@ def _sold(order: Order, now: datetime) -> Order | None:
     """The version that is charged: a newer one from when all of it was committed and it has begun."""
     if order.state not in _CHARGED:
         return None
-    newer = order.beside
-    return newer if newer is not None and newer.state in _CHARGED and times.begun(newer, now) else order
+    others = (order.beside, order.healing)
+    committed = (o for o in others if o is not None and o.state in _CHARGED and times.begun(o, now))
+    return next(committed, order)
 
 
 def _events(was: Order | None, sold: Order | None, now: datetime) -> Iterator[Charge]:
@@ -142,7 +144,13 @@ def status(order: Order, now: datetime) -> ServiceStatus:
         newer=_newer(order.beside, now) if order.beside is not None else None,
         start_time=order.spec.start_time if order.spec else None,
         end_time=order.spec.end_time if order.spec else None,
+        healing=_healing(order),
     )
+
+
+def _healing(order: Order) -> Healing | None:
+    told = healing.told(order, order.terms.show_segments)
+    return replace(told, reasons=_reasons(order, told.reasons)) if told is not None else None
 
 
 def _newer(order: Order, now: datetime) -> NewerVersion:

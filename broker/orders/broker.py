@@ -26,10 +26,11 @@ from broker.orders import succession
 from broker.orders.accounting import answer, status
 from broker.orders.engine import Stored
 from broker.orders.gather import unconfirmed, whole
+from broker.orders.healing import asked_for
 from broker.orders.offers import Offers
 from broker.orders.records import Abandoned, AuditRow, Order, Quoted, Terms
 from broker.orders.states import Event
-from broker.orders.stuck import abandoned, to_abandon
+from broker.orders.stuck import abandoned, stuck_track, to_abandon
 from broker.orders.tasks import abandon, ending
 from broker.orders.times import wrong_time
 from lower_sp_clients.broadcast import Overrun
@@ -45,6 +46,7 @@ from lower_sp_clients.supplier import (
 from lower_sp_clients.versions import LIVE, Verdict, body, judge
 from service_model.outcomes import (
     STATUS,
+    AddressingChoice,
     Bindings,
     Committed,
     Reason,
@@ -155,7 +157,8 @@ class Broker(Offers):
         elif known is not None:
             beside = verdict is Verdict.MODIFY
             former = known.beside if beside else known
-            fresh = succession.replaced(former, fresh) if former is not None else succession.begun(known, fresh)
+            live = known if beside else None
+            fresh = succession.replaced(former, fresh, live) if former is not None else succession.begun(known, fresh)
             fresh = replace(known, beside=fresh) if beside else fresh
         if known is None:
             self.claims.begin(fresh.id)
@@ -216,7 +219,7 @@ class Broker(Offers):
             self.audit(order.id, account, "commit", ref, "RESERVED", "COMMITTING", ctx)
             decided = replace(order, bindings=whole(order.choice, told), was_live=True, extending=None)
             self.change(record.with_version(decided.on(Event.COMMIT)))
-        elif order.choice is not None and order.bindings != whole(order.choice, told):
+        elif order.choice is not None and _contradicts(order, order.choice, told):
             reason = Reason(code=ReasonCode.KEY_REUSED, message="committed with other bindings", subject="bindings")
             return Refused(ref=ref, version=version, reasons=(reason,))
         recorded = await self.until(order.id, lambda o: _decided(o, version), ctx)
@@ -271,6 +274,16 @@ class Broker(Offers):
             self.change(replace(ending(order), expires=None, extending=None).on(Event.TERMINATE))
         await self.until(order.id, lambda o: o.state in _ENDED, ctx)
 
+    async def heal(self, account: str, ref: str, ctx: Context) -> None:
+        """Its owner wants it healed. Raises ServiceNotFound; of what is whole, or not live, it changes nothing."""
+        order = await self._mine(account, ref)
+        if order is None or not order.version:
+            raise ServiceNotFound(ref)
+        if order.state is ServiceState.DEGRADED and not order.being_healed:
+            self.audit(order.id, account, "heal", ref, "DEGRADED", "DEGRADED", ctx)
+            self.change(asked_for(order))
+        await self.until(order.id, lambda o: True, ctx)
+
     def _may_live_untracked(self, order: Order | None) -> bool:
         """Whether what the store knows nothing of, or only as a hold, may be live at suppliers since a restore: whoever hears
         that it is gone gives its addresses to others."""
@@ -281,9 +294,11 @@ class Broker(Offers):
         """Give up a segment ("": all) that holds a STUCK service up, because `actor` decided so. Returns the order as it
         is recorded then, and what was given up. Raises NotStuck."""
         await self._take(named)
-        order, now = self.wanted[named.id], self.clock.now()
+        whole, now = self.wanted[named.id], self.clock.now()
+        track = stuck_track(whole)
+        order = track.part(whole) or whole
         keys = to_abandon(order, segment, self._own)
-        given = abandoned(order, keys, Abandoned(at=now, actor=actor, reason=reason))
+        given = track.put(whole, abandoned(order, keys, Abandoned(at=now, actor=actor, reason=reason)))
         row = AuditRow(
             at=now,
             actor=actor,
@@ -297,7 +312,9 @@ class Broker(Offers):
         )
         self._note_audit(order.id, row)
         self.change(given)
-        done = await self.until(order.id, lambda o: all(s.abandoned for s in o.segments if s.key in keys), Context())
+        done = await self.until(
+            order.id, lambda o: all(s.abandoned for s in o.all_segments() if s.key in keys), Context()
+        )
         log.warning("given up", service=order.id, segments=keys, actor=actor, reason=reason)
         return done, keys
 
@@ -413,6 +430,10 @@ class AccountView:
         self._may_change()
         await self._broker.terminate(self._account, ref, ctx)
 
+    async def heal(self, ref: str, ctx: Context) -> None:
+        self._may_change()
+        await self._broker.heal(self._account, ref, ctx)
+
     async def status(self, ref: str, ctx: Context) -> ServiceStatus:
         await self._broker.claims.catch_up()
         return self._broker.status(self._account, ref)
@@ -450,6 +471,12 @@ def _decided(order: Order, version: int) -> bool:
 def _committed(order: Order) -> bool:
     """Whether a commit of this version is, or was, answered with Committed, or is being worked on."""
     return order.state in LIVE or (order.confirmed and order.state in _STANDS)
+
+
+def _contradicts(order: Order, choice: AddressingChoice, told: Bindings) -> bool:
+    """Whether a commit that comes again comes with other bindings. What was healed since is bound otherwise in what is none of
+    its owner's."""
+    return order.bindings != whole(choice, told) if not order.healed else unconfirmed(choice, told) is not None
 
 
 def _without(order: Order, version: int) -> Order:

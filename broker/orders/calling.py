@@ -105,6 +105,8 @@ class Caller:
                     await supplier.release(segment.ref, call.version, ctx)
                 case CallKind.TERMINATE:
                     await supplier.terminate(segment.ref, ctx)
+                case CallKind.HEAL:
+                    await supplier.heal(segment.ref, ctx)
                 case CallKind.LOOK:
                     return await supplier.status(segment.ref, ctx)
             return None

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from broker.decompose.ordered import Ordered
 from broker.decompose.plan import Snapshot, SupplierView
 from capability_registry.glossary import SAME_WORDS, Glossary
 from capability_registry.note import CapabilityNote, Lifecycle
 from capability_registry.remembered import Memory
+
+DEAD_AFTER = timedelta(minutes=5)
+HEAL_AFTER = timedelta(minutes=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +33,10 @@ class Listing:
     usable: bool = True
     expose: Mapping[str, str] = field(default_factory=dict)
     glossary: Glossary = SAME_WORDS
+    dead_after: timedelta = DEAD_AFTER
+    """How long it may not be heard of until it counts as dead."""
+    heal_after: timedelta = HEAL_AFTER
+    """How long what it delivers may be degraded until it is bought elsewhere."""
     trial: bool = False
     """Whether it is planned with also while its note says TRIAL."""
     sold_besides: bool = False
@@ -112,6 +120,15 @@ class Catalogue:
 
     def listing(self, alias: str) -> Listing | None:
         return self._listings.get(alias)
+
+    def dead_after(self, alias: str) -> timedelta | None:
+        """None: it never counts as dead, as our own domains."""
+        listing = self._listings.get(alias)
+        return listing.dead_after if listing is not None and not listing.local else None
+
+    def heal_after(self, alias: str) -> timedelta:
+        listing = self._listings.get(alias)
+        return listing.heal_after if listing is not None else HEAL_AFTER
 
     def usable(self, alias: str) -> bool:
         """Whether a supplier that is listed takes new orders of ours: by its document, and by its note if there is one."""

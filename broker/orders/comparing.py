@@ -42,7 +42,7 @@ def shortfall(order: Order, segment: Segment) -> dict[str, str]:
 def reconsider(order: Order, env: Env) -> Order | Pause:
     """Where suppliers ask more than they had announced, take a plan that costs less if there is one."""
     dear = [s for s in order.segments if overpriced(order, s)]
-    if not dear or order.spec is None or order.crankbacks >= MAX_CRANKBACKS:
+    if not dear or order.healed or order.spec is None or order.crankbacks >= MAX_CRANKBACKS:
         return order
     learnt = reduce(or_, (learning.dearer(s.alias, s.spec, s.announced, s.price) for s in dear))
     meant = env.lexicon(order.account, order.terms).learnt(order.words).meant(order.spec)

@@ -14,8 +14,9 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from broker.orders.gather import binding, violation
+from broker.orders.healing import broken, recovered, why_degraded
 from broker.orders.reasons import words_of, wrapped
-from broker.orders.records import Order, Segment
+from broker.orders.records import Heals, Order, Segment
 from broker.orders.reserving import parts_of
 from broker.orders.states import Event, SegmentState
 from broker.orders.tasks import GUARD, Call, CallKind, Env, Pause, Track, ending, repeat, retry_at, task
@@ -135,20 +136,17 @@ def activate(order: Order, env: Env) -> Order | Pause:
 @task
 def degrade(order: Order, env: Env) -> Order | Pause:
     """A part that failed or is degraded degrades the whole."""
-    bad = [s for s in order.segments if s.wanted and s.state is not SegmentState.ACTIVE]
-    if not bad or order.spec is None or about_to_end(order, env.now):
+    if not broken(order) or about_to_end(order, env.now):
         return order
-    words = words_of(order.spec)
-    reasons = tuple(wrapped(s, ReasonCode.SEGMENT_FAILED, words) for s in bad)
-    return replace(order, reasons=reasons).on(Event.DEGRADE)
+    return replace(order, reasons=why_degraded(order)).on(Event.DEGRADE)
 
 
 @task
 def recover(order: Order, env: Env) -> Order | Pause:
-    """Whole again when every part is."""
+    """Whole again when every part is; else what is broken is told as it is now."""
     if all(s.state is SegmentState.ACTIVE for s in order.segments if s.wanted):
-        return replace(order, reasons=()).on(Event.RECOVER)
-    return order
+        return replace(recovered(order), reasons=()).on(Event.RECOVER)
+    return order if (reasons := why_degraded(order)) == order.reasons else replace(order, reasons=reasons)
 
 
 # what answers change
@@ -225,7 +223,7 @@ def _committed(segment: Segment, result: Result, sent: datetime) -> Segment:
     if segment.state is not SegmentState.COMMITTING:
         return segment
     if isinstance(result, Refused):
-        return replace(segment, state=SegmentState.FAILED, reasons=result.reasons)
+        return replace(segment, state=SegmentState.FAILED, reasons=result.reasons, lives=segment.stands)
     parts = tuple(part.all_in(ServiceState.ACTIVATING) for part in segment.parts)
     return replace(segment, state=SegmentState.COMMITTED, expires=None, parts=parts)
 
@@ -238,6 +236,10 @@ def _released(segment: Segment, result: Result, sent: datetime) -> Segment:
 
 def _terminated(segment: Segment, result: Result, sent: datetime) -> Segment:
     return replace(segment, state=SegmentState.LEAVING) if segment.state is SegmentState.TERMINATING else segment
+
+
+def _consented(segment: Segment, result: Result, sent: datetime) -> Segment:
+    return replace(segment, consented=True)
 
 
 def _looked(order: Order, segment: Segment, result: Result, now: datetime) -> Order:
@@ -266,6 +268,7 @@ _FOLDS = {
     CallKind.COMMIT: _committed,
     CallKind.RELEASE: _released,
     CallKind.TERMINATE: _terminated,
+    CallKind.HEAL: _consented,
 }
 
 _SEEN: dict[ServiceState, SegmentState] = {
@@ -289,6 +292,16 @@ def observed(order: Order, alias: str, ref: str, status: ServiceStatus) -> Order
     return order
 
 
+def vanished(order: Order, alias: str, ref: str) -> Order:
+    """The order after its supplier said not to know what is live there."""
+    for key in [s.key for s in order.segments if (s.alias, s.ref) == (alias, ref) and s.state in _DONE]:
+        gone = Reason(code=ReasonCode.INFRASTRUCTURE, message="not known to its supplier any more")
+        segment = order.segment(key)
+        assert segment is not None, "it is one of the order's"
+        order = order.with_segment(replace(segment, state=SegmentState.FAILED, reasons=(gone,)))
+    return order
+
+
 def observe(order: Order, key: str, status: ServiceStatus) -> Order:
     """The order after seeing a supplier's status of one segment. What is told of another version than the one that was
     asked for last is old, or not ours; only that the whole has ended counts whatever its version."""
@@ -296,7 +309,8 @@ def observe(order: Order, key: str, status: ServiceStatus) -> Order:
     if segment is None or (status.version != segment.version and status.state is not ServiceState.TERMINATED):
         return order
     over = status.state in (ServiceState.TERMINATED, ServiceState.EXPIRED, ServiceState.STUCK)
-    changed = replace(segment, parts=status.segments)
+    heals = Heals(phase=status.healing.phase, tries=status.healing.tries) if status.healing is not None else None
+    changed = replace(segment, parts=status.segments, heals=heals)
     if segment.state in (SegmentState.TERMINATING, SegmentState.LEAVING):
         if status.state is ServiceState.TERMINATED:
             changed = _gone(changed)

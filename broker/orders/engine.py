@@ -31,7 +31,7 @@ from broker.orders.decisions import Asked
 from broker.orders.delivering import fold
 from broker.orders.judging import judged
 from broker.orders.listening import Listener, Returned
-from broker.orders.own_resources import with_own
+from broker.orders.own_resources import free_to_it, with_own
 from broker.orders.path_ids import PathIds
 from broker.orders.pools import PREFIXES, Pool, Pools, of_others
 from broker.orders.reasons import incident_id
@@ -122,7 +122,9 @@ class OrderEngine:
         self._waiting: dict[str, list[Waiter]] = {}
         self.events: Broadcast[Stored] = Broadcast(watcher_behind)
         self._caller = Caller(clock)
-        self._listener = Listener(self._caller, clock, self.wanted, self._heard)
+        self._listener = Listener(
+            self._caller, clock, self.wanted, self._heard, dead_after=catalogue.dead_after, died=self._wake
+        )
         self.sequence = 0
         """The last event that was sent."""
         self._closing = False
@@ -164,7 +166,7 @@ class OrderEngine:
     def _resume(self, order: Order) -> None:
         """Go on where another process, or another life of this one, was; or be woken in time where nothing is to be done now,
         as of most that are live."""
-        states = [part.state for part in (order, order.beside) if part is not None]
+        states = [part.state for part in (order, order.beside, order.healing) if part is not None]
         if ServiceState.RESERVING not in states:  # whose tasks take addresses
             pause = advance(order, self._env(order), self.workflows)
             if pause.order is order and not pause.calls and pause.asks is None:
@@ -355,15 +357,19 @@ class OrderEngine:
     def _env(self, order: Order) -> Env:
         """What its tasks may know at this moment."""
         snapshot = self.catalogue.snapshot
+        alone = order.beside is None and order.healing is None
         return Env(
             now=self.clock.now(),
-            snapshot=snapshot if order.beside is None else with_own(snapshot, order.segments),
+            snapshot=snapshot if alone else with_own(snapshot, free_to_it(order)),
             allocate=self._allocate,
             identify=self.path_ids.allocate,
             lexicon=self.lexicon,
-            hoped=partial(self.catalogue.hoped, snapshot) if order.beside is None else None,
+            hoped=partial(self.catalogue.hoped, snapshot) if alone else None,
             hopes=self._hopes,
             stuck_after=self._stuck_after,
+            silent=self._listener.silent,
+            dead=self._listener.dead,
+            heal_after=self.catalogue.heal_after,
         )
 
     def _allocate(
@@ -389,6 +395,8 @@ class OrderEngine:
             drop=[*drop, *unnamed],
             event=told,
         )
+        if before is not None and order.heals > before.heals:
+            log.warning("is healed", service=order.id, healing=order.heals, broken=sorted(order.care.broken))
         sequence = await self.book.save(change)
         self._pools.stored(put, drop)
         self.path_ids.stored(named, unnamed)

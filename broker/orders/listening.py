@@ -6,15 +6,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import structlog
 
 from broker.orders.calling import Caller
-from broker.orders.delivering import observed
+from broker.orders.delivering import observed, vanished
 from broker.orders.records import Abandoned, Order
 from broker.orders.tasks import remains
 from lower_sp_clients.supplier import Interest, ServiceNotFound, Supplier
-from service_model.clock import Clock
+from service_model.clock import Alarm, Clock
 from service_model.outcomes import ServiceState, ServiceStatus
 
 log = structlog.get_logger()
@@ -23,6 +24,7 @@ _ANSWERED = {ServiceState.RESERVING, ServiceState.RESERVED, ServiceState.COMMITT
 _PARTS = Interest(states=frozenset(ServiceState) - _ANSWERED, addressing=False)
 """What we hear of our segments: until they are active, the answers to our calls tell it."""
 
+_LOOKS_AGAIN, _A_MOMENT = timedelta(minutes=1), timedelta(milliseconds=1)
 LOOKS_AT_ONCE = 32
 """How many segments one supplier is asked for at once when it is heard of again."""
 _OVER = frozenset({ServiceState.TERMINATED, ServiceState.EXPIRED, ServiceState.REFUSED})
@@ -42,15 +44,25 @@ class Returned:
 
 class Listener:
     """Follows every supplier of `caller`. `orders` are all orders as wanted; one that a supplier's word changes is given
-    to `change`."""
+    to `change`. Of a supplier that was not heard of for `dead_after` (None: of which that says nothing) each order that has
+    anything there is told to `died`, by its id."""
 
     def __init__(
-        self, caller: Caller, clock: Clock, orders: Mapping[str, Order], change: Callable[[Order], None]
+        self,
+        caller: Caller,
+        clock: Clock,
+        orders: Mapping[str, Order],
+        change: Callable[[Order], None],
+        dead_after: Callable[[str], timedelta | None] = lambda alias: None,
+        died: Callable[[str], None] = lambda id: None,
     ) -> None:
         self._caller = caller
         self._clock = clock
         self._orders = orders
         self._change = change
+        self._dead_after, self._died = dead_after, died
+        self._silent: dict[str, tuple[datetime, Alarm]] = {}
+        """Since when a supplier is not heard of, and who looks whether it is dead then."""
         self._by_child: dict[tuple[str, str], tuple[str, str]] = {}
         self._children: dict[str, frozenset[tuple[str, str]]] = {}
         """By order, what is known of it."""
@@ -66,6 +78,7 @@ class Listener:
         former = self._caller.suppliers
         for alias in [a for a, s in former.items() if suppliers.get(a) is not s]:
             self._followers.pop(alias).cancel()
+            self._hears(alias)
         self._caller.suppliers = dict(suppliers)
         for alias, supplier in suppliers.items():
             if former.get(alias) is not supplier:
@@ -96,7 +109,40 @@ class Listener:
             out.append(Returned(alias=alias, ref=ref, service=service, segment=segment, state=state, abandoned=by))
         return tuple(out)
 
+    def silent(self, alias: str) -> bool:
+        """Whether a supplier is not heard of at this moment."""
+        return alias in self._silent and self._dead_after(alias) is not None
+
+    def dead(self, alias: str) -> bool:
+        """Whether it was not heard of for so long that it counts as dead."""
+        limit, known = self._dead_after(alias), self._silent.get(alias)
+        return limit is not None and known is not None and known[0] + limit <= self._clock.now()
+
+    def _misses(self, alias: str) -> None:
+        """It is not heard of: from now, if it was before."""
+        if alias not in self._silent:
+            self._wait(alias, self._clock.now())
+
+    def _wait(self, alias: str, since: datetime) -> None:
+        limit = self._dead_after(alias) or _LOOKS_AGAIN
+        left = max(since + limit - self._clock.now(), _A_MOMENT).total_seconds()
+        self._silent[alias] = since, self._clock.after(left, lambda: self._judge(alias))
+
+    def _judge(self, alias: str) -> None:
+        if not self.dead(alias):  # its document says otherwise by now
+            self._wait(alias, self._silent[alias][0])
+            return
+        log.warning("a supplier counts as dead: it is not heard of", supplier=alias, since=str(self._silent[alias][0]))
+        for id in {id for (its, _), (id, _) in self._by_child.items() if its == alias}:
+            self._died(id)
+
+    def _hears(self, alias: str) -> None:
+        if (known := self._silent.pop(alias, None)) is not None:
+            known[1].cancel()
+
     async def close(self) -> None:
+        for alias in tuple(self._silent):
+            self._hears(alias)
         tasks = (*self._followers.values(), *self._asking.values())
         for task in tasks:
             task.cancel()
@@ -129,8 +175,10 @@ class Listener:
         """Hear of every change at one supplier; after each (re)connection ask for the present state of all that is open."""
         attempts = 0
         while True:
+            self._misses(alias)
             try:
                 async for event in supplier.watch("", _PARTS):
+                    self._hears(alias)
                     if event.status is None:
                         await self._resync(alias, supplier)
                     else:
@@ -166,8 +214,16 @@ class Listener:
             seen = await self._caller.look(supplier, order, ref)
         except ServiceNotFound:
             self._returned.pop((alias, ref), None)
+            self._misses_live(id, alias, ref)
         else:
             self._observe(alias, ref, seen)
+
+    def _misses_live(self, id: str, alias: str, ref: str) -> None:
+        """A supplier does not know what it is to deliver."""
+        order = self._orders.get(id)
+        if order is not None and (changed := vanished(order, alias, ref)) is not order:
+            log.warning("a supplier does not know a live segment", service=id, supplier=alias, ref=ref)
+            self._change(changed)
 
     def _observe(self, alias: str, ref: str, seen: ServiceStatus) -> None:
         if (alias, ref) in self._abandoned:

@@ -76,7 +76,7 @@ def bring_in(order: Order, env: Env) -> Order | Pause:
     result = _commit(order, env, new)
     if result is not order:
         return result
-    if not begun and changed and any(s.state is SegmentState.COMMITTED for s in new):
+    if not begun and (changed or order.healed) and any(s.state is SegmentState.COMMITTED for s in new):
         return _waiting(order, env, changed)
     result = _commit(order, env, changed)
     if result is not order:

@@ -36,6 +36,7 @@ from service_model.clock import Clock
 from service_model.constraints import PLACEMENT
 from service_model.families import DUAL_STACK, FIXED_PORTS
 from service_model.flows import PATHS
+from service_model.healing import HEALING
 from service_model.outcomes import Reason, ReasonCode
 from service_model.qos import QOS, bound, class_of
 from service_model.quotes import Qualification, Quote, QuotedSegment, unqualified
@@ -49,6 +50,7 @@ FEATURES = frozenset(
         "prefix-blocks",
         DUAL_STACK,
         FIXED_PORTS,
+        HEALING,
         LAN_SITES,
         MACS,
         PATHS,

@@ -14,9 +14,17 @@ from dataclasses import replace
 
 from address_planner.labels import LabelSet
 from broker.decompose.plan import Snapshot
-from broker.orders.records import Segment
+from broker.orders.records import Order, Segment
 from capability_registry.note import Bin, BorderEntry, CapabilityNote, Period, PlaceCapacity, SapOffer, SharedLimit
 from service_model.spec import FunctionRequest
+
+
+def free_to_it(order: Order) -> tuple[Segment, ...]:
+    """The live segments that a version which is being reserved may build on: of a healing, those that are not lost."""
+    if order.healing is None or not order.being_healed:
+        return order.segments
+    stays = {(s.alias, s.ref) for s in order.healing.segments if s.stands and s.ref not in order.healing.lost}
+    return tuple(s for s in order.segments if (s.alias, s.ref) in stays)
 
 
 def with_own(snapshot: Snapshot, live: Iterable[Segment]) -> Snapshot:

@@ -16,6 +16,7 @@ from broker.decompose.mesh import Mesh, read_mesh
 from broker.decompose.plan import Avoid, Infeasible, Plan, PlannedSegment, Snapshot
 from broker.orders import hoping, staying, succession
 from broker.orders.addressing import CannotAddress, block_bits
+from broker.orders.anchoring import anchored, had, serves
 from broker.orders.cut import Cut
 from broker.orders.narrowing import constraint_of, wider_than
 from broker.orders.path_headers import headed
@@ -49,6 +50,14 @@ def place(order: Order, env: Env) -> Order | Pause:
         plan = stays
     else:
         question = Question(within_price(order, meant), order.avoid, why=not order.unannounced)
+        if order.healed and stays is not None:  # what moves is what must
+            staying_put = replace(question, spec=within_price(order, stays), why=False)
+            found = env.answer(staying_put)
+            if found is None:
+                return Pause(order, asks=staying_put)
+            if not isinstance(found, Infeasible):
+                return planned(order, found[0], lexicon)
+            stays = None
         found = env.answer(question)
         if found is None:
             return Pause(order, asks=question)
@@ -101,7 +110,10 @@ def _why(order: Order, found: Infeasible, spec: ServiceSpec, env: Env) -> tuple[
 
 
 def within_price(order: Order, spec: ServiceSpec) -> ServiceSpec:
-    """The spec as it is planned: for what may be paid for it."""
+    """The spec as it is planned: for what may be paid for it. Of a healing, what stays costs what it did, and not what is
+    announced now: that is judged when it is known what stays."""
+    if order.healed:
+        return replace(spec, max_price=None)
     return order.quoted.bound(spec) if order.quoted is not None else order.terms.planned(spec)
 
 
@@ -123,7 +135,7 @@ def address(order: Order, env: Env) -> Order | Pause:
         return order
     spec, plan = order.spec, order.plan
     allowed = spec.blocks.allowed
-    sizes = block_bits(spec)
+    sizes = {} if order.healed else block_bits(spec)
     if not allowed and sizes:
         taken = env.allocate(order.id, sizes)
         if isinstance(taken, Reason):
@@ -131,6 +143,9 @@ def address(order: Order, env: Env) -> Order | Pause:
         order = order.with_blocks(taken)
         allowed = order.present_blocks
     asked = bound(spec, order.terms.classes)
+    if order.healed:
+        assert env.live is not None, "a healing is of something live"
+        asked = anchored(order, asked, env.live, env.snapshot)
     mesh, snapshot = mesh_of(asked), hoping.over(order, env)
     ids = env.identify(order.id, headed(Cut(mesh, plan), snapshot), order.path_ids)
     if isinstance(ids, Reason):
@@ -139,7 +154,7 @@ def address(order: Order, env: Env) -> Order | Pause:
     try:
         classes = order.terms.classes
         parts = split(
-            mesh, plan, snapshot, allowed, order.id, classes, order.carved, order.unusable, ids, _had(env.live)
+            mesh, plan, snapshot, allowed, order.id, classes, order.carved, order.unusable, ids, _had(order, env.live)
         )
     except CannotAddress as error:
         if order.unusable and error.reason.code is ReasonCode.PREFIX_TOO_SMALL:
@@ -162,6 +177,8 @@ def address(order: Order, env: Env) -> Order | Pause:
         )
         for part, planned in zip(parts.segments, plan.segments, strict=True)
     )
+    if order.healed and (dear := _too_dear(order, segments)) is not None:
+        return refuse(order, env.now, dear)
     kept = {s.key for s in segments}
     rest = tuple(replace(s, wanted=False) for s in order.segments if s.key not in kept)
     return replace(
@@ -170,8 +187,19 @@ def address(order: Order, env: Env) -> Order | Pause:
         segments=(*segments, *rest),
         classes=parts.classes,
         links=parts.links,
-        carved=parts.carved,
+        carved=order.carved if order.healed else parts.carved,
     )
+
+
+def _too_dear(order: Order, segments: tuple[Segment, ...]) -> Reason | None:
+    """Why a healing costs us more than we bear, by what is announced of that which is bought anew."""
+    assert order.quoted is not None, "a healing is bounded"
+    assert order.spec is not None, "what is placed was asked for"
+    hours = order.spec.term_hours
+    if sum(s.announced.over(hours) for s in segments) <= order.quoted.most(hours):
+        return None
+    message = "price: what would do costs more than the service brings in"
+    return Reason(code=ReasonCode.PRICE, message=message, subject="max_price")
 
 
 def mesh_of(spec: ServiceSpec) -> Mesh:
@@ -180,20 +208,22 @@ def mesh_of(spec: ServiceSpec) -> Mesh:
     return mesh
 
 
-def _had(live: Order | None) -> Had:
+def _had(order: Order, live: Order | None) -> Had:
     if live is None:
         return NEW
+    if order.healed:
+        return had(live, order)
     mine = [s for s in live.segments if s.wanted and s.choice is not None]
     labels = {(s.key, end): label for s in mine if s.choice for end, label in s.choice.labels.items()}
     return Had(links=live.links, labels=labels)
 
 
 def _segment(order: Order, env: Env, known: dict[str, Segment], part: HandedDown, planned: PlannedSegment) -> Segment:
-    own = part.key if env.live is None else f"{part.key}@{order.version}"
+    own = part.key if env.live is None else f"{part.key}@{order.mark}"
     old = known.get(part.key) or Segment(
         key=part.key, alias=part.alias, ref=child_ref(order.epoch, order.id, own), spec=part.spec
     )
-    if (kept := _kept(env, old, part)) is not None:
+    if (kept := _kept(order, env, old, part)) is not None:
         return replace(kept, announced=kept.price, place=_place_of(planned), gave_way=False)
     if old.state in (SegmentState.REFUSED, SegmentState.RELEASED):
         old = replace(old, reasons=())  # what was refused before, to another version or plan, is asked anew
@@ -205,13 +235,16 @@ def _segment(order: Order, env: Env, known: dict[str, Segment], part: HandedDown
     )
 
 
-def _kept(env: Env, old: Segment, part: HandedDown) -> Segment | None:
+def _kept(order: Order, env: Env, old: Segment, part: HandedDown) -> Segment | None:
     """The live segment, where it does for what is wanted of the newer version, and nothing else is held in its place."""
     live = env.live.segment(part.key) if env.live is not None else None
     free = old.kept or (old.state in (SegmentState.REFUSED, SegmentState.RELEASED) and not old.lingers)
     if live is None or (live.alias, live.ref) != (old.alias, old.ref) or not free:
         return None
-    if not _fits(live, replace(part.spec, name=live.spec.name)):
+    if order.healed:
+        if live.ref in order.lost or not serves(live, part.spec):
+            return None
+    elif not _fits(live, replace(part.spec, name=live.spec.name)):
         return None
     spent = max(old.spent, old.version, live.spent)
     return replace(handed(succession.standing(live), part), spec=live.spec, spent=spent)

@@ -27,11 +27,15 @@ from capability_registry.abstraction import OPEN, Disclosure
 from lower_sp_clients.quotes import StandingQuote
 from lower_sp_clients.versions import Known, body
 from lower_sp_clients.vim.holds import Allocation
+from service_model.healing import HealPhase
 from service_model.money import FREE, Price
 from service_model.outcomes import AddressingChoice, Bindings, Reason, SegmentStatus, ServiceState, ServiceStatus
 from service_model.qos import QosClass
 from service_model.spec import ServiceSpec
 from service_model.words import Instant, Prefix, Word
+
+UNDER_WAY = frozenset({ServiceState.RESERVING, ServiceState.RESERVED, ServiceState.COMMITTING, ServiceState.ACTIVATING})
+"""Of a version beside a live one: it may yet take its place."""
 
 
 def _towards(stored: Any) -> Any:
@@ -48,6 +52,19 @@ class Abandoned:
     at: Instant
     actor: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heals:
+    """What a supplier tells of the healing of its part, without the reasons."""
+
+    phase: HealPhase
+    tries: int = 0
+
+    @property
+    def under_way(self) -> bool:
+        """Whether it is at it, or will be for the first time: it goes first then."""
+        return self.phase is HealPhase.UNDER_WAY or (self.phase is HealPhase.PENDING and not self.tries)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +104,8 @@ class Segment:
     """An older version may still be held by the supplier, under a newer one that was asked for."""
     stands: int = 0
     """Of a modification: the version under this ref that is live meanwhile (0: none). It is kept where it is this one."""
+    lives: int = 0
+    """Where its commit was refused: the older version under this ref that its supplier still delivers (0: none)."""
     spent: int = 0
     """The highest version that was ever asked for under this ref, where that is more than `version`."""
     hoped: bool = False
@@ -99,6 +118,10 @@ class Segment:
     """It was held, and was given back so that another segment at its supplier goes first (`turns`)."""
     not_before: Instant | None = None
     """When it may be asked for again, while it waits for a label."""
+    heals: Heals | None = None
+    """How far its supplier says to be with healing it."""
+    consented: bool = False
+    """Its supplier was told that it may heal it."""
     ending_since: Instant | None = None
     """Since when its supplier is asked to end it, and has not confirmed that it is gone."""
     error: str = ""
@@ -138,6 +161,9 @@ class Terms:
     """What our classes of service meant when it was placed."""
     managers: Mapping[str, ManagerTerms] = field(default_factory=dict)
     """Those that its specs may name, by the name that they have there."""
+
+    heal_loss: Decimal = Decimal(0)
+    """By which part more than the service costs its owner, or cost us, a healing of it may cost us."""
 
     def planned(self, spec: ServiceSpec) -> ServiceSpec:
         """The spec as it is planned: what may be paid for it, without our margin."""
@@ -182,6 +208,17 @@ class Answer:
 
     digest: str
     reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Care:
+    """What is recorded of a live service's healing. `broken`: since when which segments are; `tries`: how many healings were
+    begun since it was whole for long, `last` when; `agreed`: its owner asked for it."""
+
+    broken: Mapping[str, Instant] = field(default_factory=dict)
+    tries: int = 0
+    last: Instant | None = None
+    agreed: bool = False
 
 
 def _planned(stored: Any) -> Any:
@@ -258,6 +295,15 @@ class Order:
     """The newer version that stands beside this live one: being reserved, held, being brought in, or why it was not."""
     past: Order | None = None
     """What older versions had and this one has not, which ends while this one is live."""
+    healing: Order | None = None
+    """What heals this live one: the same version of it, bought in another way."""
+    heals: int = 0
+    """How many healings of it were ever begun."""
+    healed: int = 0
+    """Which healing made it; 0: none."""
+    lost: frozenset[str] = frozenset()
+    """Of a healing: the refs of the live segments that it is to do without."""
+    care: Care = Care()
     was_live: bool = False
     """Whether anything of it was ever committed: its block then rests before it is used again."""
     confirmed: bool = False
@@ -266,6 +312,16 @@ class Order:
     """What a manager is being asked."""
     decisions: tuple[Decision, ...] = ()
     """What managers decided of this version, in order."""
+
+    @property
+    def being_healed(self) -> bool:
+        """Whether what heals it may yet take its place."""
+        return self.healing is not None and self.healing.state in UNDER_WAY
+
+    @property
+    def mark(self) -> str:
+        """What no other order of this service ever had: its version, and which healing made it."""
+        return f"{self.version}.{self.healed}" if self.healed else str(self.version)
 
     @property
     def present_blocks(self) -> tuple[Prefix, ...]:
@@ -312,6 +368,7 @@ class Order:
     def known(self) -> Known:
         return Known(
             beside=self.beside.known() if self.beside is not None else None,
+            healing=self.being_healed,
             version=self.version,
             digest=self.digest,
             state=self.state,
@@ -325,17 +382,17 @@ class Order:
 
     def blocks(self) -> frozenset[str]:
         """Every block that is its own, those of the hold which it may come back to, and of its newer and older versions."""
-        others = (o.blocks() for o in (self.previous, self.beside, self.past) if o is not None)
+        others = (o.blocks() for o in (self.previous, self.beside, self.past, self.healing) if o is not None)
         return frozenset(map(str, self.own_blocks())).union(*others)
 
     def all_path_ids(self) -> frozenset[int]:
         """Of its paths, and of those of its newer and older versions."""
-        others = (o.all_path_ids() for o in (self.beside, self.past) if o is not None)
+        others = (o.all_path_ids() for o in (self.beside, self.past, self.healing) if o is not None)
         return frozenset(self.path_ids.values()).union(*others)
 
     def all_segments(self) -> Iterator[Segment]:
         """Of all its versions, by which a supplier may have something under one ref."""
-        for order in (self, self.beside, self.past):
+        for order in (self, self.beside, self.past, self.healing):
             yield from order.segments if order is not None else ()
 
     def alone(self) -> Order:

@@ -53,7 +53,8 @@ def crank_back(order: Order, env: Env) -> Order | Pause:
     label_class = class_refused(order, segment)
     if label_class is None and (above := label_from_above(order, segment, reasons)) is not None:
         return refuse(order, env.now, above)
-    if order.rounds < MAX_ROUNDS and (found := readdressed(order, segment, reasons)) is not None:
+    readdresses = order.rounds < MAX_ROUNDS and not order.healed  # who is healed keeps its prefixes
+    if readdresses and (found := readdressed(order, segment, reasons)) is not None:
         return refuse(order, env.now, found) if isinstance(found, Reason) else found
     if label_class is not None:
         if order.rounds >= MAX_ROUNDS:

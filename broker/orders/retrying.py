@@ -27,7 +27,9 @@ MAX_ROUNDS = 8
 def refuse(order: Order, now: datetime, *reasons: Reason) -> Order:
     """The order refused. Where it was to replace a hold, that hold is wanted again as it was, with time of its own."""
     reasons = tuple(dict.fromkeys((*order.unannounced, *reasons)))
-    answers = {**order.answers, order.version: Answer(digest=order.digest, reasons=reasons)}
+    answers = order.answers
+    if not order.healed:  # that is no version of its owner's
+        answers = {**answers, order.version: Answer(digest=order.digest, reasons=reasons)}
     previous = order.previous
     if previous is None:
         return abandon(replace(order, reasons=reasons, answers=answers).on(Event.REFUSE))

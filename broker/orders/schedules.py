@@ -20,13 +20,14 @@ from dataclasses import dataclass, replace
 import broker.orders.consulting
 import broker.orders.contending
 import broker.orders.delivering
+import broker.orders.healing
 import broker.orders.modifying
 import broker.orders.placing
 import broker.orders.reserving
 import broker.orders.stuck  # noqa: F401
 from broker.orders.decisions import ManagerTerms
 from broker.orders.records import Order, Terms
-from broker.orders.tasks import NEWER, TASKS, WORKFLOWS, Env, Pause, Task, built_in
+from broker.orders.tasks import HEALING, NEWER, TASKS, WORKFLOWS, Env, Pause, Task, built_in
 from lower_sp_clients.versions import OVER
 from service_model.managing import ManagerTask
 from service_model.outcomes import Reason, ReasonCode, ServiceState
@@ -142,9 +143,11 @@ class Workflows:
 
     def __call__(self, order: Order) -> Sequence[Task]:
         """Raises CannotSchedule where a plugin of a service that is not over is not loaded any more."""
-        if order.newer and order.state not in _AS_ALONE:
+        if order.newer and (order.state not in _AS_ALONE or (order.healed and order.state is ServiceState.RESERVED)):
             return built_in(order)
         named = named_by(order.spec, order.terms)
+        if order.healed and order.newer:  # what customers' managers decided stands
+            named = tuple(terms for terms in named if terms.plugin)
         if order.state in _OVER:
             named = tuple(terms for terms in named if not terms.plugin or terms.plugin in self.named)
         return [slot.task for slot in self.of(named)[order.state]]
@@ -169,11 +172,13 @@ class Workflows:
         return self.named[terms.plugin]
 
     def all(self) -> Iterable[tuple[ServiceState, Schedule, str]]:
-        """Every schedule with whom it is for: "" for every service; else newer versions, or those that name a manager, which is
-        a plugin or decides something."""
+        """Every schedule with whom it is for: "" for every service; else newer versions, healings, or those that name a manager,
+        which is a plugin or decides something."""
         yield from ((state, schedule, "") for state, schedule in self._base.items())
         newer = _built_in({state: names for state, names in NEWER.items() if state not in _AS_ALONE})
         yield from ((state, schedule, "newer versions") for state, schedule in newer.items())
+        heals = _built_in({state: names for state, names in HEALING.items() if names != NEWER[state]})
+        yield from ((state, schedule, "healings") for state, schedule in heals.items())
         for plugin in self.named.values():
             yield from ((state, s, str(plugin)) for state, s in _with(self._base, plugin).items())
         for decided in (what for what in ManagerTask if what is not ManagerTask.UNSPECIFIED):

@@ -14,8 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
+from operator import or_
 
 from address_planner.classes import LabelClass, LabelsExhausted, suggest
+from address_planner.labels import NO_LABEL, LabelSet
 from address_planner.prefixes import aggregate
 from address_planner.stacks import NOTHING
 from broker.decompose.mesh import Mesh
@@ -71,9 +74,13 @@ class Had:
 
     links: Mapping[str, CrossingLink] = field(default_factory=dict)
     labels: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    left: Mapping[str, LabelSet] = field(default_factory=dict)
+    """By interconnect, what is not used there again where there is anything else: whoever was lost may still use it."""
 
     def suggested(self, item: LabelClass) -> LabelClass:
         """The class with the label that it had, if it may have it still."""
+        others = item.labels - reduce(or_, (self.left.get(id, NO_LABEL) for id in item.interconnects), NO_LABEL)
+        item = replace(item, labels=others) if others else item
         before = (self.labels.get((member.segment, member.end)) for member in item.members)
         label = next((value for value in before if value is not None and value in item.labels), None)
         return item if label is None else replace(item, suggested=label)
@@ -172,6 +179,7 @@ def _segment(
         isolation=whole.isolation,
         min_availability=planned.availability,
         families=families,
+        healing=whole.healing,
     )
     needs = (
         (PLACEMENT, segment.needs_placement()),

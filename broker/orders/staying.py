@@ -16,6 +16,7 @@ from broker.decompose.availability import keeps
 from broker.decompose.plan import Avoid, Infeasible, Plan
 from broker.orders.records import Order
 from broker.orders.tasks import Env, Found
+from service_model.healing import HealPolicy
 from service_model.spec import Blocks, LinkAddressing, ServiceSpec
 
 WORTH = Decimal("1.1")
@@ -34,7 +35,9 @@ def where_it_is(meant: ServiceSpec, live: Order) -> ServiceSpec:
     """The spec with each function that stays at its present place."""
     if live.plan is None or live.spec is None:
         return meant
-    at = {f: place for segment in live.plan.segments for f, place in segment.places.items()}
+    lost = live.healing.lost if live.healing is not None else frozenset[str]()
+    gone = {f.id for s in live.segments if s.wanted and s.ref in lost for f in s.spec.functions}
+    at = {f: place for segment in live.plan.segments for f, place in segment.places.items() if f not in gone}
     types = {f.id: f.type for f in live.spec.functions}
     functions = (
         replace(f, places=(at[f.id],))
@@ -69,4 +72,5 @@ def _shape(spec: ServiceSpec) -> ServiceSpec:
         term_hours=1,
         start_time=None,
         end_time=None,
+        healing=HealPolicy.UNSPECIFIED,
     )

@@ -15,7 +15,7 @@ from dataclasses import replace
 
 from broker.orders.records import Abandoned, Order, Segment
 from broker.orders.states import AS_SERVICE, Event, SegmentState
-from broker.orders.tasks import Env, Pause, remains, task
+from broker.orders.tasks import Env, Pause, Track, remains, task
 from service_model.outcomes import Reason, ReasonCode, ServiceState
 
 
@@ -40,6 +40,13 @@ def _silent(segment: Segment, env: Env) -> bool:
     """Whether it was asked for long enough, and lately in vain: not only we were away."""
     since, again = segment.ending_since, segment.retry_at
     return since is not None and since + env.stuck_after <= env.now and again is not None and again > env.now
+
+
+def stuck_track(order: Order) -> Track:
+    """Which of an order's versions is STUCK: its own; or what it had before and is to be gone, while it lives."""
+    past = order.past
+    stuck = past is not None and past.state is ServiceState.STUCK and order.state is not ServiceState.STUCK
+    return Track.PAST if stuck else Track.LIVE
 
 
 def unconfirmed(order: Order) -> tuple[Segment, ...]:

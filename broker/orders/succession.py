@@ -6,6 +6,9 @@ Rules kept here
   ref; what it asks elsewhere has a ref of its own, since one that has ended is never used again.
 - Nothing of the live version is changed until the newer one is active. Then that takes its place at once; what it has not is
   past, and ends by itself while the service goes on.
+- A healing is such an order too (`healing`): the live version once more, without what is lost. The newer version that its owner
+  may have asked for meanwhile, and not brought in, is none of its business.
+- A version under a ref is asked for once, whoever of these orders asks (`spent`).
 - Whoever ends the service ends all its versions.
 """
 
@@ -32,8 +35,11 @@ ENDED = frozenset(
 
 
 def standing(segment: Segment) -> Segment:
-    """A live segment as a modification begins with it."""
-    return replace(segment, stands=segment.version, wanted=False, gave_way=False, waits=0, reasons=())
+    """A live segment as a modification begins with it; where only an older version lives, nothing is held beside that."""
+    made = replace(segment, wanted=False, gave_way=False, waits=0, reasons=(), expires=None, lives=0)
+    if segment.lives:
+        return replace(made, stands=segment.lives, state=SegmentState.RELEASED)
+    return replace(made, stands=segment.version)
 
 
 def begun(live: Order, fresh: Order) -> Order:
@@ -48,14 +54,57 @@ def begun(live: Order, fresh: Order) -> Order:
         carved=live.carved,
         unusable=live.unusable,
         path_ids=live.path_ids,
-        segments=tuple(standing(s) for s in live.segments if s.wanted and s.state not in ENDED),
+        segments=_standing(live),
     )
 
 
-def replaced(former: Order, fresh: Order) -> Order:
-    """A newer version in place of one that was held, refused or expired; of what was held it may come back to that."""
+def with_healing(live: Order, fresh: Order) -> Order:
+    """`live` with what is to heal it. What a former try has left is past: nobody waits for that."""
+    made = begun(live, fresh)
+    refs = {(s.alias, s.ref) for s in (*live.segments, *made.segments)}
+    past = live.past
+    if any(_left(refs, live.healing)):
+        past = _past(live, tuple(_left(refs, live.healing, past)), past.former_blocks if past is not None else ())
+    return replace(live, healing=made, past=past)
+
+
+def _past(live: Order, left: tuple[Segment, ...], blocks: tuple[Prefix, ...]) -> Order:
+    """What of `live` and beside it is not wanted any more, as an order that ends by itself."""
+    return replace(
+        live,
+        state=ServiceState.TERMINATING,
+        segments=left,
+        answers={},
+        reasons=(),
+        former_blocks=blocks,
+        block=None,
+        second_block=None,
+        beside=None,
+        past=None,
+        healing=None,
+        previous=None,
+        choice=None,
+        bindings=None,
+        plan=None,
+        quoted=None,
+    )
+
+
+def _standing(live: Order) -> tuple[Segment, ...]:
+    """What a version beside `live` begins with: all that lives, under which no version is asked for twice."""
+    spent: dict[tuple[str, str], int] = {}
+    for s in live.all_segments():
+        spent[s.alias, s.ref] = max(spent.get((s.alias, s.ref), 0), s.version, s.spent)
+    mine = (s for s in live.segments if s.wanted and (s.lives or s.state not in ENDED))
+    return tuple(replace(standing(s), spent=spent[s.alias, s.ref]) for s in mine)
+
+
+def replaced(former: Order, fresh: Order, live: Order | None = None) -> Order:
+    """A newer version in place of one that was held, refused or expired; of what was held it may come back to that. `live`: what
+    both stand beside."""
     held = former.state is ServiceState.RESERVED
-    segments = (replace(s, wanted=False) for s in former.segments)
+    spent = {(s.alias, s.ref): max(s.spent, s.version) for s in live.healing.segments} if live and live.healing else {}
+    segments = (replace(s, wanted=False, spent=max(s.spent, spent.get((s.alias, s.ref), 0))) for s in former.segments)
     return replace(
         fresh,
         newer=former.newer,
@@ -67,16 +116,16 @@ def replaced(former: Order, fresh: Order) -> Order:
         path_ids=former.path_ids,
         second_block=former.second_block,
         second_pool=former.second_pool,
-        segments=tuple(renamed(s, former.version) if s.state in ENDED else s for s in segments),
+        segments=tuple(renamed(s, former.mark) if s.state in ENDED else s for s in segments),
         released_upto=former.released_upto,
         answers=former.answers,
         previous=replace(former, previous=None, extending=None) if held else former.previous,
     )
 
 
-def renamed(segment: Segment, version: int) -> Segment:
+def renamed(segment: Segment, mark: str) -> Segment:
     """A segment that gives up its key: the next one at that supplier has it."""
-    return segment if "@" in segment.key else replace(segment, key=f"{segment.key}@{version}")
+    return segment if "@" in segment.key else replace(segment, key=f"{segment.key}@{mark}")
 
 
 def succeeded(live: Order, newer: Order) -> Order:
@@ -93,7 +142,9 @@ def succeeded(live: Order, newer: Order) -> Order:
 
     segments = tuple(taken_over(s) for s in newer.segments if s.wanted)
     refs = {(s.alias, s.ref) for s in segments}
-    left = tuple(_left(refs, live, newer, live.past))
+    mends = newer.healed > 0 and newer.version == live.version
+    others = (live, newer, live.past) if mends else (live, newer, live.past, live.healing)
+    left = tuple(_left(refs, *others))
     whole = replace(
         newer,
         newer=False,
@@ -110,38 +161,35 @@ def succeeded(live: Order, newer: Order) -> Order:
         former_blocks=(),
         beside=None,
         past=None,
+        healing=None,
+        heals=live.heals,
+        care=replace(live.care, broken={}),
+        lost=frozenset(),
     )
-    blocks = tuple(b for b in _blocks(live, newer, live.past) if b not in whole.own_blocks())
+    if mends and live.beside is not None:
+        whole = replace(whole, beside=_rebased(live.beside, whole))
+    blocks = tuple(b for b in _blocks(*others) if b not in whole.own_blocks())
     if not left:
         return whole
-    past = replace(
-        live,
-        state=ServiceState.TERMINATING,
-        segments=left,
-        answers={},
-        reasons=(),
-        former_blocks=blocks,
-        block=None,
-        second_block=None,
-        beside=None,
-        past=None,
-        previous=None,
-        choice=None,
-        bindings=None,
-        plan=None,
-        quoted=None,
-    )
-    return replace(whole, past=past)
+    return replace(whole, past=_past(live, left, blocks))
+
+
+def _rebased(beside: Order, live: Order) -> Order:
+    """A newer version that was not brought in, beside the live one as it was healed: of that it would begin anew."""
+    made = _standing(replace(live, beside=beside))
+    refs = {(s.alias, s.ref) for s in made}
+    return replace(beside, segments=(*made, *_left(refs, beside)))
 
 
 def absorbed(order: Order) -> Order:
     """The order with whatever its other versions may still have, as its own: it ends as one."""
-    if order.beside is None and order.past is None:
+    versions = (order.beside, order.healing, order.past)
+    if not any(versions):
         return order
     refs = {(s.alias, s.ref) for s in order.segments}
-    left = tuple(_left(refs, None, order.beside, order.past))
-    others = tuple(b for b in _blocks(order.beside, order.past) if b not in order.own_blocks())
-    ids = {id: n for o in (order.past, order.beside) if o is not None for id, n in o.path_ids.items()}
+    left = tuple(_left(refs, *versions))
+    others = tuple(b for b in _blocks(*versions) if b not in order.own_blocks())
+    ids = {id: n for o in reversed(versions) if o is not None for id, n in o.path_ids.items()}
     return replace(
         order,
         segments=(*order.segments, *left),
@@ -149,16 +197,19 @@ def absorbed(order: Order) -> Order:
         path_ids={**ids, **order.path_ids},
         answers=order.refusals,
         beside=None,
+        healing=None,
         past=None,
     )
 
 
 def settled(order: Order) -> Order:
     """The order with a newer version that is active in its place, and without what is past and gone."""
-    if order.past is not None and order.past.state is ServiceState.TERMINATED:
+    past = order.past
+    if past is not None and past.state is ServiceState.TERMINATED and not any(s.abandoned for s in past.segments):
         order = replace(order, past=None)
-    if order.beside is not None and order.beside.state is ServiceState.ACTIVE:
-        return succeeded(order, order.beside)
+    for newer in (order.beside, order.healing):
+        if newer is not None and newer.state is ServiceState.ACTIVE:
+            return succeeded(order, newer)
     return order
 
 
@@ -167,9 +218,9 @@ def _left(refs: set[tuple[str, str]], *orders: Order | None) -> Iterator[Segment
     seen = set(refs)
     for order in orders:
         for segment in order.segments if order is not None else ():
-            if (segment.alias, segment.ref) not in seen and remains(segment):
+            if (segment.alias, segment.ref) not in seen and (remains(segment) or segment.abandoned):
                 seen.add((segment.alias, segment.ref))
-                yield replace(renamed(segment, order.version if order else 0), wanted=False, stands=0)
+                yield replace(renamed(segment, order.mark if order else ""), wanted=False, stands=0)
 
 
 def _blocks(*orders: Order | None) -> Iterator[Prefix]:

@@ -20,7 +20,7 @@ from typing import Protocol
 
 from broker.decompose.lexicon import Lexicon
 from broker.decompose.plan import Avoid, Infeasible, Plan, Snapshot
-from broker.orders.records import Order, Segment, Terms
+from broker.orders.records import UNDER_WAY, Order, Segment, Terms
 from broker.orders.records import remains as remains
 from broker.orders.states import Event, SegmentState
 from broker.orders.succession import absorbed, settled
@@ -37,26 +37,40 @@ class CallKind(Enum):
     RELEASE = "release"
     TERMINATE = "terminate"
     LOOK = "look"
+    HEAL = "heal"
 
 
 class Track(Enum):
-    """Which of an order's versions something is about: its own, the newer one beside it, or what is past."""
+    """Which of an order's versions something is about: its own, the newer one beside it, what is past, or what heals it."""
 
     LIVE = ""
     BESIDE = "beside"
+    HEALING = "healing"
     PAST = "past"
 
     def part(self, order: Order) -> Order | None:
         """That version."""
-        if self is Track.LIVE:
-            return order
-        return order.beside if self is Track.BESIDE else order.past
+        match self:
+            case Track.LIVE:
+                return order
+            case Track.BESIDE:
+                return order.beside
+            case Track.HEALING:
+                return order.healing
+            case Track.PAST:
+                return order.past
 
     def put(self, order: Order, part: Order) -> Order:
         """The order with that version as it is now."""
-        if self is Track.LIVE:
-            return part
-        return replace(order, beside=part) if self is Track.BESIDE else replace(order, past=part)
+        match self:
+            case Track.LIVE:
+                return part
+            case Track.BESIDE:
+                return replace(order, beside=part)
+            case Track.HEALING:
+                return replace(order, healing=part)
+            case Track.PAST:
+                return replace(order, past=part)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +112,7 @@ class Question:
 
 
 STUCK_AFTER = timedelta(hours=4)
+HEAL_AFTER = timedelta(seconds=60)
 Identify = Callable[[str, Sequence[str], Mapping[str, int]], Mapping[str, int] | Reason]
 
 
@@ -128,6 +143,12 @@ class Env:
     stuck_after: timedelta = STUCK_AFTER
     live: Order | None = None
     """While a newer version is worked on: the live one that it stands beside."""
+    silent: Callable[[str], bool] = lambda alias: False
+    """Whether that supplier is not heard of at this moment."""
+    dead: Callable[[str], bool] = lambda alias: False
+    """Whether it was not heard of for so long that what it delivers counts as lost."""
+    heal_after: Callable[[str], timedelta] = lambda alias: HEAL_AFTER
+    """How long that supplier has to heal its part by itself."""
 
     def answer(self, question: Question) -> Found | None:
         """The answer, if the question was asked."""
@@ -281,8 +302,8 @@ WORKFLOWS: dict[ServiceState, tuple[str, ...]] = {
     ServiceState.RESERVED: ("prolong", "release", "expire"),
     ServiceState.COMMITTING: ("bind", "extend", "commit"),
     ServiceState.ACTIVATING: ("activate", "ended"),
-    ServiceState.ACTIVE: ("degrade", "ended"),
-    ServiceState.DEGRADED: ("recover", "ended"),
+    ServiceState.ACTIVE: ("lose", "degrade", "ended"),
+    ServiceState.DEGRADED: ("lose", "recover", "consent", "heal", "ended"),
     ServiceState.REFUSED: ("stick", "release", "free"),
     ServiceState.EXPIRED: ("stick", "release", "free"),
     ServiceState.FAILED: ("stick", "quiesce", "gone", "free"),
@@ -295,8 +316,8 @@ WORKFLOWS: dict[ServiceState, tuple[str, ...]] = {
 NEWER: dict[ServiceState, tuple[str, ...]] = {
     ServiceState.RESERVING: WORKFLOWS[ServiceState.RESERVING],
     ServiceState.RESERVED: WORKFLOWS[ServiceState.RESERVED],
-    ServiceState.COMMITTING: ("rebind", "bind", "extend", "bring_in"),
-    ServiceState.ACTIVATING: ("built",),
+    ServiceState.COMMITTING: ("rebind", "bind", "extend", "lose", "bring_in"),
+    ServiceState.ACTIVATING: ("lose", "built"),
     ServiceState.ACTIVE: (),
     ServiceState.REFUSED: ("release", "free"),
     ServiceState.EXPIRED: ("release", "free"),
@@ -304,32 +325,36 @@ NEWER: dict[ServiceState, tuple[str, ...]] = {
 }
 """The workflows of a version beside a live one, by its own state."""
 
+HEALING: dict[ServiceState, tuple[str, ...]] = NEWER | {ServiceState.RESERVED: ("confirm",)}
+"""Those of what heals a live one: nobody else decides that it is committed."""
+
 Schedules = Callable[[Order], Sequence[Task]]
 """The tasks of one version of an order in its state, in order."""
 
 
 def built_in(order: Order) -> Sequence[Task]:
-    return [TASKS[name] for name in (NEWER if order.newer else WORKFLOWS)[order.state]]
+    beside = HEALING if order.healed else NEWER
+    return [TASKS[name] for name in (beside if order.newer else WORKFLOWS)[order.state]]
 
 
 def advance(order: Order, env: Env, schedules: Schedules = built_in) -> Pause:
     """As far as the order goes without a call, each of its versions by itself: what to record, what to call then, when to look
     again."""
     while True:
-        pauses = []
+        pauses, ended = [], False
         for track in Track:
             part = track.part(order)
             if part is None:
                 continue
-            if track is Track.BESIDE:
-                env = replace(env, live=order)
-            pause = _advance(part, env, schedules)
+            beside = track in (Track.BESIDE, Track.HEALING)
+            pause = _advance(part, replace(env, live=order) if beside else env, schedules)
+            ended = ended or (beside and part.state in UNDER_WAY and pause.order.state not in UNDER_WAY)
             if pause.order is not part:
                 order = track.put(order, pause.order)
             if pause.asks is not None:
                 return Pause(order, asks=pause.asks)
             pauses.append(Pause(order, tuple(replace(call, of=track) for call in pause.calls), pause.wake))
-        if (then := settled(order)) is order:
+        if (then := settled(order)) is order and not ended:  # what ended beside it, the live one may have waited for
             wakes = [pause.wake for pause in pauses if pause.wake is not None]
             return Pause(order, tuple(call for pause in pauses for call in pause.calls), min(wakes, default=None))
         order = then

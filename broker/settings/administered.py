@@ -71,6 +71,10 @@ class SupplierDoc:
     """Whether it is planned with also while its note says TRIAL."""
     sold_besides: bool = False
     """Whether others sell it to our customers too: where our other suppliers meet it we hand over."""
+    dead_after_s: Annotated[int, Field(ge=5, le=86_400)] = 300
+    """How long it may not be heard of until what it delivers counts as lost, and is healed."""
+    heal_after_s: Annotated[int, Field(ge=0, le=86_400)] = 60
+    """How long what it delivers may be degraded, so that it can heal that by itself, until it is bought elsewhere."""
     state: AdminState = AdminState.IN_SERVICE
     window: Window | None = None
     reason: Text = ""
@@ -255,6 +259,8 @@ class AgreementDoc:
     """For how long a quote stands, if those of the suppliers do."""
     max_quotes: Annotated[int, Field(ge=0, le=1_000_000)] = 1000
     """How many quotes may stand at a time."""
+    heal_loss_percent: Annotated[Decimal, Field(ge=0, le=1000, decimal_places=4)] = Decimal(0)
+    """By how much more than a service costs its owner, or cost us, a healing of it may cost us. Its owner pays what he paid."""
     show_segments: bool = True
     lifecycle: Lifecycle = Lifecycle.ACTIVE
     """TRIAL and WITHDRAWING are told in the notes; WITHDRAWING takes no new orders, and its notes offer nothing."""

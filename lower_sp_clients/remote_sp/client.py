@@ -161,6 +161,9 @@ class RemoteSp:
     async def terminate(self, ref: str, ctx: Context) -> None:
         await self._call("TerminateService", pb.TerminateServiceRequest(ref=ref, context=_call_context(ctx)), ctx)
 
+    async def heal(self, ref: str, ctx: Context) -> None:
+        await self._call("HealService", pb.HealServiceRequest(ref=ref, context=_call_context(ctx)), ctx)
+
     async def status(self, ref: str, ctx: Context) -> ServiceStatus:
         answer = await self._call("GetService", pb.GetServiceRequest(ref=ref), ctx)
         status: ServiceStatus = _readable(wire.STATUS.decode, answer.service)

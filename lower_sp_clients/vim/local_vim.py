@@ -352,6 +352,10 @@ class LocalVim:
         if self._ledger.holds[ref].state is ServiceState.TERMINATING:
             self._work(ref)
 
+    async def heal(self, ref: str, ctx: Context) -> None:
+        """What is degraded here is tried again in any case."""
+        await self.status(ref, ctx)
+
     async def status(self, ref: str, ctx: Context) -> ServiceStatus:
         hold = self._ledger.holds.get(ref)
         if hold is None or hold.version == 0:

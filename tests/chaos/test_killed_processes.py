@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.chaos_report import Facts, tell
 from tests.support.killing import Federation, Place, places
-from tests.support.lives import IN_PROCESSES
+from tests.support.lives import OF_PROCESSES
 
 TRIED = os.environ.get("SPBROKER_KILLED_POINTS", "4")
 SHORT = ("terminated",)
@@ -29,7 +29,7 @@ def chosen(every: list[Place], kind: str) -> list[Place]:
     return sorted(every, key=lambda place: crc32(f"{kind} {place}".encode()))[: int(TRIED)]
 
 
-@pytest.mark.parametrize("kind", IN_PROCESSES if TRIED == "all" else SHORT)
+@pytest.mark.parametrize("kind", OF_PROCESSES if TRIED == "all" else SHORT)
 async def test_wherever_a_process_is_killed_nothing_is_left_doubled_or_hidden(kind: str, tmp_path: Path) -> None:
     failed: list[str] = []
     left: list[Place] | None = None

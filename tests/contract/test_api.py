@@ -26,8 +26,19 @@ from capability_registry.note import CapabilityNote
 from lower_sp_clients import wire
 from lower_sp_clients.remote_sp import ClientTls, RemoteSp
 from lower_sp_clients.supplier import Context, Interest, OutcomeUnknown, Overloaded, ServiceNotFound, SignedNote
+from service_model.healing import HealPhase, HealPolicy
 from service_model.money import FREE, Price
-from service_model.outcomes import AddressingChoice, Committed, Event, ReasonCode, Refused, Reserved, ServiceState
+from service_model.outcomes import (
+    AddressingChoice,
+    Committed,
+    Event,
+    Healing,
+    Reason,
+    ReasonCode,
+    Refused,
+    Reserved,
+    ServiceState,
+)
 from service_model.quotes import Qualification, Quote
 from service_model.spec import End, ServiceSpec, VirtualLink
 from spbroker.v1 import admin_service_pb2 as admin_pb
@@ -156,6 +167,31 @@ async def test_an_order_goes_from_hold_to_end(node: ApiNode, remote: RemoteSp) -
     assert (status.state, status.binding) == (ServiceState.ACTIVE, binding)
     await remote.terminate("r-1", CTX)
     assert (await remote.status("r-1", CTX)).state is ServiceState.TERMINATED
+
+
+async def test_a_wish_to_heal_and_how_far_it_is_come_over_the_wire(node: ApiNode, remote: RemoteSp) -> None:
+    asked = replace(SPEC, healing=HealPolicy.ASK)
+    await remote.reserve("r-1", 1, asked, CTX)
+    assert await remote.commit("r-1", 1, AddressingChoice(), CTX) == Committed(ref="r-1", version=1)
+    below = node.suppliers["sp-a"]
+    lost = Reason(code=ReasonCode.PRICE, message="dearer than allowed")
+    healing = Healing(
+        phase=HealPhase.WAITING,
+        broken=("west",),
+        tries=2,
+        next_time=node.clock.now().replace(microsecond=0),
+        reasons=(lost,),
+    )
+    await below.degrade("r-1", healing)
+    assert (await remote.status("r-1", CTX)).healing == healing
+    await remote.heal("r-1", CTX)
+    assert below.contexts[-1][0] == "heal"
+    status = await remote.status("r-1", CTX)
+    assert (status.state, status.healing) == (ServiceState.ACTIVE, None)
+    with pytest.raises(ServiceNotFound):
+        await remote.heal("r-2", CTX)
+    error = await wrong(people(node).HealService(pb.HealServiceRequest(ref=""), metadata=await token_of(node, "ann")))
+    assert error.fields == ["ref"]
 
 
 async def test_the_same_request_gets_the_recorded_answer_and_another_body_is_refused(remote: RemoteSp) -> None:

@@ -17,8 +17,9 @@ from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault
 from broker.cli.order_file import with_lines
 from lower_sp_clients.supplier import Overloaded
+from service_model.healing import HealPhase
 from service_model.managing import DecisionOutcome, ManagerDecision, ManagerTask
-from service_model.outcomes import ServiceState
+from service_model.outcomes import Healing, Reason, ReasonCode, ServiceState
 from service_model.spec_yaml import dump_spec, load_spec
 from tests.support.cli_bench import PASSWORD, PRICE, ROOT, CliBench, line_with, signed_note
 from tests.support.fake_supplier import HOLD_S, MAX_BANDWIDTH_BPS
@@ -537,8 +538,31 @@ async def test_what_managers_decided_of_a_service_is_shown(ann: CliBench) -> Non
     assert [d["outcome"] for d in told] == ["DECISION_OUTCOME_FALLBACK"]
 
 
+async def test_a_degraded_service_is_shown_with_its_healing_and_healed_on_its_owners_word(ann: CliBench) -> None:
+    assert (await ann.run("order", "-f", SPEC, "--ref", "web-1")).code == 0
+    whole = await ann.run("heal", "web-1")
+    assert (whole.code, "web-1 is whole" in whole.err) == (0, True)
+    why = Reason(code=ReasonCode.PRICE, message="dearer than allowed")
+    await ann.supplier.degrade("web-1", Healing(phase=HealPhase.WAITING, broken=("west",), tries=1, reasons=(why,)))
+    shown = (await ann.run("show", "web-1")).out
+    assert "WAITING for your word: spbroker heal (west), tried once: dearer than allowed" in shown
+    healed = await ann.run("heal", "web-1", "--wait")
+    assert (healed.code, "web-1 is whole" in healed.err) == (0, True)
+    assert "healing" not in (await ann.run("show", "web-1")).out
+
+
+async def test_what_cannot_be_healed_is_told_with_the_reason(ann: CliBench) -> None:
+    assert (await ann.run("order", "-f", SPEC, "--ref", "web-1")).code == 0
+    ann.supplier.may_heal = False
+    why = Reason(code=ReasonCode.NO_PATH, message="no way through")
+    await ann.supplier.degrade("web-1", Healing(phase=HealPhase.PENDING, reasons=(why,)))
+    ran = await ann.run("heal", "web-1", "--wait")
+    assert ran.code == Exit.FAILED
+    assert "web-1 is DEGRADED and was not healed: no way through" in ran.err
+
+
 async def test_a_service_that_is_not_there_is_not_found(ann: CliBench) -> None:
-    for command in ("show", "watch", "terminate"):
+    for command in ("show", "watch", "heal", "terminate"):
         ran = await ann.run(command, "web-9")
         assert (ran.code, ran.out) == (6, "")
         assert "you have no service 'web-9'" in ran.err

@@ -349,6 +349,17 @@ async def test_terminate_ends_a_service_in_every_state(bench: Bench, stage: str)
     assert code(await bench.reserve("r", 7, bench.other())) is ReasonCode.VERSION_RELEASED
 
 
+async def test_a_wish_to_heal_what_is_whole_changes_nothing_and_of_nothing_is_not_found(bench: Bench) -> None:
+    await bench.commit()
+    await bench.becomes(ServiceState.ACTIVE)
+    before = await bench.supplier.status("r", CTX)
+    await bench.supplier.heal("r", CTX)
+    await bench.supplier.heal("r", CTX)
+    assert await bench.supplier.status("r", CTX) == before
+    with pytest.raises(ServiceNotFound):
+        await bench.supplier.heal("nobody", CTX)
+
+
 async def test_an_unknown_ref_is_not_found(bench: Bench) -> None:
     with pytest.raises(ServiceNotFound):
         await bench.supplier.status("nobody", CTX)

@@ -531,3 +531,32 @@ async def test_a_broker_that_dies_at_any_write_or_question_asks_once_more_at_mos
             asked_twice.append(number)
     between = plain.seen.index("ask PlaceQuestion") + (mishap is Mishap.DIES_BEFORE)
     assert asked_twice == [between], "only who dies between the answer and its record asks twice"
+
+
+async def test_a_healing_asks_no_manager_and_what_managers_decided_stands(top: Managed) -> None:
+    """The firewall's place is lost, where no manager placed it; what it is told and its addresses are as was decided."""
+    top.allow(ManagerTask.ADDRESS, ManagerTask.CONFIGURE)
+    top.node.terms = replace(top.node.terms, heal_loss=Decimal(3))
+    prefix = ip_network("10.64.0.64/31")
+
+    def decides(question: Question) -> Answer:
+        if isinstance(question, ConfigureQuestion):
+            return DROPS
+        return Addresses(links=(LinkAddresses(link="l0", prefixes=(prefix,)),))
+
+    top.manager.answers = decides
+    assert isinstance(await top.reserve(), Reserved)
+    await top.customer().commit("r", 1, CONFIRM, CTX)
+    await top.until(lambda: top.state() is ServiceState.ACTIVE)
+    before, asked = top.broker("top").status("alice", "r"), len(top.manager.asked)
+    lost = next(s for s in top.broker("top").orders()[0].segments if s.wanted and s.alias == "cheap")
+    await top.line("top", "cheap").fails(lost.ref)
+    await top.until(lambda: top.where() == {"DEAR"} and top.state() is ServiceState.ACTIVE, step=0.2)
+    after = top.broker("top").status("alice", "r")
+    assert len(top.manager.asked) == asked
+    assert before.choice is not None
+    assert after.choice is not None
+    assert [x.prefixes for x in after.choice.links] == [x.prefixes for x in before.choice.links]
+    assert prefix in {p for x in after.choice.links for p in x.prefixes}
+    assert top.told("dear") == [{"policy": "drop"}]
+    assert after.decisions == before.decisions

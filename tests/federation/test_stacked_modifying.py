@@ -15,6 +15,7 @@ from address_planner.labels import LabelSet
 from broker.orders.records import ChargeKind, Order, Segment
 from broker.storage import tables
 from lower_sp_clients.vim.accounting import TAKES
+from service_model.healing import HealPolicy
 from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, ServiceState
 from service_model.spec import Blocks, LinkAddressing, ServiceSpec
 from tests.support.faults import lost_after, lost_before, refuses
@@ -328,7 +329,7 @@ async def test_a_new_part_that_cannot_be_built_takes_the_modification_back(stack
 
 async def test_a_changed_part_that_fails_after_the_decision_is_told_and_can_be_modified_again(stack: Stack) -> None:
     await active(stack, SPEC)
-    await held(stack, FASTER)
+    await held(stack, replace(FASTER, healing=HealPolicy.NONE))
     stack.line("b", "c").next("commit", refuses(ReasonCode.HOLD_EXPIRED))
     assert await stack.customer().commit("r", 2, CONFIRM, CTX) == Committed(ref="r", version=2)
     await stack.until(lambda: stack.state() is ServiceState.DEGRADED, step=0.1)

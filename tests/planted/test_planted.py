@@ -117,6 +117,20 @@ BUGS = {
         "tests/chaos/test_named_schedules.py",
         "test_a_reserve_that_arrives_after_its_release_has_no_effect",
     ),
+    "a label that is used again: a healing keeps those of what is lost": Bug(
+        "broker/orders/split.py",
+        "        item = replace(item, labels=others) if others else item\n",
+        "",
+        "tests/federation/test_stacked_healing.py",
+        "test_over_the_same_interconnect_the_labels_are_others",
+    ),
+    "a key that is repeated: a healing asks for a version that another order asked for": Bug(
+        "broker/orders/succession.py",
+        "spent=spent[s.alias, s.ref]",
+        "spent=s.spent",
+        "tests/unit/test_healing.py",
+        "test_a_version_under_a_ref_is_asked_for_once_whoever_asks",
+    ),
     "an event that is forgotten: what was told while the disk was full is not asked for": Bug(
         "broker/orders/engine.py",
         "            self._listener.ask_again(id)\n",

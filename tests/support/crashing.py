@@ -34,7 +34,7 @@ from lower_sp_clients.vim.driver import (
 from tests.support.faults import Answer, Fault
 
 T = TypeVar("T")
-METHODS = ("reserve", "extend", "commit", "release", "terminate", "status")
+METHODS = ("reserve", "extend", "commit", "release", "terminate", "heal", "status")
 """Of suppliers: the calls that are points."""
 
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from address_planner.labels import ANY_LABEL, LabelSet
 from lower_sp_clients.supplier import EVERYTHING, Context, Interest, ServiceNotFound, SignedNote
 from service_model.clock import Clock
+from service_model.healing import HealPhase
 from service_model.money import FREE, Price
 from service_model.outcomes import (
     AddressingChoice,
@@ -20,6 +21,7 @@ from service_model.outcomes import (
     Bindings,
     Committed,
     Event,
+    Healing,
     NewerVersion,
     Nogood,
     Reason,
@@ -58,6 +60,7 @@ class FakeSupplier:
         self._clock = clock
         self._orders: dict[str, _Order] = {}
         self._events: list[Event] = []
+        self.may_heal = True
         self._notes: list[SignedNote] = []
         self._changed = asyncio.Condition()
         self.failures: dict[str, list[Exception]] = {}
@@ -195,6 +198,27 @@ class FakeSupplier:
             for version in order.versions.values():
                 version.released = True
             await self._to(order, ServiceState.TERMINATED)
+
+    async def heal(self, ref: str, ctx: Context) -> None:
+        """What is degraded is whole again, once `may_heal`."""
+        self._enter("heal", ctx)
+        if ref not in self._orders:
+            raise ServiceNotFound(ref)
+        order = self._orders[ref]
+        if (healing := order.status.healing) is None:
+            return
+        if self.may_heal:
+            order.status = replace(order.status, healing=None, reasons=())
+            await self._to(order, ServiceState.ACTIVE)
+        else:
+            order.status = replace(order.status, healing=replace(healing, phase=HealPhase.GIVEN_UP))
+            await self._to(order, ServiceState.DEGRADED)
+
+    async def degrade(self, ref: str, healing: Healing) -> None:
+        """A part of a live service is lost."""
+        order = self._orders[ref]
+        order.status = replace(order.status, healing=healing)
+        await self._to(order, ServiceState.DEGRADED)
 
     async def status(self, ref: str, ctx: Context) -> ServiceStatus:
         self._enter("status", ctx)

@@ -1,7 +1,8 @@
 """A line to a supplier that does what a script says: loses, refuses, changes or delays. It implements Supplier.
 
 `line.next("reserve", lost_after())` is for the next such call, `line.always["commit"] = hangs()` for all. Every call that came in
-is in `line.calls`. A supplier that goes down loses the calls under way, as a connection does.
+is in `line.calls`. A supplier that goes down loses the calls under way, as a connection does. `line.fails(ref)`: from now on its
+supplier tells that what is live under that ref has failed, until it is ended.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import asyncio
 from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from lower_sp_clients.supplier import EVERYTHING, Context, Interest, OutcomeUnknown, Overloaded, SignedNote, Supplier
@@ -22,6 +24,7 @@ from service_model.outcomes import (
     ReasonCode,
     Refused,
     Reserved,
+    ServiceState,
     ServiceStatus,
 )
 from service_model.quotes import Qualification, Quote
@@ -140,6 +143,30 @@ class FaultySupplier:
         self.calls: list[tuple[str, str, int]] = []
         self.contexts: list[Context] = []
         """Of the reservations."""
+        self._failed: dict[str, tuple[ServiceState, tuple[Reason, ...]]] = {}
+        self._told: set[asyncio.Queue[Event]] = set()
+        """Of those who watch."""
+
+    async def fails(
+        self, ref: str, *reasons: Reason, state: ServiceState = ServiceState.FAILED, recovers: bool = False
+    ) -> None:
+        """Its supplier tells of what is live under that ref that it is in that state, or that it is well again."""
+        self._failed.pop(ref, None)
+        if not recovers:
+            self._failed[ref] = state, reasons
+        try:
+            status = self._seen(await self._supplier().status(ref, Context()))
+        except OutcomeUnknown:  # it is away, and tells when it is asked again
+            return
+        for told in self._told:
+            told.put_nowait(Event(token="", status=status))
+
+    def _seen(self, status: ServiceStatus) -> ServiceStatus:
+        """Of a service that is made to fail, as long as it lives."""
+        failed = self._failed.get(status.ref)
+        if failed is None or status.state not in (ServiceState.ACTIVE, ServiceState.DEGRADED):
+            return status
+        return replace(status, state=failed[0], reasons=failed[1])
 
     def next(self, method: str, *faults: Fault) -> None:
         self._script[method].extend(faults)
@@ -207,27 +234,40 @@ class FaultySupplier:
     async def terminate(self, ref: str, ctx: Context) -> None:
         await self._call("terminate", ref, 0, lambda s: s.terminate(ref, ctx))
 
+    async def heal(self, ref: str, ctx: Context) -> None:
+        await self._call("heal", ref, 0, lambda s: s.heal(ref, ctx))
+
     async def status(self, ref: str, ctx: Context) -> ServiceStatus:
         result: ServiceStatus = await self._call("status", ref, 0, lambda s: s.status(ref, ctx))
-        return result
+        return self._seen(result)
 
     async def services(self, ctx: Context) -> AsyncIterator[ServiceStatus]:
         async for item in self._supplier().services(ctx):
             yield item
 
     async def watch(self, after: str, interest: Interest = EVERYTHING) -> AsyncIterator[Event]:
-        down = self._down()
+        down, told = self._down(), asyncio.Queue[Event]()
+        self._told.add(told)
         async with aclosing(self._supplier().watch(after, interest)) as events:  # type: ignore[type-var]
-            while True:
-                coming = asyncio.ensure_future(anext(events))
-                gone = asyncio.ensure_future(down.wait())
-                try:
-                    await asyncio.wait({coming, gone}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    gone.cancel()
-                    if not coming.done():
-                        coming.cancel()
-                        await asyncio.wait({coming})
-                if coming.cancelled():
-                    raise OutcomeUnknown("the stream broke")
-                yield coming.result()
+            coming = asyncio.ensure_future(anext(events))
+            try:
+                while True:
+                    gone, made = asyncio.ensure_future(down.wait()), asyncio.ensure_future(told.get())
+                    try:
+                        await asyncio.wait({coming, gone, made}, return_when=asyncio.FIRST_COMPLETED)
+                        broke, heard = gone.done() and not coming.done(), made.result() if made.done() else None
+                    finally:
+                        gone.cancel()
+                        made.cancel()
+                    if broke:
+                        raise OutcomeUnknown("the stream broke")
+                    if heard is not None:
+                        yield heard
+                    if coming.done():
+                        event, coming = coming.result(), asyncio.ensure_future(anext(events))
+                        yield event if event.status is None else replace(event, status=self._seen(event.status))
+            finally:
+                self._told.discard(told)
+                if not coming.done():
+                    coming.cancel()
+                    await asyncio.wait({coming})

@@ -31,7 +31,7 @@ from broker.northbound.wrong_calls import (
 from broker.orders.schedules import Workflows
 from broker.orders.states import AS_SERVICE, IN_FLIGHT, NOTHING_LEFT, SegmentState, mermaid
 from broker.orders.states import NEWER as NEWER_STATES
-from broker.orders.tasks import NEWER, TASKS, WORKFLOWS
+from broker.orders.tasks import HEALING, NEWER, TASKS, WORKFLOWS
 from broker.settings.administered import TYPES
 from broker.storage.tables import metadata
 from capability_registry import feed
@@ -97,7 +97,9 @@ def workflows(of: Mapping[ServiceState, tuple[str, ...]] = WORKFLOWS) -> str:
 
 def tasks() -> str:
     def rows() -> Iterator[Sequence[str]]:
-        for name in dict.fromkeys(name for of in (WORKFLOWS, NEWER) for schedule in of.values() for name in schedule):
+        for name in dict.fromkeys(
+            name for of in (WORKFLOWS, NEWER, HEALING) for schedule in of.values() for name in schedule
+        ):
             task = TASKS[name]
             module = str(getattr(task, "__module__", "")).rpartition(".")[2]
             yield f"`{name}`", " ".join((task.__doc__ or "").split()), f"`{module}.py`"
@@ -215,6 +217,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "feed-states": feed_states,
     "workflows": workflows,
     "newer-workflows": lambda: workflows(NEWER),
+    "healing-workflows": lambda: workflows({s: names for s, names in HEALING.items() if names != NEWER[s]}),
     "tasks": tasks,
     "manager-tasks": manager_tasks,
     "tables": tables,

@@ -26,7 +26,16 @@ from service_model.spec import ServiceSpec
 from spbroker.v1 import broker_service_pb2 as pb
 from tests.support.crashing import Effect, Mishap
 from tests.support.customer import Customer
-from tests.support.lives import CHARGED_ONCE, GIVEN_BACK, IN_PROCESSES, KEPT, NOTHING_LEFT, ONE_PART, ONE_TRUTH, Late
+from tests.support.lives import (
+    CHARGED_ONCE,
+    GIVEN_BACK,
+    KEPT,
+    NOTHING_LEFT,
+    OF_PROCESSES,
+    ONE_PART,
+    ONE_TRUTH,
+    Late,
+)
 from tests.support.mortal_node import STARTED_S, Died, MortalNode
 from tests.support.nodes import Nodes, RealNode
 from tests.support.proxy import Keys, Proxy, Weather
@@ -201,7 +210,7 @@ class Federation:
         rng = random.Random(f"weather/{seed}")
         for level, line in self.lines.items():
             line.weather = Weather(random.Random(f"weather/{seed}/{level}"), left=rng.randint(1, 5))
-        kinds = [rng.choice(tuple(IN_PROCESSES)) for _ in range(rng.randint(1, 3))]
+        kinds = [rng.choice(OF_PROCESSES) for _ in range(rng.randint(1, 3))]
         killed = rng.choice((*LEVELS, "", "", ""))
         killing = asyncio.create_task(self._killed(killed, rng.uniform(0.05, 1.5))) if killed else None
         await self._all_live(kinds)
@@ -279,7 +288,7 @@ class Life:
 
     async def lived(self, kind: str) -> None:
         with suppress(Late):
-            for step in IN_PROCESSES[kind]:
+            for step in KINDS[kind]:
                 await getattr(self, step)()
 
     async def modify(self) -> None:

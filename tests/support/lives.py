@@ -15,20 +15,24 @@ from pathlib import Path
 from sqlalchemy import select
 
 from address_planner.labels import LabelSet
+from broker.orders.records import Order
 from broker.storage import tables
 from broker.storage.errors import StoreError
 from lower_sp_clients.supplier import OutcomeUnknown
 from lower_sp_clients.vim.accounting import TAKES
+from service_model.healing import HealPhase, HealPolicy
 from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, ServiceState
 from service_model.spec import ServiceSpec
 from tests.support.crashing import METHODS, CrashingDriver, CrashingStore, Points, calls
 from tests.support.orders import CONFIRM, CTX
-from tests.support.stack import POOL, Node, Site, Sp, Stack, chain
+from tests.support.stack import POOL, Either, Node, Site, Sp, Stack, chain
 
 _UNI = LabelSet(((1, 99),))
 _C = Sp("c", (Site("s3", ("shaper",), uni=_UNI),))
-TOP = Sp("a", (Site("s1", ("firewall",), uni=_UNI), Sp("b", (Site("s2", ("meter",)), _C))), (POOL,))
+_EITHER = Either((Site("s2", ("meter",)), Site("s4", ("meter",))))
+TOP = Sp("a", (Site("s1", ("firewall",), uni=_UNI), Sp("b", (_EITHER, _C))), (POOL,))
 SPEC = chain("s1.uni", "b.c.s3.uni", "firewall", "meter", "shaper", lan=True)
+ASKING = chain("s1.uni", "b.c.s3.uni", "firewall", "meter", "shaper", lan=True, healing=HealPolicy.ASK)
 MODIFIED = chain("s1.uni", "b.c.s3.uni", "firewall", "meter", "meter", "shaper", lan=True, bandwidth_bps=10**7)
 """The same with one more function and ten times the bandwidth: every domain has other than before."""
 KINDS: dict[str, tuple[str, ...]] = {
@@ -38,12 +42,15 @@ KINDS: dict[str, tuple[str, ...]] = {
     "ended early": ("reserve", "commit", "terminate"),
     "modified": ("reserve", "commit", "deliver", "modify", "commit", "deliver", "terminate"),
     "scheduled": ("reserve_ahead", "commit", "deliver", "run_out"),
+    "healed": ("reserve", "commit", "deliver", "fail", "deliver", "terminate"),
+    "healed when asked": ("reserve_asking", "commit", "deliver", "fail", "wish", "deliver", "terminate"),
 }
 """What a customer does, step by step: methods of Lives, and of those over sockets. A kind of life that is named here is tried
 at every point that it goes through."""
 BY_THE_CLOCK = frozenset({"scheduled"})
 """Kinds of life that wait for a time: where the clock is simulated."""
-IN_PROCESSES = {kind: steps for kind, steps in KINDS.items() if kind not in BY_THE_CLOCK}
+OF_PROCESSES = tuple(kind for kind, steps in KINDS.items() if "fail" not in steps and kind not in BY_THE_CLOCK)
+"""Those that are lived over sockets too: nothing there tells that what a domain has built is lost."""
 BEGINS, ENDS = timedelta(seconds=20), timedelta(seconds=900)
 """A scheduled life is to begin so long after it is asked for, and to end."""
 NOTHING_LEFT = "in the end nothing is held, allocated, built or under way at any level"
@@ -52,6 +59,8 @@ ONE_TRUTH = "what the customer is told of a live service is what it was promised
 ONE_PART = "each domain has built exactly one part of it, and knows it as active"
 GIVEN_BACK = "what is not wanted any more is given back, and does not wait for its hold to end"
 KEPT = "a hold that has not ended is committed when its customer says so"
+_LIVE = frozenset({ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.COMMITTING})
+_STANDS = _LIVE | {ServiceState.DEGRADED}
 TURNS = 60
 """Of the loop, in which everybody does what can be done at a moment."""
 VERSIONS = 60
@@ -81,6 +90,8 @@ class Lives:
         self.scheduled: dict[str, ServiceSpec] = {}
         self.checked: Counter[str] = Counter()
         """How often each invariant was."""
+        self.failed: dict[str, str] = {}
+        """By order, the ref of the segment that was lost."""
         self.ends: dict[str, float] = {}
         """Until when each is held, as its customer was told: seconds of the clock."""
         self.stack = Stack(TOP, directory, draw=draw)
@@ -215,6 +226,21 @@ class Lives:
                 assert self._now() >= end.timestamp(), "it was ended before its time"
                 return
 
+    async def reserve_asking(self, ref: str) -> None:
+        """What is lost of it is healed when its customer says so."""
+        await self.reserve(ref, ASKING)
+
+    async def wish(self, ref: str) -> None:
+        """When it is told that it waits for that."""
+        while True:
+            await self.stack.clock.sleep(0.2)
+            if self.stack.nodes["a"].down.is_set() or self.points["a"].died.is_set():
+                continue
+            told = self.stack.broker("a").status("alice", ref).healing
+            if told is not None and told.phase is HealPhase.WAITING:
+                await self._asked(lambda: self.stack.customer().heal(ref, CTX))
+                return
+
     async def modify(self, ref: str) -> None:
         await self.reserve(ref, MODIFIED)
 
@@ -273,19 +299,50 @@ class Lives:
             if any(n.down.is_set() for n in self.stack.nodes.values()) or self.points["a"].died.is_set():
                 continue
             status = self.stack.broker("a").status("alice", ref)
-            assert status.state in (ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.COMMITTING), status
-            if status.state is ServiceState.ACTIVE and status.version == self.versions[ref]:
+            assert status.state in _LIVE or (status.state is ServiceState.DEGRADED and ref in self.failed), status
+            if status.healing is not None and status.healing.phase is HealPhase.GIVEN_UP:
+                await self._asked(lambda: self.stack.customer().heal(ref, CTX))
+            if status.state is ServiceState.ACTIVE and status.version == self.versions[ref] and self._whole(ref):
                 assert (status.choice, status.price) == (self.held[ref].choice, self.held[ref].price)
                 below = Counter(self._built("a", "alice", ref))
                 self.checked[ONE_TRUTH] += 1
                 self.checked[ONE_PART] += 1
-                assert below == Counter({(vim.domain.name, ServiceState.ACTIVE): 1 for vim in self.stack.vims()}), below
+                middle = next((name for name in ("s4", "s2") if (name, ServiceState.ACTIVE) in below), "")
+                assert below == Counter({(name, ServiceState.ACTIVE): 1 for name in ("s1", "s3", middle)}), below
                 return
+
+    async def fail(self, ref: str) -> None:
+        """What b's domain has built of it is lost."""
+        while True:
+            await self.stack.clock.sleep(0.2)
+            if self.stack.nodes["a"].down.is_set() or self.stack.nodes["b"].down.is_set():
+                continue
+            a, b = self._order("a", "alice", ref), None
+            theirs = next((s.ref for s in a.segments if s.wanted and s.alias == "b"), None)
+            if theirs is not None and any(o.ref == theirs for o in self.stack.broker("b").orders()):
+                b = self._order("b", "a", theirs)
+            lost = (
+                next((s for s in b.segments if s.wanted and s.alias in ("s2", "s4")), None) if b is not None else None
+            )
+            if lost is not None:
+                self.failed[ref] = lost.ref
+                await self.stack.line("b", lost.alias).fails(lost.ref)
+                return
+
+    def _whole(self, ref: str) -> bool:
+        """Whether nothing of it is what failed."""
+        orders = self.stack.broker("b").orders()
+        return ref not in self.failed or not any(
+            s.wanted and s.ref == self.failed[ref] for o in orders if o.state in _STANDS for s in o.segments
+        )
+
+    def _order(self, name: str, account: str, ref: str) -> Order:
+        (order,) = (o for o in self.stack.broker(name).orders() if (o.account, o.ref) == (account, ref))
+        return order
 
     def _built(self, name: str, account: str, ref: str) -> Iterator[tuple[str, ServiceState]]:
         """The domains that a service comes down to, and what each says of its part; an id of nobody's would be missing."""
-        node = self.stack.nodes[name]
-        (order,) = (o for o in node.broker.orders() if (o.account, o.ref) == (account, ref))
+        node, order = self.stack.nodes[name], self._order(name, account, ref)
         for segment in order.segments:
             if segment.alias in node.vims:
                 holds = [h for h in node.vims[segment.alias].holds() if h.ref == segment.ref and h.state in TAKES]

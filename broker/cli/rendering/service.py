@@ -20,8 +20,10 @@ from broker.cli.rendering.reasons import add_reasons
 from broker.cli.rendering.states import state_text
 from broker.cli.rendering.text import Text
 from service_model.families import BOTH
+from service_model.healing import HealPhase
 from service_model.outcomes import (
     AddressingChoice,
+    Healing,
     LinkChoice,
     NewerVersion,
     SegmentStatus,
@@ -63,6 +65,7 @@ def service_facts(status: ServiceStatus) -> Table:
             ("name", status.name),
             ("version", str(status.version)),
             ("newer", _newer(status.newer) if status.newer is not None else ""),
+            ("healing", _healing(status.healing) if status.healing is not None else ""),
             ("price", price_text(status.price) if status.price else ""),
             ("delay", delay_text(status.delay_us) if status.delay_us else ""),
             ("from", time_text(status.start_time) if status.start_time else ""),
@@ -88,6 +91,15 @@ def decisions_table(status: ServiceStatus) -> Table:
             Text(time_text(decision.at), style="dim"),
         )
     return made
+
+
+def _healing(healing: Healing) -> str:
+    what = f" ({', '.join(healing.broken)})" if healing.broken else ""
+    tried = f", tried {healing.tries} times" if healing.tries > 1 else ", tried once" if healing.tries else ""
+    due = f", next at {time_text(healing.next_time)}" if healing.next_time is not None else ""
+    why = f": {healing.reasons[0].message}" if healing.reasons else ""
+    says = {HealPhase.WAITING: " for your word: spbroker heal", HealPhase.LEFT: " as it is, as you want it"}
+    return f"{healing.phase.short}{says.get(healing.phase, '')}{what}{tried}{due}{why}"
 
 
 def _newer(newer: NewerVersion) -> str:

@@ -705,6 +705,47 @@ class TerminateServiceResponse(message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 @typing.final
+class HealServiceRequest(message.Message):
+    """Asks for a service to be healed."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    REF_FIELD_NUMBER: builtins.int
+    CONTEXT_FIELD_NUMBER: builtins.int
+    ref: builtins.str
+    """The caller's ref."""
+    @builtins.property
+    def context(self) -> CallContext:
+        """Budgets."""
+
+    def __init__(
+        self,
+        *,
+        ref: builtins.str = ...,
+        context: CallContext | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["context", b"context"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["context", b"context", "ref", b"ref"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class HealServiceResponse(message.Message):
+    """The wish is recorded; GetService tells what comes of it."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
 class GetServiceRequest(message.Message):
     """Asks for one service."""
 

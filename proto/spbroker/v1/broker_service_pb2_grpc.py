@@ -85,6 +85,11 @@ class BrokerServiceStub(object):
                 request_serializer=spbroker_dot_v1_dot_broker__service__pb2.TerminateServiceRequest.SerializeToString,
                 response_deserializer=spbroker_dot_v1_dot_broker__service__pb2.TerminateServiceResponse.FromString,
                 _registered_method=True)
+        self.HealService = channel.unary_unary(
+                '/spbroker.v1.BrokerService/HealService',
+                request_serializer=spbroker_dot_v1_dot_broker__service__pb2.HealServiceRequest.SerializeToString,
+                response_deserializer=spbroker_dot_v1_dot_broker__service__pb2.HealServiceResponse.FromString,
+                _registered_method=True)
         self.GetService = channel.unary_unary(
                 '/spbroker.v1.BrokerService/GetService',
                 request_serializer=spbroker_dot_v1_dot_broker__service__pb2.GetServiceRequest.SerializeToString,
@@ -176,6 +181,14 @@ class BrokerServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def HealService(self, request, context):
+        """Lets what is lost of a live service be bought elsewhere, whatever its policy says, until it is whole again. Of a service
+        that is whole it changes nothing.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetService(self, request, context):
         """One service of the caller's.
         """
@@ -249,6 +262,11 @@ def add_BrokerServiceServicer_to_server(servicer, server):
                     servicer.TerminateService,
                     request_deserializer=spbroker_dot_v1_dot_broker__service__pb2.TerminateServiceRequest.FromString,
                     response_serializer=spbroker_dot_v1_dot_broker__service__pb2.TerminateServiceResponse.SerializeToString,
+            ),
+            'HealService': grpc.unary_unary_rpc_method_handler(
+                    servicer.HealService,
+                    request_deserializer=spbroker_dot_v1_dot_broker__service__pb2.HealServiceRequest.FromString,
+                    response_serializer=spbroker_dot_v1_dot_broker__service__pb2.HealServiceResponse.SerializeToString,
             ),
             'GetService': grpc.unary_unary_rpc_method_handler(
                     servicer.GetService,
@@ -537,6 +555,33 @@ class BrokerService(object):
             '/spbroker.v1.BrokerService/TerminateService',
             spbroker_dot_v1_dot_broker__service__pb2.TerminateServiceRequest.SerializeToString,
             spbroker_dot_v1_dot_broker__service__pb2.TerminateServiceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def HealService(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spbroker.v1.BrokerService/HealService',
+            spbroker_dot_v1_dot_broker__service__pb2.HealServiceRequest.SerializeToString,
+            spbroker_dot_v1_dot_broker__service__pb2.HealServiceResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -305,6 +305,41 @@ SERVICE_STATE_STUCK: ServiceState.ValueType  # 12
 when an operator has given the part up.
 """
 
+class _HealPhase:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HealPhaseEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_HealPhase.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    HEAL_PHASE_UNSPECIFIED: _HealPhase.ValueType  # 0
+    """Not said, or unknown to the reader."""
+    HEAL_PHASE_PENDING: _HealPhase.ValueType  # 1
+    """It waits for its time: lower levels go first, and one that was in vain rests before the next."""
+    HEAL_PHASE_UNDER_WAY: _HealPhase.ValueType  # 2
+    """What is lost is being bought elsewhere."""
+    HEAL_PHASE_WAITING: _HealPhase.ValueType  # 3
+    """It waits for its owner to ask for it (HealService)."""
+    HEAL_PHASE_GIVEN_UP: _HealPhase.ValueType  # 4
+    """It was tried in vain as often as it is by itself. Its owner may ask for it again."""
+    HEAL_PHASE_LEFT: _HealPhase.ValueType  # 5
+    """It is left as it is, as its policy says. Its owner may ask for it (HealService)."""
+
+class HealPhase(_HealPhase, metaclass=_HealPhaseEnumTypeWrapper):
+    """How far the healing of a service is."""
+
+HEAL_PHASE_UNSPECIFIED: HealPhase.ValueType  # 0
+"""Not said, or unknown to the reader."""
+HEAL_PHASE_PENDING: HealPhase.ValueType  # 1
+"""It waits for its time: lower levels go first, and one that was in vain rests before the next."""
+HEAL_PHASE_UNDER_WAY: HealPhase.ValueType  # 2
+"""What is lost is being bought elsewhere."""
+HEAL_PHASE_WAITING: HealPhase.ValueType  # 3
+"""It waits for its owner to ask for it (HealService)."""
+HEAL_PHASE_GIVEN_UP: HealPhase.ValueType  # 4
+"""It was tried in vain as often as it is by itself. Its owner may ask for it again."""
+HEAL_PHASE_LEFT: HealPhase.ValueType  # 5
+"""It is left as it is, as its policy says. Its owner may ask for it (HealService)."""
+
 class _ManagerTask:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -1120,6 +1155,7 @@ class ServiceStatus(message.Message):
     DECISIONS_FIELD_NUMBER: builtins.int
     START_TIME_FIELD_NUMBER: builtins.int
     END_TIME_FIELD_NUMBER: builtins.int
+    HEALING_FIELD_NUMBER: builtins.int
     ref: builtins.str
     """The owner's ref."""
     version: builtins.int
@@ -1182,6 +1218,10 @@ class ServiceStatus(message.Message):
     def end_time(self) -> timestamp_pb2.Timestamp:
         """When it ends by itself; not set: never."""
 
+    @builtins.property
+    def healing(self) -> Healing:
+        """How what is broken of a live service is healed; not set: nothing is."""
+
     def __init__(
         self,
         *,
@@ -1204,10 +1244,53 @@ class ServiceStatus(message.Message):
         decisions: abc.Iterable[ManagerDecision] | None = ...,
         start_time: timestamp_pb2.Timestamp | None = ...,
         end_time: timestamp_pb2.Timestamp | None = ...,
+        healing: Healing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "create_time", b"create_time", "end_time", b"end_time", "newer", b"newer", "price", b"price", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "create_time", b"create_time", "end_time", b"end_time", "healing", b"healing", "newer", b"newer", "price", b"price", "start_time", b"start_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "create_time", b"create_time", "decisions", b"decisions", "delay_us", b"delay_us", "end_time", b"end_time", "name", b"name", "newer", b"newer", "price", b"price", "reasons", b"reasons", "ref", b"ref", "reference", b"reference", "remaining_s", b"remaining_s", "segments", b"segments", "start_time", b"start_time", "state", b"state", "tags", b"tags", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["binding", b"binding", "choice", b"choice", "create_time", b"create_time", "decisions", b"decisions", "delay_us", b"delay_us", "end_time", b"end_time", "healing", b"healing", "name", b"name", "newer", b"newer", "price", b"price", "reasons", b"reasons", "ref", b"ref", "reference", b"reference", "remaining_s", b"remaining_s", "segments", b"segments", "start_time", b"start_time", "state", b"state", "tags", b"tags", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class Healing(message.Message):
+    """The healing of a service of which a part is broken."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    PHASE_FIELD_NUMBER: builtins.int
+    BROKEN_FIELD_NUMBER: builtins.int
+    TRIES_FIELD_NUMBER: builtins.int
+    NEXT_TIME_FIELD_NUMBER: builtins.int
+    REASONS_FIELD_NUMBER: builtins.int
+    phase: HealPhase.ValueType
+    """How far it is."""
+    tries: builtins.int
+    """How often it was tried since it broke."""
+    @builtins.property
+    def broken(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
+        """The segments that are broken, by their aliases, where segments are shown."""
+
+    @builtins.property
+    def next_time(self) -> timestamp_pb2.Timestamp:
+        """When the next try is due, where that is known."""
+
+    @builtins.property
+    def reasons(self) -> containers.RepeatedCompositeFieldContainer[Reason]:
+        """Why the last try was in vain."""
+
+    def __init__(
+        self,
+        *,
+        phase: HealPhase.ValueType = ...,
+        broken: abc.Iterable[builtins.str] | None = ...,
+        tries: builtins.int = ...,
+        next_time: timestamp_pb2.Timestamp | None = ...,
+        reasons: abc.Iterable[Reason] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["next_time", b"next_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["broken", b"broken", "next_time", b"next_time", "phase", b"phase", "reasons", b"reasons", "tries", b"tries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -45,6 +45,33 @@ LINK_KIND_LINE: LinkKind.ValueType  # 1
 LINK_KIND_LAN: LinkKind.ValueType  # 2
 """Joins any number of connection points in one broadcast domain."""
 
+class _HealPolicy:
+    ValueType = typing.NewType("ValueType", builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _HealPolicyEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_HealPolicy.ValueType], builtins.type):
+    DESCRIPTOR: descriptor.EnumDescriptor
+    HEAL_POLICY_UNSPECIFIED: _HealPolicy.ValueType  # 0
+    """Not said: as AUTOMATIC."""
+    HEAL_POLICY_NONE: _HealPolicy.ValueType  # 1
+    """Its owner, who asks for it unasked (HealService)."""
+    HEAL_POLICY_ASK: _HealPolicy.ValueType  # 2
+    """Its owner, who is told that it waits for that (ServiceStatus.healing)."""
+    HEAL_POLICY_AUTOMATIC: _HealPolicy.ValueType  # 3
+    """Whoever delivers it: within all that was asked for, and for no higher price."""
+
+class HealPolicy(_HealPolicy, metaclass=_HealPolicyEnumTypeWrapper):
+    """Who decides that a live service of which a part is lost is healed."""
+
+HEAL_POLICY_UNSPECIFIED: HealPolicy.ValueType  # 0
+"""Not said: as AUTOMATIC."""
+HEAL_POLICY_NONE: HealPolicy.ValueType  # 1
+"""Its owner, who asks for it unasked (HealService)."""
+HEAL_POLICY_ASK: HealPolicy.ValueType  # 2
+"""Its owner, who is told that it waits for that (ServiceStatus.healing)."""
+HEAL_POLICY_AUTOMATIC: HealPolicy.ValueType  # 3
+"""Whoever delivers it: within all that was asked for, and for no higher price."""
+
 class _AddressRole:
     ValueType = typing.NewType("ValueType", builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -597,6 +624,7 @@ class ServiceSpec(message.Message):
     QOS_FIELD_NUMBER: builtins.int
     MIN_AVAILABILITY_FIELD_NUMBER: builtins.int
     FAMILIES_FIELD_NUMBER: builtins.int
+    HEALING_FIELD_NUMBER: builtins.int
     name: builtins.str
     """The caller's name for it."""
     bandwidth_bps: builtins.int
@@ -615,6 +643,8 @@ class ServiceSpec(message.Message):
     """A class of service of the supplier asked, by name: its bounds are the service's where they are tighter; not set: none."""
     min_availability: builtins.float
     """Lowest fraction of time that all of it works together, 0 to 1; not set: no bound."""
+    healing: HealPolicy.ValueType
+    """Who decides that what is lost of it is bought elsewhere; not set: as AUTOMATIC."""
     @builtins.property
     def ends(self) -> containers.RepeatedCompositeFieldContainer[End]:
         """Where it meets customers or peers. 1 to 64."""
@@ -704,11 +734,14 @@ class ServiceSpec(message.Message):
         qos: builtins.str | None = ...,
         min_availability: builtins.float | None = ...,
         families: abc.Iterable[words_pb2.AddressFamily.ValueType] | None = ...,
+        healing: HealPolicy.ValueType | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us", "_max_price", b"_max_price", "_min_availability", b"_min_availability", "_min_mtu", b"_min_mtu", "_qos", b"_qos", "_term_hours", b"_term_hours", "blocks", b"blocks", "countries", b"countries", "end_time", b"end_time", "max_delay_us", b"max_delay_us", "max_price", b"max_price", "min_availability", b"min_availability", "min_mtu", b"min_mtu", "qos", b"qos", "start_time", b"start_time", "term_hours", b"term_hours"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = typing.Literal["_healing", b"_healing", "_max_delay_us", b"_max_delay_us", "_max_price", b"_max_price", "_min_availability", b"_min_availability", "_min_mtu", b"_min_mtu", "_qos", b"_qos", "_term_hours", b"_term_hours", "blocks", b"blocks", "countries", b"countries", "end_time", b"end_time", "healing", b"healing", "max_delay_us", b"max_delay_us", "max_price", b"max_price", "min_availability", b"min_availability", "min_mtu", b"min_mtu", "qos", b"qos", "start_time", b"start_time", "term_hours", b"term_hours"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us", "_max_price", b"_max_price", "_min_availability", b"_min_availability", "_min_mtu", b"_min_mtu", "_qos", b"_qos", "_term_hours", b"_term_hours", "bandwidth_bps", b"bandwidth_bps", "blocks", b"blocks", "countries", b"countries", "distances", b"distances", "end_time", b"end_time", "ends", b"ends", "families", b"families", "functions", b"functions", "groups", b"groups", "isolation", b"isolation", "links", b"links", "managers", b"managers", "max_delay_us", b"max_delay_us", "max_price", b"max_price", "min_availability", b"min_availability", "min_mtu", b"min_mtu", "name", b"name", "paths", b"paths", "qos", b"qos", "reference", b"reference", "required_features", b"required_features", "start_time", b"start_time", "tags", b"tags", "term_hours", b"term_hours"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = typing.Literal["_healing", b"_healing", "_max_delay_us", b"_max_delay_us", "_max_price", b"_max_price", "_min_availability", b"_min_availability", "_min_mtu", b"_min_mtu", "_qos", b"_qos", "_term_hours", b"_term_hours", "bandwidth_bps", b"bandwidth_bps", "blocks", b"blocks", "countries", b"countries", "distances", b"distances", "end_time", b"end_time", "ends", b"ends", "families", b"families", "functions", b"functions", "groups", b"groups", "healing", b"healing", "isolation", b"isolation", "links", b"links", "managers", b"managers", "max_delay_us", b"max_delay_us", "max_price", b"max_price", "min_availability", b"min_availability", "min_mtu", b"min_mtu", "name", b"name", "paths", b"paths", "qos", b"qos", "reference", b"reference", "required_features", b"required_features", "start_time", b"start_time", "tags", b"tags", "term_hours", b"term_hours"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__healing: _TypeAlias = typing.Literal["healing"]  # noqa: Y015
+    _WhichOneofArgType__healing: _TypeAlias = typing.Literal["_healing", b"_healing"]  # noqa: Y015
     _WhichOneofReturnType__max_delay_us: _TypeAlias = typing.Literal["max_delay_us"]  # noqa: Y015
     _WhichOneofArgType__max_delay_us: _TypeAlias = typing.Literal["_max_delay_us", b"_max_delay_us"]  # noqa: Y015
     _WhichOneofReturnType__max_price: _TypeAlias = typing.Literal["max_price"]  # noqa: Y015
@@ -721,6 +754,8 @@ class ServiceSpec(message.Message):
     _WhichOneofArgType__qos: _TypeAlias = typing.Literal["_qos", b"_qos"]  # noqa: Y015
     _WhichOneofReturnType__term_hours: _TypeAlias = typing.Literal["term_hours"]  # noqa: Y015
     _WhichOneofArgType__term_hours: _TypeAlias = typing.Literal["_term_hours", b"_term_hours"]  # noqa: Y015
+    @typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__healing) -> _WhichOneofReturnType__healing | None: ...
     @typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__max_delay_us) -> _WhichOneofReturnType__max_delay_us | None: ...
     @typing.overload

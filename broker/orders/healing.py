@@ -1,0 +1,286 @@
+"""The tasks that heal a live service: lose, consent, heal, confirm. Pure.
+
+Rules kept here
+- Lost is what its supplier says to have failed or not to have any more, and all that a supplier has which was not heard of for so
+  long that it counts as dead. What is only degraded is given time: its supplier is nearer to it, and may heal it by itself.
+- A healing is the live version once more (`succession`): planned around what was lost, with everything else where it is. It
+  takes no version of its owner's, and no decision of his but the one that it may be.
+- The owner pays what he pays. What it comes to cost us more is bounded by what he pays and by the agreement.
+- One change at a time: while a newer version is reserved, held or brought in, that goes first.
+- A healing that cannot be had leaves everything as it is, and is tried again ever more rarely, TRIES times. Recovery ends it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
+
+from broker.decompose.plan import Avoid
+from broker.orders import learning
+from broker.orders.gather import whole
+from broker.orders.reasons import words_of, wrapped
+from broker.orders.records import UNDER_WAY, Care, Order, Quoted, Segment, remains
+from broker.orders.states import Event, SegmentState
+from broker.orders.succession import with_healing
+from broker.orders.tasks import Call, CallKind, Env, Pause, abandon, task
+from service_model.healing import HEALING, HealPhase, HealPolicy
+from service_model.money import Price
+from service_model.outcomes import Healing, Reason, ReasonCode, ServiceState
+
+TRIES = 5
+"""How many healings are begun until its owner asks for another."""
+PAUSES = (timedelta(seconds=10), timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))
+"""How long after the n-th the next is begun, at least; after the last it counts as whole for long."""
+GIVES_UP = 5
+"""Who says to be healing its part is waited for so many times as long as who says nothing."""
+PATIENCE = timedelta(seconds=30)
+"""How long it may take to hold what a healing needs."""
+_WAITS = frozenset({HealPhase.WAITING, HealPhase.LEFT})
+_RESTS = _WAITS | {HealPhase.GIVEN_UP}
+_BROKEN = frozenset({SegmentState.DEGRADED, SegmentState.FAILED})
+_LIVES = frozenset({SegmentState.ACTIVE, SegmentState.DEGRADED})
+_BEING_BROUGHT_IN = frozenset({SegmentState.COMMITTING, SegmentState.COMMITTED})
+
+
+@task
+def lose(order: Order, env: Env) -> Order | Pause:
+    """What a dead supplier has counts as failed, until it is heard of again."""
+    mine = _BEING_BROUGHT_IN if order.newer else _LIVES
+    for segment in order.segments:
+        there = segment.state in mine or segment.lives > 0
+        if segment.wanted and not segment.kept and there and env.dead(segment.alias):
+            lost = replace(segment, state=SegmentState.FAILED, reasons=(_UNHEARD,), retry_at=None, lives=0)
+            order = order.with_segment(lost)
+    return order
+
+
+_UNHEARD = Reason(code=ReasonCode.SUPPLIER_UNREACHABLE, message="its supplier is not heard of any more", retryable=True)
+
+
+def broken(order: Order) -> tuple[Segment, ...]:
+    """The segments of a live service that are not as they are to be."""
+    return tuple(s for s in order.segments if s.wanted and s.state in _BROKEN)
+
+
+def why_degraded(order: Order) -> tuple[Reason, ...]:
+    """What is broken: where its supplier does not say what of it, every function that it has."""
+    words = words_of(order.spec) if order.spec is not None else frozenset[str]()
+    out = []
+    for segment in broken(order):
+        reason = wrapped(segment, ReasonCode.SEGMENT_FAILED, words)
+        functions = [f.id for f in segment.spec.functions] if not reason.subject else []
+        out += [replace(reason, subject=id) for id in functions or [reason.subject]]
+    return tuple(out)
+
+
+def may(order: Order) -> bool:
+    """Whether it is to be healed without another word of its owner's."""
+    return order.care.agreed or (order.spec is not None and order.spec.healing.by_itself)
+
+
+@task
+def consent(order: Order, env: Env) -> Order | Pause:
+    """Who may heal by itself, or was asked to, tells that to the suppliers that wait for a word of ours."""
+    end = order.spec.end_time if order.spec is not None else None
+    if not may(order) or (end is not None and end <= env.now):
+        return order
+    calls, waits = list[Call](), [end] if end is not None else []
+    due = False
+    for segment in broken(order):
+        waiting = segment.heals is not None and segment.heals.phase in (_RESTS if order.care.agreed else _WAITS)
+        if segment.consented or not waiting or not _asks(segment, env):
+            continue
+        due = True
+        if segment.retry_at is not None and segment.retry_at > env.now:
+            waits.append(segment.retry_at)
+            continue
+        order = order.with_segment(replace(segment, retry_at=None))
+        calls.append(Call(CallKind.HEAL, segment.key, segment.version))
+    return Pause(order, tuple(calls), min(waits, default=None)) if due else order
+
+
+def _asks(segment: Segment, env: Env) -> bool:
+    """Whether its supplier lets itself be asked to heal."""
+    note = next((view.note for view in env.snapshot.suppliers if view.alias == segment.alias), None)
+    return note is not None and HEALING in note.api_features and segment.state is SegmentState.DEGRADED
+
+
+@task
+def heal(order: Order, env: Env) -> Order | Pause:
+    """What is lost is bought elsewhere: by itself, or when its owner asked for it, and after whoever is nearer to it."""
+    end = order.spec.end_time if order.spec is not None else None
+    if end is not None and end <= env.now:
+        return order
+    order = replace(order, care=care) if (care := _seen(order, env)) != order.care else order
+    if not may(order) or order.being_healed or (order.beside is not None and order.beside.state in UNDER_WAY):
+        return order
+    if _ends(order.healing) or _ends(order.beside) or order.care.tries >= TRIES:
+        return order
+    if order.plan is None or order.choice is None:  # of a release that recorded no such plan
+        return order
+    bad = broken(order)
+    rests = order.care.last + PAUSES[order.care.tries - 1] if order.care.last and order.care.tries else env.now
+    due = {s.key: max(rests, _due(order, s, env)) for s in bad}
+    if not due or min(due.values()) > env.now:
+        wakes = [at for at in (*due.values(), *((end,) if end is not None else ())) if at > env.now]
+        return Pause(order, wake=min(wakes, default=None))
+    return _begun(order, env, tuple(s for s in bad if due[s.key] <= env.now or s.state is SegmentState.FAILED))
+
+
+def _seen(order: Order, env: Env) -> Care:
+    """Its care with what is broken now, and since when."""
+    care = order.care
+    if care.tries and care.last is not None and not care.broken and env.now - care.last >= PAUSES[-1]:
+        care = replace(care, tries=0)  # it was whole for long
+    return replace(care, broken={s.key: care.broken.get(s.key, env.now) for s in broken(order)})
+
+
+def _ends(former: Order | None) -> bool:
+    """Whether something of a version that was not brought in is still to be given back, under a ref that is live."""
+    return former is not None and any(s.stands and remains(s) for s in former.segments)
+
+
+def _due(order: Order, segment: Segment, env: Env) -> datetime:
+    """When a broken segment is bought elsewhere: at once, where its supplier has failed it, or to heal it."""
+    since = order.care.broken[segment.key]
+    if segment.state is SegmentState.FAILED:
+        return since
+    heals = segment.heals
+    if heals is not None and heals.tries and not heals.under_way:
+        return since
+    wait = env.heal_after(segment.alias)
+    return since + (wait * GIVES_UP if heals is not None and heals.under_way else wait)
+
+
+def _begun(order: Order, env: Env, lost: tuple[Segment, ...]) -> Order:
+    """The order with what is to heal it: the live version once more, around what is lost."""
+    assert order.spec is not None, "what is live was asked for"
+    care = replace(order.care, tries=order.care.tries + 1, last=env.now)
+    fresh = Order(
+        id=order.id,
+        account=order.account,
+        ref=order.ref,
+        version=order.version,
+        state=ServiceState.RESERVING,
+        created=order.created,
+        updated=env.now,
+        epoch=order.epoch,
+        digest=order.digest,
+        spec=order.spec,
+        terms=order.terms,
+        quoted=_bearable(order),
+        hop_budget=order.hop_budget,
+        call_budget=order.call_budget,
+        trace=order.trace,
+        deadline=env.now + PATIENCE,
+        words=order.words,
+        decisions=order.decisions,
+        healed=order.heals + 1,
+        lost=frozenset(s.ref for s in lost),
+        avoid=reduce(or_, (_learnt(order, s, env) for s in lost), _unanswered(order, env)),
+    )
+    return replace(with_healing(order, fresh), heals=order.heals + 1, care=care)
+
+
+def _bearable(order: Order) -> Quoted:
+    """What it may cost us: as if what its owner pays had been quoted for it."""
+    assert order.plan is not None, "what is live was planned"
+    if order.healed and order.quoted is not None:
+        return replace(order.quoted, plan=order.plan)
+    hours = order.spec.term_hours if order.spec is not None else 1
+    most = max(order.price.over(hours), order.cost.over(hours)) * (1 + order.terms.heal_loss)
+    bearable = Price(once=most, currency=order.price.currency)
+    return Quoted(
+        id="",
+        account=order.account,
+        digest="",
+        price=order.price,
+        delay_us=order.delay_us,
+        until=order.created,
+        plan=order.plan,
+        cost=bearable,
+        parts={},
+    )
+
+
+def _learnt(order: Order, segment: Segment, env: Env) -> Avoid:
+    """Where not to plan again: with a dead supplier, nowhere; else what its supplier names, as where it refuses."""
+    if env.dead(segment.alias):
+        return _closed(order, segment.alias, env)
+    if segment.lives:  # only a change of it was refused: it is asked for again
+        return Avoid()
+    return learning.refused(segment.alias, segment.spec, segment.reasons)
+
+
+def _closed(order: Order, alias: str, env: Env) -> Avoid:
+    """All of a supplier."""
+    functions = [f.id for f in order.spec.functions] if order.spec is not None else []
+    saps = [sap.id for view in env.snapshot.suppliers if view.alias == alias for sap in view.note.saps]
+    return Avoid(functions=frozenset((alias, f) for f in functions), saps=frozenset((alias, sap) for sap in saps))
+
+
+def _unanswered(order: Order, env: Env) -> Avoid:
+    """Suppliers that are not heard of just now, or left a former healing without an answer: nothing new is asked of them."""
+    former = order.healing.segments if order.healing is not None else ()
+    mute = {s.alias for s in former if remains(s) and not s.stands}
+    mute |= {view.alias for view in env.snapshot.suppliers if env.silent(view.alias)}
+    mine = {s.alias: {f.id for f in s.spec.functions} for s in order.segments if s.wanted}
+    out = Avoid()
+    for alias in sorted(mute):
+        if alias not in mine:
+            out |= _closed(order, alias, env)
+        elif order.spec is not None:
+            moved = frozenset((alias, f.id) for f in order.spec.functions if f.id not in mine[alias])
+            out |= Avoid(functions=moved)
+    return out
+
+
+@task
+def confirm(order: Order, env: Env) -> Order | Pause:
+    """A healing is committed as soon as all of it is held: its owner keeps what he was told."""
+    assert env.live is not None, "a healing is of something live"
+    assert order.choice is not None, "what is held was chosen"
+    told = env.live.bindings if env.live.bindings is not None else order.choice
+    return replace(order, bindings=whole(order.choice, told), was_live=True).on(Event.COMMIT)
+
+
+def recovered(order: Order) -> Order:
+    """The live version is whole again: what was to heal it is not needed, unless it is being brought in already."""
+    order = replace(order, care=replace(order.care, broken={}, agreed=False))
+    segments = tuple(replace(s, consented=False) if s.consented else s for s in order.segments)
+    order, healing = replace(order, segments=segments), order.healing
+    if healing is None:
+        return order
+    if healing.state in (ServiceState.RESERVING, ServiceState.RESERVED):
+        return replace(order, healing=abandon(healing).on(Event.RELEASE))
+    over = healing.state not in UNDER_WAY and not any(map(remains, healing.segments))
+    return replace(order, healing=None) if over else order
+
+
+def asked_for(order: Order) -> Order:
+    """Its owner wants it healed, whatever its policy says, and now."""
+    segments = tuple(replace(s, consented=False) if s.consented else s for s in order.segments)
+    return replace(order, segments=segments, care=Care(agreed=True))
+
+
+def told(order: Order, shows_segments: bool) -> Healing | None:
+    """How far its healing is, for its owner; None where nothing is broken."""
+    bad, former = broken(order), order.healing
+    if order.state is not ServiceState.DEGRADED or not (bad or order.being_healed):
+        return None
+    phase = HealPhase.PENDING if order.care.tries < TRIES else HealPhase.GIVEN_UP
+    if order.being_healed:
+        phase = HealPhase.UNDER_WAY
+    elif not may(order):
+        asks = order.spec is not None and order.spec.healing is HealPolicy.ASK
+        phase = HealPhase.WAITING if asks else HealPhase.LEFT
+    rests = order.care.last + PAUSES[order.care.tries - 1] if order.care.last and order.care.tries else None
+    return Healing(
+        phase=phase,
+        broken=tuple(s.key for s in bad) if shows_segments else (),
+        tries=order.care.tries,
+        next_time=rests if phase is HealPhase.PENDING else None,
+        reasons=former.reasons if former is not None and not order.being_healed else (),
+    )

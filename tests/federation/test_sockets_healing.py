@@ -1,0 +1,142 @@
+"""A provider that is gone for good, over sockets: its customer's services go on with another one.
+
+    client -- [west] ==(left: meter)== [east] -- server
+                  \\\\==(right: meter)==//
+
+top has west and east and buys the meter of left, or of right. How long left may be silent is in its document.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service_model.healing import HealPhase, HealPolicy
+from service_model.outcomes import ServiceState, ServiceStatus
+from spbroker.v1 import broker_service_pb2 as pb
+from tests.support.customer import PASSWORD, Customer
+from tests.support.nodes import OPERATOR, SETTLED_S, Nodes, RealNode
+from tests.support.topologies import (
+    LABELS,
+    agreement,
+    chain,
+    customer_of,
+    function,
+    own_domain,
+    partner,
+    person,
+    pool,
+    supplier,
+    uni,
+)
+
+SIDES = ("left", "right")
+DEAD_S = 6
+SPEC = chain(ends=("client", "server"))
+
+
+def joint(name: str, peer: str, decides: bool) -> dict[str, Any]:
+    return {"kind": "interconnect", "name": name, "peer": peer, "labels": LABELS, "decides_labels": decides}
+
+
+def nni(id: str, place: str, interconnect: str) -> dict[str, Any]:
+    return {**uni(id, place), "role": "NNI", "interconnect": interconnect}
+
+
+def seller(side: str, customer: RealNode) -> list[dict[str, Any]]:
+    place = side.upper()
+    return [
+        {"kind": "place", "name": place, "country": "CH"},
+        *(joint(f"ic-{end}-{side}", "top", decides=False) for end in ("west", "east")),
+        own_domain(side, place, *(nni(f"to-{end}", place, f"ic-{end}-{side}") for end in ("west", "east"))),
+        function("meter"),
+        agreement("resale"),
+        partner("top", customer),
+    ]
+
+
+def buyer(nodes: Nodes) -> list[dict[str, Any]]:
+    documents = [pool(), agreement("retail"), person("ann"), function("firewall")]
+    for end, sap in (("west", "client"), ("east", "server")):
+        place = end.upper()
+        saps = [uni(sap, place), *(nni(f"{end}-{side}", place, f"ic-{end}-{side}") for side in SIDES)]
+        documents += [{"kind": "place", "name": place, "country": "CH"}, own_domain(end, place, *saps)]
+        documents += [joint(f"ic-{end}-{side}", side, decides=True) for side in SIDES]
+    return [*documents, *(supplier(side, nodes[side], "top", dead_after_s=DEAD_S) for side in SIDES)]
+
+
+@pytest.fixture
+async def nodes(tmp_path: Path) -> AsyncIterator[Nodes]:
+    made = Nodes(tmp_path)
+    try:
+        for sp_id in ("top", *SIDES):
+            await made.add(sp_id)
+        for side in SIDES:
+            await made[side].administer(seller(side, made["top"]))
+        await made["top"].administer(buyer(made))
+        await made["top"].node.admin.set_password("ann", PASSWORD, actor=OPERATOR)
+        await made["top"].announced("ann", "client", "server")
+        async with asyncio.timeout(SETTLED_S):
+            while {view.alias for view in made["top"].node.catalogue.snapshot.suppliers} < {*SIDES, "west", "east"}:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        yield made
+    finally:
+        await made.close()
+
+
+@pytest.fixture
+async def ann(nodes: Nodes) -> AsyncIterator[Customer]:
+    customer = await customer_of(nodes["top"], "ann")
+    yield customer
+    await customer.close()
+
+
+async def until(ann: Customer, what: Callable[[ServiceStatus], bool]) -> ServiceStatus:
+    async with asyncio.timeout(SETTLED_S):
+        while not what(status := await ann.status("web")):  # noqa: ASYNC110  what is asked for is elsewhere
+            await asyncio.sleep(0.05)
+    return status
+
+
+def seller_of(status: ServiceStatus) -> str:
+    return next(part.alias.removesuffix(".1") for part in status.segments if part.alias.removesuffix(".1") in SIDES)
+
+
+async def test_a_provider_that_is_not_heard_of_is_replaced_and_its_part_ends_when_it_comes_back(
+    nodes: Nodes, ann: Customer
+) -> None:
+    first = await ann.order("web", SPEC)
+    gone = seller_of(first)
+    await nodes[gone].close()
+    await until(ann, lambda s: s.state is ServiceState.DEGRADED or seller_of(s) != gone)
+    status = await until(ann, lambda s: s.state is ServiceState.ACTIVE)
+    assert seller_of(status) != gone
+    assert (status.price, status.version) == (first.price, 1)
+    assert first.choice is not None
+    assert status.choice is not None
+    assert [(x.prefix, x.addresses) for x in status.choice.links] == [
+        (x.prefix, x.addresses) for x in first.choice.links
+    ]
+    await nodes[gone].open()
+    async with asyncio.timeout(SETTLED_S):
+        while any(h.state is not ServiceState.TERMINATED for v in nodes[gone].node.vims() for h in v.holds()):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert (await ann.status("web")).state is ServiceState.ACTIVE
+    await ann.end("web")
+
+
+async def test_who_wants_to_be_asked_says_yes_over_the_wire(nodes: Nodes, ann: Customer) -> None:
+    first = await ann.order("web", replace(SPEC, healing=HealPolicy.ASK))
+    gone = seller_of(first)
+    await nodes[gone].close()
+    status = await until(ann, lambda s: s.state is ServiceState.DEGRADED)
+    assert status.healing is not None
+    assert (status.healing.phase, status.healing.broken) == (HealPhase.WAITING, (f"{gone}.1",))
+    await ann._call("HealService", pb.HealServiceRequest(ref="web"), SETTLED_S)
+    status = await until(ann, lambda s: s.state is ServiceState.ACTIVE)
+    assert seller_of(status) != gone
