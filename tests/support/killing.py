@@ -30,6 +30,7 @@ from tests.support.lives import (
     CHARGED_ONCE,
     GIVEN_BACK,
     KEPT,
+    KINDS,
     NOTHING_LEFT,
     OF_PROCESSES,
     ONE_PART,
