@@ -281,12 +281,11 @@ def _periods(before: CapabilityNote, after: CapabilityNote, share: float) -> Cha
     if before.periods == after.periods:
         return Change.SAME
     worst = Change.SLIGHT
-    bare = replace(after, periods=())
     for number, period in enumerate(before.periods):
         window = window_of(period).since(after.not_before)
         if not window.empty:
-            now = within(after, window)
-            worst = max(worst, change(seen(before, number), bare if now is after else now, share))
+            then, now = seen(before, number), within(after, window)
+            worst = max(worst, change(replace(then, periods=()), replace(now, periods=()), share))
     return worst
 
 

@@ -63,7 +63,7 @@ def within(note: CapabilityNote, window: Window) -> CapabilityNote:
 
 
 def seen(note: CapabilityNote, number: int) -> CapabilityNote:
-    """The note as it is in one of its periods."""
+    """The note as it is in one of its periods. It keeps them, and so its ways their numbers where two say the same then."""
     period = note.periods[number]
     bins = {capacity.place: capacity.bins for capacity in period.capacities}
     return replace(
@@ -73,7 +73,6 @@ def seen(note: CapabilityNote, number: int) -> CapabilityNote:
         matrix=tuple(_entry(entry, "", period.ways) for entry in note.matrix),
         guarded=tuple(_entry(entry, "g", period.ways) for entry in note.guarded),
         shared=period.shared,
-        periods=(),
     )
 
 

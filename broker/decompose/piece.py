@@ -3,7 +3,7 @@
 Rules kept here
 - A piece depends on the note alone, so it is kept for as long as the note is, whatever else changes.
 - Border points are numbered SAPs first, then places at which a function is offered. What names anything else is left out;
-  a way from a point to itself does not exist; the same way is kept once.
+  a way from a point to itself does not exist; the same way is kept once, but for notes with periods: there it may be two.
 - A way of the matrix or a guarded one: labels that may be used at its ends are kept where it tells them.
 - Prices are kept as whole numbers of 1e-9 currency units, so sums are exact. A price in another currency than its
   note's is not used.
@@ -247,7 +247,7 @@ class Piece:
             if a is None or b is None or a == b:
                 continue
             keys = (f"{entry.a}|{entry.b}", f"{entry.b}|{entry.a}")
-            for number, point in different(entry.points):
+            for number, point in enumerate(entry.points) if self.note.periods else different(entry.points):
                 if payable(point.price, self.note):
                     once, hour = nano(point.price.once), nano(point.price.per_hour)
                     held = [limits.get(k, []) for key in keys for k in (key, f"{key}#{mark}{number}")]

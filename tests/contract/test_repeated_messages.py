@@ -43,6 +43,7 @@ MESSAGES = {
     "refused": Message("ReserveService", (), ServiceState.REFUSED),
     "extend": Message("ExtendReservation", ("reserve",), ServiceState.RESERVED),
     "commit": Message("CommitService", ("reserve",), ServiceState.ACTIVE),
+    "heal": Message("HealService", ("reserve", "commit"), ServiceState.ACTIVE),
     "release": Message("ReleaseReservation", ("reserve",), ServiceState.EXPIRED),
     "terminate": Message("TerminateService", ("reserve", "commit"), ServiceState.TERMINATED),
 }
@@ -66,6 +67,8 @@ def sender(bench: Bench) -> Callable[[str], Awaitable[Any]]:
                 return await bench.supplier.extend("r", 1, 250, CTX)
             case "commit":
                 return await bench.supplier.commit("r", 1, choices[0], CTX)
+            case "heal":
+                return await bench.supplier.heal("r", CTX)
             case "release":
                 return await bench.supplier.release("r", 1, CTX)
             case _:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import shutil
 import socket
@@ -39,7 +40,8 @@ from tests.support.postgres import Where
 OPERATOR, OPERATOR_PASSWORD = "operator", "an operator's own"
 CHEAP = Cost(passes=1, memory_kib=64, lanes=1)
 HOST = "127.0.0.1"
-PORTS = range(15_000, 32_000)
+PORTS = range(15_000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8, 32_000, 8)
+"""Workers have ports of their own: a node that is started again finds its one free."""
 SETTLED_S = 30.0
 """How long anything may take that has to happen by itself."""
 

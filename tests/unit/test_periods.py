@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from address_planner.labels import LabelSet
+from broker.decompose.graph import Graph
 from broker.decompose.plan import Snapshot
 from broker.decompose.search import fits
 from broker.decompose.timely import asked_for, timely
@@ -26,6 +27,7 @@ from lower_sp_clients.vim.local_vim import LocalVim
 from service_model.outcomes import Reserved
 from service_model.spec import Blocks, ServiceSpec
 from service_model.window import Window
+from tests.support.planning import entry, point, sap, snapshot, view
 from tests.support.stack import POOL, Site, Sp, Stack, chain
 
 DAY = timedelta(days=1)
@@ -51,6 +53,19 @@ SITE = Site("s1", ("firewall", "meter"), uni=MANY, hosts=(2, 1))
 
 async def held(vim: LocalVim, ref: str, asked: ServiceSpec) -> bool:
     return isinstance(await vim.reserve(ref, 1, asked, CTX), Reserved)
+
+
+def test_ways_that_say_the_same_in_a_period_alone_keep_their_numbers() -> None:
+    """Of two that always say the same one is kept; these do so from the first day on."""
+    ways = (point(1, 1, bandwidth_bps=1), point(1, 1, bandwidth_bps=2))
+    made = view("m", [sap("a", "P"), sap("b", "P")], [entry("a", "b", *ways)], [])
+    told = replace(made.note, periods=(Period(start=day(1), ways={"a|b#0": 2}),))
+    snap = snapshot(replace(made, note=told))
+    later = timely(snap, Window(day(2), day(3)))
+    always, then = Graph(snap), Graph(later)
+    assert [always.between(n).point.bandwidth_bps for n in (0, 1)] == [1, 2]
+    assert [then.between(n).point.bandwidth_bps for n in (0, 1)] == [2, 2]
+    assert timely(later, Window(day(2), day(3))).suppliers == later.suppliers
 
 
 moments = st.lists(st.integers(0, 9).map(day), max_size=5)
