@@ -120,6 +120,25 @@ def _read(option: str, text: str, value: str, read: Callable[[str], Value]) -> V
         raise WrongInput(f"{option} {text!r}: {error}") from None
 
 
+def brought_words(
+    families: list[str] | None,
+    labels: list[str] | None,
+    networks: list[str] | None,
+    addresses: list[str] | None,
+    start: str | None,
+    end: str | None,
+) -> tuple[tuple[str, list[str] | None], ...]:
+    """What is brought, each option by its name, for `words`."""
+    return (
+        ("--family", families),
+        ("--label", labels),
+        ("--network", networks),
+        ("--address", addresses),
+        ("--start", [start] if start else None),
+        ("--end", [end] if end else None),
+    )
+
+
 def words(
     file: Path,
     from_sap: str | None,

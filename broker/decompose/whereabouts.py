@@ -22,6 +22,7 @@ UNCERTAIN = -2
 
 
 ONE_PLACE_KM = 10.0
+"""By how much (km) two operators' coordinates of one building may differ."""
 
 
 def location(graph: Graph, place: int) -> int:

@@ -396,7 +396,7 @@ class OrderEngine:
             event=told,
         )
         if before is not None and order.heals > before.heals:
-            log.warning("is healed", service=order.id, healing=order.heals, broken=sorted(order.care.broken))
+            log.warning("a healing begins", service=order.id, healing=order.heals, broken=sorted(order.care.broken))
         sequence = await self.book.save(change)
         self._pools.stored(put, drop)
         self.path_ids.stored(named, unnamed)

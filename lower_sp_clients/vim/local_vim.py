@@ -231,9 +231,8 @@ class LocalVim:
             seed = (live.seed or f"{ref}/{live.version}") if live is not None else f"{ref}/{version}"
             before = live.choice if live is not None else None
             try:
-                accounting.count(
-                    self._ledger.calendar, held, -1
-                )  # what gives way, or is live, does not stand in its own
+                # what gives way, or is live, does not stand in its own way
+                accounting.count(self._ledger.calendar, held, -1)
                 try:
                     choice = self._choose(spec, seed, before or NOTHING_CHOSEN)
                 finally:

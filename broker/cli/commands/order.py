@@ -36,6 +36,7 @@ from broker.cli.order_options import (
     ToSap,
     attachments,
     brought,
+    brought_words,
     with_brought,
     words,
 )
@@ -81,14 +82,7 @@ def command(
     To ask again after a broken connection, repeat the command with the --ref that it said.
     """
     attach, own = attachments(saps), brought(families, labels, networks, addresses, start, end)
-    bring = (
-        ("--family", families),
-        ("--label", labels),
-        ("--network", networks),
-        ("--address", addresses),
-        ("--start", [start] if start else None),
-        ("--end", [end] if end else None),
-    )
+    bring = brought_words(families, labels, networks, addresses, start, end)
     with connected(as_) as connection:
         spec = with_brought(read_order(connection, file, from_sap, to_sap, attach), own)
         version = _version(connection, ref) if ref else 1

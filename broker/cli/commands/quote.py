@@ -21,6 +21,7 @@ from broker.cli.order_options import (
     ToSap,
     attachments,
     brought,
+    brought_words,
     with_brought,
     words,
 )
@@ -63,14 +64,7 @@ def command(
             print_json(QUOTE.dump_python(quote, mode="json"))
             return
         show(quote_tree(quote, spec.term_hours))
-        bring = (
-            ("--family", families),
-            ("--label", labels),
-            ("--network", networks),
-            ("--address", addresses),
-            ("--start", [start] if start else None),
-            ("--end", [end] if end else None),
-        )
+        bring = brought_words(families, labels, networks, addresses, start, end)
         line = ["spbroker", "order", *words(file, from_sap, to_sap, saps, bring), "--quote", quote.id]
         say(f"order it: {shlex.join([*line, *(['--as', as_] if as_ else [])])}")
         return
