@@ -9,6 +9,8 @@ Rules kept here
 - A stream ends when its token does, and when the node stops.
 - A node that stops takes no new call, and leaves no caller waiting: who was not answered by the end of the drain hears
   that the outcome is not known. What the call does inside goes on until the node closes it.
+- Who calls at the last is told nothing before the server has said on every connection that it goes away: told earlier, it
+  would call again on the same one, and what comes there while the server closes is CANCELLED without a word.
 """
 
 from __future__ import annotations
@@ -31,9 +33,9 @@ from service_model.clock import Clock, within
 log = structlog.get_logger()
 
 REQUEST_MAX_BYTES = 1 << 20
-QUIET_S, QUIET_TRIES = 0.5, 6
-"""A server that is stopped cancels calls that come at that very moment (the transport's RST_STREAM, seen as CANCELLED): so it is
-stopped when none has come for so long, or after so many tries."""
+LAST_CALLS_S, LAST_CALLS_TRIES = 0.5, 6
+"""The server goes away when no call has come for so long, or after so many times that. Whoever calls again sooner than that after
+an answer has a call waiting then, and does not call at that very moment."""
 
 ROLES: dict[str, str | None] = {
     "/spbroker.v1.BrokerService/IssueToken": None,
@@ -76,8 +78,9 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
         """Streams that say whether the node works: they end last."""
         self._closing = False
         self._drained = False
-        self._refused = 0
-        """How many calls came since it stops."""
+        self._gone = asyncio.Event()
+        self._last_calls = 0
+        """How many calls came since it has drained."""
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         handler = await continuation(details)
@@ -110,18 +113,24 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
             log.warning("calls end without their outcome", calls=len(self._calls))
         for waiting in tuple(self._calls.values()):
             waiting.cancel()
-        for _ in range(QUIET_TRIES):  # whoever was answered last may have called again by then, and is told
-            before = self._refused
-            await self._clock.sleep(QUIET_S)
-            if self._refused == before:
+        for _ in range(LAST_CALLS_TRIES):
+            before = self._last_calls
+            await self._clock.sleep(LAST_CALLS_S)
+            if self._last_calls == before:
                 break
+
+    def gone(self) -> None:
+        """The server has said everywhere that it goes away: whoever waits for that is told, and calls elsewhere."""
+        self._gone.set()
         for stream in tuple(self._open):
             stream.cancel()
 
-    def _refuse_late(self) -> None:
+    async def _refuse_late(self) -> None:
         """Raises ShuttingDown."""
+        if self._drained:
+            self._last_calls += 1
+            await self._gone.wait()
         if self._closing:
-            self._refused += 1
             raise ShuttingDown
 
     def _ending(self, handler: Any) -> Any:
@@ -135,10 +144,12 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
             self._open.add(task)
             try:
                 if self._drained:
-                    await abort(context, ShuttingDown())
+                    await self._refuse_late()
                 await handler.unary_stream(request, context)  # the health's own writes to the context
+            except ShuttingDown as refused:
+                await abort(context, refused)
             except asyncio.CancelledError:
-                if not self._drained:
+                if not self._gone.is_set():
                     raise
                 task.uncancel()
                 await abort(context, ShuttingDown())
@@ -180,12 +191,12 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
 
         async def call(request: Any, context: Any) -> Any:
             try:
-                self._refuse_late()
+                await self._refuse_late()
                 principal = self._admit(request, context, role)
                 slot = await self._slot(principal, request, begins)
                 if self._closing:
                     slot.leave()
-                    self._refuse_late()
+                    await self._refuse_late()
                 task = asyncio.create_task(answer(request, context, slot))
                 self._calls[task] = asyncio.shield(task)
                 task.add_done_callback(self._done)
@@ -217,7 +228,7 @@ class Gate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has no typ
             self._streams.add(task)
             slot = None
             try:
-                self._refuse_late()
+                await self._refuse_late()
                 principal = self._admit(request, context, role)
                 slot = self._admission.stream(principal.account if principal is not None else "")
                 async with aclosing(inner(request, context)) as messages:  # type: ignore[type-var]

@@ -103,7 +103,10 @@ class NorthboundServer:
         be answered, and the rest hear that their outcome is not known. Then the listeners are closed."""
         await self._health.enter_graceful_shutdown()
         await self._gate.drain(drain_s)
-        await self._server.stop(FLUSH_S)
+        stopped = asyncio.create_task(self._server.stop(FLUSH_S))
+        await asyncio.sleep(0)  # now it has sent GOAWAY on every connection
+        self._gate.gone()
+        await stopped
         if self._measuring is not None:
             self._measuring.cancel()
             with suppress(asyncio.CancelledError):
