@@ -48,8 +48,8 @@ KINDS: dict[str, tuple[str, ...]] = {
 """What a customer does, step by step: methods of Lives, and of those over sockets. A kind of life that is named here is tried
 at every point that it goes through."""
 BY_THE_CLOCK = frozenset({"scheduled"})
-"""Kinds of life that wait for a time: where the clock is simulated."""
-OF_PROCESSES = tuple(kind for kind, steps in KINDS.items() if "fail" not in steps and kind not in BY_THE_CLOCK)
+"""Kinds of life that wait for a time."""
+OF_PROCESSES = tuple(kind for kind, steps in KINDS.items() if "fail" not in steps)
 """Those that are lived over sockets too: nothing there tells that what a domain has built is lost."""
 BEGINS, ENDS = timedelta(seconds=20), timedelta(seconds=900)
 """A scheduled life is to begin so long after it is asked for, and to end."""
