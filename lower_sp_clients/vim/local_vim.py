@@ -112,8 +112,10 @@ class LocalVim:
         self._read_only = False
         self._lookout = Lookout(clock, self.holds, self._loses)
 
-    async def open(self, read_only: bool = False) -> None:
-        """Load the records and take up what a former process left unfinished; where it is `read_only`, not before `go_on`."""
+    async def open(self, read_only: bool = False, restored: datetime | None = None) -> None:
+        """Load the records and take up what a former process left unfinished; where it is `read_only`, not before `go_on`.
+        `restored`: when they were put back from a backup, if they ever were."""
+        self._lookout.restored = restored
         await self._quotes.load()
         await self._ledger.load()
         self._read_only = read_only
@@ -435,7 +437,7 @@ class LocalVim:
     async def _look(self) -> None:
         self._lookout.tick(self.domain, self.driver)
         if self._is_dead():
-            for hold in [h for h in self.holds() if h.state is ServiceState.ACTIVE]:
+            for hold in [h for h in self.holds() if h.state is ServiceState.ACTIVE and not self._lookout.doubts(h)]:
                 await self._breaks(hold, _UNHEARD)
 
     def _is_dead(self) -> bool:

@@ -5,6 +5,8 @@ Rules kept here
   look that takes long is rarer: no more than a tenth of the time is spent with it.
 - Who does not answer has lost nothing yet, and is asked again with the next look. How long that has been so is told (`silent_s`),
   from the first look that was not answered, also while that one still waits.
+- Records of before a restore may be of what was ended since, and nothing follows from that difference (ADR 0036): what of it was
+  never seen here is not told.
 - What is changed while it is looked at is not told of: the next look sees it as it is then.
 """
 
@@ -45,6 +47,10 @@ class Lookout:
         self._next = clock.now()
         self._unanswered: datetime | None = None
         self._looking: asyncio.Task[None] | None = None
+        self.restored: datetime | None = None
+        """When the store was put back from a backup."""
+        self._seen: set[str] = set()
+        """Of the records of before, what was seen since."""
 
     def tick(self, domain: Domain, driver: Driver) -> None:
         """Begin a look where one is due."""
@@ -54,6 +60,10 @@ class Lookout:
         self._next = now + timedelta(seconds=domain.look_every_s)
         self._unanswered = self._unanswered or now
         self._looking = asyncio.create_task(self._look(domain, driver), name=f"look-{domain.name}")
+
+    def doubts(self, hold: Hold) -> bool:
+        """Whether it may have been ended since the backup."""
+        return self.restored is not None and hold.updated <= self.restored and hold.ref not in self._seen
 
     def silent_s(self) -> float:
         """For how long nobody has answered."""
@@ -91,7 +101,8 @@ class Lookout:
             assert hold.bindings is not None, "and is bound"
             asked.append(blueprints.blueprint(domain, hold.ref, hold.spec, hold.bindings))
         found = await driver.losses(asked)
-        return [(hold, found[hold.ref]) for hold in holds if hold.ref in found]
+        self._seen |= {hold.ref for hold in holds if hold.ref not in found and self.doubts(hold)}
+        return [(hold, found[hold.ref]) for hold in holds if hold.ref in found and not self.doubts(hold)]
 
     def _present(self, seen: Hold) -> bool:
         return any(hold is seen for hold in self._built())

@@ -21,6 +21,7 @@ from lower_sp_clients.vim.local_vim import LocalVim
 from lower_sp_clients.vim.simulated import SimulatedDriver
 from service_model.healing import HealPolicy
 from service_model.outcomes import Committed, Event, ReasonCode, Refused, Reserved, ServiceState, ServiceStatus
+from tests.federation.test_stacked_restore import accepted, put_back, saved
 from tests.support.orders import CONFIRM, CTX, active, reserved
 from tests.support.stack import MARGIN, POOL, Either, Site, Sp, Stack, chain
 
@@ -50,8 +51,9 @@ def at(stack: Stack) -> list[str]:
     return [s.alias for s in order(stack).segments if s.wanted]
 
 
-def ref(stack: Stack, alias: str) -> str:
-    (found,) = (s.ref for s in order(stack).segments if s.wanted and s.alias == alias)
+def ref(stack: Stack, alias: str, of: str = "r") -> str:
+    (mine,) = (o for o in stack.broker("a").orders() if o.ref == of)
+    (found,) = (s.ref for s in mine.segments if s.wanted and s.alias == alias)
     return found
 
 
@@ -315,3 +317,19 @@ async def test_the_replica_that_works_on_the_domain_looks_and_the_others_hear_of
         await stack.turn()
     assert states(events) == ["DEGRADED"]
     await other.close()
+
+
+async def test_what_was_ended_since_the_backup_is_not_built_again_after_a_restore(stack: Stack, tmp_path: Path) -> None:
+    await active(stack, SPEC)
+    await active(stack, SPEC, "other")
+    stays = ref(stack, "s2", "other")
+    await saved(stack, "a", tmp_path / "backup")
+    ending = asyncio.create_task(stack.customer().terminate("r", CTX))
+    await stack.until(lambda: ending.done() and driver(stack).segments == {stays}, step=0.5)
+    await put_back(stack, "a", tmp_path / "backup")
+    await accepted(stack, "a")
+    await stack.pass_time(3 * LOOK_S)
+    assert driver(stack).segments == {stays}
+    driver(stack).lose(stays, "f1")
+    await stack.pass_time(LOOK_S + 5, step=1)
+    assert [f.id for f in driver(stack).blueprint(stays).functions] == ["f1"], "what was seen since is built again"

@@ -350,7 +350,9 @@ class Lives:
         """Whether nothing of it is what failed, and all of what was lost is there again."""
         if ref in self.lost:
             driver, built = self.lost[ref]
-            if built.segment not in driver.segments or driver.blueprint(built.segment) != built:
+            held = next(h for vim in self.stack.nodes["b"].vims.values() for h in vim.holds() if h.ref == built.segment)
+            there = built.segment in driver.segments and driver.blueprint(built.segment) == built
+            if held.state is not ServiceState.ACTIVE or not there:
                 return False
         orders = self.stack.broker("b").orders()
         return ref not in self.failed or not any(
