@@ -345,7 +345,7 @@ class Node:
             gone_on=lambda: None,
         )
         for vim in self.vims.values():
-            await vim.open(read_only=bool(self.restored.read_only))
+            await vim.open(read_only=bool(self.restored.read_only), restored=self.restored.at)
 
     def _drawn(self) -> uuid.UUID:
         return uuid.UUID(int=self.ids.getrandbits(128), version=4)
