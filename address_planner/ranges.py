@@ -81,6 +81,12 @@ class RangeSet:
         return bool(self.ranges)
 
     def __and__(self, other: Self) -> Self:
+        if self.ranges == other.ranges:  # both sides of an interconnect mostly have the same
+            return self
+        if len(other.ranges) == 1:
+            return self._within(*other.ranges[0])
+        if len(self.ranges) == 1:
+            return other._within(*self.ranges[0])
         out, i, j = [], 0, 0
         a, b = self.ranges, other.ranges
         while i < len(a) and j < len(b):
@@ -92,6 +98,18 @@ class RangeSet:
             else:
                 j += 1
         return self._of_canonical(out)
+
+    def _within(self, first: int, last: int) -> Self:
+        """What of it is in one range, without looking at each of many ranges."""
+        begin = bisect_right(self.ranges, (first, self.MAX)) - 1
+        end = bisect_right(self.ranges, (last, self.MAX))
+        met = list(self.ranges[max(0, begin) : end])
+        if met and met[0][1] < first:
+            del met[0]
+        if met:
+            met[0] = (max(first, met[0][0]), met[0][1])
+            met[-1] = (met[-1][0], min(last, met[-1][1]))
+        return self._of_canonical(met)
 
     def __or__(self, other: Self) -> Self:
         return type(self)(self.ranges + other.ranges)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import reduce
 from operator import or_
 
-from address_planner.classes import LabelClass, LabelsExhausted, suggest
+from address_planner.classes import LabelClass, LabelsExhausted, shortened, suggest
 from address_planner.labels import NO_LABEL, LabelSet
 from address_planner.prefixes import aggregate
 from address_planner.stacks import NOTHING
@@ -110,7 +110,7 @@ def split(
     cut = Cut(mesh, plan)
     addressing = decide(cut, allowed, kept, unusable, live.links)
     try:
-        classes = suggest(tuple(map(live.suggested, label_classes(cut, snapshot))), key)
+        classes = tuple(map(shortened, suggest(tuple(map(live.suggested, label_classes(cut, snapshot))), key)))
     except LabelsExhausted as error:
         none = Reason(code=ReasonCode.LABELS_EXHAUSTED, message=NO_COMMON_LABEL)
         raise CannotAddress(none, error.label_class.interconnects) from None
