@@ -60,7 +60,8 @@ class LabelSet(RangeSet):
         """The subset of whole ranges from that of `label` on, and from the lowest again, until they have `least` labels; all
         where there are no more."""
         begin = max(0, bisect_right(self.ranges, (label, self.MAX)) - 1)
-        kept, size = [], 0
+        kept: list[tuple[int, int]] = []
+        size = 0
         for first, last in chain(self.ranges[begin:], self.ranges[:begin]):
             if size >= least:
                 return LabelSet(tuple(kept))

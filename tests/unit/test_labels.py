@@ -73,4 +73,6 @@ def test_around_a_label_there_are_whole_ranges_until_it_is_enough(
 @given(sets, small, st.integers(0, 20))
 def test_what_is_of_one_range_is_found_without_the_others(a: list[tuple[int, int]], first: int, more: int) -> None:
     labels, one = LabelSet(tuple(a)), LabelSet(((first, first + more),))
-    assert labels & one == one & labels == LabelSet.of(members(a) & set(range(first, first + more + 1)))
+    inside = set(range(first, first + more + 1))
+    assert labels & one == one & labels == LabelSet.of(members(a) & inside)
+    assert labels - one == LabelSet.of(members(a) - inside)
