@@ -13,7 +13,7 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 
@@ -34,6 +34,7 @@ from service_model.families import DUAL_STACK, FIXED_PORTS, AddressFamily, famil
 from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode
 from service_model.qos import QOS, QosClass, class_of
+from service_model.replacing import replace
 from service_model.spec import LAN_SITES, MACS, Blocks, End, LinkKind, ServiceSpec, VirtualLink, split_point
 from service_model.words import Prefix
 

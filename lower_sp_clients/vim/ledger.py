@@ -9,13 +9,13 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from lower_sp_clients.vim import accounting
 from lower_sp_clients.vim.calendar import Calendar
 from lower_sp_clients.vim.domain import Usage
 from lower_sp_clients.vim.holds import Allocation, AllocationState, Hold, HoldBook
+from service_model.replacing import replace
 from service_model.window import ALWAYS, Window
 
 

@@ -24,7 +24,6 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import replace
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
@@ -59,6 +58,7 @@ from service_model.outcomes import (
 )
 from service_model.port_names import named
 from service_model.quotes import Qualification, Quote, unqualified
+from service_model.replacing import replace
 from service_model.spec import ServiceSpec
 from service_model.window import Window
 
