@@ -56,6 +56,7 @@ STEP_S, PACE_S, HASTE_S = 0.1, 0.5, 5.0
 been up for a second."""
 BEGINS, ENDS = timedelta(seconds=20), timedelta(seconds=300)
 """A scheduled life is to begin so long after it is asked for, and to end."""
+_LIVE = frozenset({ServiceState.COMMITTING, ServiceState.ACTIVATING, ServiceState.ACTIVE})
 NOT_KNOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
 FOUND = (Mishap.DIES_BEFORE, Mishap.DIES_AFTER, Mishap.FAILS, Mishap.FAILS_AFTER, Mishap.REPEATED)
 """What is tried here. What only takes time is tried on a simulated clock (`lives`), and through the proxy."""
@@ -296,6 +297,8 @@ class Life:
         self._held: Reserved | None = None
         self._ends = 0.0
         self._scheduled = chain()
+        self._lost: tuple[str, list[str]] | None = None
+        """The leaf's part of which something was lost, and the functions that it has to have."""
 
     async def lived(self, kind: str) -> None:
         with suppress(Late):
@@ -367,9 +370,9 @@ class Life:
         assert self._held is not None
         while True:
             status = await self._all.asked(lambda: self._all.ann.status(self._ref))
-            if status.state is ServiceState.ACTIVE and status.version == self._version:
+            if status.state is ServiceState.ACTIVE and status.version == self._version and await self._whole():
                 break
-            assert status.state in (ServiceState.COMMITTING, ServiceState.ACTIVATING, ServiceState.ACTIVE), status
+            assert status.state in _LIVE or (status.state is ServiceState.DEGRADED and self._lost is not None), status
             await asyncio.sleep(STEP_S)
         assert (status.choice, status.price) == (self._held.choice, self._held.price)
         while True:  # a node may die just now
@@ -382,6 +385,37 @@ class Life:
                 assert charged > 0, "what is delivered is charged"
                 return
             await asyncio.sleep(STEP_S)
+
+    async def lose(self) -> None:
+        """The leaf's domain loses the function that it has of it: it finds that out, and builds it again."""
+        leaf, part, whole = self._all.nodes["leaf"], "", list[str]()
+        while True:
+            await self._all.all_up()
+            with suppress(Died):
+                if not part:
+                    part = await self._lowest("top", "ann", self._ref)
+                    whole = await leaf.ask("functions", segment=part)
+                await leaf.ask("lose", segment=part, function=whole[0])
+                self._lost = part, whole
+                return
+            await asyncio.sleep(STEP_S)
+
+    async def _lowest(self, level: str, account: str, ref: str) -> str:
+        """The ref of the leaf's own part."""
+        order = await self._all.nodes[level].ask("order", account=account, ref=ref)
+        if level == "leaf":
+            return next(str(part["ref"]) for part in order["parts"])
+        bought = next(part for part in order["parts"] if not part["own"])
+        return await self._lowest(SELLERS[bought["alias"]], level, bought["ref"])
+
+    async def _whole(self) -> bool:
+        """Whether all of what was lost is there again."""
+        if self._lost is None:
+            return True
+        await self._all.all_up()
+        with suppress(Died):
+            return bool(await self._all.nodes["leaf"].ask("functions", segment=self._lost[0]) == self._lost[1])
+        return False
 
     async def _built(self, level: str, account: str, ref: str) -> list[str]:
         """The domains that have exactly one live part of it, and have built that."""

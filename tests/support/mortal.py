@@ -91,6 +91,10 @@ class LastingDriver(SimulatedDriver):
         await super().remove(segment)
         self._keep()
 
+    def lose(self, segment: str, function: str = "") -> None:
+        super().lose(segment, function)
+        self._keep()
+
     def _keep(self) -> None:
         fresh = self._file.with_suffix(".new")
         fresh.write_bytes(pickle.dumps(list(self._domain.built.values())))
@@ -105,6 +109,7 @@ class Answers:
         self.clock = MovedClock()
         self.clock.move(ahead)
         self._ahead = ahead
+        self._drivers: list[LastingDriver] = []
         self.node = RealNode(directory, self.clock, people, partners, made_of=self._made_of)
 
     def _made_of(self, parts: Parts) -> Parts:
@@ -117,7 +122,8 @@ class Answers:
 
     def _driver(self, kind: str, domain: str, saps: Sequence[SapPort]) -> Driver:
         file = self.node.directory / f"{domain}.built"
-        return CrashingDriver(LastingDriver(saps, file), domain, lambda: self.points)
+        self._drivers.append(LastingDriver(saps, file))
+        return CrashingDriver(self._drivers[-1], domain, lambda: self.points)
 
     def _through(self, connect: Connect) -> Connect:
         def connected(doc: SupplierDoc, verify: Callable[[str], CapabilityNote]) -> Supplier:
@@ -187,6 +193,16 @@ class Answers:
                 part["built"] = any(item.segment == segment.ref for item in await vim.inventory())
             parts.append(part)
         return {"state": order.state.short, "parts": parts}
+
+    async def functions(self, segment: str) -> list[str]:
+        """Those that are built of a part of ours."""
+        return [f.id for d in self._drivers if segment in d.segments for f in d.blueprint(segment).functions]
+
+    async def lose(self, segment: str, function: str) -> None:
+        """A function goes by itself; nothing where it is gone."""
+        for driver in self._drivers:
+            if segment in driver.segments and function in await self.functions(segment):
+                driver.lose(segment, function)
 
     async def stop(self) -> None:
         await self.node.close()
