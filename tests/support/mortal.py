@@ -36,7 +36,7 @@ from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
 from capability_registry.note import CapabilityNote
 from lower_sp_clients.supplier import Supplier
-from lower_sp_clients.vim.driver import Blueprint, Driver, SapPort
+from lower_sp_clients.vim.driver import Blueprint, Driver, DriverError, SapPort
 from lower_sp_clients.vim.simulated import SimulatedDriver
 from service_model.outcomes import ServiceState
 from tests.support.crashing import METHODS, CrashingDriver, Mishap, Points, calls, written
@@ -79,25 +79,36 @@ class LastingDriver(SimulatedDriver):
     def __init__(self, saps: Sequence[SapPort], file: Path) -> None:
         super().__init__(saps)
         self._file = file
+        self._ruined: set[str] = set()
         if file.exists():
-            for blueprint in pickle.loads(file.read_bytes()):
+            built, self._ruined = pickle.loads(file.read_bytes())
+            for blueprint in built:
                 self._domain.replace(blueprint)
-
-    async def apply(self, blueprint: Blueprint) -> None:
-        await super().apply(blueprint)
-        self._keep()
 
     async def remove(self, segment: str) -> None:
         await super().remove(segment)
+        self._keep()
+
+    async def apply(self, blueprint: Blueprint) -> None:
+        if blueprint.segment in self._ruined:
+            raise DriverError("what it was on is gone")
+        await super().apply(blueprint)
         self._keep()
 
     def lose(self, segment: str, function: str = "") -> None:
         super().lose(segment, function)
         self._keep()
 
+    def ruin(self, segment: str) -> None:
+        """It is lost for good."""
+        self._ruined.add(segment)
+        if segment in self.segments:
+            super().lose(segment)
+        self._keep()
+
     def _keep(self) -> None:
         fresh = self._file.with_suffix(".new")
-        fresh.write_bytes(pickle.dumps(list(self._domain.built.values())))
+        fresh.write_bytes(pickle.dumps((list(self._domain.built.values()), self._ruined)))
         fresh.replace(self._file)
 
 
@@ -203,6 +214,11 @@ class Answers:
         for driver in self._drivers:
             if segment in driver.segments and function in await self.functions(segment):
                 driver.lose(segment, function)
+
+    async def ruin(self, segment: str) -> None:
+        """A part of ours is lost for good."""
+        for driver in self._drivers:
+            driver.ruin(segment)
 
     async def stop(self) -> None:
         await self.node.close()
