@@ -2,7 +2,8 @@
 
 Rules kept here
 - A label means something only on one interconnect; members tied by segments that do not swap form one class.
-- The set offered to a class is the intersection of all members' free sets: narrowed, never widened.
+- The set offered to a class is the intersection of all members' free sets: narrowed, never widened. Of one that is long and
+  full of holes its members hear of `ENOUGH` labels from the suggested one on: more than an order could ask for in its rounds.
 - Two classes on one interconnect, or at one SAP, never get the same suggestion; two that meet in a segment do only where
   nothing else is left: below, what ties them may cross one interconnect.
 - What is suggested to us for an end of a class is suggested on: both sides of that end then take it in one round. Other
@@ -18,6 +19,7 @@ from dataclasses import dataclass, replace
 
 from address_planner.labels import ANY_LABEL, NO_LABEL, LabelSet
 
+ENOUGH = 256
 _MAX_STEPS = 1000
 """After how many tries the labels count as exhausted."""
 
@@ -103,6 +105,12 @@ def _choices(order: Sequence[LabelClass], values: Sequence[int], key: str) -> It
                 break
             yield value
             some -= LabelSet.of([value])
+
+
+def shortened(item: LabelClass) -> LabelClass:
+    """The class as its members hear of it, and as it is recorded: every live service leaves a hole in what is free, and nobody
+    needs to hear of thousands."""
+    return item if item.suggested is None else replace(item, labels=item.labels.around(item.suggested, ENOUGH))
 
 
 def disagreement(item: LabelClass, chosen: Mapping[tuple[str, str], int]) -> tuple[int, tuple[Member, ...]] | None:

@@ -10,7 +10,9 @@ Label set, suggested label and acceptable label set are the words of GMPLS signa
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import chain
 from typing import ClassVar
 
 from address_planner.ranges import RangeError, RangeSet
@@ -53,6 +55,19 @@ class LabelSet(RangeSet):
         if len(self.ranges) <= count:
             return self
         return LabelSet(tuple(sorted(self.ranges, key=lambda r: (r[0] - r[1], r[0]))[:count]))
+
+    def around(self, label: int, least: int) -> LabelSet:
+        """The subset of whole ranges from that of `label` on, and from the lowest again, until they have `least` labels; all
+        where there are no more."""
+        begin = max(0, bisect_right(self.ranges, (label, self.MAX)) - 1)
+        kept: list[tuple[int, int]] = []
+        size = 0
+        for first, last in chain(self.ranges[begin:], self.ranges[:begin]):
+            if size >= least:
+                return LabelSet(tuple(kept))
+            kept.append((first, last))
+            size += last - first + 1
+        return self
 
 
 ANY_LABEL = LabelSet.all()

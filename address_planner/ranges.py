@@ -81,6 +81,12 @@ class RangeSet:
         return bool(self.ranges)
 
     def __and__(self, other: Self) -> Self:
+        if self.ranges == other.ranges:  # both sides of an interconnect mostly have the same
+            return self
+        if len(other.ranges) == 1:
+            return self._within(*other.ranges[0])
+        if len(self.ranges) == 1:
+            return other._within(*self.ranges[0])
         out, i, j = [], 0, 0
         a, b = self.ranges, other.ranges
         while i < len(a) and j < len(b):
@@ -93,10 +99,34 @@ class RangeSet:
                 j += 1
         return self._of_canonical(out)
 
+    def _met(self, first: int, last: int) -> tuple[int, int]:
+        """From where to before where its ranges have anything of one range, without a look at each."""
+        begin, end = (bisect_right(self.ranges, (number, self.MAX)) for number in (first, last))
+        return begin - (begin > 0 and self.ranges[begin - 1][1] >= first), end
+
+    def _within(self, first: int, last: int) -> Self:
+        """What of it is in one range."""
+        begin, end = self._met(first, last)
+        met = list(self.ranges[begin:end])
+        if met:
+            met[0] = (max(first, met[0][0]), met[0][1])
+            met[-1] = (met[-1][0], min(last, met[-1][1]))
+        return self._of_canonical(met)
+
+    def _without(self, first: int, last: int) -> Self:
+        """What of it is not in one range."""
+        begin, end = self._met(first, last)
+        met = self.ranges[begin:end]
+        left = [(met[0][0], first - 1)] if met and met[0][0] < first else []
+        right = [(last + 1, met[-1][1])] if met and met[-1][1] > last else []
+        return self._of_canonical((*self.ranges[:begin], *left, *right, *self.ranges[end:]))
+
     def __or__(self, other: Self) -> Self:
         return type(self)(self.ranges + other.ranges)
 
     def __sub__(self, other: Self) -> Self:
+        if len(other.ranges) < 2:
+            return self._without(*other.ranges[0]) if other.ranges else self
         out, j, cuts = [], 0, other.ranges
         for first, last in self.ranges:
             while j < len(cuts) and cuts[j][0] <= last:

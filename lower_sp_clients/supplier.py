@@ -14,13 +14,14 @@ Rules of the contract (tests/contract runs one suite over every implementation)
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from capability_registry.note import CapabilityNote
 from service_model.outcomes import Bindings, Committed, Event, Refused, Reserved, ServiceState, ServiceStatus
 from service_model.quotes import Qualification, Quote
+from service_model.replacing import replace
 from service_model.spec import ServiceSpec
 
 

@@ -12,13 +12,14 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from broker.decompose.plan import PlannedSegment
 from broker.orders.cut import Cut, Visit
 from service_model.constraints import Distance, Group, GroupScope
 from service_model.flows import Flow
+from service_model.replacing import replace
 from service_model.spec import ServiceFunctionPath, split_point
 
 

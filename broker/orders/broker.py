@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
-from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -58,6 +57,7 @@ from service_model.outcomes import (
 )
 from service_model.outcomes import Event as ServiceEvent
 from service_model.quotes import Qualification, Quote
+from service_model.replacing import replace
 from service_model.spec import ServiceSpec
 
 log = structlog.get_logger()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import timedelta
 
 import structlog
@@ -16,6 +15,7 @@ from broker.orders.tasks import Call, CallKind
 from lower_sp_clients.supplier import Context, OutcomeUnknown, Overloaded, ServiceNotFound, Supplier
 from service_model.clock import Clock, within
 from service_model.outcomes import ServiceState, ServiceStatus
+from service_model.replacing import replace
 
 log = structlog.get_logger()
 

@@ -10,7 +10,6 @@ Rules kept here
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from broker.orders.gather import binding, violation
@@ -33,6 +32,7 @@ from service_model.outcomes import (
     ServiceStatus,
 )
 from service_model.port_names import misnamed
+from service_model.replacing import replace
 
 EXTEND_BELOW = timedelta(seconds=20)
 """A child's hold that ends sooner is prolonged before the decision to commit is recorded."""

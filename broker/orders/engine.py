@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 
@@ -45,6 +45,7 @@ from lower_sp_clients.supplier import Context, NotRecorded, OutcomeUnknown, Supp
 from lower_sp_clients.vim.holds import Allocation
 from service_model.clock import Alarm, Clock, within
 from service_model.outcomes import Reason, Refused, Reserved, ServiceState, ServiceStatus
+from service_model.replacing import replace
 from service_model.words import Prefix
 
 log = structlog.get_logger()

@@ -10,7 +10,6 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from address_planner.macs import INDIVIDUAL, Mac
 from address_planner.prefixes import inside, is_usable, overlap
@@ -18,6 +17,7 @@ from broker.orders.narrowing import adjacencies_of
 from broker.orders.split import HandedDown, Split
 from service_model.families import BOTH
 from service_model.outcomes import AddressingChoice, Bindings, LinkChoice, Reason, ReasonCode, Stack
+from service_model.replacing import replace
 from service_model.spec import AddressRole, LinkKind, ServiceSpec, VirtualLink
 from service_model.words import Address, Prefix
 

@@ -8,8 +8,6 @@ Rules kept here
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from broker.decompose.availability import keeps
 from broker.decompose.lexicon import Lexicon
 from broker.decompose.mesh import Mesh, read_mesh
@@ -29,6 +27,7 @@ from broker.orders.states import SegmentState
 from broker.orders.tasks import Env, Pause, Question, task
 from service_model.outcomes import Reason, ReasonCode
 from service_model.qos import bound
+from service_model.replacing import replace
 from service_model.spec import ServiceSpec
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Protocol
@@ -31,6 +31,7 @@ from service_model.healing import HealPhase
 from service_model.money import FREE, Price
 from service_model.outcomes import AddressingChoice, Bindings, Reason, SegmentStatus, ServiceState, ServiceStatus
 from service_model.qos import QosClass
+from service_model.replacing import replace
 from service_model.spec import ServiceSpec
 from service_model.words import Instant, Prefix, Word
 

@@ -9,7 +9,6 @@ Rules kept here
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from functools import reduce
 from operator import or_
@@ -34,6 +33,7 @@ from broker.orders.turns import waits_its_turn
 from service_model.money import FREE, CurrencyMismatch
 from service_model.outcomes import Reason, ReasonCode
 from service_model.port_names import named
+from service_model.replacing import replace
 
 
 @task

@@ -8,7 +8,6 @@ Rules kept here
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from broker.decompose.plan import Avoid
@@ -17,6 +16,7 @@ from broker.orders.split import HandedDown
 from broker.orders.states import Event
 from broker.orders.tasks import abandon
 from service_model.outcomes import Reason, ServiceState
+from service_model.replacing import replace
 
 RESTORING = timedelta(seconds=30)
 """How long it may take to hold again what a refused version was to replace."""

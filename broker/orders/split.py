@@ -13,11 +13,11 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import reduce
 from operator import or_
 
-from address_planner.classes import LabelClass, LabelsExhausted, suggest
+from address_planner.classes import LabelClass, LabelsExhausted, shortened, suggest
 from address_planner.labels import NO_LABEL, LabelSet
 from address_planner.prefixes import aggregate
 from address_planner.stacks import NOTHING
@@ -34,6 +34,7 @@ from service_model.families import DUAL_STACK, FIXED_PORTS, AddressFamily, famil
 from service_model.flows import PATHS
 from service_model.outcomes import Reason, ReasonCode
 from service_model.qos import QOS, QosClass, class_of
+from service_model.replacing import replace
 from service_model.spec import LAN_SITES, MACS, Blocks, End, LinkKind, ServiceSpec, VirtualLink, split_point
 from service_model.words import Prefix
 
@@ -110,7 +111,7 @@ def split(
     cut = Cut(mesh, plan)
     addressing = decide(cut, allowed, kept, unusable, live.links)
     try:
-        classes = suggest(tuple(map(live.suggested, label_classes(cut, snapshot))), key)
+        classes = tuple(map(shortened, suggest(tuple(map(live.suggested, label_classes(cut, snapshot))), key)))
     except LabelsExhausted as error:
         none = Reason(code=ReasonCode.LABELS_EXHAUSTED, message=NO_COMMON_LABEL)
         raise CannotAddress(none, error.label_class.interconnects) from None

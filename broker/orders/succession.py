@@ -15,11 +15,11 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 from broker.orders.records import Order, Segment, remains
 from broker.orders.states import SegmentState
 from service_model.outcomes import ServiceState
+from service_model.replacing import replace
 from service_model.words import Prefix
 
 ENDED = frozenset(

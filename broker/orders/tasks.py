@@ -13,7 +13,7 @@ Theory of operation
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Protocol
@@ -26,6 +26,7 @@ from broker.orders.states import Event, SegmentState
 from broker.orders.succession import absorbed, settled
 from broker.orders.times import end_of
 from service_model.outcomes import Reason, ReasonCode, ServiceState
+from service_model.replacing import replace
 from service_model.spec import ServiceSpec
 from service_model.words import Prefix
 

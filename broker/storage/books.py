@@ -23,7 +23,7 @@ from broker.storage import tables as t
 from broker.storage.allocations import allocations_where, load_allocations, save_allocations
 from broker.storage.engine import Engine
 from broker.storage.errors import StoreError
-from broker.storage.pieces import Pieces, Written, each
+from broker.storage.pieces import Pieces, Recent, each
 from broker.storage.replicas import OWN, Changed, Replica
 from broker.storage.restored import edition_floor
 from broker.storage.statements import adding, replacing
@@ -47,8 +47,7 @@ _ORDER = Pieces(
     },
 )
 _STATUS = Pieces(ServiceStatus, dict.fromkeys(("choice", "binding", "reasons")))
-_KEPT = 1024
-"""Of how many orders the pieces last written are remembered: those that are being worked on."""
+_HOLD_PIECES = Pieces(Hold, dict.fromkeys(("spec", "choice", "bindings", "reasons", "refusals", "beside", "former")))
 
 
 def _told(put: Sequence[Allocation], drop: Sequence[Allocation]) -> list[Changed]:
@@ -85,7 +84,7 @@ class SqlOrderBook:
         self._engine = engine
         self._epoch = epoch
         self._replica = replica
-        self._written: dict[str, Written] = {}
+        self._recent = Recent()
 
     async def load(self) -> tuple[Sequence[Order], Sequence[Allocation]]:
         def work(connection: Connection) -> tuple[list[Order], list[Allocation]]:
@@ -168,14 +167,9 @@ class SqlOrderBook:
 
     def _documents(self, order: Order, seen: ServiceStatus | None) -> tuple[bytes, bytes]:
         """The order, and what its owner sees of it, as JSON."""
-        former, now = self._written.pop(order.id, {}), Written()
+        former, now = self._recent.turn(order.id, last=order.state is ServiceState.TERMINATED)
         document = _ORDER.write(order, former, now)
-        visible = _STATUS.write(seen, former, now) if seen is not None else b""
-        if order.state is not ServiceState.TERMINATED:
-            self._written[order.id] = now
-            while len(self._written) > _KEPT:
-                del self._written[next(iter(self._written))]
-        return document, visible
+        return document, _STATUS.write(seen, former, now) if seen is not None else b""
 
     @staticmethod
     def _append(connection: Connection, change: Change) -> None:
@@ -259,6 +253,7 @@ class SqlHoldBook:
         self._epoch = epoch
         self._domain = domain
         self._replica = replica
+        self._recent = Recent()
 
     async def load(self) -> tuple[Sequence[Hold], Sequence[Allocation]]:
         def work(connection: Connection) -> tuple[list[Hold], list[Allocation]]:
@@ -286,7 +281,7 @@ class SqlHoldBook:
     async def save(
         self, hold: Hold | None, put: Sequence[Allocation], drop: Sequence[Allocation], at: datetime
     ) -> None:
-        document = HOLD.dump_json(hold, exclude_defaults=True) if hold is not None else b""
+        document = self._document(hold) if hold is not None else b""
         replica = self._replica
         guard = replica.guarded(OWN) if replica is not None else None
 
@@ -309,6 +304,10 @@ class SqlHoldBook:
                 replica.tell(connection, [("hold", f"{self._domain} {ref}") for ref in refs])
 
         await self._engine.tx(work)
+
+    def _document(self, hold: Hold) -> bytes:
+        former, now = self._recent.turn(hold.ref, last=hold.state is ServiceState.TERMINATED)
+        return _HOLD_PIECES.write(hold, former, now)
 
 
 class SqlEditions:

@@ -18,6 +18,23 @@ Written = dict[int, tuple[Any, bytes]]
 _Write = Callable[[Any, Written, Written], bytes]
 
 
+class Recent:
+    """What was written last of each of the values that are being worked on, at most so many."""
+
+    def __init__(self, most: int = 1024) -> None:
+        self._most = most
+        self._written: dict[str, Written] = {}
+
+    def turn(self, key: str, *, last: bool) -> tuple[Written, Written]:
+        """Of that value, what was written last and where to put what is written now; of its `last` writing nothing is kept."""
+        former, now = self._written.pop(key, {}), Written()
+        if not last:
+            self._written[key] = now
+            while len(self._written) > self._most:
+                del self._written[next(iter(self._written))]
+        return former, now
+
+
 class Pieces(Generic[T]):
     """Writes values of the dataclass `kind` with defaults left out. `parts` names the fields that are kept as pieces,
     each with how it is written, None for as its type says."""

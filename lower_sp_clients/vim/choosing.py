@@ -13,7 +13,7 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from address_planner.conflicts import conflicting, nearest
 from address_planner.macs import INDIVIDUAL, Mac
@@ -29,6 +29,7 @@ from lower_sp_clients.vim.placing import Impossible, assign, check_ends, flavour
 from service_model.families import named, versions
 from service_model.money import FREE, Price
 from service_model.outcomes import AddressingChoice, LinkChoice, Nogood, ReasonCode, Stack
+from service_model.replacing import replace
 from service_model.spec import (
     AddressRole,
     End,

@@ -10,7 +10,7 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 from lower_sp_clients.versions import Known
 from service_model.money import FREE, Price
 from service_model.outcomes import AddressingChoice, Bindings, Reason, ServiceState
+from service_model.replacing import replace
 from service_model.spec import ServiceSpec
 from service_model.words import Instant, Word
 

@@ -9,24 +9,26 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from lower_sp_clients.vim import accounting
 from lower_sp_clients.vim.calendar import Calendar
 from lower_sp_clients.vim.domain import Usage
 from lower_sp_clients.vim.holds import Allocation, AllocationState, Hold, HoldBook
+from service_model.replacing import replace
 from service_model.window import ALWAYS, Window
 
 
 class HoldLedger:
-    """`holds` by ref, `resting` labels and the `calendar` that follows from both. `load` before use."""
+    """`holds` by ref, `resting` labels and the `calendar` that follows from both. `load` before use. `ending`: the refs of the
+    holds of which a version ends by itself."""
 
     def __init__(self, domain: str, book: HoldBook, quarantine: timedelta) -> None:
         self._domain = domain
         self._book = book
         self.quarantine = quarantine
         self.holds: dict[str, Hold] = {}
+        self.ending: set[str] = set()
         self.resting: list[Allocation] = []
         self.calendar = Calendar()
 
@@ -100,9 +102,15 @@ class HoldLedger:
             accounting.rest(self.calendar, allocation, 1)
         if after is not None:
             self.holds[after.ref] = after
+            (self.ending.add if _ends(after) else self.ending.discard)(after.ref)
         elif before is not None:
             del self.holds[before.ref]
+            self.ending.discard(before.ref)
 
     def _wake(self, allocation: Allocation) -> None:
         self.resting.remove(allocation)
         accounting.rest(self.calendar, allocation, -1)
+
+
+def _ends(hold: Hold) -> bool:
+    return any(v.spec is not None and v.spec.end_time is not None for v in hold.versions())

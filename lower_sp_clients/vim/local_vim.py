@@ -27,7 +27,6 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import replace
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
@@ -63,6 +62,7 @@ from service_model.outcomes import (
 )
 from service_model.port_names import named
 from service_model.quotes import Qualification, Quote, unqualified
+from service_model.replacing import replace
 from service_model.spec import ServiceSpec
 from service_model.window import Window
 
@@ -519,7 +519,8 @@ class LocalVim:
     def _in_the_way(self, hold: Hold) -> bool:
         """Whether what is over but still there takes what this one is to be built of."""
         now = self._clock.now()
-        others = (h for h in self.holds() if h.state in accounting.BUILT and h.ref != hold.ref)
+        ending = (self._ledger.holds[ref] for ref in self._ledger.ending if ref != hold.ref)
+        others = (h for h in ending if h.state in accounting.BUILT)
         late = [v for h in others for v in (*h.former, h.bare()) if accounting.window(v).end <= now]
         return bool(late) and not accounting.fits_beside(self.domain, self._ledger.usage(Window.at(now)), hold, late)
 

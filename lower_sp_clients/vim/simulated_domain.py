@@ -16,8 +16,8 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from itertools import count
 
 from lower_sp_clients.vim.driver import Attachment, Blueprint, FlowMatch, Function, Port, PortCounters, Route
 from lower_sp_clients.vim.implementations import FIREWALL, METER, firewall_rules
@@ -43,13 +43,17 @@ class Domain:
     """What is built, by segment, the joints of its SAPs to other domains, and what has been counted."""
 
     built: dict[str, Blueprint] = field(default_factory=dict)
+    attached: dict[tuple[str, int], tuple[str, Attachment]] = field(default_factory=dict)
+    """By SAP and label: the segment that uses it, and its attachment."""
     joints: dict[str, list[tuple[Domain, str]]] = field(default_factory=dict)
-    counted: Counter[tuple[str, str, str, str]] = field(default_factory=Counter)
-    """By segment, function, port and one of the four names of `PortCounters`."""
+    counted: dict[str, Counter[tuple[str, str, str]]] = field(default_factory=dict)
+    """By segment: by function, port and one of the four names of `PortCounters`."""
     values: dict[str, Counter[str]] = field(default_factory=dict)
     """By segment: the functions' own counters."""
     numbers: dict[str, int] = field(default_factory=dict)
     """By segment: the identifier of its own path, even, as long as it is built."""
+    unused: list[int] = field(default_factory=list)
+    """A heap of the identifiers that were used before, and are not now."""
     seen: deque[Seen] = field(default_factory=lambda: deque(maxlen=10_000))
     """What packets bore, in their order: in its networks, and where they left by its SAPs."""
 
@@ -61,35 +65,36 @@ class Domain:
     def replace(self, blueprint: Blueprint) -> None:
         """Build a segment; its counters begin at zero."""
         self.forget(blueprint.segment)
-        self.built[blueprint.segment] = blueprint
-        taken = set(self.numbers.values())
-        self.numbers[blueprint.segment] = next(n for n in count(2, 2) if n not in taken)
-        self.values[blueprint.segment] = Counter()
+        segment = blueprint.segment
+        self.built[segment] = blueprint
+        for attachment in blueprint.attachments:
+            self.attached[attachment.sap, attachment.label] = (segment, attachment)
+        self.numbers[segment] = heappop(self.unused) if self.unused else 2 * len(self.built)
+        self.counted[segment], self.values[segment] = Counter(), Counter()
 
     def forget(self, segment: str) -> None:
-        self.built.pop(segment, None)
-        self.numbers.pop(segment, None)
-        self.values.pop(segment, None)
-        for key in [key for key in self.counted if key[0] == segment]:
-            del self.counted[key]
+        blueprint = self.built.pop(segment, None)
+        if blueprint is None:
+            return
+        for attachment in blueprint.attachments:
+            del self.attached[attachment.sap, attachment.label]
+        heappush(self.unused, self.numbers.pop(segment))
+        del self.counted[segment], self.values[segment]
 
     def holder(self, sap: str, label: int) -> tuple[str, Attachment] | None:
         """The segment that uses a label on a SAP, and its attachment."""
-        for segment, blueprint in self.built.items():
-            for attachment in blueprint.attachments:
-                if (attachment.sap, attachment.label) == (sap, label):
-                    return segment, attachment
-        return None
+        return self.attached.get((sap, label))
 
     def port_counters(self, segment: str) -> tuple[PortCounters, ...]:
+        counted = self.counted[segment]
         return tuple(
             PortCounters(
                 function=function.id,
                 port=port.name,
-                rx_packets=self.counted[segment, function.id, port.name, "rx_packets"],
-                rx_bytes=self.counted[segment, function.id, port.name, "rx_bytes"],
-                tx_packets=self.counted[segment, function.id, port.name, "tx_packets"],
-                tx_bytes=self.counted[segment, function.id, port.name, "tx_bytes"],
+                rx_packets=counted[function.id, port.name, "rx_packets"],
+                rx_bytes=counted[function.id, port.name, "rx_bytes"],
+                tx_packets=counted[function.id, port.name, "tx_packets"],
+                tx_bytes=counted[function.id, port.name, "tx_bytes"],
             )
             for function in self.built[segment].functions
             for port in function.ports
@@ -139,8 +144,9 @@ class Station:
         return ways
 
     def count(self, port: str, direction: str, size: int) -> None:
-        self.domain.counted[self.segment, self.function.id, port, f"{direction}_packets"] += 1
-        self.domain.counted[self.segment, self.function.id, port, f"{direction}_bytes"] += size
+        counted = self.domain.counted[self.segment]
+        counted[self.function.id, port, f"{direction}_packets"] += 1
+        counted[self.function.id, port, f"{direction}_bytes"] += size
 
     def count_value(self, name: str, size: int) -> None:
         values = self.domain.values[self.segment]

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +51,11 @@ CALL_S = 10.0
 LAPSING_S = 200.0
 """In a life that took less, by the nodes' clocks, no hold may have ended by itself: somebody was to give it back."""
 VERSIONS = 40
-STEP_S, PACE_S = 0.1, 0.5
-"""Each so many seconds all clocks are moved on by so many, where all nodes have been up for a second."""
+STEP_S, PACE_S, HASTE_S = 0.1, 0.5, 5.0
+"""Each so many seconds all clocks are moved on by so many, or by so many where somebody waits for a time; where all nodes have
+been up for a second."""
+BEGINS, ENDS = timedelta(seconds=20), timedelta(seconds=300)
+"""A scheduled life is to begin so long after it is asked for, and to end."""
 NOT_KNOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
 FOUND = (Mishap.DIES_BEFORE, Mishap.DIES_AFTER, Mishap.FAILS, Mishap.FAILS_AFTER, Mishap.REPEATED)
 """What is tried here. What only takes time is tried on a simulated clock (`lives`), and through the proxy."""
@@ -80,6 +84,7 @@ class Federation:
         self.lines: dict[str, Proxy] = {}
         """By the level of the customer."""
         self.ahead = 0.0
+        self.pace_s = PACE_S
         self._lives = 0
         self._keepers: list[asyncio.Task[None]] = []
         self._up = {level: asyncio.Event() for level in LEVELS}
@@ -168,7 +173,7 @@ class Federation:
             await asyncio.sleep(STEP_S)
             rested = asyncio.get_running_loop().time() - self._up_since > 1.0
             if rested and all(event.is_set() for event in self._up.values()):
-                self.ahead += PACE_S
+                self.ahead += self.pace_s
                 with suppress(Died):
                     await asyncio.gather(*(node.ask("ahead", seconds=self.ahead) for node in self.nodes.values()))
 
@@ -184,6 +189,10 @@ class Federation:
     def now(self) -> float:
         """Seconds, as the nodes' clocks go."""
         return asyncio.get_running_loop().time() + self.ahead
+
+    def time(self) -> datetime:
+        """What the nodes' clocks say."""
+        return datetime.now(UTC) + timedelta(seconds=self.ahead)
 
     async def all_up(self) -> None:
         for event in self._up.values():
@@ -279,13 +288,14 @@ class Federation:
 
 
 class Life:
-    """One order of ann's, step by step as IN_PROCESSES says."""
+    """One order of ann's, step by step as KINDS says."""
 
     def __init__(self, federation: Federation, ref: str) -> None:
         self._all, self._ref = federation, ref
         self._version = 0
         self._held: Reserved | None = None
         self._ends = 0.0
+        self._scheduled = chain()
 
     async def lived(self, kind: str) -> None:
         with suppress(Late):
@@ -295,6 +305,26 @@ class Life:
     async def modify(self) -> None:
         """Twice the bandwidth."""
         await self.reserve(replace(chain(), bandwidth_bps=2 * chain().bandwidth_bps))
+
+    async def reserve_ahead(self) -> None:
+        now = self._all.time()
+        self._scheduled = replace(chain(), start_time=now + BEGINS, end_time=now + ENDS)
+        await self.reserve(self._scheduled)
+
+    async def run_out(self) -> None:
+        """Until it is over, which is not before its time and not long after."""
+        end = self._scheduled.end_time
+        assert end is not None
+        self._all.pace_s = HASTE_S
+        over = False
+        while not over:
+            await self._all.all_up()
+            status = await self._all.asked(lambda: self._all.ann.status(self._ref))
+            over = status.state in (ServiceState.TERMINATING, ServiceState.TERMINATED)
+            assert over or self._all.time() < end + timedelta(seconds=120), "it goes on after its end"
+            await asyncio.sleep(STEP_S)
+        self._all.pace_s = PACE_S
+        assert self._all.time() >= end, "it was ended before its time"
 
     async def reserve(self, spec: ServiceSpec | None = None) -> None:
         answer: object = None

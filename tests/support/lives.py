@@ -51,9 +51,9 @@ KINDS: dict[str, tuple[str, ...]] = {
 """What a customer does, step by step: methods of Lives, and of those over sockets. A kind of life that is named here is tried
 at every point that it goes through."""
 BY_THE_CLOCK = frozenset({"scheduled", "built again"})
-"""Kinds of life of which something is done at its time: where the clock is simulated."""
-OF_PROCESSES = tuple(kind for kind, steps in KINDS.items() if "fail" not in steps and kind not in BY_THE_CLOCK)
-"""Those that are lived over sockets too: nobody there takes away what a domain has built."""
+"""Kinds of life of which something is done at its time."""
+OF_PROCESSES = tuple(kind for kind, steps in KINDS.items() if "fail" not in steps)
+"""Those that are lived over sockets too: nobody there says that what a domain has built is lost for good."""
 BEGINS, ENDS = timedelta(seconds=20), timedelta(seconds=900)
 """A scheduled life is to begin so long after it is asked for, and to end."""
 NOTHING_LEFT = "in the end nothing is held, allocated, built or under way at any level"

@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from address_planner.classes import LabelClass, LabelsExhausted, Member, disagreement, suggest, without
+from address_planner.classes import (
+    ENOUGH,
+    LabelClass,
+    LabelsExhausted,
+    Member,
+    disagreement,
+    shortened,
+    suggest,
+    without,
+)
 from address_planner.labels import LabelSet
 
 LEFT = Member(segment="s", end="x")
@@ -85,3 +94,16 @@ def test_what_could_not_be_had_is_not_suggested_again_and_the_set_only_shrinks()
     assert smaller.suggested in LabelSet(((6, 9),))
     with pytest.raises(LabelsExhausted):
         without(item, 0, LabelSet.of([0]), "k")
+
+
+def test_of_what_is_long_and_full_of_holes_members_hear_of_enough_with_what_is_suggested() -> None:
+    odd = LabelSet.of(range(1, 100_000, 2))
+    found = shortened(over("data0", odd, 77_777))
+    assert len(found.labels) == ENOUGH
+    assert 77_777 in found.labels
+    assert found.labels <= odd
+
+
+def test_of_what_is_short_or_whole_members_hear_all() -> None:
+    for labels in (LabelSet.of(range(1, 2 * ENOUGH, 2)), LabelSet(((5000, 999_999),))):
+        assert shortened(over("data0", labels, next(iter(labels)))).labels == labels

@@ -55,3 +55,24 @@ def test_what_is_no_label_set_is_refused_by_name(text: str) -> None:
 def test_there_is_no_label_behind_the_last() -> None:
     with pytest.raises(IndexError):
         LabelSet.of([3, 5]).nth(2)
+
+
+@given(sets, st.integers(0, 75), st.integers(1, 40))
+def test_around_a_label_there_are_whole_ranges_until_it_is_enough(
+    a: list[tuple[int, int]], label: int, least: int
+) -> None:
+    labels = LabelSet(tuple(a))
+    found = labels.around(label, least)
+    assert set(found.ranges) <= set(labels.ranges)
+    assert len(found) >= min(least, len(labels))
+    assert (label in found) or label not in labels
+    fewer = [LabelSet(found.ranges[:n] + found.ranges[n + 1 :]) for n in range(len(found.ranges))]
+    assert found == labels or any(len(rest) < least for rest in fewer)
+
+
+@given(sets, small, st.integers(0, 20))
+def test_what_is_of_one_range_is_found_without_the_others(a: list[tuple[int, int]], first: int, more: int) -> None:
+    labels, one = LabelSet(tuple(a)), LabelSet(((first, first + more),))
+    inside = set(range(first, first + more + 1))
+    assert labels & one == one & labels == LabelSet.of(members(a) & inside)
+    assert labels - one == LabelSet.of(members(a) - inside)

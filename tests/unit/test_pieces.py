@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from broker.storage.pieces import Pieces, Written, each
+from broker.storage.pieces import Pieces, Recent, Written, each
 
 
 @dataclass(frozen=True)
@@ -77,3 +77,20 @@ def test_what_is_not_used_any_more_is_forgotten() -> None:
     PIECES.write(Tree(leaves=(Leaf("a"), Leaf("b"))), first, second)
     PIECES.write(Tree(leaves=(Leaf("c"),)), second, third)
     assert [part.id for part, _ in third.values() if isinstance(part, Leaf)] == ["c"]
+
+
+def test_of_each_value_what_was_written_last_is_kept_until_its_last_writing() -> None:
+    recent = Recent(most=2)
+    former, now = recent.turn("a", last=False)
+    assert (former, now) == ({}, {})
+    now[1] = ("part", b"{}")
+    assert recent.turn("a", last=False)[0] == {1: ("part", b"{}")}
+    recent.turn("b", last=True)[1][2] = ("other", b"{}")
+    assert recent.turn("b", last=False)[0] == {}
+
+
+def test_what_was_written_longest_ago_is_forgotten_first() -> None:
+    recent = Recent(most=2)
+    for key in ("a", "b", "a", "c"):
+        recent.turn(key, last=False)[1][1] = (key, b"")
+    assert [bool(recent.turn(key, last=True)[0]) for key in "abc"] == [True, False, True]
