@@ -296,6 +296,8 @@ class Life:
         self._held: Reserved | None = None
         self._ends = 0.0
         self._scheduled = chain()
+        self._lost: tuple[str, str] | None = None
+        """Domain and segment of what the leaf lost of it."""
 
     async def lived(self, kind: str) -> None:
         with suppress(Late):
@@ -362,14 +364,42 @@ class Life:
     async def terminate(self) -> None:
         await self._all.asked(lambda: self._all.ann.terminate(self._ref, CALL_S))
 
+    async def lose(self) -> None:
+        """The leaf's domain loses the function that it has of it: it finds that out, and builds it again."""
+        while self._lost is None:
+            await self._all.all_up()
+            with suppress(Died):
+                level, account, ref = "top", "ann", self._ref
+                while level != "leaf":
+                    order = await self._all.nodes[level].ask("order", account=account, ref=ref)
+                    (below,) = (part for part in order["parts"] if not part["own"])
+                    level, account, ref = SELLERS[below["alias"]], level, below["ref"]
+                order = await self._all.nodes[level].ask("order", account=account, ref=ref)
+                (part,) = order["parts"]
+                await self._all.nodes[level].ask("lose", domain=part["alias"], segment=part["ref"])
+                self._lost = part["alias"], part["ref"]
+
+    async def _built_again(self) -> None:
+        """Until what was lost of it, if anything was, is there again."""
+        there = self._lost is None
+        while not there:
+            await self._all.all_up()
+            with suppress(Died):
+                assert self._lost is not None
+                domain, segment = self._lost
+                there = bool(await self._all.nodes["leaf"].ask("whole", domain=domain, segment=segment))
+            await asyncio.sleep(STEP_S)
+
     async def deliver(self) -> None:
         """Until it is active; then what its customer is told is what is there, at every level."""
         assert self._held is not None
+        await self._built_again()
         while True:
             status = await self._all.asked(lambda: self._all.ann.status(self._ref))
             if status.state is ServiceState.ACTIVE and status.version == self._version:
                 break
-            assert status.state in (ServiceState.COMMITTING, ServiceState.ACTIVATING, ServiceState.ACTIVE), status
+            coming = (ServiceState.COMMITTING, ServiceState.ACTIVATING, ServiceState.ACTIVE)
+            assert status.state in coming or (status.state is ServiceState.DEGRADED and self._lost), status
             await asyncio.sleep(STEP_S)
         assert (status.choice, status.price) == (self._held.choice, self._held.price)
         while True:  # a node may die just now

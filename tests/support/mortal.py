@@ -91,6 +91,10 @@ class LastingDriver(SimulatedDriver):
         await super().remove(segment)
         self._keep()
 
+    def lose(self, segment: str, function: str = "") -> None:
+        super().lose(segment, function)
+        self._keep()
+
     def _keep(self) -> None:
         fresh = self._file.with_suffix(".new")
         fresh.write_bytes(pickle.dumps(list(self._domain.built.values())))
@@ -105,6 +109,7 @@ class Answers:
         self.clock = MovedClock()
         self.clock.move(ahead)
         self._ahead = ahead
+        self.drivers: dict[str, LastingDriver] = {}
         self.node = RealNode(directory, self.clock, people, partners, made_of=self._made_of)
 
     def _made_of(self, parts: Parts) -> Parts:
@@ -116,8 +121,8 @@ class Answers:
         return store
 
     def _driver(self, kind: str, domain: str, saps: Sequence[SapPort]) -> Driver:
-        file = self.node.directory / f"{domain}.built"
-        return CrashingDriver(LastingDriver(saps, file), domain, lambda: self.points)
+        made = self.drivers[domain] = LastingDriver(saps, self.node.directory / f"{domain}.built")
+        return CrashingDriver(made, domain, lambda: self.points)
 
     def _through(self, connect: Connect) -> Connect:
         def connected(doc: SupplierDoc, verify: Callable[[str], CapabilityNote]) -> Supplier:
@@ -187,6 +192,23 @@ class Answers:
                 part["built"] = any(item.segment == segment.ref for item in await vim.inventory())
             parts.append(part)
         return {"state": order.state.short, "parts": parts}
+
+    async def lose(self, domain: str, segment: str) -> bool:
+        """An own domain loses the first function that it has of a segment; whether there was any."""
+        driver = self.drivers[f"{self.node.node.sp_id}-{domain}"]
+        functions = driver.blueprint(segment).functions if segment in driver.segments else ()
+        if functions:
+            driver.lose(segment, functions[0].id)
+        return bool(functions)
+
+    async def whole(self, domain: str, segment: str) -> bool:
+        """Whether an own domain has all of a segment, and says so."""
+        (vim,) = (vim for vim in self.node.node.vims() if vim.domain.name == domain)
+        (hold,) = (hold for hold in vim.holds() if hold.ref == segment)
+        driver = self.drivers[f"{self.node.node.sp_id}-{domain}"]
+        there = {f.id for f in driver.blueprint(segment).functions} if segment in driver.segments else set()
+        wanted = {f.id for f in hold.spec.functions} if hold.spec is not None else set()
+        return hold.state is ServiceState.ACTIVE and there == wanted
 
     async def stop(self) -> None:
         await self.node.close()
