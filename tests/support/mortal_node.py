@@ -33,6 +33,10 @@ class MortalNode:
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def start(self, ahead: float) -> None:
+        async with self._asking:  # who asks meanwhile waits until it serves
+            await self._started(ahead)
+
+    async def _started(self, ahead: float) -> None:
         command = ["-m", "tests.support.mortal", str(self.node.directory)]
         arguments = [str(self.node.people), str(self.node.partners), str(ahead)]
         path = os.pathsep.join((str(ROOT), str(ROOT / "proto")))
