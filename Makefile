@@ -35,12 +35,14 @@ demo: setup
 test: setup
 	@scripts/ensure-tools || { [ -z "$$CI" ] && echo "Going on without packet tests."; }
 	@scripts/ensure-postgres || { [ -z "$$CI" ] && echo "Going on without tests on PostgreSQL."; }
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@folder=$$(scripts/test-folder) && trap 'rm -rf "$$folder"' EXIT && \
+		PYTEST_DEBUG_TEMPROOT="$$folder" $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 chaos: setup
 	@rm -rf .chaos && mkdir .chaos
-	SPBROKER_CHAOS_REPORT=$(CURDIR)/.chaos SPBROKER_CRASH_POINTS=all SPBROKER_KILLED_POINTS=all SPBROKER_SCHEDULES=2000 \
-		SPBROKER_WEATHERS=48 SPBROKER_KILLS=200 \
+	@folder=$$(scripts/test-folder) && trap 'rm -rf "$$folder"' EXIT && \
+		PYTEST_DEBUG_TEMPROOT="$$folder" SPBROKER_CHAOS_REPORT=$(CURDIR)/.chaos SPBROKER_CRASH_POINTS=all \
+		SPBROKER_KILLED_POINTS=all SPBROKER_SCHEDULES=2000 SPBROKER_WEATHERS=48 SPBROKER_KILLS=200 \
 		$(BIN)/python -m pytest -n 2 --dist worksteal tests/chaos tests/crash tests/planted $(ARGS); \
 		ended=$$?; $(BIN)/python -m tests.support.chaos_report .chaos && exit $$ended
 

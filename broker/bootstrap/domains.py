@@ -43,6 +43,8 @@ def domain_value(
         ),
         swaps_labels=doc.swaps_labels,
         excluded=doc.excluded,
+        look_every_s=doc.look_every_s,
+        dead_after_s=doc.dead_after_s,
     )
 
 

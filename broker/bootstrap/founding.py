@@ -10,6 +10,7 @@ from pathlib import Path
 
 from broker.accounts.documents import Authorship, Edit
 from broker.accounts.founding import Founded, found
+from broker.accounts.secrets import STANDARD, Cost
 from broker.settings.process import Database
 from broker.storage.document_book import SqlDocumentBook, has_documents
 from broker.storage.engine import Engine
@@ -32,9 +33,10 @@ async def found_node(
     listen: str,
     listen_partners: str,
     store: Path | Database = Path("broker.db"),
+    cost: Cost = STANDARD,
 ) -> Founded:
     """Make the node. A `store` that is a path is below the directory. The certificate is for `names`, the hosts it listens at,
-    and this machine. Raises AlreadyFounded, NotFounded."""
+    and this machine; `cost`: of the operator's password. Raises AlreadyFounded, NotFounded."""
     hosts = {address.rpartition(":")[0].strip("[]") for address in (listen, listen_partners)} - {"0.0.0.0", "::", ""}  # noqa: S104  those are no names
     subjects = sorted({*names, *hosts, "localhost", "127.0.0.1", "::1"})
     fresh = not directory.exists()  # noqa: ASYNC240  nothing else runs yet
@@ -46,6 +48,7 @@ async def found_node(
             [_name(s) for s in subjects],
             operator,
             password,
+            cost,
             listen=listen,
             listen_partners=listen_partners,
             store=store.url if isinstance(store, Database) else str(store),

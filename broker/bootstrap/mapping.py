@@ -60,6 +60,7 @@ def listings(administered: Administered, own_sp_id: str, now: datetime) -> tuple
             local=True,
             usable=takes_new(domain.state, domain.window, now),
             expose={sap.id: sap.id for sap in domain.saps},
+            heal_after=timedelta(seconds=domain.heal_after_s),
         )
         for domain in administered.domains
     ]

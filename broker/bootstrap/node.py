@@ -417,7 +417,7 @@ class Node:
         quotes = SqlQuoteBook(self.engine, doc.name, STANDING, self._replica)
         rest = timedelta(seconds=doc.label_quarantine_s)
         vim = LocalVim(value, driver, book, quotes, self._parts.clock, quarantine=rest, leads=self._claims.leads)
-        await vim.open(read_only=bool(self.restored.read_only))
+        await vim.open(read_only=bool(self.restored.read_only), restored=self.restored.at)
         return vim
 
     def _driver(self, doc: DomainDoc) -> Driver:

@@ -66,6 +66,11 @@ class RestoredNode:
         return "this node was restored from a backup: it changes nothing until its operator has accepted what it found"
 
     @property
+    def at(self) -> datetime | None:
+        """When the store was restored, if it ever was."""
+        return self._restored.at if self._restored is not None else None
+
+    @property
     def untracked_since(self) -> datetime | None:
         """When it was restored, as long as others may have what the store does not know of."""
         return self._restored.at if self._restored is not None and self._restored.untracked else None

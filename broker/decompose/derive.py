@@ -30,19 +30,17 @@ from itertools import count
 from operator import is_
 
 from address_planner.labels import LabelSet
+from broker.decompose.drawn import Stock
 from broker.decompose.end_labels import narrowed, plain, taken, told_by
 from broker.decompose.graph import Graph, PlaceVertex, graph_of, price_of
 from broker.decompose.origins import Origins
-from broker.decompose.passages import resource
-from broker.decompose.periods_told import limits_in, period, told_windows, with_others
+from broker.decompose.periods_told import period, told_windows, with_others
 from broker.decompose.plan import Snapshot, SupplierView
 from broker.decompose.reach import Known, Reach, crosses
 from broker.decompose.shares import Shares
 from broker.decompose.site_parts import named_by
 from broker.decompose.timely import choice, in_periods, timely
 from broker.decompose.told_ways import Joint, Told, Ways
-from capability_registry.front import Draws, shortened
-from capability_registry.label_pools import LabelPools
 from capability_registry.note import (
     COUNTRY_UNTOLD,
     BorderEntry,
@@ -138,13 +136,12 @@ def derive(
         if (beyond := graph.hands_over(i))
     }
     asked = points, free, beside, _closed(graph, now), joints
-    ways, labels, shared = findings.of(graph, *asked)
+    always, labels = findings.of(graph, *asked)
     windows = told_windows((v.note for v in served if v.usable), now, partial(choice, whole))
     others = findings.within([window for window, _ in windows])
     then = [Graph(in_periods(whole, c), f.graph or graph) for (_, c), f in zip(windows, others, strict=True)]
-    if then:
-        ways = with_others(graph, ways, [f.of(at, *asked)[0] for f, at in zip(others, then, strict=True)])
-        shared = limits_in(graph, ways, joints, free)
+    within = [f.of(at, *asked)[0] for f, at in zip(others, then, strict=True)]
+    ways, shared = findings.together(graph, [always, *within], joints, free)
     numbers = {p.id: p.at.vertex - 2 * graph.sap_count for p in parts}
     saps = {name: i for i, name in names.items()}
     origins, shares = Origins(graph, origin_token), Shares(graph)
@@ -276,7 +273,8 @@ class Findings:
         self._reach: Reach | None = None
         self._notes: tuple[CapabilityNote, ...] = ()
         self._frame: tuple[object, ...] = ()
-        self._found: tuple[Ways, Mapping[str, LabelSet], tuple[SharedLimit, ...]]
+        self._found: tuple[Ways, Mapping[str, LabelSet]]
+        self._together: tuple[list[Ways], Ways, tuple[SharedLimit, ...]] = [], {}, ()
         self._marked: dict[str, tuple[CapabilityNote, bytes, CapabilityNote]] = {}
         self._within: dict[Window, Findings] = {}
         self.graph: Graph | None = None
@@ -311,8 +309,8 @@ class Findings:
         beside: set[str],
         closed: frozenset[int],
         joints: Mapping[str, Joint],
-    ) -> tuple[Ways, Mapping[str, LabelSet], tuple[SharedLimit, ...]]:
-        """The ways, the labels that may be used at the SAPs, and what the ways share."""
+    ) -> tuple[Ways, Mapping[str, LabelSet]]:
+        """The ways, and the labels that may be used at the SAPs."""
         self.graph, notes = graph, tuple(view.note for view in graph.suppliers)
         frame = points, closed, graph.peer.tolist(), [view.alias for view in graph.suppliers], joints
         if self._reach is None:
@@ -321,10 +319,20 @@ class Findings:
             self._reach.follow(graph, closed)
         else:
             return self._found
-        ways, labels = _ways(self._reach, points, free, beside, joints)
         self._notes, self._frame = notes, frame
-        self._found = ways, labels, _limits(self._reach, ways, free, joints)
+        self._found = _ways(self._reach, points, free, beside, joints)
         return self._found
+
+    def together(
+        self, graph: Graph, found: list[Ways], joints: Mapping[str, Joint], free: Mapping[str, LabelSet]
+    ) -> tuple[Ways, tuple[SharedLimit, ...]]:
+        """All ways and what they share. `found`: those of always, and those of each window, as `of` gave them."""
+        before, ways, shared = self._together
+        if len(found) != len(before) or not all(map(is_, found, before)):
+            ways = with_others(graph, found[0], found[1:])
+            shared = Stock(graph).limits(ways, joints, free)
+            self._together = found, ways, shared
+        return ways, shared
 
 
 def _closed(graph: Graph, now: datetime) -> frozenset[int]:
@@ -406,31 +414,6 @@ def _point(told: Told, margin: Decimal, currency: str, shares: Shares) -> Border
         labels_b=told.labels[1],
         shares=shares.along(way.passages),
     )
-
-
-def _limits(
-    reach: Reach, ways: Ways, free: Mapping[str, LabelSet], joints: Mapping[str, Joint]
-) -> tuple[SharedLimit, ...]:
-    """Of each inner resource that ways could overdraw together."""
-    draws, pools = Draws(), LabelPools()
-    each = {pair: {t.way.passages: t for t in reversed(found)} for pair, found in ways.items()}
-    for (a, b), unlike in each.items():
-        for told in unlike.values():
-            way, key = told.way, f"{a}|{b}#{told.number}"
-            ended = (resource(joints[sap].interconnect) for sap in (a, b) if sap in joints)
-            draws.add(key, way.bandwidth_bps, {**way.draws, **{name: 1.0 for name in ended if name in reach.has}})
-            for joint, labels, tied in way.classes:
-                pools.takes(key, joint, labels, tied)
-            for sap, labels in zip((a, b), told.labels, strict=True):
-                if labels:
-                    pools.takes(key, f"at {sap}", labels)
-                if sap in joints:
-                    pools.takes(key, joints[sap].interconnect, labels or free[sap], True)
-            for name, times in way.draws.items() if reach.labels else ():
-                if left := reach.labels.get(name):
-                    pools.draws(key, name, times, left)
-    entries = {f"{a}|{b}": {f"{a}|{b}#{t.number}" for t in unlike.values()} for (a, b), unlike in each.items()}
-    return shortened(draws.limits(reach.has) + pools.limits(), entries)
 
 
 def _outages(graph: Graph, names: Mapping[int, str], parts: list[_Part]) -> tuple[Outage, ...]:

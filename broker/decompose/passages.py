@@ -64,10 +64,10 @@ class Figures(NamedTuple):
 
 class Passage:
     """`way` and `crossing` as the graph of this moment has them; `gone`: it has no such passage any more. `free`: how many
-    labels. `draws`: (resource, times) that a flow draws on."""
+    labels."""
 
     __slots__ = (
-        "bandwidth", "content", "cost", "crossing", "delay", "draws", "figures", "free", "gone", "head", "labels", "lan",
+        "bandwidth", "content", "cost", "crossing", "delay", "figures", "free", "gone", "head", "labels", "lan",
         "many", "mtu", "offered", "once", "order", "passed", "straight", "tail", "takes", "way",
     )  # fmt: skip
 
@@ -79,7 +79,6 @@ class Passage:
         self.many = self.labels is None or self.free >= MANY
         self.way: Way
         self.crossing: Crossing | None = None
-        self.draws: tuple[tuple[str, float], ...] = ()
         self.content: tuple[object, ...] = ()
 
 
@@ -98,16 +97,13 @@ class Difference:
 
 
 class Passages:
-    """Of one graph after another. `hours`: the term that prices are compared over. `has`: what there is of each resource, bit/s;
-    `labels`: of those that are pools of labels, how many."""
+    """Of one graph after another. `hours`: the term that prices are compared over."""
 
     def __init__(self, hours: int) -> None:
         self._hours = hours
         self._starts: list[_Name] = []
         self._nodes: dict[_Name, Node] = {}
         self._known: dict[tuple[_Name, _Name, int], Passage] = {}
-        self.has: dict[str, int] = {}
-        self.labels: dict[str, int] = {}
         self.mechanisms: dict[str, int] = {}
         self.countries: dict[str, int] = {}
 
@@ -124,7 +120,6 @@ class Passages:
         self._starts = _starts(graph)
         former, self._known = self._known, {}
         nodes, self._nodes = self._nodes, {}
-        self.has, self.labels = {}, {}
         new: list[Passage] = []
         renewed: set[Passage] = set()
 
@@ -138,15 +133,12 @@ class Passages:
             figures = self._figures(graph, way, crossing)
             if figures.bandwidth <= 0 or figures.labels == NO_LABEL:
                 continue
-            draws = self._draws(graph, way, crossing, number)
             content = (
                 way.once,
                 way.hour,
                 way.point.availability,
                 way.point.lan_alone,
                 [bool(graph.sap(v).offer.interconnect) for v in (way.source, way.target) if v < 2 * graph.sap_count],
-                draws,
-                *(self.has[name] for name, _ in draws[:2]),
             )
             known = former.get((start, goal, number))
             if known is None or known.figures != figures:
@@ -157,7 +149,7 @@ class Passages:
                 self._nodes[start], self._nodes[goal] = known.tail, known.head
                 if known.content != content:
                     renewed.add(known)
-            known.way, known.crossing, known.content, known.draws = way, crossing, content, draws
+            known.way, known.crossing, known.content = way, crossing, content
             self._known[start, goal, number] = known
         for passage in former.values():
             passage.gone = True
@@ -199,26 +191,6 @@ class Passages:
             labels=None if crossing is None else crossing.labels,
         )
 
-    def _draws(self, graph: Graph, way: Way, crossing: Crossing | None, number: int) -> tuple[tuple[str, float], ...]:
-        """The way itself, the interconnect, and what the supplier says that its ways share."""
-        alias = graph.suppliers[graph.supplier(way.source)].alias
-        ends = sorted((self._starts[way.source], self._starts[way.target]))
-        name = "\0".join((alias, *(part for kind, _, id in ends for part in (kind, id)), str(number)))
-        self.has[name] = way.point.bandwidth_bps
-        draws = [(name, 1.0)]
-        if crossing is not None:
-            name = resource(crossing.id)
-            self.has[name] = min(graph.sap_offer(i).bandwidth_bps for i in (crossing.source, crossing.target))
-            draws.append((name, 1.0))
-        for shared, times in way.limits:
-            limit = graph.limit(shared)
-            name = f"{alias}\0{shared - int(graph.shared_first[graph.supplier(way.source)])}"
-            self.has[name] = limit.limit_bps
-            if limit.labels:
-                self.labels[name] = limit.labels
-            draws.append((name, times))
-        return tuple(draws)
-
     def _passed(self, countries: Iterable[str | None]) -> int:
         passed = 0
         for country in countries:
@@ -257,11 +229,6 @@ def _leading(graph: Graph, closed: frozenset[int]) -> Iterator[tuple[Way, Crossi
                 yield way, crossing, times[way.target]
             if way.target >= 2 * saps or way.target - saps in announced:
                 yield way, None, times[way.target]
-
-
-def resource(interconnect: str) -> str:
-    """What a flow over it draws on."""
-    return f"\0{interconnect}"
 
 
 def _bit(known: dict[str, int], word: str) -> int:

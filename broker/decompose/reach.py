@@ -35,7 +35,7 @@ WORDS = 1000
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Reached:
     """One attainable way. Sums in 1e-9 currency units, microseconds, bit/s, bytes; `passages` in order. `countries` empty:
-    one of its parts does not tell. `draws`: how often a flow draws on each resource. The same object while it says the same."""
+    one of its parts does not tell. The same object while it says the same."""
 
     once: int
     hour: int
@@ -54,7 +54,6 @@ class Reached:
     """(interconnect, labels that the class which passes it has in common, whether an end of the way is in that class at which
     an interconnect goes on: there who is behind it may have fewer)."""
     passages: tuple[Passage, ...]
-    draws: Mapping[str, float]
 
     @property
     def ways(self) -> list[Way]:
@@ -124,16 +123,6 @@ class Reach:
         self._graph, self._difference = graph, self._passages.follow(graph, closed)
         self._former, self._sources = self._sources, {}
         self._chosen_before, self._chosen = self._chosen, {}
-
-    @property
-    def has(self) -> Mapping[str, int]:
-        """What there is of each resource that ways draw on, bit/s."""
-        return self._passages.has
-
-    @property
-    def labels(self) -> Mapping[str, int]:
-        """How many there are in each pool of labels that ways draw on."""
-        return self._passages.labels
 
     @property
     def size(self) -> int:
@@ -238,7 +227,6 @@ class Reach:
             far=walk.far,
             classes=self._classes(passages),
             passages=passages,
-            draws=_sum(passages),
         )
 
     def _classes(self, passages: Sequence[Passage]) -> tuple[tuple[str, LabelSet, bool], ...]:
@@ -260,11 +248,3 @@ class Reach:
         last = passages[-1].way.target
         tied = tied or (bool(run) and bool(self._graph.sap(last).offer.interconnect))
         return (*out, *((id, labels or NO_LABEL, tied) for id in run))
-
-
-def _sum(passages: Iterable[Passage]) -> Mapping[str, float]:
-    sums: dict[str, float] = {}
-    for passage in passages:
-        for resource, times in passage.draws:
-            sums[resource] = sums.get(resource, 0.0) + times
-    return sums

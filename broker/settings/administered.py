@@ -150,6 +150,12 @@ class DomainDoc:
     excluded: Annotated[tuple[Prefix, ...], Field(max_length=64)] = ()
     """Prefixes that no link of a service may have here: those of the infrastructure. They are in no note; who gives one is told
     what would do."""
+    look_every_s: Annotated[float, Field(ge=1, le=3600)] = 10
+    """How often it is looked whether what is built is still there."""
+    dead_after_s: Annotated[int, Field(ge=5, le=86_400)] = 60
+    """How long the infrastructure may not answer until all that is built there counts as lost."""
+    heal_after_s: Annotated[int, Field(ge=0, le=86_400)] = 60
+    """How long what is lost may take to be built again, until it is bought elsewhere."""
     state: AdminState = AdminState.IN_SERVICE
     window: Window | None = None
 

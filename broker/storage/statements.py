@@ -26,6 +26,8 @@ class Prepared:
         self._dialect: Dialect | None = None
         self._text = ""
         self._binds: tuple[tuple[str, _Bind | None], ...] = ()
+        self._made: dict[str, tuple[str, tuple[tuple[str, _Bind | None], ...]]] = {}
+        """By the driver: what is made for one database does for each of its kind."""
 
     def run(self, connection: Connection, *rows: Row) -> Any:
         """Once for each row; of a statement with RETURNING, which runs once, the value that it returned."""
@@ -53,10 +55,11 @@ class Prepared:
             cursor.close()
 
     def _prepare(self, dialect: Dialect) -> None:
-        compiled: Any = self._statement.compile(dialect=dialect, column_keys=[c.name for c in self._columns])
-        binds = {c.name: c.type.bind_processor(dialect) for c in self._columns}
-        self._text = compiled.string
-        self._binds = tuple((name, binds[name]) for name in compiled.positiontup)
+        if dialect.driver not in self._made:
+            compiled: Any = self._statement.compile(dialect=dialect, column_keys=[c.name for c in self._columns])
+            binds = {c.name: c.type.bind_processor(dialect) for c in self._columns}
+            self._made[dialect.driver] = compiled.string, tuple((name, binds[name]) for name in compiled.positiontup)
+        self._text, self._binds = self._made[dialect.driver]
         self._dialect = dialect
 
 

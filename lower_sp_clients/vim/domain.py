@@ -89,6 +89,10 @@ class Domain:
     max_hold_s: int = 300
     quote_s: int = 3600
     excluded: tuple[Prefix, ...] = ()
+    look_every_s: float = 10.0
+    """How often it is looked whether what is built is still there."""
+    dead_after_s: float = 60.0
+    """How long nobody may tell that until all of it counts as lost."""
 
     def sap(self, id: str) -> Sap | None:
         return next((s for s in self.saps if s.id == id), None)

@@ -1,8 +1,8 @@
-"""The interface to write for a new kind of infrastructure: five methods and what it offers.
+"""The interface to write for a new kind of infrastructure: six methods and what it offers.
 
 A driver is declarative and idempotent: `apply` makes the infrastructure equal to the blueprint whatever was there before
 (also after a crash half-way), `remove` of what is not there succeeds, `inventory` finds everything by tag so that nothing
-is forgotten. It keeps no state of its own that a restart would lose.
+is forgotten, and `losses` tells what went by itself. It keeps no state of its own that a restart would lose.
 
 A blueprint is what one segment needs in one domain
 - a *network* is one broadcast domain; its members are function ports and attachments. Two members: a point-to-point link;
@@ -16,7 +16,7 @@ A blueprint is what one segment needs in one domain
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Any, Protocol
@@ -127,6 +127,15 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Loss:
+    """A part of a segment that went by itself, or is not as it was built. `function`: which; empty for what joins them. `what`
+    goes on from "lost: "."""
+
+    what: str
+    function: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PortCounters:
     """Packets and bytes that entered and left one port since it was made."""
 
@@ -205,6 +214,11 @@ class Driver(Protocol):
     async def remove(self, segment: str) -> None: ...
 
     async def inventory(self) -> tuple[Item, ...]: ...
+
+    async def losses(self, blueprints: Sequence[Blueprint]) -> Mapping[str, tuple[Loss, ...]]:
+        """Of segments that were built by these: what is lost, by segment; nothing of those that are whole. `apply` brings
+        it back. A parameter that is asked for otherwise by now is no loss. Raises DriverError where it cannot be seen, also
+        where nothing is asked for: nothing is known to be lost then."""
 
     async def measure(self, segment: str) -> Measurement: ...
 

@@ -14,6 +14,9 @@ Theory of operation
 - A higher version of what is live is held beside it, and may have what that has. Its commit makes it the hold's version; what
   the older one had besides stays its own until the infrastructure is the newer one's. What cannot be built in place of what
   was there is DEGRADED, has what both need, and is tried again until it is built, replaced or terminated.
+- What is built is looked at (`lookout`). What is lost of it, or all of it where nobody has answered for long, is DEGRADED: built
+  again, as it was, until it is there, which is told as well. It is no healing: nothing of it is chosen, moved or paid anew. While
+  nobody answers nothing new is taken.
 - Where several processes share the store, one of them `leads`: it alone reserves, builds and frees. The others know what that
   one recorded (`follow`), for what they plan, announce and quote; one that comes to lead begins as after a restart (`lead`).
 """
@@ -38,9 +41,10 @@ from lower_sp_clients.vim import accounting, answering, blueprints
 from lower_sp_clients.vim.announcing import note
 from lower_sp_clients.vim.choosing import NOTHING_CHOSEN, Choice, choose
 from lower_sp_clients.vim.domain import Domain, Key, Sap
-from lower_sp_clients.vim.driver import Driver, DriverError, Item
+from lower_sp_clients.vim.driver import Driver, DriverError, Item, Loss
 from lower_sp_clients.vim.holds import Allocation, Hold, HoldBook
 from lower_sp_clients.vim.ledger import HoldLedger
+from lower_sp_clients.vim.lookout import Lookout
 from lower_sp_clients.vim.placing import Impossible, flavour_of, no
 from service_model.clock import Clock
 from service_model.money import Price
@@ -71,6 +75,9 @@ _WORKED_AT = frozenset({ServiceState.ACTIVATING, ServiceState.DEGRADED, ServiceS
 _PAUSE_S = 1.0
 _TRIES = 4
 """How often an activation is tried before the segment is reported FAILED."""
+_UNHEARD = Reason(
+    code=ReasonCode.NOT_IN_SERVICE, message="the infrastructure of the domain is not heard of", retryable=True
+)
 
 
 class LocalVim:
@@ -103,9 +110,12 @@ class LocalVim:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._read_only = False
+        self._lookout = Lookout(clock, self.holds, self._loses)
 
-    async def open(self, read_only: bool = False) -> None:
-        """Load the records and take up what a former process left unfinished; where it is `read_only`, not before `go_on`."""
+    async def open(self, read_only: bool = False, restored: datetime | None = None) -> None:
+        """Load the records and take up what a former process left unfinished; where it is `read_only`, not before `go_on`.
+        `restored`: when they were put back from a backup, if they ever were."""
+        self._lookout.restored = restored
         await self._quotes.load()
         await self._ledger.load()
         self._read_only = read_only
@@ -143,6 +153,8 @@ class LocalVim:
         """Another process recorded something of these refs."""
         await self._ledger.follow(refs)
         self._stale_note = True
+        for hold in (self._ledger.holds[ref] for ref in refs if ref in self._ledger.holds):
+            self._tell(hold)
 
     async def read_quotes(self) -> None:
         """Those that stand now, whoever gave them."""
@@ -150,6 +162,7 @@ class LocalVim:
 
     async def close(self) -> None:
         """Stop working: everything stays as it is recorded. Also where another process leads from now on."""
+        await self._lookout.close()
         workers = list(self._workers.values())
         for worker in workers:
             worker.cancel()
@@ -269,6 +282,8 @@ class LocalVim:
         window = Window.of(spec.start_time, spec.end_time).since(self._clock.now())
         if window.empty:
             raise no(ReasonCode.INVALID_SPEC, f"the end {window.end.isoformat()} is past", "end_time")
+        if self._is_dead():
+            raise Impossible(_UNHEARD)
         choice = choose(self.domain, self._ledger.usage(window), spec, key, before)
         self._check_parameters(spec)
         return choice
@@ -384,6 +399,7 @@ class LocalVim:
         if self._acts():
             await self._do_what_is_due(now)
             await self._free(now)
+            await self._look()
         if now >= self._renew_at:
             self._stale_note = True
         if self._stale_note:
@@ -417,6 +433,26 @@ class LocalVim:
         await self._quotes.tick(now)
         if await self._ledger.free_rested(now):
             self._stale_note = True
+
+    async def _look(self) -> None:
+        self._lookout.tick(self.domain, self.driver)
+        if self._is_dead():
+            for hold in [h for h in self.holds() if h.state is ServiceState.ACTIVE and not self._lookout.doubts(h)]:
+                await self._breaks(hold, _UNHEARD)
+
+    def _is_dead(self) -> bool:
+        """Whether nobody tells for so long what there is that it counts as lost."""
+        return self._lookout.silent_s() >= self.domain.dead_after_s
+
+    async def _loses(self, hold: Hold, lost: tuple[Loss, ...]) -> None:
+        log.warning("lost", domain=self.domain.name, segment=hold.ref, lost=[loss.what for loss in lost])
+        code = ReasonCode.INFRASTRUCTURE
+        await self._breaks(hold, *(Reason(code=code, message=f"lost: {x.what}", subject=x.function) for x in lost))
+
+    async def _breaks(self, hold: Hold, *reasons: Reason) -> None:
+        """What was built is not there: it is told, and built again."""
+        await self._advance(hold.ref, hold, ServiceState.DEGRADED, *reasons)
+        self._work(hold.ref)
 
     async def inventory(self) -> tuple[Item, ...]:
         return await self.driver.inventory()
@@ -537,6 +573,10 @@ class LocalVim:
         now = self._clock.now()
         await self._ledger.save(hold, now)
         self._stale_note = True
+        self._tell(hold)
+
+    def _tell(self, hold: Hold) -> None:
+        now = self._clock.now()
         if hold.version:
             self._events.send(Event(token="", status=answering.status(hold, now)))
 

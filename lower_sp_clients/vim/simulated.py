@@ -5,6 +5,7 @@ Rules enforced here
   and parameters that it does not know (see `soundness`).
 - A probe is answered by walking what is built (see `simulated_domain`), never by believing the blueprint.
 - A fault is injected, used up by the next call of that operation, and may leave an `apply` half done.
+- What it loses (`lose`) is gone until it is built again. While it is `away` it answers nothing, and keeps what it has.
 
 Domains are joined SAP to SAP, so that chains through several of them can be proved; a customer is a domain of one
 function with one port.
@@ -23,6 +24,7 @@ from lower_sp_clients.vim.driver import (
     DriverError,
     DriverOffer,
     Item,
+    Loss,
     Measurement,
     ProbePath,
     ProbeResult,
@@ -32,7 +34,7 @@ from lower_sp_clients.vim.implementations import IMPLEMENTATIONS
 from lower_sp_clients.vim.simulated_domain import Domain, Lost, Seen, Station, echo
 from lower_sp_clients.vim.soundness import ENCAPSULATIONS, check_blueprint, label_in_use
 
-Operation = Literal["apply", "remove", "inventory", "measure", "probe"]
+Operation = Literal["apply", "remove", "inventory", "losses", "measure", "probe"]
 
 
 class SimulatedDriver:
@@ -55,6 +57,8 @@ class SimulatedDriver:
             versions=versions,
         )
         self._domain = Domain()
+        self.away = False
+        """Whether it cannot be reached."""
         self._faults: defaultdict[str, deque[tuple[Exception, bool]]] = defaultdict(deque)
 
     @property
@@ -70,6 +74,11 @@ class SimulatedDriver:
     def saps(self) -> tuple[str, ...]:
         """The ids of its SAPs."""
         return tuple(self._saps)
+
+    @property
+    def segments(self) -> frozenset[str]:
+        """Those of which anything is built."""
+        return frozenset(self._domain.built)
 
     @property
     def seen(self) -> tuple[Seen, ...]:
@@ -94,6 +103,17 @@ class SimulatedDriver:
     def fail_next(self, operation: Operation, error: Exception, *, half_done: bool = False) -> None:
         """The next call of `operation` raises `error`; an `apply` that is `half_done` has built part of it by then."""
         self._faults[operation].append((error, half_done))
+
+    def lose(self, segment: str, function: str = "") -> None:
+        """A function goes by itself, or all of the segment. Raises DriverError for what is not there."""
+        built = self._segment(segment)
+        if function:
+            self.station(segment, function)
+            self._domain.built[segment] = replace(
+                built, functions=tuple(f for f in built.functions if f.id != function)
+            )
+        else:
+            self._domain.forget(segment)
 
     async def apply(self, blueprint: Blueprint) -> None:
         fault = self._fault("apply")
@@ -129,6 +149,19 @@ class SimulatedDriver:
             ]
         return tuple(found)
 
+    async def losses(self, blueprints: Sequence[Blueprint]) -> Mapping[str, tuple[Loss, ...]]:
+        self._fail("losses")
+        found = {blueprint.segment: self._lost(blueprint) for blueprint in blueprints}
+        return {segment: lost for segment, lost in found.items() if lost}
+
+    def _lost(self, blueprint: Blueprint) -> tuple[Loss, ...]:
+        there = self._domain.built.get(blueprint.segment)
+        if there is None:
+            return (Loss(what="all of the segment"),)
+        built = {function.id for function in there.functions}
+        gone = [f.id for f in blueprint.functions if f.id not in built]
+        return tuple(Loss(what=f"function {id!r} is gone", function=id) for id in gone)
+
     async def measure(self, segment: str) -> Measurement:
         self._fail("measure")
         self._segment(segment)
@@ -162,6 +195,8 @@ class SimulatedDriver:
         return self._domain.built[segment]
 
     def _fault(self, operation: Operation) -> tuple[Exception, bool] | None:
+        if self.away:
+            return DriverError("the domain cannot be reached"), False
         waiting = self._faults[operation]
         return waiting.popleft() if waiting else None
 

@@ -27,6 +27,7 @@ EFFECTS = {
     "ended early": {"write", "reserve", "commit", "terminate"},
     "modified": {"write", "reserve", "commit", "terminate", "build", "remove"},
     "scheduled": {"write", "reserve", "commit", "terminate", "build", "remove"},
+    "built again": {"write", "reserve", "commit", "terminate", "build", "remove"},
     "healed": {"write", "reserve", "commit", "terminate", "build", "remove"},
     "healed when asked": {"write", "reserve", "commit", "heal", "terminate", "build", "remove"},
 }

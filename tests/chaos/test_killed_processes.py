@@ -14,8 +14,8 @@ from zlib import crc32
 import pytest
 
 from tests.support.chaos_report import Facts, tell
-from tests.support.killing import Federation, Place, places
-from tests.support.lives import OF_PROCESSES
+from tests.support.killing import Federation, Place, places, tree_of
+from tests.support.lives import KINDS
 
 TRIED = os.environ.get("SPBROKER_KILLED_POINTS", "4")
 SHORT = ("terminated",)
@@ -29,17 +29,18 @@ def chosen(every: list[Place], kind: str) -> list[Place]:
     return sorted(every, key=lambda place: crc32(f"{kind} {place}".encode()))[: int(TRIED)]
 
 
-@pytest.mark.parametrize("kind", OF_PROCESSES if TRIED == "all" else SHORT)
+@pytest.mark.parametrize("kind", KINDS if TRIED == "all" else SHORT)
 async def test_wherever_a_process_is_killed_nothing_is_left_doubled_or_hidden(kind: str, tmp_path: Path) -> None:
     failed: list[str] = []
     left: list[Place] | None = None
+    tree = tree_of(kind)
     happened, what = 0, f"crash points of processes, {kind}"
     for number in count():
         (tmp_path / str(number)).mkdir()
-        async with Federation(tmp_path / str(number)) as federation:
+        async with Federation(tmp_path / str(number), tree) as federation:
             if left is None:
                 every = places((await federation.lived(kind))[0])
-                assert {place.node for place in every} == {"top", "middle", "leaf"}
+                assert {place.node for place in every} == {*tree.nodes}
                 left = chosen(every, kind)
                 tell(Facts(what, points=len(every)))
             while left and len(failed) == number:

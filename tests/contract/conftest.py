@@ -1,8 +1,9 @@
-"""A node whose API is served over real sockets, and a partner of it."""
+"""A node whose API is served over real sockets, a partner of it, and a bench for the command line."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from tests.support.api_calls import (
     partner,
 )
 from tests.support.api_node import ApiNode
+from tests.support.cli_bench import CliBench
 
 
 @pytest.fixture
@@ -35,3 +37,17 @@ async def remote(node: ApiNode) -> AsyncIterator[RemoteSp]:
     remote = partner(node)
     yield remote
     await remote.close()
+
+
+@pytest.fixture
+async def bench(tmp_path: Path) -> AsyncIterator[CliBench]:
+    bench = await CliBench(tmp_path).open()
+    yield bench
+    await bench.close()
+
+
+@pytest.fixture
+async def ann(bench: CliBench) -> CliBench:
+    """The bench with ann logged in."""
+    await bench.be("ann")
+    return bench

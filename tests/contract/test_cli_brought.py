@@ -2,25 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from address_planner.labels import LabelSet
 from service_model.families import ANY_FAMILY
-from tests.support.cli_bench import ROOT, CliBench
+from tests.support.cli_bench import NSD, CliBench
 
-NSD = ROOT / "config/demo/orders/guarded-web.nsd.yml"
 SAPS = ("--from", "north.client-1", "--to", "south.server-1", "--sap", "mgmt=north.client-1")
-
-
-@pytest.fixture
-async def ann(tmp_path: Path) -> AsyncIterator[CliBench]:
-    bench = await CliBench(tmp_path).open()
-    await bench.be("ann")
-    yield bench
-    await bench.close()
 
 
 async def test_what_a_customer_brings_beside_a_descriptor_is_ordered(ann: CliBench) -> None:

@@ -20,54 +20,17 @@ from service_model.healing import HealPhase, HealPolicy
 from service_model.outcomes import ServiceState, ServiceStatus
 from spbroker.v1 import broker_service_pb2 as pb
 from tests.support.customer import PASSWORD, Customer
-from tests.support.nodes import OPERATOR, SETTLED_S, Nodes, RealNode
-from tests.support.topologies import (
-    LABELS,
-    agreement,
-    chain,
-    customer_of,
-    function,
-    own_domain,
-    partner,
-    person,
-    pool,
-    supplier,
-    uni,
-)
+from tests.support.nodes import OPERATOR, SETTLED_S, Nodes
+from tests.support.topologies import agreement, chain, customer_of, person, pool, supplier
+from tests.support.trees import SIDES, meter_buyer, meter_seller
 
-SIDES = ("left", "right")
 DEAD_S = 6
 SPEC = chain(ends=("client", "server"))
 
 
-def joint(name: str, peer: str, decides: bool) -> dict[str, Any]:
-    return {"kind": "interconnect", "name": name, "peer": peer, "labels": LABELS, "decides_labels": decides}
-
-
-def nni(id: str, place: str, interconnect: str) -> dict[str, Any]:
-    return {**uni(id, place), "role": "NNI", "interconnect": interconnect}
-
-
-def seller(side: str, customer: RealNode) -> list[dict[str, Any]]:
-    place = side.upper()
-    return [
-        {"kind": "place", "name": place, "country": "CH"},
-        *(joint(f"ic-{end}-{side}", "top", decides=False) for end in ("west", "east")),
-        own_domain(side, place, *(nni(f"to-{end}", place, f"ic-{end}-{side}") for end in ("west", "east"))),
-        function("meter"),
-        agreement("resale"),
-        partner("top", customer),
-    ]
-
-
 def buyer(nodes: Nodes) -> list[dict[str, Any]]:
-    documents = [pool(), agreement("retail"), person("ann"), function("firewall")]
-    for end, sap in (("west", "client"), ("east", "server")):
-        place = end.upper()
-        saps = [uni(sap, place), *(nni(f"{end}-{side}", place, f"ic-{end}-{side}") for side in SIDES)]
-        documents += [{"kind": "place", "name": place, "country": "CH"}, own_domain(end, place, *saps)]
-        documents += [joint(f"ic-{end}-{side}", side, decides=True) for side in SIDES]
-    return [*documents, *(supplier(side, nodes[side], "top", dead_after_s=DEAD_S) for side in SIDES)]
+    sellers = [supplier(side, nodes[side], "top", dead_after_s=DEAD_S) for side in SIDES]
+    return [pool(), agreement("retail"), person("ann"), *meter_buyer(sellers)]
 
 
 @pytest.fixture
@@ -77,7 +40,7 @@ async def nodes(tmp_path: Path) -> AsyncIterator[Nodes]:
         for sp_id in ("top", *SIDES):
             await made.add(sp_id)
         for side in SIDES:
-            await made[side].administer(seller(side, made["top"]))
+            await made[side].administer(meter_seller(side, made["top"]))
         await made["top"].administer(buyer(made))
         await made["top"].node.admin.set_password("ann", PASSWORD, actor=OPERATOR)
         await made["top"].announced("ann", "client", "server")

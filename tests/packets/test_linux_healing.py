@@ -4,12 +4,15 @@
                              \\\\== [d.s3: meter] ==//
 
 a has the two outer domains and buys the meter of c, or of d. One packet a millisecond. That c is dead is judged by the clock of
-the stack, which the test moves; all else takes its time.
+the stack, which the test moves, and when a domain looks at what it has; all else takes its time. What a domain itself loses is
+built again there; where it cannot be, it is bought elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -23,6 +26,7 @@ import pytest_asyncio
 from lower_sp_clients.vim.driver import SapPort
 from lower_sp_clients.vim.linux import LinuxDriver, namespaces, packets
 from lower_sp_clients.vim.linux.lab import Lab, WireEnd
+from lower_sp_clients.vim.linux.naming import FUNCTION
 from service_model.outcomes import Committed, ServiceState
 from service_model.spec import AddressRole, LinkAddressing, ReservedAddress, ServiceSpec
 from tests.support.driver_bench import TUNNEL_MTU, UNDERLAY_MTU, require_packets
@@ -74,6 +78,8 @@ class Bench:
     drivers: dict[str, LinuxDriver]
     hosts: dict[str, str]
     """By end, the namespace of the customer's."""
+    borders: dict[str, list[str]]
+    """By site, the namespaces towards its neighbours."""
 
     async def active(self) -> None:
         async with asyncio.timeout(PATIENCE_S):
@@ -89,7 +95,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
     async with AsyncExitStack() as open_:
         lab = open_.enter_context(Lab(token))
         ports: dict[str, list[SapPort]] = {site: [] for site in OWNERS}
-        hosts = {}
+        hosts, towards = {}, dict[str, list[str]]()
         for end, (site, _, _, text) in AT.items():
             border = lab.namespace(f"{site}-uni")
             address, router = ip_interface(text.format(2) + "/30"), ip_address(text.format(1))
@@ -102,6 +108,8 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
             borders = {site: lab.namespace(f"{site}-{other}") for site, other, _ in sides}
             ends = (WireEnd(borders[site], "core0", (ip_interface(f"{own}/30"),)) for site, _, own in sides)
             lab.wire(*ends, mtu=UNDERLAY_MTU)
+            for site, border in borders.items():
+                towards.setdefault(site, []).append(border)
             for (site, other, own), (_, _, remote) in ((sides[0], sides[1]), (sides[1], sides[0])):
                 settings = {"namespace": borders[site], "local": own, "remote": remote}
                 port = SapPort(id=f"to-{other}", encapsulation="VXLAN", mtu=TUNNEL_MTU, settings=settings)
@@ -117,8 +125,9 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
             saps = (replace(sap, path_headers=False) for sap in domain.saps if sap.id != "uni" or site in ("s1", "s4"))
             kept = tuple(replace(sap, mtu=UNDERLAY_MTU if sap.id == "uni" else TUNNEL_MTU) for sap in saps)
             ways = tuple(way for way in domain.ways if {way.a, way.b} & {sap.id for sap in kept})
-            node.domains[site] = replace(domain, saps=kept, ways=ways)
-        yield Bench(await open_.enter_async_context(stack), drivers, hosts)
+            # no look is late by the clock of a test that makes minutes pass at once
+            node.domains[site] = replace(domain, saps=kept, ways=ways, dead_after_s=math.inf)
+        yield Bench(await open_.enter_async_context(stack), drivers, hosts, towards)
 
 
 async def _taken_away(driver: LinuxDriver) -> None:
@@ -162,9 +171,92 @@ async def test_packets_flow_again_by_another_provider_after_the_one_in_the_middl
     )
     assert set(range(stream.sent - 100, stream.sent)) <= stream.came, "at the end all arrive"
     assert back < MOST_LOST_MS
+    await ends(bench)
+
+
+async def ends(bench: Bench) -> None:
+    stack = bench.stack
     ending = asyncio.create_task(stack.customer().terminate("r", CTX))
     async with asyncio.timeout(PATIENCE_S):
         while not ending.done():
             await stack.turn()
             stack.clock.advance(0.5)
             await asyncio.sleep(0.002)
+
+
+async def live(bench: Bench) -> None:
+    await reserved(bench.stack, order())
+    assert await bench.stack.customer().commit("r", 1, CONFIRM, CTX) == Committed(ref="r", version=1)
+    await bench.active()
+    assert packets.ping(bench.hosts["a"], TARGET).ok
+
+
+async def kills(bench: Bench, site: str, function: str) -> None:
+    """The namespace of a function goes, and what runs in it; its domain looks, and the service is told to be degraded."""
+    (gone,) = (
+        item.name for item in await bench.drivers[site].inventory() if item.name.endswith(f".{FUNCTION}.{function}")
+    )
+    namespaces.delete(gone)
+    await asyncio.to_thread(silent, bench)
+    heard = asyncio.create_task(degraded(bench.stack))
+    bench.stack.clock.advance(10)
+    async with asyncio.timeout(PATIENCE_S):
+        while not heard.done():
+            await bench.stack.tick()
+            await bench.stack.turn()
+            await asyncio.sleep(0.002)
+
+
+def silent(bench: Bench) -> None:
+    """Until nothing passes any more: the kernel takes its time."""
+    ends = time.monotonic() + PATIENCE_S
+    while packets.ping(bench.hosts["a"], TARGET).ok:
+        assert time.monotonic() < ends
+
+
+async def degraded(stack: Stack) -> None:
+    async for event in stack.customer().watch(""):
+        if event.status is not None and event.status.state is ServiceState.DEGRADED:
+            return
+
+
+@pytest.mark.parametrize(("site", "function"), [("s1", "f0"), ("s2", "f1")])
+async def test_packets_flow_again_after_a_function_was_killed_and_its_domain_has_built_it_again(
+    bench: Bench, site: str, function: str
+) -> None:
+    await live(bench)
+    with Stream(bench.hosts["a"], bench.hosts["b"], TARGET) as stream:
+        await asyncio.to_thread(stream.goes_on)
+        await kills(bench, site, function)
+        noticed = stream.sent
+        await bench.active()
+        await asyncio.to_thread(stream.goes_on)
+    (healed,) = bench.stack.broker("a").orders()
+    assert ([s.alias for s in healed.segments if s.wanted], healed.heals) == (["s1", "c", "s4"], 0)
+    back = max((n for n in range(noticed, stream.sent) if n not in stream.came), default=noticed) - noticed
+    print(f"{back} ms from the notice to the first packet through what was built again")
+    assert set(range(stream.sent - 100, stream.sent)) <= stream.came, "at the end all arrive"
+    assert back < MOST_LOST_MS
+    await ends(bench)
+
+
+async def test_packets_flow_again_by_another_provider_where_what_was_lost_cannot_be_built_again(bench: Bench) -> None:
+    await live(bench)
+    lost = bench.drivers["s2"]
+    for item in await lost.inventory():
+        if item.kind == "namespace":
+            namespaces.delete(item.name)
+    for border in bench.borders["s2"]:
+        namespaces.delete(border)
+    bench.stack.clock.advance(10)
+    async with asyncio.timeout(PATIENCE_S):
+        while bench.stack.state() is ServiceState.ACTIVE:
+            await bench.stack.tick()
+            await bench.stack.turn()
+            await asyncio.sleep(0.002)
+    await bench.stack.pass_time(400)
+    await bench.active()
+    (healed,) = bench.stack.broker("a").orders()
+    assert [s.alias for s in healed.segments if s.wanted] == ["s1", "d", "s4"]
+    assert packets.ping(bench.hosts["a"], TARGET, size=1400).ok
+    await ends(bench)

@@ -55,6 +55,21 @@ from tests.support.api_node import ApiNode
 from tests.support.fake_supplier import FakeSupplier, _Order
 
 ROOT = Path(__file__).resolve().parents[2]
+ORDERS = ROOT / "config/demo/orders"
+SPEC = ORDERS / "guarded-web.spec.yml"
+NSD = ORDERS / "guarded-web.nsd.yml"
+POOLS = """\
+kind: pool
+name: east
+prefix: 10.0.0.0/16
+block: 24
+---
+kind: pool
+name: west
+prefix: 10.1.0.0/16
+block: 24
+"""
+NSD_SAPS = ("--from", "north.client-1", "--to", "south.server-1")
 PASSWORD = "correct horse"
 PRICE = Price(once=Decimal("12.50"), per_hour=Decimal("0.35"))
 MAY_TAKE_S = 60.0

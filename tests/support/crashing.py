@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any, TypeVar, cast
@@ -27,6 +27,7 @@ from lower_sp_clients.vim.driver import (
     DriverError,
     DriverOffer,
     Item,
+    Loss,
     Measurement,
     ProbePath,
     ProbeResult,
@@ -241,6 +242,9 @@ class CrashingDriver:
 
     async def inventory(self) -> tuple[Item, ...]:
         return await self._driver.inventory()
+
+    async def losses(self, blueprints: Sequence[Blueprint]) -> Mapping[str, tuple[Loss, ...]]:
+        return await self._driver.losses(blueprints)
 
     async def measure(self, segment: str) -> Measurement:
         return await self._driver.measure(segment)

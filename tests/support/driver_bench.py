@@ -76,6 +76,9 @@ class Bench(Protocol):
     async def restarted(self) -> Driver:
         """The left domain's driver as it is after a restart of the process."""
 
+    def loses(self, segment: str, function: str) -> None:
+        """In the left domain a function goes by itself."""
+
     async def close(self) -> None:
         """Remove all segments and cabling, and check that nothing is left."""
 
@@ -134,6 +137,9 @@ class SimulatedBench:
 
     async def restarted(self) -> Driver:
         return self._left
+
+    def loses(self, segment: str, function: str) -> None:
+        self._left.lose(segment, function)
 
     async def close(self) -> None:
         for driver in (self._left, self._right):
@@ -264,6 +270,9 @@ class LinuxBench:
         self._linux["left"] = LinuxDriver(self.domain("left"), self.saps("left"))
         self.left = self._linux["left"]
         return self.left
+
+    def loses(self, segment: str, function: str) -> None:
+        namespaces.delete(self.function("left", segment, function))
 
     def function(self, side: str, segment: str, function: str) -> str:
         """The namespace of a function."""

@@ -1,7 +1,7 @@
-"""Three levels of nodes, each a process of its own that dies at a point or has a mishap there, over lines on which anything may
-happen; and the lives of orders over them.
+"""A tree of nodes, each a process of its own that dies at a point or has a mishap there, over lines on which anything may
+happen.
 
-top over middle over leaf, as `topologies` has them, over mutual TLS, each line through a proxy. A process that dies is started
+As `trees` has them, over mutual TLS, each line through a proxy. A process that dies is started
 again on its directory and its ports as soon as it is gone; one that ends otherwise than by SIGKILL is a failure. Time passes
 faster than the system's, for all nodes alike, while all of them are up.
 """
@@ -14,44 +14,36 @@ import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import grpc
 
 from lower_sp_clients import wire
-from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, ServiceState
-from service_model.spec import ServiceSpec
 from spbroker.v1 import broker_service_pb2 as pb
 from tests.support.crashing import Effect, Mishap
 from tests.support.customer import Customer
 from tests.support.lives import (
     CHARGED_ONCE,
     GIVEN_BACK,
-    KEPT,
     KINDS,
     NOTHING_LEFT,
-    OF_PROCESSES,
-    ONE_PART,
-    ONE_TRUTH,
-    Late,
 )
 from tests.support.mortal_node import STARTED_S, Died, MortalNode
 from tests.support.nodes import Nodes, RealNode
 from tests.support.proxy import Keys, Proxy, Weather
-from tests.support.topologies import LEVELS, chain, three_levels
+from tests.support.socket_lives import CALL_S, STEP_S, Life
+from tests.support.trees import THREE_LEVELS, TWO_SELLERS, Tree
 
-SELLERS = {"wholesale": "middle", "lower": "leaf"}
-"""By the alias under which they are bought from."""
 PATIENCE_S = 180.0
 """How long a life may take."""
-CALL_S = 10.0
 LAPSING_S = 200.0
 """In a life that took less, by the nodes' clocks, no hold may have ended by itself: somebody was to give it back."""
-VERSIONS = 40
-STEP_S, PACE_S = 0.1, 0.5
-"""Each so many seconds all clocks are moved on by so many, where all nodes have been up for a second."""
+PACE_S, HASTE_S = 0.5, 5.0
+"""Every STEP_S all clocks are moved on by so many, or by so many where somebody waits for a time; where all nodes have
+been up for a second."""
 NOT_KNOWN = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL)
 FOUND = (Mishap.DIES_BEFORE, Mishap.DIES_AFTER, Mishap.FAILS, Mishap.FAILS_AFTER, Mishap.REPEATED)
 """What is tried here. What only takes time is tried on a simulated clock (`lives`), and through the proxy."""
@@ -70,19 +62,28 @@ class Place:
         return f"{self.node}: {self.what} ({self.nth}) {self.mishap}"
 
 
+def tree_of(kind: str) -> Tree:
+    """Where a kind of life is lived."""
+    return TWO_SELLERS if "fail" in KINDS[kind] else THREE_LEVELS
+
+
+WEATHERED = tuple(kind for kind in KINDS if tree_of(kind) is THREE_LEVELS)
+
+
 class Federation:
     """Use it as a context. `lived` lets a customer's order live with a mishap somewhere, or without; `weathered` lets several
     while lines break and processes are killed. What is wrong is an AssertionError."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, tree: Tree = THREE_LEVELS) -> None:
+        self._folder, self.tree = folder, tree
         self.nodes: dict[str, MortalNode] = {}
         self.lines: dict[str, Proxy] = {}
-        """By the level of the customer."""
+        """By the name of the supplier."""
         self.ahead = 0.0
+        self.pace_s = PACE_S
         self._lives = 0
         self._keepers: list[asyncio.Task[None]] = []
-        self._up = {level: asyncio.Event() for level in LEVELS}
+        self._up = {level: asyncio.Event() for level in tree.nodes}
         self._up_since = 0.0
         self.broken: str = ""
         self.checked: Counter[str] = Counter()
@@ -97,16 +98,16 @@ class Federation:
 
     async def __aenter__(self) -> Federation:
         try:
-            nodes = await three_levels(Nodes(self._folder), self._through)
+            nodes = await self.tree.made(Nodes(self._folder), self._through)
             await nodes.close()
-            for level in LEVELS:
+            for level in self.tree.nodes:
                 self.nodes[level] = MortalNode(nodes[level], self._folder / f"{level}.log")
             await asyncio.gather(*(node.start(0.0) for node in self.nodes.values()))
             for event in self._up.values():
                 event.set()
-            self._keepers = [asyncio.create_task(self._keep(level)) for level in LEVELS]
+            self._keepers = [asyncio.create_task(self._keep(level)) for level in self.tree.nodes]
             self._keepers.append(asyncio.create_task(self._hurry()))
-            self._customer = Customer(nodes["top"], "ann")
+            self._customer = Customer(nodes[self.top], "ann")
             await self.asked(self.ann.log_in)
             await self._announced()
         except BaseException:
@@ -129,14 +130,14 @@ class Federation:
         keys = Keys(theirs.credential("server"), own.credential("client"), theirs.credential("ca")[0])
         fair = Weather(random.Random())
         line = await Proxy(supplier.partners, keys, fair).start()
-        self.lines[customer.settings.sp_id] = line
+        self.lines[supplier.settings.sp_id] = line
         return line.endpoint
 
     async def _announced(self) -> None:
         """Until a plain order can be had: notes have come up from the leaf."""
         async with asyncio.timeout(STARTED_S):
             while True:
-                request = pb.QualifyServiceRequest(spec=wire.SPEC.encode(chain()))
+                request = pb.QualifyServiceRequest(spec=wire.SPEC.encode(self.tree.spec))
                 answer = await self.asked(lambda r=request: self.ann._call("QualifyService", r, CALL_S))  # type: ignore[misc]
                 if answer.qualification.feasible:
                     return
@@ -168,7 +169,7 @@ class Federation:
             await asyncio.sleep(STEP_S)
             rested = asyncio.get_running_loop().time() - self._up_since > 1.0
             if rested and all(event.is_set() for event in self._up.values()):
-                self.ahead += PACE_S
+                self.ahead += self.pace_s
                 with suppress(Died):
                     await asyncio.gather(*(node.ask("ahead", seconds=self.ahead) for node in self.nodes.values()))
 
@@ -181,9 +182,20 @@ class Federation:
             except Died:
                 await asyncio.sleep(STEP_S)
 
+    @property
+    def top(self) -> str:
+        return self.tree.nodes[0]
+
+    def hurries(self, very: bool) -> None:
+        self.pace_s = HASTE_S if very else PACE_S
+
     def now(self) -> float:
         """Seconds, as the nodes' clocks go."""
         return asyncio.get_running_loop().time() + self.ahead
+
+    def time(self) -> datetime:
+        """What the nodes' clocks say."""
+        return datetime.now(UTC) + timedelta(seconds=self.ahead)
 
     async def all_up(self) -> None:
         for event in self._up.values():
@@ -211,8 +223,8 @@ class Federation:
         rng = random.Random(f"weather/{seed}")
         for level, line in self.lines.items():
             line.weather = Weather(random.Random(f"weather/{seed}/{level}"), left=rng.randint(1, 5))
-        kinds = [rng.choice(OF_PROCESSES) for _ in range(rng.randint(1, 3))]
-        killed = rng.choice((*LEVELS, "", "", ""))
+        kinds = [rng.choice(WEATHERED) for _ in range(rng.randint(1, 3))]
+        killed = rng.choice((*self.tree.nodes, "", "", ""))
         killing = asyncio.create_task(self._killed(killed, rng.uniform(0.05, 1.5))) if killed else None
         await self._all_live(kinds)
         if killing is not None:
@@ -276,94 +288,6 @@ class Federation:
                     raise
             await asyncio.sleep(STEP_S)
         raise AssertionError(self.broken)
-
-
-class Life:
-    """One order of ann's, step by step as IN_PROCESSES says."""
-
-    def __init__(self, federation: Federation, ref: str) -> None:
-        self._all, self._ref = federation, ref
-        self._version = 0
-        self._held: Reserved | None = None
-        self._ends = 0.0
-
-    async def lived(self, kind: str) -> None:
-        with suppress(Late):
-            for step in KINDS[kind]:
-                await getattr(self, step)()
-
-    async def modify(self) -> None:
-        """Twice the bandwidth."""
-        await self.reserve(replace(chain(), bandwidth_bps=2 * chain().bandwidth_bps))
-
-    async def reserve(self, spec: ServiceSpec | None = None) -> None:
-        answer: object = None
-        while not isinstance(answer, Reserved):
-            assert not isinstance(answer, Refused) or self._version < VERSIONS, answer.reasons
-            if answer is not None:
-                await self._all.all_up()
-                await asyncio.sleep(0.5)
-            self._version += 1
-            answer = await self._all.asked(
-                lambda: self._all.ann.reserve(self._ref, spec or chain(), self._version, CALL_S)
-            )
-        self._held = answer
-        self._ends = self._all.now() + answer.remaining_s
-
-    async def extend(self) -> None:
-        await self._call("ExtendReservation", pb.ExtendReservationRequest(seconds=250))
-
-    async def release(self) -> None:
-        await self._call("ReleaseReservation", pb.ReleaseReservationRequest())
-
-    async def _call(self, method: str, request: Any) -> None:
-        request.ref, request.version = self._ref, self._version
-        await self._all.asked(lambda: self._all.ann._call(method, request, CALL_S))
-
-    async def commit(self) -> None:
-        """Raises Late where the hold is over by then, which is told so and leaves nothing."""
-        told = await self._all.asked(lambda: self._all.ann.commit(self._ref, self._version, CALL_S))
-        if isinstance(told, Refused) and self._all.now() >= self._ends - 1:
-            assert told.reasons[0].code is ReasonCode.HOLD_EXPIRED, told
-            raise Late
-        self._all.checked[KEPT] += 1
-        assert told == Committed(ref=self._ref, version=self._version), told
-
-    async def terminate(self) -> None:
-        await self._all.asked(lambda: self._all.ann.terminate(self._ref, CALL_S))
-
-    async def deliver(self) -> None:
-        """Until it is active; then what its customer is told is what is there, at every level."""
-        assert self._held is not None
-        while True:
-            status = await self._all.asked(lambda: self._all.ann.status(self._ref))
-            if status.state is ServiceState.ACTIVE and status.version == self._version:
-                break
-            assert status.state in (ServiceState.COMMITTING, ServiceState.ACTIVATING, ServiceState.ACTIVE), status
-            await asyncio.sleep(STEP_S)
-        assert (status.choice, status.price) == (self._held.choice, self._held.price)
-        while True:  # a node may die just now
-            await self._all.all_up()
-            with suppress(Died):
-                built = await self._built("top", "ann", self._ref)
-                self._all.checked.update((ONE_TRUTH, ONE_PART))
-                assert built == ["leaf/field", "middle/metro"], built
-                charged = await self._all.nodes["top"].ask("charged", account="ann", ref=self._ref)
-                assert charged > 0, "what is delivered is charged"
-                return
-            await asyncio.sleep(STEP_S)
-
-    async def _built(self, level: str, account: str, ref: str) -> list[str]:
-        """The domains that have exactly one live part of it, and have built that."""
-        order, found = await self._all.nodes[level].ask("order", account=account, ref=ref), []
-        for part in order["parts"]:
-            if part["own"]:
-                assert part["states"] == ["ACTIVE"], (level, part)
-                assert part["built"], (level, part)
-                found.append(f"{level}/{part['alias']}")
-            else:
-                found += await self._built(SELLERS[part["alias"]], level, part["ref"])
-        return sorted(found)
 
 
 def places(seen: dict[str, list[str]]) -> list[Place]:

@@ -15,11 +15,13 @@ from pathlib import Path
 from sqlalchemy import select
 
 from address_planner.labels import LabelSet
-from broker.orders.records import Order
+from broker.orders.records import Order, Segment
 from broker.storage import tables
 from broker.storage.errors import StoreError
 from lower_sp_clients.supplier import OutcomeUnknown
 from lower_sp_clients.vim.accounting import TAKES
+from lower_sp_clients.vim.driver import Blueprint
+from lower_sp_clients.vim.simulated import SimulatedDriver
 from service_model.healing import HealPhase, HealPolicy
 from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, ServiceState
 from service_model.spec import ServiceSpec
@@ -42,15 +44,14 @@ KINDS: dict[str, tuple[str, ...]] = {
     "ended early": ("reserve", "commit", "terminate"),
     "modified": ("reserve", "commit", "deliver", "modify", "commit", "deliver", "terminate"),
     "scheduled": ("reserve_ahead", "commit", "deliver", "run_out"),
+    "built again": ("reserve", "commit", "deliver", "lose", "deliver", "terminate"),
     "healed": ("reserve", "commit", "deliver", "fail", "deliver", "terminate"),
     "healed when asked": ("reserve_asking", "commit", "deliver", "fail", "wish", "deliver", "terminate"),
 }
 """What a customer does, step by step: methods of Lives, and of those over sockets. A kind of life that is named here is tried
 at every point that it goes through."""
-BY_THE_CLOCK = frozenset({"scheduled"})
-"""Kinds of life that wait for a time: where the clock is simulated."""
-OF_PROCESSES = tuple(kind for kind, steps in KINDS.items() if "fail" not in steps and kind not in BY_THE_CLOCK)
-"""Those that are lived over sockets too: nothing there tells that what a domain has built is lost."""
+BY_THE_CLOCK = frozenset({"scheduled", "built again"})
+"""Kinds of life of which something is done at its time."""
 BEGINS, ENDS = timedelta(seconds=20), timedelta(seconds=900)
 """A scheduled life is to begin so long after it is asked for, and to end."""
 NOTHING_LEFT = "in the end nothing is held, allocated, built or under way at any level"
@@ -92,6 +93,8 @@ class Lives:
         """How often each invariant was."""
         self.failed: dict[str, str] = {}
         """By order, the ref of the segment that was lost."""
+        self.lost: dict[str, tuple[SimulatedDriver, Blueprint]] = {}
+        """By order, of what was lost and is to be built again, all that there was of it, and where."""
         self.ends: dict[str, float] = {}
         """Until when each is held, as its customer was told: seconds of the clock."""
         self.stack = Stack(TOP, directory, draw=draw)
@@ -299,7 +302,8 @@ class Lives:
             if any(n.down.is_set() for n in self.stack.nodes.values()) or self.points["a"].died.is_set():
                 continue
             status = self.stack.broker("a").status("alice", ref)
-            assert status.state in _LIVE or (status.state is ServiceState.DEGRADED and ref in self.failed), status
+            may_break = ref in self.failed or ref in self.lost
+            assert status.state in _LIVE or (status.state is ServiceState.DEGRADED and may_break), status
             if status.healing is not None and status.healing.phase is HealPhase.GIVEN_UP:
                 await self._asked(lambda: self.stack.customer().heal(ref, CTX))
             if status.state is ServiceState.ACTIVE and status.version == self.versions[ref] and self._whole(ref):
@@ -311,8 +315,21 @@ class Lives:
                 assert below == Counter({(name, ServiceState.ACTIVE): 1 for name in ("s1", "s3", middle)}), below
                 return
 
+    async def lose(self, ref: str) -> None:
+        """b's domain loses the function that it has of it: it finds that out, and builds it again."""
+        theirs = await self._middle(ref)
+        driver = self.stack.nodes["b"].drivers[theirs.alias]
+        self.lost[ref] = driver, driver.blueprint(theirs.ref)
+        driver.lose(theirs.ref, self.lost[ref][1].functions[0].id)
+
     async def fail(self, ref: str) -> None:
-        """What b's domain has built of it is lost."""
+        """What b's domain has built of it is lost, and it says so."""
+        lost = await self._middle(ref)
+        self.failed[ref] = lost.ref
+        await self.stack.line("b", lost.alias).fails(lost.ref)
+
+    async def _middle(self, ref: str) -> Segment:
+        """The part of it that b's domain has, once a and b are there."""
         while True:
             await self.stack.clock.sleep(0.2)
             if self.stack.nodes["a"].down.is_set() or self.stack.nodes["b"].down.is_set():
@@ -325,12 +342,16 @@ class Lives:
                 next((s for s in b.segments if s.wanted and s.alias in ("s2", "s4")), None) if b is not None else None
             )
             if lost is not None:
-                self.failed[ref] = lost.ref
-                await self.stack.line("b", lost.alias).fails(lost.ref)
-                return
+                return lost
 
     def _whole(self, ref: str) -> bool:
-        """Whether nothing of it is what failed."""
+        """Whether nothing of it is what failed, and all of what was lost is there again."""
+        if ref in self.lost:
+            driver, built = self.lost[ref]
+            held = next(h for vim in self.stack.nodes["b"].vims.values() for h in vim.holds() if h.ref == built.segment)
+            there = built.segment in driver.segments and driver.blueprint(built.segment) == built
+            if held.state is not ServiceState.ACTIVE or not there:
+                return False
         orders = self.stack.broker("b").orders()
         return ref not in self.failed or not any(
             s.wanted and s.ref == self.failed[ref] for o in orders if o.state in _STANDS for s in o.segments

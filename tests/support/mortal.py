@@ -36,7 +36,7 @@ from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
 from capability_registry.note import CapabilityNote
 from lower_sp_clients.supplier import Supplier
-from lower_sp_clients.vim.driver import Blueprint, Driver, SapPort
+from lower_sp_clients.vim.driver import Blueprint, Driver, DriverError, SapPort
 from lower_sp_clients.vim.simulated import SimulatedDriver
 from service_model.outcomes import ServiceState
 from tests.support.crashing import METHODS, CrashingDriver, Mishap, Points, calls, written
@@ -79,21 +79,36 @@ class LastingDriver(SimulatedDriver):
     def __init__(self, saps: Sequence[SapPort], file: Path) -> None:
         super().__init__(saps)
         self._file = file
+        self._ruined: set[str] = set()
         if file.exists():
-            for blueprint in pickle.loads(file.read_bytes()):
+            built, self._ruined = pickle.loads(file.read_bytes())
+            for blueprint in built:
                 self._domain.replace(blueprint)
-
-    async def apply(self, blueprint: Blueprint) -> None:
-        await super().apply(blueprint)
-        self._keep()
 
     async def remove(self, segment: str) -> None:
         await super().remove(segment)
         self._keep()
 
+    async def apply(self, blueprint: Blueprint) -> None:
+        if blueprint.segment in self._ruined:
+            raise DriverError("what it was on is gone")
+        await super().apply(blueprint)
+        self._keep()
+
+    def lose(self, segment: str, function: str = "") -> None:
+        super().lose(segment, function)
+        self._keep()
+
+    def ruin(self, segment: str) -> None:
+        """It is lost for good."""
+        self._ruined.add(segment)
+        if segment in self.segments:
+            super().lose(segment)
+        self._keep()
+
     def _keep(self) -> None:
         fresh = self._file.with_suffix(".new")
-        fresh.write_bytes(pickle.dumps(list(self._domain.built.values())))
+        fresh.write_bytes(pickle.dumps((list(self._domain.built.values()), self._ruined)))
         fresh.replace(self._file)
 
 
@@ -105,6 +120,7 @@ class Answers:
         self.clock = MovedClock()
         self.clock.move(ahead)
         self._ahead = ahead
+        self._drivers: list[LastingDriver] = []
         self.node = RealNode(directory, self.clock, people, partners, made_of=self._made_of)
 
     def _made_of(self, parts: Parts) -> Parts:
@@ -117,7 +133,8 @@ class Answers:
 
     def _driver(self, kind: str, domain: str, saps: Sequence[SapPort]) -> Driver:
         file = self.node.directory / f"{domain}.built"
-        return CrashingDriver(LastingDriver(saps, file), domain, lambda: self.points)
+        self._drivers.append(LastingDriver(saps, file))
+        return CrashingDriver(self._drivers[-1], domain, lambda: self.points)
 
     def _through(self, connect: Connect) -> Connect:
         def connected(doc: SupplierDoc, verify: Callable[[str], CapabilityNote]) -> Supplier:
@@ -187,6 +204,21 @@ class Answers:
                 part["built"] = any(item.segment == segment.ref for item in await vim.inventory())
             parts.append(part)
         return {"state": order.state.short, "parts": parts}
+
+    async def functions(self, segment: str) -> list[str]:
+        """Those that are built of a part of ours."""
+        return [f.id for d in self._drivers if segment in d.segments for f in d.blueprint(segment).functions]
+
+    async def lose(self, segment: str, function: str) -> None:
+        """A function goes by itself; nothing where it is gone."""
+        for driver in self._drivers:
+            if segment in driver.segments and function in await self.functions(segment):
+                driver.lose(segment, function)
+
+    async def ruin(self, segment: str) -> None:
+        """A part of ours is lost for good."""
+        for driver in self._drivers:
+            driver.ruin(segment)
 
     async def stop(self) -> None:
         await self.node.close()

@@ -92,6 +92,7 @@ async def found_at(directory: Path, sp_id: str, store: Path | Database = Path("b
         listen=f"{HOST}:0",
         listen_partners=f"{HOST}:0",
         store=store,
+        cost=CHEAP,
     )
 
 
@@ -246,8 +247,8 @@ class Nodes:
         return node
 
     async def close(self) -> None:
-        for node in (*self.twins, *self.by_id.values()):
-            await node.close()
+        """All at once: each gives its last callers a moment."""
+        await asyncio.gather(*(node.close() for node in (*self.twins, *self.by_id.values())))
 
     def __getitem__(self, sp_id: str) -> RealNode:
         return self.by_id[sp_id]

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lower_sp_clients.vim.driver import Blueprint, Driver, DriverOffer, Item, Measurement, ProbePath, ProbeResult
+from lower_sp_clients.vim.driver import (
+    Blueprint,
+    Driver,
+    DriverOffer,
+    Item,
+    Loss,
+    Measurement,
+    ProbePath,
+    ProbeResult,
+)
 
 
 class PlantedDriver:
@@ -29,6 +38,9 @@ class PlantedDriver:
 
     async def inventory(self) -> tuple[Item, ...]:
         return await self._driver.inventory()
+
+    async def losses(self, blueprints: Sequence[Blueprint]) -> Mapping[str, tuple[Loss, ...]]:
+        return await self._driver.losses([self._alter(blueprint) for blueprint in blueprints])
 
     async def measure(self, segment: str) -> Measurement:
         return await self._driver.measure(segment)

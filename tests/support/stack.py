@@ -75,6 +75,7 @@ from service_model.spec import (
 )
 from service_model.words import Prefix
 from tests.support.clock import SimulatedClock
+from tests.support.empty_store import put_empty_store
 from tests.support.faults import FaultySupplier
 from tests.support.postgres import Where
 
@@ -299,6 +300,8 @@ class Node:
         return self.where
 
     async def open(self) -> None:
+        if isinstance(self.where, Path) and not self.where.exists():
+            await put_empty_store(self.where)
         self.plain = Engine.open(self.where, migrate=migrate)
         self.engine = self.store(self.plain)
         epoch = await epoch_of(self.engine, self._drawn())
@@ -342,7 +345,7 @@ class Node:
             gone_on=lambda: None,
         )
         for vim in self.vims.values():
-            await vim.open(read_only=bool(self.restored.read_only))
+            await vim.open(read_only=bool(self.restored.read_only), restored=self.restored.at)
 
     def _drawn(self) -> uuid.UUID:
         return uuid.UUID(int=self.ids.getrandbits(128), version=4)

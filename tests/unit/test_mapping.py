@@ -63,6 +63,7 @@ def test_a_domain_is_its_document_with_its_interconnects() -> None:
     assert domain.hosts == {"zrh": (4, 4)}
     assert domain.lan == {"zrh"}
     assert domain.sp_id == docs.OWN
+    assert (domain.look_every_s, domain.dead_after_s) == (10, 60)
     assert [p.country for p in domain.places] == ["CH"]
     assert len({way.id for way in domain.ways} | {s.id for s in domain.saps}) == 4
 
@@ -204,6 +205,14 @@ def test_domains_and_lower_sps_are_listed_alike() -> None:
         ),
         Listing(alias="lower", sp_id="lower", local=False, usable=True, expose={"uni": "site-b"}),
     )
+
+
+def test_how_a_domain_is_looked_after_is_a_matter_of_its_document() -> None:
+    whole = docs.administered(docs.domain(look_every_s=2, dead_after_s=20, heal_after_s=5))
+    (heals,) = (listing.heal_after for listing in listings(whole, docs.OWN, docs.NOW) if listing.alias == "dc")
+    assert heals == timedelta(seconds=5)
+    domain = value(docs.domain(look_every_s=2, dead_after_s=20))
+    assert (domain.look_every_s, domain.dead_after_s) == (2, 20)
 
 
 def test_who_is_on_trial_is_used_by_whoever_tries_it_out() -> None:

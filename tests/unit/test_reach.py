@@ -43,12 +43,11 @@ def found(reach: Reach, graph: Graph) -> Iterator[object]:
                 for kind, way in reach.announced(known)
             ]
             yield leave, vertex, [told(k) for k in known], ways
-    yield reach.has, reach.labels
 
 
 FIELDS = (
     "once", "hour", "delay_us", "bandwidth_bps", "mtu", "availability", "lan", "swaps_labels", "isolation", "countries",
-    "classes", "draws", "near", "far",
+    "classes", "near", "far",
 )  # fmt: skip
 
 

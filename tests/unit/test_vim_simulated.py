@@ -45,6 +45,8 @@ async def test_an_injected_fault_strikes_once(operation: Operation) -> None:
                 await driver.remove("s2")
             case "inventory":
                 await driver.inventory()
+            case "losses":
+                await driver.losses([BLUEPRINT])
             case "measure":
                 await driver.measure("s1")
             case "probe":

@@ -16,22 +16,8 @@ from broker.cli.connection import Connection, connected
 from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault
 from broker.cli.following import SETTLED, status_of
-from broker.cli.order_file import read_order, with_lines
-from broker.cli.order_options import (
-    Addresses,
-    End,
-    Families,
-    FromSap,
-    Labels,
-    Networks,
-    OrderFile,
-    Saps,
-    Start,
-    ToSap,
-    attachments,
-    brought,
-    with_brought,
-)
+from broker.cli.order_file import with_lines
+from broker.cli.order_options import Order, takes_order
 from broker.cli.output import say
 from broker.cli.session_choice import As, AsJson
 from service_model.outcomes import ReasonCode, Reserved, ServiceState, ServiceStatus
@@ -41,18 +27,10 @@ _AGAIN = frozenset({ServiceState.RESERVING, ServiceState.RESERVED, ServiceState.
 _LIVE = frozenset({ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.DEGRADED})
 
 
+@takes_order
 def command(
     ref: Annotated[str, typer.Argument(metavar="REF")],
-    file: OrderFile,
-    from_sap: FromSap = None,
-    to_sap: ToSap = None,
-    saps: Saps = None,
-    families: Families = None,
-    labels: Labels = None,
-    networks: Networks = None,
-    addresses: Addresses = None,
-    start: Start = None,
-    end: End = None,
+    order: Order,
     reserve_only: Annotated[
         bool, typer.Option("--reserve-only", help="Hold it, do not commit; the same command without this commits.")
     ] = False,
@@ -65,9 +43,8 @@ def command(
     Reserves that as a newer version beside the live one, shows its price and what was chosen, commits it, and follows it
     until it has taken the live one's place. What is refused or not committed leaves the live version as it is.
     """
-    attach, own = attachments(saps), brought(families, labels, networks, addresses, start, end)
     with connected(as_) as connection:
-        spec = with_brought(read_order(connection, file, from_sap, to_sap, attach), own)
+        spec = order.spec(connection)
         live = status_of(connection, ref)
         if live.state not in _LIVE:
             raise Fault(Exit.REFUSED, f"{ref} is {live.state.short}, not live", hint="order it: spbroker order")
@@ -78,7 +55,7 @@ def command(
                 return
             commit(connection, held, as_json)
         except Fault as fault:
-            raise with_lines(fault, file) from None
+            raise with_lines(fault, order.file) from None
         say(f"version {held.version} is brought in; version {live.version} carries the service until then")
         status = followed(connection, ref, timeout_s, lambda s: s.version >= held.version and s.state in SETTLED)
         print_status(status, as_json)

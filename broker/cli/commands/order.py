@@ -22,24 +22,8 @@ from broker.cli.connection import Connection, connected
 from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault
 from broker.cli.following import SETTLED, follow, status_of, view_on
-from broker.cli.order_file import read_order, with_lines
-from broker.cli.order_options import (
-    Addresses,
-    End,
-    Families,
-    FromSap,
-    Labels,
-    Networks,
-    OrderFile,
-    Saps,
-    Start,
-    ToSap,
-    attachments,
-    brought,
-    brought_words,
-    with_brought,
-    words,
-)
+from broker.cli.order_file import with_lines
+from broker.cli.order_options import Order, takes_order
 from broker.cli.output import messages, print_json, say, show
 from broker.cli.rendering import addressing_table, delay_text, duration_text, price_text, service_facts, service_tree
 from broker.cli.session_choice import As, AsJson
@@ -50,17 +34,9 @@ from service_model.spec import FunctionType, ServiceSpec
 from spbroker.v1 import broker_service_pb2 as pb
 
 
+@takes_order
 def command(
-    file: OrderFile,
-    from_sap: FromSap = None,
-    to_sap: ToSap = None,
-    saps: Saps = None,
-    families: Families = None,
-    labels: Labels = None,
-    networks: Networks = None,
-    addresses: Addresses = None,
-    start: Start = None,
-    end: End = None,
+    order: Order,
     quote: Annotated[
         str, typer.Option("--quote", metavar="ID", help="At the price of this quote (spbroker quote).")
     ] = "",
@@ -81,13 +57,11 @@ def command(
     Reserves it, shows price, delay and what was chosen, commits it, and follows its parts until it is ACTIVE.
     To ask again after a broken connection, repeat the command with the --ref that it said.
     """
-    attach, own = attachments(saps), brought(families, labels, networks, addresses, start, end)
-    bring = brought_words(families, labels, networks, addresses, start, end)
     with connected(as_) as connection:
-        spec = with_brought(read_order(connection, file, from_sap, to_sap, attach), own)
+        spec = order.spec(connection)
         version = _version(connection, ref) if ref else 1
         ref = ref or f"{spec.name[:100]}-{secrets.token_hex(3)}"
-        line = ["spbroker", "order", *words(file, from_sap, to_sap, saps, bring), "--ref", ref]
+        line = ["spbroker", "order", *order.words, "--ref", ref]
         again = shlex.join([*line, *(["--quote", quote] if quote else []), *(["--as", as_] if as_ else [])])
         say(f"ordering {spec.name} as {ref}")
         try:
@@ -104,8 +78,8 @@ def command(
                 hint = f"{'' if known else 'what became of the order is not known; '}ask again: {again}"
                 raise Fault(fault.exit_code, fault.message, hint=hint, kind=fault.kind) from None
             if unsold := _unsold(fault, spec):
-                read_order(connection, file, from_sap, to_sap, attach, unsold)
-            raise with_lines(fault, file) from None
+                order.spec(connection, unsold)
+            raise with_lines(fault, order.file) from None
         starts_later = spec.start_time is not None and spec.start_time > datetime.now(UTC)
         if wait is None and starts_later:
             say(f"it is built at {spec.start_time}; follow it: spbroker watch {ref}")

@@ -11,22 +11,8 @@ from broker.accounts.planned import Preview
 from broker.cli.connection import connected
 from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault
-from broker.cli.order_file import read_unjudged, with_lines
-from broker.cli.order_options import (
-    Addresses,
-    End,
-    Families,
-    FromSap,
-    Labels,
-    Networks,
-    OrderFile,
-    Saps,
-    Start,
-    ToSap,
-    attachments,
-    brought,
-    with_brought,
-)
+from broker.cli.order_file import with_lines
+from broker.cli.order_options import Order, takes_order
 from broker.cli.output import print_json, show
 from broker.cli.rendering import planning_view
 from broker.cli.session_choice import As, AsJson
@@ -35,17 +21,9 @@ from lower_sp_clients import wire
 from spbroker.v1 import admin_service_pb2 as pb
 
 
+@takes_order
 def command(
-    file: OrderFile,
-    from_sap: FromSap = None,
-    to_sap: ToSap = None,
-    saps: Saps = None,
-    families: Families = None,
-    labels: Labels = None,
-    networks: Networks = None,
-    addresses: Addresses = None,
-    start: Start = None,
-    end: End = None,
+    order: Order,
     account: Annotated[
         str, typer.Option("--account", metavar="NAME", help="At this account's prices; at cost if left out.")
     ] = "",
@@ -61,8 +39,7 @@ def command(
     Nobody is asked and nothing is held. Where nothing can be planned, the constraint that binds is told with the nearest
     plans that break it. Needs the role operator.
     """
-    own = brought(families, labels, networks, addresses, start, end)
-    spec = with_brought(read_unjudged(file, from_sap, to_sap, attachments(saps)), own)
+    spec = order.unjudged()
     request = pb.PlanServiceRequest(
         spec=wire.SPEC.encode(spec), account=account, alternatives=alternatives, explain=explain
     )
@@ -70,7 +47,7 @@ def command(
         try:
             answer = connection.administer("PlanService", request)
         except Fault as fault:
-            raise with_lines(fault, file) from None
+            raise with_lines(fault, order.file) from None
     planning = PLANNING.decode(answer.planning)
     if as_json:
         print_json(TypeAdapter(Preview).dump_python(planning, mode="json"))

@@ -5,22 +5,8 @@ from __future__ import annotations
 from broker.cli.connection import connected
 from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault
-from broker.cli.order_file import read_order, with_lines
-from broker.cli.order_options import (
-    Addresses,
-    End,
-    Families,
-    FromSap,
-    Labels,
-    Networks,
-    OrderFile,
-    Saps,
-    Start,
-    ToSap,
-    attachments,
-    brought,
-    with_brought,
-)
+from broker.cli.order_file import with_lines
+from broker.cli.order_options import Order, takes_order
 from broker.cli.output import print_json, show
 from broker.cli.rendering import qualification_line
 from broker.cli.session_choice import As, AsJson
@@ -29,17 +15,9 @@ from service_model.quotes import QUALIFICATION
 from spbroker.v1 import broker_service_pb2 as pb
 
 
+@takes_order
 def command(
-    file: OrderFile,
-    from_sap: FromSap = None,
-    to_sap: ToSap = None,
-    saps: Saps = None,
-    families: Families = None,
-    labels: Labels = None,
-    networks: Networks = None,
-    addresses: Addresses = None,
-    start: Start = None,
-    end: End = None,
+    order: Order,
     as_json: AsJson = False,
     as_: As = None,
 ) -> None:
@@ -48,13 +26,12 @@ def command(
     Where it cannot, each reason tells what binds and the nearest service that can be had. The price is indicative: ask
     for a firm one with `spbroker quote`.
     """
-    own = brought(families, labels, networks, addresses, start, end)
     with connected(as_) as connection:
-        spec = with_brought(read_order(connection, file, from_sap, to_sap, attachments(saps)), own)
+        spec = order.spec(connection)
         try:
             answer = connection.call("QualifyService", pb.QualifyServiceRequest(spec=wire.SPEC.encode(spec)))
         except Fault as fault:
-            raise with_lines(fault, file) from None
+            raise with_lines(fault, order.file) from None
     qualification = wire.QUALIFICATION.decode(answer.qualification)
     if as_json:
         print_json(QUALIFICATION.dump_python(qualification, mode="json"))

@@ -7,24 +7,8 @@ import shlex
 from broker.cli.connection import connected
 from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault
-from broker.cli.order_file import read_order, with_lines
-from broker.cli.order_options import (
-    Addresses,
-    End,
-    Families,
-    FromSap,
-    Labels,
-    Networks,
-    OrderFile,
-    Saps,
-    Start,
-    ToSap,
-    attachments,
-    brought,
-    brought_words,
-    with_brought,
-    words,
-)
+from broker.cli.order_file import with_lines
+from broker.cli.order_options import Order, takes_order
 from broker.cli.output import print_json, say, show
 from broker.cli.rendering import quote_tree
 from broker.cli.session_choice import As, AsJson
@@ -33,17 +17,9 @@ from service_model.quotes import QUALIFICATION, QUOTE
 from spbroker.v1 import broker_service_pb2 as pb
 
 
+@takes_order
 def command(
-    file: OrderFile,
-    from_sap: FromSap = None,
-    to_sap: ToSap = None,
-    saps: Saps = None,
-    families: Families = None,
-    labels: Labels = None,
-    networks: Networks = None,
-    addresses: Addresses = None,
-    start: Start = None,
-    end: End = None,
+    order: Order,
     as_json: AsJson = False,
     as_: As = None,
 ) -> None:
@@ -51,21 +27,19 @@ def command(
 
     Order by it with `spbroker order --quote ID` and the same file. Names, tags, labels and prefixes may differ.
     """
-    own = brought(families, labels, networks, addresses, start, end)
     with connected(as_) as connection:
-        spec = with_brought(read_order(connection, file, from_sap, to_sap, attachments(saps)), own)
+        spec = order.spec(connection)
         try:
             answer = connection.call("QuoteService", pb.QuoteServiceRequest(spec=wire.SPEC.encode(spec)))
         except Fault as fault:
-            raise with_lines(fault, file) from None
+            raise with_lines(fault, order.file) from None
     if answer.WhichOneof("outcome") == "quote":
         quote = wire.QUOTE.decode(answer.quote)
         if as_json:
             print_json(QUOTE.dump_python(quote, mode="json"))
             return
         show(quote_tree(quote, spec.term_hours))
-        bring = brought_words(families, labels, networks, addresses, start, end)
-        line = ["spbroker", "order", *words(file, from_sap, to_sap, saps, bring), "--quote", quote.id]
+        line = ["spbroker", "order", *order.words, "--quote", quote.id]
         say(f"order it: {shlex.join([*line, *(['--as', as_] if as_ else [])])}")
         return
     if answer.WhichOneof("outcome") != "unqualified":

@@ -10,6 +10,7 @@ Rules kept here
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import sqlalchemy
@@ -41,16 +42,25 @@ def configuration(connection: sqlalchemy.Connection, metadata: sqlalchemy.MetaDa
 def migrate(connection: sqlalchemy.Connection, versions: Path = VERSIONS, to: str = "head") -> None:
     """Upgrade to the newest revision in `versions`, or only as far as `to`. Raises NewerSchema, and Alembic's or SQLAlchemy's
     errors."""
-    config = configuration(connection, None, versions)
-    known = set(revisions(versions))
-    for found in MigrationContext.configure(connection).get_current_heads():
+    known, heads = revisions(versions), MigrationContext.configure(connection).get_current_heads()
+    for found in heads:
         if found not in known:
             raise NewerSchema(found)
-    command.upgrade(config, to)
+    if to != "head" or heads != known[-1:]:
+        command.upgrade(configuration(connection, None, versions), to)
 
 
 def revisions(versions: Path = VERSIONS) -> tuple[str, ...]:
     """Every revision in `versions`, oldest first."""
+    return _shipped() if versions == VERSIONS else _read(versions)
+
+
+@cache
+def _shipped() -> tuple[str, ...]:
+    return _read(VERSIONS)
+
+
+def _read(versions: Path) -> tuple[str, ...]:
     scripts = ScriptDirectory(str(HERE), version_locations=[str(versions)])
     return tuple(script.revision for script in scripts.walk_revisions())[::-1]
 

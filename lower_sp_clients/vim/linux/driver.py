@@ -27,6 +27,7 @@ from lower_sp_clients.vim.driver import (
     DriverError,
     DriverOffer,
     Item,
+    Loss,
     Measurement,
     PortCounters,
     ProbePath,
@@ -86,6 +87,10 @@ class LinuxDriver:
 
     async def inventory(self) -> tuple[Item, ...]:
         return await _read(lambda: survey.items(self._domain, self._borders.values()))
+
+    async def losses(self, blueprints: Sequence[Blueprint]) -> Mapping[str, tuple[Loss, ...]]:
+        plans = [plan(self._domain, blueprint, self._borders) for blueprint in blueprints]
+        return await _read(lambda: survey.losses(self._domain, plans, self._nft))
 
     async def measure(self, segment: str) -> Measurement:
         return await _read(lambda: self._measure(segment))

@@ -5,20 +5,23 @@ Rules enforced here
 - A segment is complete when exactly its planned namespaces exist and each bears the mark that was written after the
   last step. The mark holds the plan's digest and a fingerprint of devices, their programs, addresses, routes,
   rules, shapers and nftables as they were then, so a part that somebody took away or added is noticed.
+- What is lost of a segment is judged by the fingerprints alone, whatever plan had made it. Where a namespace is gone that is the
+  loss: what was joined to it has changed with it.
 - Whatever the kernel does by itself (link-local addresses, local and cached routes) is in no fingerprint.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from ipaddress import ip_address
 from socket import AF_INET, AF_INET6
 from typing import Any
 
 from pyroute2 import IPRoute
 
-from lower_sp_clients.vim.driver import Item, PortCounters
+from lower_sp_clients.vim.driver import Attachment, Item, Loss, PortCounters
 from lower_sp_clients.vim.linux import namespaces, naming, trunks
 from lower_sp_clients.vim.linux.naming import NamespaceName, PortAlias
 from lower_sp_clients.vim.linux.plan import AccessBridge, BridgeSpace, FunctionSpace, HeaderSpace, SegmentPlan
@@ -118,6 +121,53 @@ def is_complete(domain: str, plan: SegmentPlan, nft: Nft) -> bool:
         )
     except namespaces.NamespaceMissing:
         return False
+
+
+def losses(domain: str, plans: Iterable[SegmentPlan], nft: Nft) -> dict[str, tuple[Loss, ...]]:
+    """By segment, what is gone or changed of those that were built whole by these plans, or by others of the same parts."""
+    there = {str(name) for name in service_namespaces(domain)}
+    found = {plan.segment: _lost(domain, plan, nft, there) for plan in plans}
+    return {segment: lost for segment, lost in found.items() if lost}
+
+
+def _lost(domain: str, plan: SegmentPlan, nft: Nft, there: set[str]) -> tuple[Loss, ...]:
+    gone = [space.name for space in plan.spaces if space.name not in there]
+    if gone:
+        return tuple(_loss(domain, name, "is gone") for name in gone)
+    lost = [
+        _loss(domain, s.name, "is not as it was built")
+        for s in plan.spaces
+        if not _there(partial(_as_built, plan, s, nft))
+    ]
+    lost += [_unjoined(access.attachment) for access in plan.accesses if not _there(partial(_access_complete, access))]
+    joined = partial(trunks.is_joined, domain, plan.segment)
+    lost += [_unjoined(port.attachment) for port in plan.trunks if not _there(partial(joined, port))]
+    return tuple(lost)
+
+
+def _unjoined(attachment: Attachment) -> Loss:
+    return Loss(what=f"network {attachment.network!r} is not joined to SAP {attachment.sap!r}")
+
+
+def _there(is_whole: Callable[[], bool]) -> bool:
+    try:
+        return is_whole()
+    except namespaces.NamespaceMissing:
+        return False
+
+
+def _loss(domain: str, space: str, how: str) -> Loss:
+    name = NamespaceName.parse(space, domain)
+    assert name is not None, "the plan is of this domain"
+    if name.kind == naming.FUNCTION:
+        return Loss(what=f"function {name.id!r} {how}", function=name.id)
+    what = "network" if name.kind == naming.NETWORK else "what bears path headers at"
+    return Loss(what=f"{what} {name.id!r} {how}")
+
+
+def _as_built(plan: SegmentPlan, space: FunctionSpace | BridgeSpace | HeaderSpace, nft: Nft) -> bool:
+    borne = namespaces.run_in(space.name, _borne)
+    return borne.partition(":")[2] == _mark(plan, space, nft).partition(":")[2]
 
 
 def read_ports(name: NamespaceName) -> list[PortCounters]:
