@@ -9,8 +9,12 @@ Rules kept here
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
+
+_PLAIN = re.compile(r"[A-Za-z0-9_.~:-]+")
+"""What stands as it is: unreserved characters, and the colon of a function's port."""
 
 
 class PortIdError(ValueError):
@@ -37,4 +41,5 @@ class PortId:
         return cls(*map(unquote, parts))
 
     def __str__(self) -> str:
-        return "/".join(quote(part, safe=":") for part in (self.sp, self.service, self.link, self.cp))
+        parts = (self.sp, self.service, self.link, self.cp)
+        return "/".join([part if _PLAIN.fullmatch(part) else quote(part, safe=":") for part in parts])

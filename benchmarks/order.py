@@ -1,17 +1,19 @@
 """How long an order takes through trees of brokers, beside the least that the same calls and durable commits take; and what
 live services cost: memory, and time to take them up after a crash.
 
-    python benchmarks/order.py [--quick] [--shapes 3x1,1x4] [--live N] [--profile DIR]
+    python benchmarks/order.py [--quick] [--store postgresql] [--shapes 3x1,1x4] [--live N] [--profile DIR]
 
 Rules kept here
 - A shape is levels × fan-out: so many levels of brokers, each broker with so many suppliers, the lowest with domains of its own
-  (`peers/tree.py`). Every broker is a node in a process of its own, over TLS, with simulated domains and SQLite. A customer
+  (`peers/tree.py`). Every broker is a node in a process of its own, over TLS, with simulated domains and a store of its own: a
+  file of SQLite, or a database of one PostgreSQL server that is started for the run, durable on the disk as SQLite is. A customer
   reserves and commits a chain through all domains: one client in turn (latency), then many at once (throughput).
 - The baseline are bare programs (`peers/bare.py`): the same call tree, TLS, message sizes, and as many durable transactions in
-  the same places. Both are measured in one run, alternating. What both did is counted, not assumed.
+  the same places of the same kind of store. Both are measured in one run, alternating. What both did is counted, not assumed.
+- Processor time is that of all brokers (or bare programs) together, from the first of many orders at once until everything after
+  the last is over; what a server of PostgreSQL or the client takes is not in it. It hardly depends on who else uses the machine.
 - Live services are ordered through the API of a tree of two levels. Then the top is killed and started again: until it answers,
   and until its processor rests, which is when all is taken up and heard of again from below.
-- Where a node keeps its store is a setting of the node (`start_nodes`): another store is measured by other settings.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +47,8 @@ from benchmarks.peers.federation import (  # noqa: E402
 )
 from benchmarks.peers.least import authority, bare_contender, sizes, start_bare, watch_bare  # noqa: E402
 from benchmarks.peers.machine import machine  # noqa: E402
-from benchmarks.peers.processes import Peers  # noqa: E402
+from benchmarks.peers.processes import Peers, used_s  # noqa: E402
+from benchmarks.peers.stores import POSTGRESQL, SQLITE, Stores, stores  # noqa: E402
 from benchmarks.peers.tree import ACCOUNTS, Broker, Shape, spec  # noqa: E402
 from tests.support.customer import PASSWORD, Customer  # noqa: E402
 from tests.support.nodes import RealNode  # noqa: E402
@@ -69,13 +72,13 @@ def between(before: Mapping[str, Any], after: Mapping[str, Any], orders: int) ->
     return {name: round((after[name]["transactions"] - before[name]["transactions"]) / orders) for name in after}
 
 
-async def measure(folder: Path, shape: Shape, quick: bool, profiles: Path | None) -> dict[str, Any]:
+async def measure(folder: Path, shape: Shape, quick: bool, profiles: Path | None, stores: Stores) -> dict[str, Any]:
     """An order through one shape, by both contenders."""
     in_turn, rounds, clients, seconds = (10, 2, CLIENTS, 1.0) if quick else (50, 4, CLIENTS, 5.0)
     ours, bare = Peers(), Peers()
     tasks: list[asyncio.Task[None]] = []
     try:
-        nodes = await start_nodes(folder, shape, ours, profiles)
+        nodes = await start_nodes(folder, shape, ours, profiles, stores=stores)
         ordered, top = spec(shape), top_of(shape, nodes)
         ann = await log_in(Customer(top, ACCOUNTS[0]), PASSWORD)
         await announced(ann, ordered)
@@ -90,7 +93,7 @@ async def measure(folder: Path, shape: Shape, quick: bool, profiles: Path | None
         transactions = between(before, after, counted)
         status = await ann.status(next(iter(await ann.refs())))
         measured = sizes(nodes, status, ann, ordered)
-        address = await start_bare(folder, shape, nodes, measured, transactions, bare)
+        address = await start_bare(folder, shape, nodes, measured, transactions, bare, stores)
         channel = grpc.aio.secure_channel(address, grpc.ssl_channel_credentials(authority(top.layout)))
         heard = Settling()
         tasks.append(asyncio.create_task(watch_bare(channel, heard)))
@@ -101,7 +104,7 @@ async def measure(folder: Path, shape: Shape, quick: bool, profiles: Path | None
         bare_before = await bare.counts()
         await least.in_turn(counted)
         bare_transactions = between(bare_before, await bare.counts(), counted)
-        await alternating(broker, least, ours, in_turn, rounds, clients, seconds)
+        await alternating(((broker, ours), (least, bare)), in_turn, rounds, clients, seconds)
         await channel.close()
         await ann.close()
     finally:
@@ -126,30 +129,33 @@ async def measure(folder: Path, shape: Shape, quick: bool, profiles: Path | None
         "ratio": {
             "p50": round(figures["p50_ms"] / baseline["p50_ms"], 2),
             "throughput": round(baseline["orders_per_s"] / figures["orders_per_s"], 2),
+            "processor": round(figures["processor_ms"] / baseline["processor_ms"], 2),
         },
         "message_bytes": measured,
     }
 
 
 async def alternating(
-    broker: Contender, least: Contender, ours: Peers, in_turn: int, rounds: int, clients: int, seconds: float
+    measured: Sequence[tuple[Contender, Peers]], in_turn: int, rounds: int, clients: int, seconds: float
 ) -> None:
-    broker.latencies.clear()
-    least.latencies.clear()
+    for contender, _ in measured:
+        contender.latencies.clear()
     for _ in range(rounds):
-        await broker.in_turn(in_turn)
-        await least.in_turn(in_turn)
+        for contender, _ in measured:
+            await contender.in_turn(in_turn)
     for _ in range(rounds):
-        await broker.at_once(clients, seconds)
-        await ours.counts()
-        await least.at_once(clients, seconds)
+        for contender, peers in measured:
+            before = peers.processor_s()
+            ordered = await contender.at_once(clients, seconds)
+            await peers.counts()  # until everything after the last is over
+            contender.processor_ms.append((peers.processor_s() - before) / ordered * 1000)
 
 
-async def live(folder: Path, services: int) -> dict[str, Any]:
+async def live(folder: Path, services: int, stores: Stores) -> dict[str, Any]:
     """So many live services at a top and at the level below it: what they take, and how soon the top has them after a crash."""
     shape, peers = Shape(2, 1), Peers()
     try:
-        nodes = await start_nodes(folder, shape, peers)
+        nodes = await start_nodes(folder, shape, peers, stores=stores)
         ordered, top = spec(shape), top_of(shape, nodes)
         name = Broker(shape, 0, 0).sp_id
         ann = await log_in(Customer(top, ACCOUNTS[0]), PASSWORD)
@@ -212,31 +218,29 @@ def resident_kb(peers: Peers, name: str) -> int:
 
 async def rests(peers: Peers, name: str) -> None:
     """Until the node uses less than a twentieth of a processor."""
-
-    def used() -> int:
-        fields = Path(f"/proc/{peers.processes[name].pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])  # hundredths of a second, of the program and of the kernel for it
-
-    before = used()
+    pid = peers.processes[name].pid
+    before = used_s(pid)
     while True:
         await asyncio.sleep(REST_S)
-        now = used()
-        if now - before < REST_S * 100 / 20:
+        now = used_s(pid)
+        if now - before < REST_S / 20:
             return
         before = now
 
 
-async def all_of(shapes: tuple[Shape, ...], services: int, quick: bool, profiles: Path | None) -> dict[str, Any]:
+async def all_of(
+    shapes: tuple[Shape, ...], services: int, quick: bool, profiles: Path | None, stores: Stores
+) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for shape in shapes:
         with tempfile.TemporaryDirectory(prefix="spbroker-order-") as folder:
-            found[shape.name] = await measure(Path(folder), shape, quick, profiles)
+            found[shape.name] = await measure(Path(folder), shape, quick, profiles, stores)
         show(shape, found[shape.name])
     main = found.get(MAIN.name) or next(iter(found.values()))
     taken = {}
     if services:
         with tempfile.TemporaryDirectory(prefix="spbroker-live-") as folder:
-            taken = await live(Path(folder), services)
+            taken = await live(Path(folder), services, stores)
         print(f"live services, two levels: {taken}")
     return {
         "benchmark": "order",
@@ -250,9 +254,10 @@ async def all_of(shapes: tuple[Shape, ...], services: int, quick: bool, profiles
 def show(shape: Shape, result: Mapping[str, Any]) -> None:
     figures, baseline, ratio = result["figures"], result["baseline"], result["ratio"]
     print(f"{shape.levels} levels, fan-out {shape.fan_out}: reserve + commit           broker      bare", flush=True)
-    for key in ("p50_ms", "p99_ms", "orders_per_s", "transactions_per_order", "calls_per_order"):
+    for key in ("p50_ms", "p99_ms", "orders_per_s", "processor_ms", "transactions_per_order", "calls_per_order"):
         print(f"  {key:44} {figures[key]:>8} {baseline[key]:>9}", flush=True)
-    print(f"  p50 {ratio['p50']} times, throughput a {ratio['throughput']}th", flush=True)
+    told = f"p50 {ratio['p50']} times, throughput a {ratio['throughput']}th, processor {ratio['processor']} times"
+    print(f"  {told}", flush=True)
 
 
 def shapes_of(text: str) -> tuple[Shape, ...]:
@@ -262,6 +267,7 @@ def shapes_of(text: str) -> tuple[Shape, ...]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="under 50 s on two cores")
+    parser.add_argument("--store", choices=(SQLITE, POSTGRESQL), default=SQLITE)
     parser.add_argument("--shapes", type=shapes_of, metavar="LEVELSxFANOUT,…", help="these, and not all")
     parser.add_argument("--live", type=int, metavar="N", help="so many live services; 0: none")
     parser.add_argument(
@@ -271,9 +277,10 @@ def main() -> None:
     if given.profile is not None:
         given.profile.mkdir(parents=True, exist_ok=True)
     services = given.live if given.live is not None else LIVE_QUICK if given.quick else LIVE
-    result = asyncio.run(
-        all_of(given.shapes or (QUICK if given.quick else SHAPES), services, given.quick, given.profile)
-    )
+    shapes = given.shapes or (QUICK if given.quick else SHAPES)
+    with stores(given.store) as where:
+        result = asyncio.run(all_of(shapes, services, given.quick, given.profile, where))
+    result["machine"]["store"] = given.store
     print(json.dumps(result))
 
 

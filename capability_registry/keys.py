@@ -15,6 +15,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 from cryptography.exceptions import InvalidSignature
@@ -49,6 +50,13 @@ def from_base64url(text: str | bytes) -> bytes:
     return data
 
 
+@lru_cache(maxsize=1024)
+def _thumbprint(raw: bytes) -> str:
+    """Of a public key. Each call asks for those of our own keys."""
+    members = {"crv": "Ed25519", "kty": "OKP", "x": base64url(raw)}
+    return base64url(hashlib.sha256(json.dumps(members, separators=(",", ":")).encode("ascii")).digest())
+
+
 @dataclass(frozen=True, slots=True)
 class PublicKey:
     """An Ed25519 public key, 32 bytes (RFC 8032)."""
@@ -62,8 +70,7 @@ class PublicKey:
     @property
     def kid(self) -> str:
         """The JWK's SHA-256 thumbprint (RFC 7638; members for OKP keys: RFC 8037, section 2)."""
-        members = {"crv": "Ed25519", "kty": "OKP", "x": base64url(self.raw)}
-        return base64url(hashlib.sha256(json.dumps(members, separators=(",", ":")).encode("ascii")).digest())
+        return _thumbprint(self.raw)
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
         try:

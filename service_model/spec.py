@@ -174,11 +174,16 @@ class LinkAddressing:
 
     def of(self, version: int) -> LinkAddressing:
         """What is said of one family."""
+        if self.prefix is None and self.second_prefix is None and not self.hosts and not self.reserved:
+            return _NOTHING_SAID
         return LinkAddressing(
             prefix=next((prefix for prefix in self.prefixes if prefix.version == version), None),
             hosts=tuple(hosts for hosts in self.hosts if hosts.version == version),
             reserved=tuple(reserved for reserved in self.reserved if reserved.address.version == version),
         )
+
+
+_NOTHING_SAID = LinkAddressing()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ import json
 import sqlite3
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ SERVICE = "bare.Tree"
 @dataclass(frozen=True)
 class Plan:
     """`below`: address and CA of each program below. `domains`: how many own domains record too. `settle`: how many records
-    follow a commit. Sizes in bytes."""
+    follow a commit. Sizes in bytes. `store`: a file of SQLite, or the URL of a PostgreSQL database."""
 
     listen: str
     below: list[tuple[str, str]]
@@ -47,8 +47,50 @@ class Plan:
     client_key: str
 
 
+Write = Callable[[list[str]], None]
+"""Records these refs in one durable transaction."""
+
+
+def sqlite(path: str, document: bytes) -> tuple[Write, Callable[[], None]]:
+    """How it is written and closed. WAL, synchronous=FULL."""
+    store = sqlite3.connect(path, isolation_level=None)
+    store.execute("PRAGMA journal_mode=WAL")
+    store.execute("PRAGMA synchronous=FULL")
+    store.execute("CREATE TABLE orders (ref TEXT PRIMARY KEY, document BLOB)")
+    store.execute("CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, ref TEXT)")
+
+    def write(refs: list[str]) -> None:
+        store.execute("BEGIN IMMEDIATE")
+        for ref in refs:
+            store.execute("INSERT OR REPLACE INTO orders VALUES (?, ?)", (ref, document))
+            store.execute("INSERT INTO events (ref) VALUES (?)", (ref,))
+        store.execute("COMMIT")
+
+    return write, store.close
+
+
+def postgresql(url: str, document: bytes) -> tuple[Write, Callable[[], None]]:
+    """The same; all of a transaction goes to the server at once."""
+    import psycopg
+
+    line = psycopg.connect(url, autocommit=True)
+    line.execute("CREATE TABLE orders (ref text PRIMARY KEY, document bytea)")
+    line.execute("CREATE TABLE events (seq bigserial PRIMARY KEY, ref text)")
+    order = (
+        "INSERT INTO orders VALUES (%s, %s) ON CONFLICT (ref) DO UPDATE SET document = excluded.document"  # as REPLACE
+    )
+
+    def write(refs: list[str]) -> None:
+        with line.pipeline(), line.transaction():
+            for ref in refs:
+                line.execute(order, (ref, document))
+                line.execute("INSERT INTO events (ref) VALUES (%s)", (ref,))
+
+    return write, line.close
+
+
 class Store:
-    """One writer thread, group commit, WAL, synchronous=FULL."""
+    """One writer thread, group commit."""
 
     def __init__(self, path: str, document_bytes: int) -> None:
         self.commits = self.transactions = 0
@@ -74,11 +116,8 @@ class Store:
         self._thread.join()
 
     def _run(self) -> None:
-        store = sqlite3.connect(self._path, isolation_level=None)
-        store.execute("PRAGMA journal_mode=WAL")
-        store.execute("PRAGMA synchronous=FULL")
-        store.execute("CREATE TABLE orders (ref TEXT PRIMARY KEY, document BLOB)")
-        store.execute("CREATE TABLE events (seq INTEGER PRIMARY KEY AUTOINCREMENT, ref TEXT)")
+        opened = postgresql if self._path.startswith("postgresql://") else sqlite
+        write, close = opened(self._path, self._document)
         while True:
             with self._changed:
                 while not self._waiting and not self._closing:
@@ -86,15 +125,11 @@ class Store:
                 if not self._waiting:
                     break
                 batch, self._waiting = self._waiting, []
-            store.execute("BEGIN IMMEDIATE")
-            for ref, _ in batch:
-                store.execute("INSERT OR REPLACE INTO orders VALUES (?, ?)", (ref, self._document))
-                store.execute("INSERT INTO events (ref) VALUES (?)", (ref,))
-            store.execute("COMMIT")
+            write([ref for ref, _ in batch])
             self.commits += 1
             self.transactions += len(batch)
             self._loop.call_soon_threadsafe(_resolve, [future for _, future in batch])
-        store.close()
+        close()
 
 
 def _resolve(futures: list[asyncio.Future[None]]) -> None:

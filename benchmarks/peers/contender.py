@@ -22,6 +22,8 @@ class Contender:
     settled: Callable[[str], Awaitable[None]]
     latencies: list[float] = field(default_factory=list)
     per_second: list[float] = field(default_factory=list)
+    processor_ms: list[float] = field(default_factory=list)
+    """Of an order, by all programs together, until everything after it is over; the client's not."""
 
     async def in_turn(self, orders: int) -> None:
         for _ in range(orders):
@@ -31,7 +33,8 @@ class Contender:
             self.latencies.append(time.perf_counter() - begun)
             await self.settled(ref)
 
-    async def at_once(self, clients: int, seconds: float) -> None:
+    async def at_once(self, clients: int, seconds: float) -> int:
+        """How many were ordered."""
         begun = time.perf_counter()
         counts = [0] * clients
 
@@ -42,6 +45,7 @@ class Contender:
 
         await asyncio.gather(*(client(number) for number in range(clients)))
         self.per_second.append(sum(counts) / (time.perf_counter() - begun))
+        return sum(counts)
 
     def figures(self) -> dict[str, float]:
         ordered = sorted(self.latencies)
@@ -49,6 +53,7 @@ class Contender:
             "p50_ms": round(statistics.median(ordered) * 1000, 2),
             "p99_ms": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.99))] * 1000, 2),
             "orders_per_s": round(statistics.median(self.per_second), 1),
+            "processor_ms": round(statistics.median(self.processor_ms), 2),
         }
 
 

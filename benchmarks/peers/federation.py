@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ import grpc
 
 from benchmarks.peers.contender import Contender, Settling
 from benchmarks.peers.processes import Peers
+from benchmarks.peers.stores import Stores, files, rows
 from benchmarks.peers.tree import ACCOUNTS, Shape, documents
 from lower_sp_clients import wire
 from lower_sp_clients.wire import encode_struct
@@ -52,14 +52,20 @@ async def administer(node: RealNode, documents: list[dict[str, Any]], people: tu
 
 
 async def start_nodes(
-    folder: Path, shape: Shape, peers: Peers, profiles: Path | None = None, settings: Mapping[str, str] = NO_SETTINGS
+    folder: Path,
+    shape: Shape,
+    peers: Peers,
+    profiles: Path | None = None,
+    settings: Mapping[str, str] = NO_SETTINGS,
+    stores: Stores = files,
 ) -> dict[str, RealNode]:
     """All nodes of a tree, by sp_id, administered; `settings` are variables of their environment."""
     clock = MovedClock()
     brokers = tuple(shape.brokers())
     nodes: dict[str, RealNode] = {}
     for broker in brokers:
-        await found_at(folder / broker.sp_id, broker.sp_id)
+        home = folder / broker.sp_id
+        await found_at(home, broker.sp_id, stores(home / "broker.db"))
         nodes[broker.sp_id] = RealNode(folder / broker.sp_id, clock)
     for broker in brokers:
         await start_node(nodes[broker.sp_id], peers, profiles, settings)
@@ -110,9 +116,5 @@ async def watch_nodes(ann: Customer, settling: Settling) -> None:
 
 def remote_calls(nodes: Mapping[str, RealNode]) -> int:
     """Calls that all journals say were made of lower SPs: of segments whose alias is one of a tree."""
-    found = 0
-    for node in nodes.values():
-        with sqlite3.connect(f"file:{node.directory / 'broker.db'}?mode=ro", uri=True) as store:
-            query = "SELECT count(*) FROM journal WHERE detail = 'intent' AND segment LIKE 's%'"
-            found += store.execute(query).fetchone()[0]
-    return found
+    query = "SELECT count(*) FROM journal WHERE detail = 'intent' AND segment LIKE 's%'"
+    return sum(rows(node.settings.store, query)[0][0] for node in nodes.values())

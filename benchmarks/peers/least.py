@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import statistics
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -13,8 +12,10 @@ from typing import Any
 from benchmarks.peers.bare import SERVICE, Plan
 from benchmarks.peers.contender import Contender, Settling
 from benchmarks.peers.processes import Peers
+from benchmarks.peers.stores import Stores, rows
 from benchmarks.peers.tree import Broker, Shape
 from broker.accounts.founding import Layout
+from broker.settings.process import Database
 from lower_sp_clients import wire
 from service_model.spec import ServiceSpec
 from tests.support.customer import Customer
@@ -24,10 +25,8 @@ from tests.support.nodes import HOST, RealNode, free_port
 def sizes(nodes: Mapping[str, RealNode], status: Any, ann: Customer, spec: ServiceSpec) -> dict[str, Any]:
     """What an order's messages and documents measure, from a real one."""
     choice = wire.CHOICE.encode(status.choice).ByteSize()
-    documents = []
-    for node in nodes.values():
-        with sqlite3.connect(f"file:{node.directory / 'broker.db'}?mode=ro", uri=True) as store:
-            documents.append(store.execute("SELECT avg(length(document)) FROM service_versions").fetchone()[0])
+    query = "SELECT avg(length(document)) FROM service_versions"
+    documents = [float(rows(node.settings.store, query)[0][0]) for node in nodes.values()]
     return {
         "answer_bytes": choice,
         "request_bytes": {"Reserve": wire.SPEC.encode(spec).ByteSize(), "Commit": choice},
@@ -48,16 +47,18 @@ async def start_bare(
     measured: Mapping[str, Any],
     transactions: Mapping[str, int],
     peers: Peers,
+    stores: Stores,
 ) -> str:
     """Start one for each broker, with as many `transactions` for an order, and return where the top listens."""
     ports = {broker: f"{HOST}:{free_port()}" for broker in shape.brokers()}
     for broker, listen in ports.items():
         layout, above = nodes[broker.sp_id].layout, broker.above
         (certificate, key), (client, client_key) = layout.credential("server"), layout.credential("client")
+        store = stores(folder / f"bare-{broker.sp_id}.db")
         plan = Plan(
             listen=listen, below=[(ports[b], _ca(nodes[b.sp_id].layout)) for b in broker.below],
             domains=len(broker.domains), settle=max(0, transactions[broker.sp_id] - needed(broker)),
-            store=str(folder / f"bare-{broker.sp_id}.db"), certificate=str(certificate), key=str(key),
+            store=store.url if isinstance(store, Database) else str(store), certificate=str(certificate), key=str(key),
             ca=_ca(layout), client=str(client), client_key=str(client_key),
             client_ca=_ca(nodes[above.sp_id].layout) if above else "", **measured,
         )  # fmt: skip

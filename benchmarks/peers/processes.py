@@ -42,6 +42,10 @@ class Peers:
         answer: dict[str, int] = json.loads(await process.stdout.readline())
         return answer
 
+    def processor_s(self) -> float:
+        """What all have used of processors so far, what the kernel did for them included."""
+        return sum(used_s(process.pid) for process in self.processes.values())
+
     async def kill(self, name: str) -> None:
         """As a crash does, and not asked for counts any more."""
         process = self.processes.pop(name)
@@ -59,3 +63,9 @@ class Peers:
             except TimeoutError:
                 process.kill()
                 await process.wait()
+
+
+def used_s(pid: int) -> float:
+    """What a process has used of processors so far, of the program and of the kernel for it."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

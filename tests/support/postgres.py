@@ -28,8 +28,7 @@ from broker.settings.process import Database
 Where = Callable[[str], Path | Database]
 """Where the store of that name is, or is to be."""
 READY_S = 60.0
-SETTINGS = {"listen_addresses": "", "fsync": "off", "shared_buffers": "64MB", "max_connections": "200"}
-"""Nothing here has to survive the machine. What survives the broker's death does so by the server's."""
+SETTINGS = {"listen_addresses": "", "shared_buffers": "64MB", "max_connections": "200"}
 
 
 class Server:
@@ -55,15 +54,17 @@ class Server:
 
 
 @contextmanager
-def throwaway() -> Iterator[Server]:
-    """Skips or fails where there is none."""
+def throwaway(*, durable: bool = False) -> Iterator[Server]:
+    """Skips or fails where there is none. What survives the broker's death does so by the server's; to survive the machine
+    nothing here has to, but where it is measured with what that takes: `durable`."""
     if importlib.util.find_spec("psycopg") is None:
         _missing("the Python package psycopg")
     binaries = _binaries()
     if binaries is None:
         _missing("PostgreSQL's server (Debian: apt-get install postgresql)")
     memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="spbroker-pg-", dir=memory if memory.is_dir() else None))
+    in_memory = memory.is_dir() and not durable
+    folder = Path(tempfile.mkdtemp(prefix="spbroker-pg-", dir=memory if in_memory else None))
     try:
         drop = ["setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups"] if os.geteuid() == 0 else []
         if drop:
@@ -71,7 +72,8 @@ def throwaway() -> Iterator[Server]:
         data = folder / "data"
         made: list[str | Path] = [*drop, binaries / "initdb", "-D", data, "-U", "spbroker", "--auth=trust", "--no-sync"]
         subprocess.run([*made, "--locale=C", "--encoding=UTF8"], check=True, stdout=subprocess.DEVNULL, cwd=folder)
-        settings = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
+        chosen = SETTINGS | {"fsync": "on" if durable else "off"}
+        settings = [part for name, value in chosen.items() for part in ("-c", f"{name}={value}")]
         command: list[str | Path] = [
             "setpriv",
             *drop[1:],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,6 +21,7 @@ def test_the_text_reads_back_whatever_a_ref_has(sp: str, service: str, link: str
     name = PortId(sp, service, link, cp)
     assert PortId.parse(str(name)) == name
     assert str(name).count("/") == 3
+    assert str(name) == "/".join(quote(part, safe=":") for part in (sp, service, link, cp))
 
 
 @pytest.mark.parametrize("text", ["", "a/b/c", "a/b/c/d/e", "a//c/d"])
