@@ -2,33 +2,27 @@
 
 Theory of operation
 - A reservation is decided in memory (`choosing`), saved with its allocations in one transaction, and only then answered.
-- A commit records the bindings (ACTIVATING) and answers; a worker per ref then makes the infrastructure equal to what is
-  recorded: `apply` while ACTIVATING, `remove` while TERMINATING, again with back-off until it is so. After a restart the same
-  workers start from the records, so a crash at any point converges.
+- A commit records the bindings (ACTIVATING) and answers; the infrastructure is then made equal to what is recorded (`building`).
 - A quote is judged like a reservation and takes nothing; its price is kept for who orders by it, whatever the domain asks
   then.
 - An expired hold is freed here alone (`tick`). A committed one only on terminate.
-- What has a start time is built then, and takes what it needs from then on; what has an end time is removed then, whoever
-  else ends it or not, and a hold that is not committed by then is freed. What was missed while nobody was there is done at
-  the next `tick`: what is over by then is never built. What is over and still there is waited for by what is built after it.
+- What has a start time takes what it needs from then on; what has an end time is removed then, whoever else ends it or not, and
+  a hold that is not committed by then is freed. What was missed while nobody was there is done at the next `tick`.
 - A higher version of what is live is held beside it, and may have what that has. Its commit makes it the hold's version; what
   the older one had besides stays its own until the infrastructure is the newer one's. What cannot be built in place of what
   was there is DEGRADED, has what both need, and is tried again until it is built, replaced or terminated.
-- What is built is looked at (`lookout`). What is lost of it, or all of it where nobody has answered for long, is DEGRADED: built
-  again, as it was, until it is there, which is told as well. It is no healing: nothing of it is chosen, moved or paid anew. While
-  nobody answers nothing new is taken.
+- What is lost of what is built is DEGRADED, and built again as it was until it is there, which is told as well. It is no healing:
+  nothing of it is chosen, moved or paid anew. While nobody answers nothing new is taken.
 - Where several processes share the store, one of them `leads`: it alone reserves, builds and frees. The others know what that
   one recorded (`follow`), for what they plan, announce and quote; one that comes to lead begins as after a restart (`lead`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from datetime import datetime, timedelta
-from weakref import WeakValueDictionary
 
 import structlog
 
@@ -39,13 +33,14 @@ from lower_sp_clients.supplier import EVERYTHING, Context, Interest, ServiceNotF
 from lower_sp_clients.versions import LIVE, OVER, Verdict, body, judge
 from lower_sp_clients.vim import accounting, answering, blueprints
 from lower_sp_clients.vim.announcing import note
+from lower_sp_clients.vim.building import COMMITTED, UNHEARD, Builder
 from lower_sp_clients.vim.choosing import NOTHING_CHOSEN, Choice, choose
 from lower_sp_clients.vim.domain import Domain, Key, Sap
-from lower_sp_clients.vim.driver import Driver, DriverError, Item, Loss
+from lower_sp_clients.vim.driver import Driver, Item
 from lower_sp_clients.vim.holds import Allocation, Hold, HoldBook
 from lower_sp_clients.vim.ledger import HoldLedger
-from lower_sp_clients.vim.lookout import Lookout
 from lower_sp_clients.vim.placing import Impossible, flavour_of, no
+from lower_sp_clients.vim.recorder import Recorder
 from service_model.clock import Clock
 from service_model.money import Price
 from service_model.outcomes import (
@@ -67,17 +62,6 @@ from service_model.spec import ServiceSpec
 from service_model.window import Window
 
 log = structlog.get_logger()
-
-_COMMITTED = frozenset({ServiceState.ACTIVATING, ServiceState.ACTIVE, ServiceState.DEGRADED, ServiceState.FAILED})
-"""The states of a hold whose commit was answered, and is answered again in the same way."""
-_WORKED_AT = frozenset({ServiceState.ACTIVATING, ServiceState.DEGRADED, ServiceState.TERMINATING})
-"""The states in which the infrastructure is not yet as it is recorded."""
-_PAUSE_S = 1.0
-_TRIES = 4
-"""How often an activation is tried before the segment is reported FAILED."""
-_UNHEARD = Reason(
-    code=ReasonCode.NOT_IN_SERVICE, message="the infrastructure of the domain is not heard of", retryable=True
-)
 
 
 class LocalVim:
@@ -103,19 +87,16 @@ class LocalVim:
         self._ledger = HoldLedger(domain.name, book, quarantine)
         self._quotes = QuoteLedger(quotes)
         self._edition = 0
-        self._stale_note = False
         self._renew_at = clock.now()
-        self._events: Broadcast[Event] = Broadcast()
         self._notes: Broadcast[SignedNote] = Broadcast()
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        self._workers: dict[str, asyncio.Task[None]] = {}
         self._read_only = False
-        self._lookout = Lookout(clock, self.holds, self._loses)
+        self._recorder = Recorder(self._ledger, clock)
+        self._builder = Builder(lambda: self.domain, lambda: self.driver, self._recorder, clock)
 
     async def open(self, read_only: bool = False, restored: datetime | None = None) -> None:
         """Load the records and take up what a former process left unfinished; where it is `read_only`, not before `go_on`.
         `restored`: when they were put back from a backup, if they ever were."""
-        self._lookout.restored = restored
+        self._builder.restored(restored)
         await self._quotes.load()
         await self._ledger.load()
         self._read_only = read_only
@@ -124,7 +105,7 @@ class LocalVim:
     def keep_off(self, kept_off: Iterable[Allocation]) -> None:
         """These labels are given to nobody, and no others but what is held, live or rests."""
         self._ledger.keep_off(a for a in kept_off if a.pool.startswith(f"{self.domain.name}/"))
-        self._stale_note = True
+        self._recorder.stale_note = True
 
     def go_on(self) -> None:
         """What was read-only may be changed from now on."""
@@ -137,24 +118,21 @@ class LocalVim:
         return self._leads() and not self._read_only
 
     def _take_up(self) -> None:
-        if not self._acts():
-            return
-        for hold in self.holds():
-            if hold.state in _WORKED_AT:
-                self._work(hold.ref)
+        if self._acts():
+            self._builder.take_up()
 
     async def lead(self) -> None:
         """This process works on the domain from now on."""
         await self._ledger.load()
-        self._stale_note = True
+        self._recorder.stale_note = True
         self._take_up()
 
     async def follow(self, refs: Sequence[str]) -> None:
         """Another process recorded something of these refs."""
         await self._ledger.follow(refs)
-        self._stale_note = True
+        self._recorder.stale_note = True
         for hold in (self._ledger.holds[ref] for ref in refs if ref in self._ledger.holds):
-            self._tell(hold)
+            self._recorder.tell(hold)
 
     async def read_quotes(self) -> None:
         """Those that stand now, whoever gave them."""
@@ -162,13 +140,7 @@ class LocalVim:
 
     async def close(self) -> None:
         """Stop working: everything stays as it is recorded. Also where another process leads from now on."""
-        await self._lookout.close()
-        workers = list(self._workers.values())
-        for worker in workers:
-            worker.cancel()
-        for worker in workers:
-            with suppress(asyncio.CancelledError):
-                await worker
+        await self._builder.close()
 
     # what is announced
 
@@ -195,7 +167,7 @@ class LocalVim:
         self._ledger.quarantine = quarantine
 
     def _changed(self) -> None:
-        self._stale_note = False
+        self._recorder.stale_note = False
         self._notes.send(self.note())
 
     # the contract
@@ -231,7 +203,7 @@ class LocalVim:
         )
 
     async def reserve(self, ref: str, version: int, spec: ServiceSpec, ctx: Context) -> Reserved | Refused:
-        async with self._lock(ref):
+        async with self._recorder.lock(ref):
             held = self._ledger.holds.get(ref)
             digest = body(spec, ctx.quote)
             verdict = judge(held.known() if held else None, version, digest)
@@ -252,7 +224,9 @@ class LocalVim:
                     accounting.count(self._ledger.calendar, held, 1)
                 price = self._promised(spec, ctx.quote) if ctx.quote else choice.price
             except Impossible as error:
-                await self._save(answering.refusal(ref, version, digest, error.reasons, held, self._clock.now()))
+                await self._recorder.save(
+                    answering.refusal(ref, version, digest, error.reasons, held, self._clock.now())
+                )
                 return Refused(ref=ref, version=version, reasons=error.reasons)
             hold = Hold(
                 ref=ref,
@@ -274,7 +248,7 @@ class LocalVim:
                 expires=self._latest(spec, now + timedelta(seconds=self.domain.max_hold_s)),
                 refusals=held.refusals if held else {},
             )
-            await self._save(hold if live is None else replace(live, beside=hold.bare()))
+            await self._recorder.save(hold if live is None else replace(live, beside=hold.bare()))
             return answering.answer(hold, version, self._clock.now())
 
     def _choose(self, spec: ServiceSpec, key: str, before: AddressingChoice = NOTHING_CHOSEN) -> Choice:
@@ -282,8 +256,8 @@ class LocalVim:
         window = Window.of(spec.start_time, spec.end_time).since(self._clock.now())
         if window.empty:
             raise no(ReasonCode.INVALID_SPEC, f"the end {window.end.isoformat()} is past", "end_time")
-        if self._is_dead():
-            raise Impossible(_UNHEARD)
+        if self._builder.is_dead():
+            raise Impossible(UNHEARD)
         choice = choose(self.domain, self._ledger.usage(window), spec, key, before)
         self._check_parameters(spec)
         return choice
@@ -300,7 +274,7 @@ class LocalVim:
         return given.price
 
     async def extend(self, ref: str, version: int, seconds: float, ctx: Context) -> Reserved | Refused:
-        async with self._lock(ref):
+        async with self._recorder.lock(ref):
             record = self._ledger.holds.get(ref)
             hold = record.of(version) if record is not None else None
             refusal = answering.not_held(hold, version, self._clock.now())
@@ -310,14 +284,14 @@ class LocalVim:
             until = self._latest(hold.spec, until) if hold.spec is not None else until
             if hold.expires is None or until > hold.expires:
                 hold = replace(hold, expires=until, updated=self._clock.now())
-                await self._save(record.with_version(hold))
+                await self._recorder.save(record.with_version(hold))
             return answering.answer(hold, version, self._clock.now())
 
     async def commit(self, ref: str, version: int, bindings: Bindings, ctx: Context) -> Committed | Refused:
-        async with self._lock(ref):
+        async with self._recorder.lock(ref):
             record = self._ledger.holds.get(ref)
             hold = record.of(version) if record is not None else None
-            if hold is not None and hold.state in _COMMITTED:
+            if hold is not None and hold.state in COMMITTED:
                 if hold.bindings == bindings:
                     return Committed(ref=ref, version=version)
                 reason = Reason(code=ReasonCode.KEY_REUSED, message="committed with other bindings", subject="bindings")
@@ -329,42 +303,44 @@ class LocalVim:
             hold = replace(hold, state=ServiceState.ACTIVATING, bindings=bindings, expires=None, updated=now)
             if hold.version != record.version:
                 hold = replace(hold, refusals=record.refusals, former=(*record.former, record.bare()))
-            await self._save(hold)
-            self._work(ref)
+            await self._recorder.save(hold)
+            self._builder.work(ref)
             return Committed(ref=ref, version=version)
 
     async def release(self, ref: str, version: int, ctx: Context) -> None:
-        async with self._lock(ref):
+        async with self._recorder.lock(ref):
             hold = self._ledger.holds.get(ref)
             now = self._clock.now()
             if hold is None:
                 hold = Hold(
                     ref=ref, version=0, state=ServiceState.EXPIRED, created=now, updated=now, released_upto=version
                 )
-                await self._save(hold)
+                await self._recorder.save(hold)
             elif hold.state is ServiceState.RESERVED and hold.version <= version:
-                await self._save(
+                await self._recorder.save(
                     replace(hold, state=ServiceState.EXPIRED, updated=now, released_upto=version, expires=None)
                 )
             elif hold.state in LIVE and hold.version < version and hold.released_upto < version:
-                await self._save(replace(_without(hold, version, now), released_upto=version))
+                await self._recorder.save(replace(_without(hold, version, now), released_upto=version))
             elif hold.released_upto < version and hold.state not in accounting.TAKES:
-                await self._save(replace(hold, released_upto=version))
+                await self._recorder.save(replace(hold, released_upto=version))
 
     async def terminate(self, ref: str, ctx: Context) -> None:
-        async with self._lock(ref):
+        async with self._recorder.lock(ref):
             hold = self._ledger.holds.get(ref)
             now = self._clock.now()
             if hold is None:
-                await self._save(Hold(ref=ref, version=0, state=ServiceState.TERMINATED, created=now, updated=now))
+                await self._recorder.save(
+                    Hold(ref=ref, version=0, state=ServiceState.TERMINATED, created=now, updated=now)
+                )
             elif hold.state is ServiceState.RESERVED:
-                await self._save(replace(hold, state=ServiceState.TERMINATED, updated=now, expires=None))
-            elif hold.state in _COMMITTED:
-                await self._save(replace(hold, state=ServiceState.TERMINATING, updated=now, beside=None))
+                await self._recorder.save(replace(hold, state=ServiceState.TERMINATED, updated=now, expires=None))
+            elif hold.state in COMMITTED:
+                await self._recorder.save(replace(hold, state=ServiceState.TERMINATING, updated=now, beside=None))
             elif hold.state not in OVER:
-                await self._save(replace(hold, state=ServiceState.TERMINATED, updated=now))
+                await self._recorder.save(replace(hold, state=ServiceState.TERMINATED, updated=now))
         if self._ledger.holds[ref].state is ServiceState.TERMINATING:
-            self._work(ref)
+            self._builder.work(ref)
 
     async def heal(self, ref: str, ctx: Context) -> None:
         """What is degraded here is tried again in any case."""
@@ -384,7 +360,7 @@ class LocalVim:
     async def watch(self, after: str, interest: Interest = EVERYTHING) -> AsyncIterator[Event]:
         """From now, whatever `after`: no token is given out to come back with. Only our own broker, in this process, reads
         these, and it asks for the state of all that it has here after each bookmark; a memory would tell it that twice."""
-        async with aclosing(self._events.receive(first=Event(token=""))) as events:
+        async with aclosing(self._recorder.events.receive(first=Event(token=""))) as events:
             async for event in events:
                 if event.status is None:
                     yield event
@@ -397,62 +373,25 @@ class LocalVim:
         """Begin and end what is due, free what expired and what has rested; announce what changed, renew what will expire."""
         now = self._clock.now()
         if self._acts():
-            await self._do_what_is_due(now)
+            await self._builder.due(now)
             await self._free(now)
-            await self._look()
+            await self._builder.look()
         if now >= self._renew_at:
-            self._stale_note = True
-        if self._stale_note:
+            self._recorder.stale_note = True
+        if self._recorder.stale_note:
             self._changed()
-
-    async def _do_what_is_due(self, now: datetime) -> None:
-        for hold in tuple(self._ledger.holds.values()):
-            if hold.state not in _COMMITTED or hold.spec is None:
-                continue
-            if hold.spec.end_time is not None and hold.spec.end_time <= now:
-                await self._end(hold.ref, now)
-            elif hold.state is ServiceState.ACTIVATING and (hold.spec.start_time or now) <= now:
-                self._work(hold.ref)
-
-    async def _end(self, ref: str, now: datetime) -> None:
-        async with self._lock(ref):
-            hold = self._ledger.holds[ref]
-            if hold.state not in _COMMITTED or accounting.window(hold).end > now:
-                return
-            await self._save(replace(hold, state=ServiceState.TERMINATING, updated=now, beside=None))
-        self._work(ref)
 
     async def _free(self, now: datetime) -> None:
         for record in tuple(self._ledger.holds.values()):
             hold = record.beside or record
             if hold.state is ServiceState.RESERVED and hold.expires is not None and hold.expires <= now:
-                async with self._lock(record.ref):
+                async with self._recorder.lock(record.ref):
                     if self._ledger.holds[record.ref] is record:
                         gone = replace(hold, state=ServiceState.EXPIRED, updated=now)
-                        await self._save(record.with_version(gone))
+                        await self._recorder.save(record.with_version(gone))
         await self._quotes.tick(now)
         if await self._ledger.free_rested(now):
-            self._stale_note = True
-
-    async def _look(self) -> None:
-        self._lookout.tick(self.domain, self.driver)
-        if self._is_dead():
-            for hold in [h for h in self.holds() if h.state is ServiceState.ACTIVE and not self._lookout.doubts(h)]:
-                await self._breaks(hold, _UNHEARD)
-
-    def _is_dead(self) -> bool:
-        """Whether nobody tells for so long what there is that it counts as lost."""
-        return self._lookout.silent_s() >= self.domain.dead_after_s
-
-    async def _loses(self, hold: Hold, lost: tuple[Loss, ...]) -> None:
-        log.warning("lost", domain=self.domain.name, segment=hold.ref, lost=[loss.what for loss in lost])
-        code = ReasonCode.INFRASTRUCTURE
-        await self._breaks(hold, *(Reason(code=code, message=f"lost: {x.what}", subject=x.function) for x in lost))
-
-    async def _breaks(self, hold: Hold, *reasons: Reason) -> None:
-        """What was built is not there: it is told, and built again."""
-        await self._advance(hold.ref, hold, ServiceState.DEGRADED, *reasons)
-        self._work(hold.ref)
+            self._recorder.stale_note = True
 
     async def inventory(self) -> tuple[Item, ...]:
         return await self.driver.inventory()
@@ -475,77 +414,6 @@ class LocalVim:
     def holds(self) -> tuple[Hold, ...]:
         return tuple(self._ledger.holds.values())
 
-    def _work(self, ref: str) -> None:
-        worker = self._workers.get(ref)
-        if worker is None or worker.done():
-            task = asyncio.create_task(self._converge(ref), name=f"converge-{self.domain.name}-{ref}")
-            self._workers[ref] = task
-            task.add_done_callback(
-                lambda done: self._workers.pop(ref, None) if self._workers.get(ref) is done else None
-            )
-
-    async def _converge(self, ref: str) -> None:
-        """Until the infrastructure is what the record says. Only this worker calls the driver for `ref`."""
-        tries = 0
-        while True:
-            hold = self._ledger.holds[ref]
-            try:
-                if hold.state in (ServiceState.ACTIVATING, ServiceState.DEGRADED):
-                    if not accounting.window(hold).covers_moment(self._clock.now()):
-                        return  # `tick` begins it, or ends it
-                    if self._in_the_way(hold):
-                        await self._clock.sleep(_PAUSE_S)
-                        continue
-                    await self._activate(hold)
-                elif hold.state is ServiceState.TERMINATING:
-                    await self.driver.remove(ref)
-                    await self._advance(ref, hold, ServiceState.TERMINATED)
-                else:
-                    return
-                tries = 0
-            except Exception as error:  # also of the store: the worker never dies before its work is done
-                tries += 1
-                log.warning(
-                    "driver failed", domain=self.domain.name, segment=ref, state=hold.state.short, error=str(error)
-                )
-                if hold.state is ServiceState.ACTIVATING and tries >= _TRIES and isinstance(error, DriverError):
-                    with suppress(Exception):  # where it cannot be recorded it is tried again
-                        reason = Reason(code=ReasonCode.INFRASTRUCTURE, message=str(error))
-                        failed = ServiceState.DEGRADED if hold.former else ServiceState.FAILED
-                        await self._advance(ref, hold, failed, reason)
-                        continue
-                await self._clock.sleep(min(30.0, 0.2 * 2 ** min(tries, 8)))
-
-    def _in_the_way(self, hold: Hold) -> bool:
-        """Whether what is over but still there takes what this one is to be built of."""
-        now = self._clock.now()
-        ending = (self._ledger.holds[ref] for ref in self._ledger.ending if ref != hold.ref)
-        others = (h for h in ending if h.state in accounting.BUILT)
-        late = [v for h in others for v in (*h.former, h.bare()) if accounting.window(v).end <= now]
-        return bool(late) and not accounting.fits_beside(self.domain, self._ledger.usage(Window.at(now)), hold, late)
-
-    async def _activate(self, hold: Hold) -> None:
-        assert hold.spec is not None
-        assert hold.bindings is not None
-        await self.driver.apply(blueprints.blueprint(self.domain, hold.ref, hold.spec, hold.bindings))
-        if self.driver.offer.probes:
-            for path in blueprints.probes(hold.ref, hold.spec, hold.bindings):
-                result = await self.driver.probe(path)
-                if not result.ok:
-                    raise DriverError(
-                        f"no packet of {path.size} bytes from {path.function}:{path.port}: {result.detail}"
-                    )
-        await self._advance(hold.ref, hold, ServiceState.ACTIVE)
-
-    async def _advance(self, ref: str, seen: Hold, state: ServiceState, *reasons: Reason) -> None:
-        async with self._lock(ref):
-            hold = self._ledger.holds[ref]
-            if (hold.version, hold.state) != (seen.version, seen.state):  # terminate overtook, or the next version
-                return
-            if state is not ServiceState.DEGRADED:
-                hold = replace(hold, former=())
-            await self._save(replace(hold, state=state, updated=self._clock.now(), reasons=reasons))
-
     def _units(self, spec: ServiceSpec) -> dict[str, int]:
         out = {}
         for function in spec.functions:
@@ -567,24 +435,6 @@ class LocalVim:
                 raise Impossible(
                     Reason(code=ReasonCode.INVALID_PARAMETER, message=message, subject=function.id)
                 ) from None
-
-    async def _save(self, hold: Hold) -> None:
-        """Record `hold`, then tell whoever watches."""
-        now = self._clock.now()
-        await self._ledger.save(hold, now)
-        self._stale_note = True
-        self._tell(hold)
-
-    def _tell(self, hold: Hold) -> None:
-        now = self._clock.now()
-        if hold.version:
-            self._events.send(Event(token="", status=answering.status(hold, now)))
-
-    def _lock(self, ref: str) -> asyncio.Lock:
-        lock = self._locks.get(ref)
-        if lock is None:
-            lock = self._locks[ref] = asyncio.Lock()
-        return lock
 
 
 def _without(hold: Hold, version: int, now: datetime) -> Hold:

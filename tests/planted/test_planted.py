@@ -88,8 +88,8 @@ BUGS = {
     ),
     "an effect after its record: a domain says that it has taken down what it has yet to take down": Bug(
         "lower_sp_clients/vim/local_vim.py",
-        "                await self._save(replace(hold, state=ServiceState.TERMINATING, updated=now, beside=None))\n",
-        "                await self._save(replace(hold, state=ServiceState.TERMINATED, updated=now, beside=None))\n"
+        "                await self._recorder.save(replace(hold, state=ServiceState.TERMINATING, updated=now, beside=None))\n",
+        "                await self._recorder.save(replace(hold, state=ServiceState.TERMINATED, updated=now, beside=None))\n"
         "                await self.driver.remove(ref)\n",
         "tests/chaos/test_crash_points.py",
         "test_whatever_happens_at_a_point_nothing_is_left_doubled_or_hidden",
@@ -147,7 +147,7 @@ BUGS = {
     ),
     "a tombstone that is dropped: a domain forgets a release that came first": Bug(
         "lower_sp_clients/vim/local_vim.py",
-        "                await self._save(hold)\n            elif hold.state is ServiceState.RESERVED and hold.version",
+        "                await self._recorder.save(hold)\n            elif hold.state is ServiceState.RESERVED and hold.version",
         "                pass\n            elif hold.state is ServiceState.RESERVED and hold.version",
         "tests/contract/test_suppliers.py",
         "test_a_release_that_overtakes_its_reservation_leaves_a_tombstone",
