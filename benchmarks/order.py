@@ -12,7 +12,8 @@ Rules kept here
 - The baseline are bare programs (`peers/bare.py`): the same call tree, TLS, message sizes, and as many durable transactions in
   the same places of the same kind of store. Both are measured in one run, alternating. What both did is counted, not assumed.
 - Processor time is that of all brokers (or bare programs) together, from the first of many orders at once until everything after
-  the last is over; what a server of PostgreSQL or the client takes is not in it. It depends less on who else uses the machine than time does.
+  the last is over; what a server of PostgreSQL or the client takes is not in it. It depends less than time does on who else uses
+  the machine.
 - Live services are ordered through the API of a tree; what the first tenth of them takes of processors stands beside the last.
   Then the top is killed and started again: until it answers, and until its processor rests, which is when all is taken up and
   heard of again from below.
