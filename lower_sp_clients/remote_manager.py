@@ -24,6 +24,7 @@ from service_model.managing import (
     Choice,
     ConfigureQuestion,
     Consultation,
+    HealQuestion,
     PlaceQuestion,
     Question,
 )
@@ -66,6 +67,9 @@ class RemoteManager:
                 call, read = self._stub.Configure, wire.CONFIGURATION.decode
                 told = wire.CONFIGURE_QUESTION.encode(question)
                 request = pb.ConfigureRequest(consultation=consultation, question=told)
+            case HealQuestion():
+                call, read = self._stub.Heal, wire.REMEDY.decode
+                request = pb.HealRequest(consultation=consultation, question=wire.HEAL_QUESTION.encode(question))
         try:
             with failures():
                 answer = await call(request, timeout=timeout_s)

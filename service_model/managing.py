@@ -2,6 +2,7 @@
 
 A manager is the customer's. It is asked while a reservation is worked out, and chooses where the operator would choose
 otherwise: where functions are (PLACE), which prefixes and addresses links have (ADDRESS), what functions are told (CONFIGURE).
+And it is asked when what is lost of a live service would be bought elsewhere (HEAL).
 
 Rules kept here
 - A question holds what the customer may see and nothing else: its own spec, its words for places, its own aliases of suppliers.
@@ -23,6 +24,8 @@ from service_model.words import Address, Instant, Name, PointName, Prefix, Word
 
 MAX_DETAIL = 300
 """Characters of what a manager says, and of what is recorded of a decision."""
+MAX_WAIT_S = 86_400
+"""For how long a manager may put a healing off at once."""
 Said = Annotated[str, Field(max_length=MAX_DETAIL)]
 
 
@@ -33,11 +36,12 @@ class ManagerTask(Word):
     PLACE = "MANAGER_TASK_PLACE"
     ADDRESS = "MANAGER_TASK_ADDRESS"
     CONFIGURE = "MANAGER_TASK_CONFIGURE"
+    HEAL = "MANAGER_TASK_HEAL"
 
 
 class DecisionOutcome(Word):
     """What came of a question: CHOSEN by the manager, left to the broker by it (DEFAULT) or because it did not decide as it
-    may (FALLBACK), or the service is REFUSED."""
+    may (FALLBACK), or the service is REFUSED; of HEAL, it is left as it is."""
 
     UNSPECIFIED = "DECISION_OUTCOME_UNSPECIFIED"
     CHOSEN = "DECISION_OUTCOME_CHOSEN"
@@ -139,11 +143,26 @@ class ConfigureQuestion:
     placement: tuple[FunctionPlace, ...]
 
 
-Question = PlaceQuestion | AddressQuestion | ConfigureQuestion
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealQuestion:
+    """The functions that are `lost` with a part of a live service, what is broken and since when, how many healings were begun,
+    where the functions are, and where those that are lost may be had."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    lost: tuple[Name, ...]
+    reasons: tuple[str, ...]
+    since: Instant
+    tries: int = 0
+    placement: tuple[FunctionPlace, ...] = ()
+    offers: tuple[PlacementOffer, ...] = ()
+
+
+Question = PlaceQuestion | AddressQuestion | ConfigureQuestion | HealQuestion
 TASK_OF: Mapping[type[Question], ManagerTask] = {
     PlaceQuestion: ManagerTask.PLACE,
     AddressQuestion: ManagerTask.ADDRESS,
     ConfigureQuestion: ManagerTask.CONFIGURE,
+    HealQuestion: ManagerTask.HEAL,
 }
 
 
@@ -196,6 +215,19 @@ class Configuration:
     functions: Annotated[tuple[FunctionParameters, ...], Field(min_length=1, max_length=64)]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """Not now, but to be asked again after `wait_s`; or now, and none of these places to `avoid`. Neither: now."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    wait_s: Annotated[int, Field(ge=0, le=MAX_WAIT_S)] = 0
+    avoid: Annotated[tuple[FunctionPlace, ...], Field(max_length=1000)] = ()
+
+    def __post_init__(self) -> None:
+        if self.wait_s and self.avoid:
+            raise ValueError("a remedy is to wait, or to avoid places")
+
+
 @dataclass(frozen=True, slots=True)
 class ByDefault:
     """As the broker would without a manager."""
@@ -209,5 +241,5 @@ class ManagerRefusal:
     message: Said
 
 
-Choice = Placement | Addresses | Configuration
+Choice = Placement | Addresses | Configuration | Remedy
 Answer = Choice | ByDefault | ManagerRefusal

@@ -1,7 +1,7 @@
 """The question to a manager: asked once it is recorded, with a deadline; what came of it is an answer or why there is none.
 
 Rules kept here
-- A manager has as long as its terms say, and never more than half of what is left of the reservation's time: the rest is for
+- A manager has as long as its terms say, and of a reservation never more than half of what is left of its time: the rest is for
   those who deliver.
 - Whatever a manager does, it ends in an answer or in NoDecision. It stops nobody else.
 """
@@ -19,6 +19,7 @@ from broker.orders.records import JournalEntry, Order
 from lower_sp_clients.service_manager import NoDecision, ServiceManager
 from service_model.clock import Clock, within
 from service_model.managing import Answer, Consultation
+from service_model.outcomes import ServiceState
 
 log = structlog.get_logger()
 
@@ -38,7 +39,7 @@ async def answer_of(order: Order, asked: Asked, managers: Managers, clock: Clock
     if manager is None:
         return NoDecision("it is not administered any more")
     seconds = terms.deadline_s
-    if order.deadline is not None:
+    if order.deadline is not None and order.state is ServiceState.RESERVING:
         seconds = min(seconds, (order.deadline - clock.now()).total_seconds() / 2)
     if seconds <= 0:
         return NoDecision("no time was left to ask it")

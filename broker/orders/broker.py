@@ -281,7 +281,7 @@ class Broker(Offers):
             raise ServiceNotFound(ref)
         if order.state is ServiceState.DEGRADED and not order.being_healed:
             self.audit(order.id, account, "heal", ref, "DEGRADED", "DEGRADED", ctx)
-            self.change(asked_for(order))
+            self.change(asked_for(order, self.clock.now()))
         await self.until(order.id, lambda o: True, ctx)
 
     def _may_live_untracked(self, order: Order | None) -> bool:

@@ -66,14 +66,14 @@ def place_by_manager(order: Order, env: Env) -> Order | Pause:
     number = _number(order)
     decision = _decided(order, ManagerTask.PLACE, number)
     if decision is None:
-        if _asking(order, ManagerTask.PLACE, number):
+        if is_asked(order, ManagerTask.PLACE, number):
             return Pause(order)
         found = _plans(order, env, lexicon, spec, order.avoid)
         if isinstance(found, Pause):
             return found
         if isinstance(found, Infeasible):
             return place(order, env)
-        return _ask(order, env, manager, number, _placement(order, env, lexicon, found))
+        return ask(order, env, manager, number, _placement(order, env, lexicon, found))
     if decision.outcome is DecisionOutcome.REFUSED:
         return _refused(order, env, decision)
     if not isinstance(decision.choice, Placement):
@@ -111,12 +111,12 @@ def _elsewhere(choice: Placement, env: Env) -> Iterator[tuple[str, str]]:
 def _placement(order: Order, env: Env, lexicon: Lexicon, plans: tuple[Plan, ...]) -> PlaceQuestion:
     options: list[PlacementOption] = []
     for plan in plans:
-        places = _places(order, lexicon, plan)
+        places = placement_of(order, lexicon, plan)
         if places and all(places != known.places for known in options):
             price = plan.price.scaled(order.terms.margin)
             id = str(len(options) + 1)
             options.append(PlacementOption(id=id, places=places, price=price, delay_us=plan.delay_us))
-    announced = tuple(_offers(order, env, lexicon))
+    announced = tuple(offers_of(order, env, lexicon))
     known = {(o.function, o.place, o.supplier): o for o in announced}
     at = {(p.function, p.place, p.supplier): None for option in options for p in option.places}
     planned_at = (  # a part of a site is announced under the site's word, and planned under its own
@@ -126,12 +126,12 @@ def _placement(order: Order, env: Env, lexicon: Lexicon, plans: tuple[Plan, ...]
     return PlaceQuestion(options=tuple(options), offers=offers)
 
 
-def _places(order: Order, lexicon: Lexicon, plan: Plan) -> tuple[FunctionPlace, ...]:
+def placement_of(order: Order, lexicon: Lexicon, plan: Plan) -> tuple[FunctionPlace, ...]:
     """Where a plan has the functions, as the customer calls it; none where one place has no word."""
     found = {}
     for segment in plan.segments:
         for function, ours in segment.places.items():
-            word = _word(lexicon, ours)
+            word = word_of(lexicon, ours)
             if word is None:
                 return ()
             shown = segment.alias if order.terms.show_segments else ""
@@ -140,11 +140,11 @@ def _places(order: Order, lexicon: Lexicon, plan: Plan) -> tuple[FunctionPlace, 
     return tuple(found[f.id] for f in order.spec.functions if f.id in found)
 
 
-def _word(lexicon: Lexicon, ours: str) -> str | None:
+def word_of(lexicon: Lexicon, ours: str) -> str | None:
     return ours if lexicon.words is None else lexicon.words.get(ours)
 
 
-def _offers(order: Order, env: Env, lexicon: Lexicon) -> Iterator[PlacementOffer]:
+def offers_of(order: Order, env: Env, lexicon: Lexicon) -> Iterator[PlacementOffer]:
     """Every place at which a supplier that takes orders announces the type of a function, within the function's own places."""
     assert order.spec is not None, "what was planned was asked for"
     countries_told = order.terms.disclosure.place_detail is not PlaceDetail.NONE
@@ -154,7 +154,7 @@ def _offers(order: Order, env: Env, lexicon: Lexicon) -> Iterator[PlacementOffer
         countries = {p.id: p.told_country or "" for p in view.note.places} if countries_told else {}
         for function in order.spec.functions:
             for offer in view.note.functions:
-                word = _word(lexicon, offer.place) if offer.type == function.type else None
+                word = word_of(lexicon, offer.place) if offer.type == function.type else None
                 if word is not None and (not function.places or word in function.places):
                     yield PlacementOffer(
                         function=function.id,
@@ -167,8 +167,8 @@ def _offers(order: Order, env: Env, lexicon: Lexicon) -> Iterator[PlacementOffer
 @task
 def reconsider_as_placed(order: Order, env: Env) -> Order | Pause:
     """As `reconsider`, but that what a manager placed stays where it is."""
-    latest = _latest(order, ManagerTask.PLACE)
-    return order if latest is not None and isinstance(latest.choice, Placement) else reconsider(order, env)
+    decision = latest(order, ManagerTask.PLACE)
+    return order if decision is not None and isinstance(decision.choice, Placement) else reconsider(order, env)
 
 
 @task
@@ -177,11 +177,11 @@ def ask_addresses(order: Order, env: Env) -> Order | Pause:
     manager, spec = decider(order, ManagerTask.ADDRESS), order.spec
     if manager is None or spec is None or order.plan is None or order.addressed:
         return order
-    decision = _latest(order, ManagerTask.ADDRESS)
+    decision = latest(order, ManagerTask.ADDRESS)
     if decision is not None and not _clashes(order, decision):
         return _refused(order, env, decision) if decision.outcome is DecisionOutcome.REFUSED else order
     number = 0 if decision is None else decision.number + 1
-    if _asking(order, ManagerTask.ADDRESS, number):
+    if is_asked(order, ManagerTask.ADDRESS, number):
         return Pause(order)
     sizes, allowed = block_bits(spec), spec.blocks.allowed
     if not sizes:
@@ -202,7 +202,7 @@ def ask_addresses(order: Order, env: Env) -> Order | Pause:
         allowed=allowed,
         excluded=aggregate([*spec.blocks.excluded, *behind, *required, *order.unusable]),
     )
-    return _ask(order, env, manager, number, question)
+    return ask(order, env, manager, number, question)
 
 
 def _clashes(order: Order, decision: Decision) -> bool:
@@ -226,11 +226,11 @@ def ask_parameters(order: Order, env: Env) -> Order | Pause:
     decision = _decided(order, ManagerTask.CONFIGURE, number)
     if decision is not None:
         return _refused(order, env, decision) if decision.outcome is DecisionOutcome.REFUSED else order
-    if _asking(order, ManagerTask.CONFIGURE, number):
+    if is_asked(order, ManagerTask.CONFIGURE, number):
         return Pause(order)
     lexicon = env.lexicon(order.account, order.terms).learnt(order.words)
-    question = ConfigureQuestion(placement=_places(order, lexicon, order.plan))
-    return _ask(order, env, manager, number, question)
+    question = ConfigureQuestion(placement=placement_of(order, lexicon, order.plan))
+    return ask(order, env, manager, number, question)
 
 
 @task
@@ -258,8 +258,8 @@ def address_as_decided(order: Order, env: Env) -> Order | Pause:
 
 def _addresses_of(order: Order) -> Decision | None:
     """The addresses that a manager chose, if they count."""
-    latest = _latest(order, ManagerTask.ADDRESS)
-    return latest if latest is not None and _prefixes(latest) and not _clashes(order, latest) else None
+    decision = latest(order, ManagerTask.ADDRESS)
+    return decision if decision is not None and _prefixes(decision) and not _clashes(order, decision) else None
 
 
 @task
@@ -319,15 +319,15 @@ def _decided(order: Order, what: ManagerTask, number: int) -> Decision | None:
     return next((d for d in order.decisions if (d.task, d.number) == (what, number)), None)
 
 
-def _latest(order: Order, what: ManagerTask) -> Decision | None:
+def latest(order: Order, what: ManagerTask) -> Decision | None:
     return next((d for d in reversed(order.decisions) if d.task is what), None)
 
 
-def _asking(order: Order, what: ManagerTask, number: int) -> bool:
+def is_asked(order: Order, what: ManagerTask, number: int) -> bool:
     return order.asked is not None and (order.asked.task, order.asked.number) == (what, number)
 
 
-def _ask(order: Order, env: Env, manager: str, number: int, question: Asking) -> Pause:
+def ask(order: Order, env: Env, manager: str, number: int, question: Asking) -> Pause:
     asked = Asked(
         at=env.now,
         version=order.version,

@@ -4,7 +4,8 @@ Rules kept here
 - Which managers an account may name, and on what terms, is pinned with the agreement when the reservation comes.
 - A question is recorded before it is asked, and an answer before it has any effect: after a restart a question without an answer
   is asked again as it was, and one that was answered never.
-- A decision is of one version of the service and of one `number`: what is chosen again is asked again, under the next.
+- A decision is of one version of the service and of one `number`: what is chosen again is asked again, under the next. Of those
+  about healings the latest stays, and is `over` when it was acted on or nothing is lost any more.
 """
 
 from __future__ import annotations
@@ -42,10 +43,11 @@ class Asked:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision(ManagerDecision):
-    """`choice`: what was CHOSEN, places by themselves and not by an option's id."""
+    """`choice`: what was CHOSEN, places by themselves and not by an option's id. `over`: of a healing, that it counts no more."""
 
     number: int
     choice: Choice | None = None
+    over: bool = False
 
     def told(self) -> ManagerDecision:
         """As the service's owner reads it."""

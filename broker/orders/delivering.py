@@ -145,7 +145,7 @@ def degrade(order: Order, env: Env) -> Order | Pause:
 def recover(order: Order, env: Env) -> Order | Pause:
     """Whole again when every part is; else what is broken is told as it is now."""
     if all(s.state is SegmentState.ACTIVE for s in order.segments if s.wanted):
-        return replace(recovered(order), reasons=()).on(Event.RECOVER)
+        return replace(recovered(order, env.now), reasons=()).on(Event.RECOVER)
     return order if (reasons := why_degraded(order)) == order.reasons else replace(order, reasons=reasons)
 
 

@@ -70,6 +70,8 @@ class Waiter:
     recorded: asyncio.Future[Order]
 
 
+_ASKS = frozenset({ServiceState.RESERVING, ServiceState.DEGRADED})
+"""The states in which managers are asked."""
 _REFUSED = 16
 """How often in a row another process may have been first with what an order was given."""
 
@@ -170,7 +172,7 @@ class OrderEngine:
         states = [part.state for part in (order, order.beside, order.healing) if part is not None]
         if ServiceState.RESERVING not in states:  # whose tasks take addresses
             pause = advance(order, self._env(order), self.workflows)
-            if pause.order is order and not pause.calls and pause.asks is None:
+            if pause.order is order and not pause.calls and pause.asks is None and not any(_asked(order)):
                 self._alarm(order.id, pause.wake)
                 return
         self._wake(order.id)
@@ -348,6 +350,9 @@ class OrderEngine:
         await self.steps.turn()
         env = self._env(order)
         pause = advance(order, env, self.workflows)
+        if pause.asks is not None and pause.order.being_healed and not order.being_healed:
+            env = self._env(pause.order)  # what has just begun is planned over what stays of the service, too
+            pause = advance(pause.order, env, self.workflows)
         while (asked := pause.asks) is not None:
             await self.steps.turn()
             found = await self._planner(asked.spec, env.over(asked), env.now, asked.avoid, asked.most, why=asked.why)
@@ -594,7 +599,7 @@ def _asked(order: Order) -> Iterator[tuple[Track, Asked]]:
     """What managers are being asked, and of which of the order's versions."""
     for track in Track:
         part = track.part(order)
-        if part is not None and part.asked is not None and part.state is ServiceState.RESERVING:
+        if part is not None and part.asked is not None and part.state in _ASKS:
             yield track, part.asked
 
 

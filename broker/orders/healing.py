@@ -19,6 +19,7 @@ from operator import or_
 
 from broker.decompose.plan import Avoid
 from broker.orders import learning
+from broker.orders.decisions import Decision
 from broker.orders.gather import whole
 from broker.orders.reasons import words_of, wrapped
 from broker.orders.records import UNDER_WAY, Care, Order, Quoted, Segment, remains
@@ -26,6 +27,7 @@ from broker.orders.states import Event, SegmentState
 from broker.orders.succession import with_healing
 from broker.orders.tasks import Call, CallKind, Env, Pause, abandon, task
 from service_model.healing import HEALING, HealPhase, HealPolicy
+from service_model.managing import DecisionOutcome, ManagerTask, Remedy
 from service_model.money import Price
 from service_model.outcomes import Healing, Reason, ReasonCode, ServiceState
 
@@ -246,9 +248,9 @@ def confirm(order: Order, env: Env) -> Order | Pause:
     return replace(order, bindings=whole(order.choice, told), was_live=True).on(Event.COMMIT)
 
 
-def recovered(order: Order) -> Order:
+def recovered(order: Order, now: datetime) -> Order:
     """The live version is whole again: what was to heal it is not needed, unless it is being brought in already."""
-    order = replace(order, care=replace(order.care, broken={}, agreed=False))
+    order = undecided(replace(order, care=replace(order.care, broken={}, agreed=False)), "whole again", now)
     segments = tuple(replace(s, consented=False) if s.consented else s for s in order.segments)
     order, healing = replace(order, segments=segments), order.healing
     if healing is None:
@@ -259,8 +261,39 @@ def recovered(order: Order) -> Order:
     return replace(order, healing=None) if over else order
 
 
-def asked_for(order: Order) -> Order:
-    """Its owner wants it healed, whatever its policy says, and now."""
+def undecided(order: Order, why: str, now: datetime) -> Order:
+    """What a manager decided or is being asked of its healing counts no more."""
+    over = tuple(replace(d, over=True) if d.task is ManagerTask.HEAL else d for d in order.decisions)
+    if (asked := order.asked) is not None and asked.task is ManagerTask.HEAL:
+        unheard = Decision(
+            at=now,
+            manager=asked.manager,
+            task=asked.task,
+            number=asked.number,
+            outcome=DecisionOutcome.DEFAULT,
+            detail=why,
+            over=True,
+        )
+        return replace(order, asked=None, decisions=(*over, unheard))
+    return replace(order, decisions=over) if over != order.decisions else order
+
+
+def decided(order: Order) -> Decision | None:
+    """What a manager decided of the healing that would begin now; None where it was not asked yet."""
+    made = next((d for d in reversed(order.decisions) if d.task is ManagerTask.HEAL), None)
+    return made if made is not None and not made.over else None
+
+
+def waits_until(decision: Decision | None) -> datetime | None:
+    """Until when it puts the healing off."""
+    if decision is None or not isinstance(decision.choice, Remedy) or not decision.choice.wait_s:
+        return None
+    return decision.at + timedelta(seconds=decision.choice.wait_s)
+
+
+def asked_for(order: Order, now: datetime) -> Order:
+    """Its owner wants it healed, whatever its policy and its manager say, and now."""
+    order = undecided(order, "its owner asked for it", now)
     segments = tuple(replace(s, consented=False) if s.consented else s for s in order.segments)
     return replace(order, segments=segments, care=Care(agreed=True))
 
@@ -276,7 +309,10 @@ def told(order: Order, shows_segments: bool) -> Healing | None:
     elif not may(order):
         asks = order.spec is not None and order.spec.healing is HealPolicy.ASK
         phase = HealPhase.WAITING if asks else HealPhase.LEFT
+    elif (decision := decided(order)) is not None and decision.outcome is DecisionOutcome.REFUSED:
+        phase = HealPhase.LEFT
     rests = order.care.last + PAUSES[order.care.tries - 1] if order.care.last and order.care.tries else None
+    rests = waits_until(decided(order)) or rests
     return Healing(
         phase=phase,
         broken=tuple(s.key for s in bad) if shows_segments else (),

@@ -5,6 +5,7 @@ Rules kept here
 - A prefix is of what was allowed in the question, keeps off what was excluded and off every other prefix of the service;
   addresses are of functions' ports on that link. The spec with them in it has to be as right as any that a customer sends.
 - Parameters are of functions of the spec, and of bounded size. What they mean, the functions' suppliers judge.
+- What is to be avoided by a healing is among what was offered for what is lost.
 - What is wrong is one decision that says what: REFUSED or FALLBACK, by the terms of the manager.
 """
 
@@ -32,11 +33,13 @@ from service_model.managing import (
     ConfigureQuestion,
     DecisionOutcome,
     FunctionPlace,
+    HealQuestion,
     LinkAddresses,
     ManagerRefusal,
     OpenLink,
     Placement,
     PlaceQuestion,
+    Remedy,
 )
 from service_model.spec import AddressRole, ReservedAddress, ServiceSpec, VirtualLink
 from service_model.words import Prefix
@@ -96,6 +99,8 @@ def _allowed(spec: ServiceSpec, asked: Asked, choice: Choice) -> Choice:
             return _addresses(spec, question, choice)
         case ConfigureQuestion(), Configuration():
             return _configuration(spec, choice)
+        case HealQuestion() as question, Remedy():
+            return _remedy(question, choice)
         case _:
             raise NotAllowed(f"it answered {type(choice).__name__}, which was not asked")
 
@@ -103,13 +108,25 @@ def _allowed(spec: ServiceSpec, asked: Asked, choice: Choice) -> Choice:
 def _text(choice: Choice) -> str:
     match choice:
         case Placement():
-            return ", ".join(
-                f"{p.function} at {p.place}" + (f" of {p.supplier}" if p.supplier else "") for p in choice.places
-            )
+            return ", ".join(_place_text(p) for p in choice.places)
         case Addresses():
             return ", ".join(f"{a.link}: {' '.join(map(str, a.prefixes))}" for a in choice.links)
         case Configuration():
             return ", ".join(f"{f.function}: {' '.join(sorted(f.parameters))}" for f in choice.functions)
+        case Remedy():
+            kept_off = ", ".join(_place_text(p) for p in choice.avoid)
+            return f"not before {choice.wait_s} s" if choice.wait_s else f"now{', not ' if kept_off else ''}{kept_off}"
+
+
+def _place_text(chosen: FunctionPlace) -> str:
+    return f"{chosen.function} at {chosen.place}" + (f" of {chosen.supplier}" if chosen.supplier else "")
+
+
+def _remedy(question: HealQuestion, choice: Remedy) -> Remedy:
+    for chosen in choice.avoid:
+        if not any(_offers(offer.function, offer.place, offer.supplier, chosen) for offer in question.offers):
+            raise NotAllowed(f"{_place_text(chosen)} was not offered, so it cannot be avoided")
+    return choice
 
 
 def _placement(question: PlaceQuestion, choice: Placement) -> Placement:

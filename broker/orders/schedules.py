@@ -23,6 +23,7 @@ import broker.orders.delivering
 import broker.orders.healing
 import broker.orders.modifying
 import broker.orders.placing
+import broker.orders.remedying
 import broker.orders.reserving
 import broker.orders.stuck  # noqa: F401
 from broker.orders.decisions import ManagerTerms
@@ -111,8 +112,10 @@ _OVER = OVER | {ServiceState.REFUSED, ServiceState.EXPIRED}
 
 
 def _changes_of(decided: ManagerTask) -> tuple[Change, ...]:
-    def change(name: str, before: str = "", instead_of: str = "") -> Change:
-        return Change(task=TASKS[name], states=_RESERVING, before=before, instead_of=instead_of)
+    def change(
+        name: str, before: str = "", instead_of: str = "", states: tuple[ServiceState, ...] = _RESERVING
+    ) -> Change:
+        return Change(task=TASKS[name], states=states, before=before, instead_of=instead_of)
 
     decisions = (change("address_as_decided", instead_of="address"), change("overrule", before="crank_back"))
     match decided:
@@ -123,6 +126,8 @@ def _changes_of(decided: ManagerTask) -> tuple[Change, ...]:
             return (change("ask_addresses", before="address"), *decisions)
         case ManagerTask.CONFIGURE:
             return (change("ask_parameters", before="address"), *decisions)
+        case ManagerTask.HEAL:
+            return (change("heal_by_manager", instead_of="heal", states=(ServiceState.DEGRADED,)),)
         case _:
             return ()
 

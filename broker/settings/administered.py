@@ -296,7 +296,7 @@ class ManagerDoc:
     """The authority that issues the certificate of the end point. Ours for it is the client certificate of this node."""
     server_name: Annotated[str, Field(max_length=253)] = ""
     """The name in its certificate, where that is not the host of the end point."""
-    decides: Annotated[tuple[ManagerTask, ...], Field(max_length=3)] = ()
+    decides: Annotated[tuple[ManagerTask, ...], Field(max_length=4)] = ()
     deadline_s: Annotated[float, Field(ge=0.1, le=15)] = 2.0
     """How long it is waited for."""
     fallback: Fallback = Fallback.DEFAULT

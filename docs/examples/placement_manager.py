@@ -3,7 +3,9 @@
 A customer runs it, and gives its operator the end point and the authority of its certificate (docs/administration.md). It is
 asked `Place` for every service whose spec names it. Of the plans that the broker found it takes the first that is wholly in
 the country; where there is none, the places in the country of the supplier that has most of the functions. A service of which
-a function is not offered in the country is refused. Addresses and parameters are left to the broker.
+a function is not offered in the country is refused. Addresses and parameters are left to the broker. Asked `Heal`, it keeps
+what is lost of a live service in the country as well; where that is not offered there any more, the service is left until its
+owner asks for it.
 
     python docs/examples/placement_manager.py --country GR --listen 0.0.0.0:7443 \
         --certificate server.pem --key server.key --broker-ca broker-ca.pem
@@ -43,6 +45,16 @@ def placed(question: pb.PlaceQuestion, country: str) -> pb.PlaceResponse:
     return pb.PlaceResponse(chosen=pb.Placement(places=places))
 
 
+def remedied(question: pb.HealQuestion, country: str) -> pb.HealResponse:
+    """Where what is lost may be bought elsewhere; pure as well."""
+    lost = set(question.lost)
+    if lost - {offer.function for offer in question.offers if offer.country == country}:
+        return pb.HealResponse(refusal=pb.ManagerRefusal(message=f"what is lost is not offered in {country}"))
+    abroad = [offer for offer in question.offers if offer.country != country]
+    avoid = [pb.FunctionPlace(function=o.function, place=o.place, supplier=o.supplier) for o in abroad]
+    return pb.HealResponse(chosen=pb.Remedy(avoid=avoid))
+
+
 class PlacementManager(manager_service_pb2_grpc.ServiceManagerServicer):
     def __init__(self, country: str) -> None:
         self._country = country
@@ -58,6 +70,12 @@ class PlacementManager(manager_service_pb2_grpc.ServiceManagerServicer):
 
     async def Configure(self, request: pb.ConfigureRequest, context: grpc.aio.ServicerContext) -> pb.ConfigureResponse:
         return pb.ConfigureResponse(by_default=pb.ByDefault())
+
+    async def Heal(self, request: pb.HealRequest, context: grpc.aio.ServicerContext) -> pb.HealResponse:
+        answer = remedied(request.question, self._country)
+        asked = request.consultation
+        print(f"{asked.ref} version {asked.version}: heal {answer.WhichOneof('decision')}", flush=True)
+        return answer
 
 
 async def serve(country: str, listen: str, certificate: bytes, key: bytes, broker_ca: bytes) -> None:

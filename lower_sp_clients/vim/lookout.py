@@ -4,7 +4,7 @@ Rules kept here
 - One look at a time, every so often: for all that is built, some segments at a time, so that nobody waits long for the loop. A
   look that takes long is rarer: no more than a tenth of the time is spent with it.
 - Who does not answer has lost nothing yet, and is asked again with the next look. How long that has been so is told (`silent_s`),
-  from the first look that was not answered, also while that one still waits.
+  from the first question that was not answered, also while that one still waits.
 - Records of before a restore may be of what was ended since, and nothing follows from that difference (ADR 0036): what of it was
   never seen here is not told.
 - What is changed while it is looked at is not told of: the next look sees it as it is then.
@@ -78,17 +78,18 @@ class Lookout:
 
     async def _look(self, domain: Domain, driver: Driver) -> None:
         holds = [hold for hold in self._built() if hold.state is ServiceState.ACTIVE]
-        began = self._clock.now()
+        began, found = self._clock.now(), list[tuple[Hold, tuple[Loss, ...]]]()
         try:
-            starts = range(0, max(1, len(holds)), AT_ONCE)  # of nothing too: whether anybody answers
-            found = [await self._ask(domain, driver, holds[n : n + AT_ONCE]) for n in starts]
+            for first in range(0, max(1, len(holds)), AT_ONCE):  # of nothing too: whether anybody answers
+                found += await self._ask(domain, driver, holds[first : first + AT_ONCE])
+                self._unanswered = self._clock.now()  # for what is asked next
         except Exception as error:
             log.warning("nobody tells what is lost", domain=domain.name, silent_s=self.silent_s(), error=str(error))
             return
         self._unanswered, ended = None, self._clock.now()
         self._next = max(self._next, ended + RESTS * (ended - began))
         try:
-            for hold, lost in (each for some in found for each in some):
+            for hold, lost in found:
                 if self._present(hold):
                     await self._lost(hold, lost)
         except Exception as error:  # the next look sees it again

@@ -28,9 +28,11 @@ from service_model.managing import (
     Configuration,
     ConfigureQuestion,
     Consultation,
+    HealQuestion,
     ManagerRefusal,
     Placement,
     PlaceQuestion,
+    Remedy,
 )
 from service_model.outcomes import AddressingChoice, Committed, Event, Refused, Reserved, ServiceStatus
 from service_model.quotes import Qualification, Quote
@@ -106,6 +108,8 @@ CONSULTATION = Codec(TypeAdapter(Consultation), manager_service_pb2.Consultation
 PLACE_QUESTION = Codec(TypeAdapter(PlaceQuestion), manager_service_pb2.PlaceQuestion)
 ADDRESS_QUESTION = Codec(TypeAdapter(AddressQuestion), manager_service_pb2.AddressQuestion)
 CONFIGURE_QUESTION = Codec(TypeAdapter(ConfigureQuestion), manager_service_pb2.ConfigureQuestion)
+HEAL_QUESTION = Codec(TypeAdapter(HealQuestion), manager_service_pb2.HealQuestion)
+REMEDY = Codec(TypeAdapter(Remedy), manager_service_pb2.Remedy)
 PLACEMENT = Codec(TypeAdapter(Placement), manager_service_pb2.Placement)
 ADDRESSES = Codec(TypeAdapter(Addresses), manager_service_pb2.Addresses)
 CONFIGURATION = Codec(TypeAdapter(Configuration), manager_service_pb2.Configuration)

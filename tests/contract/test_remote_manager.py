@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -19,12 +20,14 @@ from service_model.managing import (
     ConfigureQuestion,
     Consultation,
     FunctionPlace,
+    HealQuestion,
     ManagerRefusal,
     OpenLink,
     Placement,
     PlacementOffer,
     PlacementOption,
     PlaceQuestion,
+    Remedy,
 )
 from spbroker.v1 import manager_service_pb2 as pb
 from tests.support.served_manager import NAME, ServedManager
@@ -68,6 +71,49 @@ async def test_a_question_arrives_whole_and_from_the_broker_that_the_certificate
     assert asked.question.options[0].places[0].place == "GRATH"
     assert asked.question.offers[0].country == "GR"
     assert served.peers == [[b"broker.example"]]
+
+
+async def test_what_is_lost_arrives_whole_and_each_remedy_is_read(served: ServedManager, remote: RemoteManager) -> None:
+    question = HealQuestion(
+        lost=("f0",),
+        reasons=("it is gone",),
+        since=datetime(2026, 1, 1, tzinfo=UTC),
+        tries=2,
+        placement=(PLACE,),
+        offers=QUESTION.offers,
+    )
+    away = pb.FunctionPlace(function="f0", place="GRATH", supplier="south")
+    for answer, read in (
+        (pb.HealResponse(by_default=pb.ByDefault()), ByDefault()),
+        (pb.HealResponse(chosen=pb.Remedy()), Remedy()),
+        (pb.HealResponse(chosen=pb.Remedy(wait_s=60)), Remedy(wait_s=60)),
+        (pb.HealResponse(chosen=pb.Remedy(avoid=[away])), Remedy(avoid=(PLACE,))),
+        (pb.HealResponse(refusal=pb.ManagerRefusal(message="later")), ManagerRefusal(message="later")),
+    ):
+        served.heals = answer
+        assert await remote.decide(ABOUT, question, 5) == read
+    told = served.healings[0].question
+    assert (list(told.lost), list(told.reasons), told.tries) == (["f0"], ["it is gone"], 2)
+    assert told.since.ToDatetime(UTC) == question.since
+    assert (told.placement[0].place, told.offers[0].country) == ("GRATH", "GR")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pb.HealResponse(),
+        pb.HealResponse(chosen=pb.Remedy(wait_s=86_401)),
+        pb.HealResponse(chosen=pb.Remedy(wait_s=5, avoid=[pb.FunctionPlace(function="f0", place="GRATH")])),
+    ],
+    ids=["nothing", "more than a day", "both"],
+)
+async def test_a_remedy_that_makes_no_sense_is_no_decision(
+    served: ServedManager, remote: RemoteManager, answer: pb.HealResponse
+) -> None:
+    served.heals = answer
+    question = HealQuestion(lost=(), reasons=(), since=datetime(2026, 1, 1, tzinfo=UTC))
+    with pytest.raises(NoDecision, match="cannot be read"):
+        await remote.decide(ABOUT, question, 5)
 
 
 async def test_a_choice_and_a_refusal_are_read(served: ServedManager, remote: RemoteManager) -> None:

@@ -17,10 +17,13 @@ from typing import Any
 import pytest
 
 from service_model.healing import HealPhase, HealPolicy
+from service_model.managing import DecisionOutcome, ManagerTask
 from service_model.outcomes import ServiceState, ServiceStatus
 from spbroker.v1 import broker_service_pb2 as pb
+from tests.federation.test_sockets_managers import example
 from tests.support.customer import PASSWORD, Customer
 from tests.support.nodes import OPERATOR, SETTLED_S, Nodes
+from tests.support.served_manager import NAME
 from tests.support.topologies import agreement, chain, customer_of, person, pool, supplier
 from tests.support.trees import SIDES, meter_buyer, meter_seller
 
@@ -44,12 +47,16 @@ async def nodes(tmp_path: Path) -> AsyncIterator[Nodes]:
         await made["top"].administer(buyer(made))
         await made["top"].node.admin.set_password("ann", PASSWORD, actor=OPERATOR)
         await made["top"].announced("ann", "client", "server")
-        async with asyncio.timeout(SETTLED_S):
-            while {view.alias for view in made["top"].node.catalogue.snapshot.suppliers} < {*SIDES, "west", "east"}:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+        await sold_by_both(made)
         yield made
     finally:
         await made.close()
+
+
+async def sold_by_both(nodes: Nodes) -> None:
+    async with asyncio.timeout(SETTLED_S):
+        while {view.alias for view in nodes["top"].node.catalogue.snapshot.suppliers} < {*SIDES, "west", "east"}:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 @pytest.fixture
@@ -59,9 +66,9 @@ async def ann(nodes: Nodes) -> AsyncIterator[Customer]:
     await customer.close()
 
 
-async def until(ann: Customer, what: Callable[[ServiceStatus], bool]) -> ServiceStatus:
+async def until(ann: Customer, what: Callable[[ServiceStatus], bool], ref: str = "web") -> ServiceStatus:
     async with asyncio.timeout(SETTLED_S):
-        while not what(status := await ann.status("web")):  # noqa: ASYNC110  what is asked for is elsewhere
+        while not what(status := await ann.status(ref)):  # noqa: ASYNC110  what is asked for is elsewhere
             await asyncio.sleep(0.05)
     return status
 
@@ -103,3 +110,39 @@ async def test_who_wants_to_be_asked_says_yes_over_the_wire(nodes: Nodes, ann: C
     await ann._call("HealService", pb.HealServiceRequest(ref="web"), SETTLED_S)
     status = await until(ann, lambda s: s.state is ServiceState.ACTIVE)
     assert seller_of(status) != gone
+
+
+async def test_the_example_manager_lets_it_be_healed_in_its_country_alone(
+    nodes: Nodes, ann: Customer, tmp_path: Path
+) -> None:
+    """The provider that is left sells in CH: the manager that was started for GR leaves the service, the other one does not."""
+    spec = replace(SPEC, managers=("ssm",))
+    for country, outcome in (("GR", DecisionOutcome.REFUSED), ("CH", DecisionOutcome.CHOSEN)):
+        async with example(nodes, tmp_path, country) as (endpoint, ca):
+            await allow_healing(nodes, endpoint, ca)
+            first = await ann.order(f"web-{country}", spec)
+            assert first.decisions == ()
+            gone = seller_of(first)
+            await nodes[gone].close()
+            status = await until(ann, lambda s: bool(s.decisions), f"web-{country}")
+            (decision,) = status.decisions
+            assert (decision.manager, decision.task, decision.outcome) == ("ssm", ManagerTask.HEAL, outcome)
+            if outcome is DecisionOutcome.REFUSED:
+                assert decision.detail == "what is lost is not offered in GR"
+                status = await until(ann, lambda s: s.healing is not None, f"web-{country}")
+                assert status.healing is not None
+                assert (status.state, status.healing.phase) == (ServiceState.DEGRADED, HealPhase.LEFT)
+                await ann._call("HealService", pb.HealServiceRequest(ref=f"web-{country}"), SETTLED_S)
+            status = await until(ann, lambda s: s.state is ServiceState.ACTIVE, f"web-{country}")
+            assert seller_of(status) != gone
+            await nodes[gone].open()
+            await ann.end(f"web-{country}")
+            await sold_by_both(nodes)
+
+
+async def allow_healing(nodes: Nodes, endpoint: str, ca: bytes) -> None:
+    manager = {
+        "kind": "manager", "name": "acme", "endpoint": endpoint, "ca": ca.decode(), "server_name": NAME,
+        "decides": ["HEAL"],
+    }  # fmt: skip
+    await nodes["top"].administer([manager, person("ann", managers={"ssm": "acme"})])

@@ -274,7 +274,7 @@ async def test_a_manager_that_makes_no_sense_is_refused_when_it_is_applied(top: 
     assert await problems() == ["endpoint: a manager has an endpoint or a plugin: one of the two"]
     assert await problems(endpoint="m.example:1") == [
         "ca: an endpoint needs the authority that its certificate is of",
-        "decides: it decides nothing: PLACE, ADDRESS or CONFIGURE belong here",
+        "decides: it decides nothing: PLACE, ADDRESS, CONFIGURE or HEAL belong here",
     ]
     assert await problems(plugin="away") == ["plugin: plugin 'away' of manager 'm' is not loaded"]
     unknown = await top["top"].apply(person("ann", managers={"x": "nobody"}))

@@ -155,6 +155,16 @@ async def test_what_failed_is_bought_elsewhere_and_only_its_neighbours_are_asked
     await ends(stack)
 
 
+async def test_what_the_service_has_itself_does_not_stand_in_the_way_of_its_first_healing(stack: Stack) -> None:
+    """Notes of now tell that its own labels, at SAPs with one, are taken."""
+    await active(stack, SPEC)
+    stack.announce_all()
+    await fails(stack, "a", "c")
+    await healed(stack)
+    assert (at(stack), order(stack).heals) == (["s1", "d", "s4", "s5"], 1)
+    await ends(stack)
+
+
 async def test_the_owner_is_answered_as_before_and_has_his_next_version(stack: Stack) -> None:
     first = await active(stack, SPEC)
     await fails(stack, "a", "c")

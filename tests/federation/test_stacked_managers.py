@@ -66,8 +66,8 @@ def terms(*decides: ManagerTask, refuses: bool = False) -> dict[str, ManagerTerm
 class Managed(Stack):
     """`top` with two places for a firewall, and a manager that alice may name `mine`."""
 
-    def __init__(self, directory: Path) -> None:
-        super().__init__(TOP, directory)
+    def __init__(self, directory: Path, top: Sp = TOP) -> None:
+        super().__init__(top, directory)
         self.manager = ScriptedManager()
         self.node = self.nodes["top"]
         self.node.managers["doc"] = self.manager
@@ -533,7 +533,7 @@ async def test_a_broker_that_dies_at_any_write_or_question_asks_once_more_at_mos
     assert asked_twice == [between], "only who dies between the answer and its record asks twice"
 
 
-async def test_a_healing_asks_no_manager_and_what_managers_decided_stands(top: Managed) -> None:
+async def test_a_healing_asks_no_manager_of_what_it_decided_before_and_that_stands(top: Managed) -> None:
     """The firewall's place is lost, where no manager placed it; what it is told and its addresses are as was decided."""
     top.allow(ManagerTask.ADDRESS, ManagerTask.CONFIGURE)
     top.node.terms = replace(top.node.terms, heal_loss=Decimal(3))

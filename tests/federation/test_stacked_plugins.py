@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from address_planner.labels import LabelSet
 from broker.orders.decisions import ManagerTerms
+from broker.orders.healing import heal
 from broker.orders.placing import place
 from broker.orders.records import Order
 from broker.orders.retrying import refuse
@@ -167,3 +169,24 @@ async def test_a_task_that_fails_loses_nothing_that_was_recorded_and_is_told_by_
         await stack.until(lambda: stack.state() is ServiceState.ACTIVE)
         await stack.customer().terminate("r", CTX)
         await stack.ends_empty()
+
+
+@into(ServiceState.DEGRADED, instead_of="heal")
+def heal_on_saturdays(order: Order, env: Env) -> Order | Pause:
+    """As `heal`, but on Saturdays."""
+    return heal(order, env) if env.now.weekday() == 5 else Pause(order, wake=env.now + timedelta(hours=1))
+
+
+async def test_a_plugin_may_decide_when_a_service_is_healed(tmp_path: Path) -> None:
+    async with Plugged(tmp_path, plugin(heal_on_saturdays)) as stack:
+        stack.node.terms = replace(stack.node.terms, heal_loss=Decimal(5))
+        while stack.clock.now().weekday() != 4:
+            stack.clock.advance(timedelta(days=1).total_seconds())
+        await active(stack, SPEC)
+        lost = next(s for s in stack.broker("top").orders()[0].segments if s.wanted and s.alias == "cheap")
+        await stack.line("top", "cheap").fails(lost.ref)
+        await stack.until(lambda: stack.state() is ServiceState.DEGRADED)
+        await stack.pass_time(3600 * 12, step=600)
+        assert stack.where() == {"CHEAP"}
+        stack.clock.advance(timedelta(hours=12).total_seconds())
+        await stack.until(lambda: stack.where() == {"DEAR"} and stack.state() is ServiceState.ACTIVE, step=0.1)

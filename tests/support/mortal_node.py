@@ -36,12 +36,12 @@ class MortalNode:
         command = ["-m", "tests.support.mortal", str(self.node.directory)]
         arguments = [str(self.node.people), str(self.node.partners), str(ahead)]
         path = os.pathsep.join((str(ROOT), str(ROOT / "proto")))
-        with self.log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable, *command, *arguments, cwd=ROOT, env={**os.environ, "PYTHONPATH": path},
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log, limit=1 << 22,
-            )  # fmt: skip
-        async with asyncio.timeout(STARTED_S):
+        async with asyncio.timeout(STARTED_S), self._asking:  # who asks meanwhile asks the one that is started
+            with self.log.open("ab") as log:
+                self.process = await asyncio.create_subprocess_exec(
+                    sys.executable, *command, *arguments, cwd=ROOT, env={**os.environ, "PYTHONPATH": path},
+                    stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log, limit=1 << 22,
+                )  # fmt: skip
             assert await self._answer() == "serving"
 
     async def _answer(self) -> Any:

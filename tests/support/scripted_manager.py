@@ -13,6 +13,7 @@ from service_model.managing import (
     ByDefault,
     ConfigureQuestion,
     Consultation,
+    HealQuestion,
     PlaceQuestion,
     Question,
 )
@@ -46,3 +47,7 @@ class ScriptedManager:
     @property
     def configurings(self) -> list[ConfigureQuestion]:
         return [q for _, q in self.asked if isinstance(q, ConfigureQuestion)]
+
+    @property
+    def healings(self) -> list[HealQuestion]:
+        return [q for _, q in self.asked if isinstance(q, HealQuestion)]

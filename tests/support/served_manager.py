@@ -22,11 +22,14 @@ async def by_default(request: pb.PlaceRequest, context: Any) -> pb.PlaceResponse
 
 @dataclass
 class ServedManager(manager_service_pb2_grpc.ServiceManagerServicer):
-    """`async with` serves it; `broker_ca` (PEM) is whom it lets ask. `place` answers; what came in is in `asked`."""
+    """`async with` serves it; `broker_ca` (PEM) is whom it lets ask. `place` and `heals` answer; what
+    came in is in `asked` and `healings`."""
 
     broker_ca: bytes
     place: Place = by_default
     asked: list[pb.PlaceRequest] = field(default_factory=list)
+    heals: pb.HealResponse = field(default_factory=lambda: pb.HealResponse(by_default=pb.ByDefault()))
+    healings: list[pb.HealRequest] = field(default_factory=list)
     peers: list[list[bytes]] = field(default_factory=list)
     ca: trustme.CA = field(default_factory=trustme.CA)
     port: int = 0
@@ -41,6 +44,10 @@ class ServedManager(manager_service_pb2_grpc.ServiceManagerServicer):
 
     async def Configure(self, request: pb.ConfigureRequest, context: Any) -> pb.ConfigureResponse:
         return pb.ConfigureResponse(refusal=pb.ManagerRefusal(message="not like this"))
+
+    async def Heal(self, request: pb.HealRequest, context: Any) -> pb.HealResponse:
+        self.healings.append(request)
+        return self.heals
 
     @property
     def endpoint(self) -> str:

@@ -136,7 +136,7 @@ def test_only_by_itself_where_its_owner_lets_it_or_asked(policy: HealPolicy) -> 
     by_itself = policy in (HealPolicy.UNSPECIFIED, HealPolicy.AUTOMATIC)
     assert may(order) is by_itself
     assert (begins(order, env()) is not None) is by_itself
-    assert begins(asked_for(order), env()) is not None
+    assert begins(asked_for(order, NOW), env()) is not None
 
 
 def test_tries_are_bounded_and_rest_ever_longer_in_between() -> None:
@@ -148,7 +148,7 @@ def test_tries_are_bounded_and_rest_ever_longer_in_between() -> None:
             order = replace(found, healing=replace(found.healing, state=ServiceState.REFUSED, segments=()))
         now += timedelta(seconds=5)
     assert [b - a for a, b in pairwise(begun)] == list(PAUSES[: TRIES - 1])
-    assert begins(asked_for(order), env(now)) is not None, "its owner may ask again"
+    assert begins(asked_for(order, NOW), env(now)) is not None, "its owner may ask again"
 
 
 def test_what_was_whole_for_an_hour_is_tried_as_often_as_before() -> None:
@@ -168,7 +168,7 @@ def test_a_newer_version_of_its_owners_goes_first(state: ServiceState) -> None:
 def test_what_ends_now_is_not_healed() -> None:
     order = live(segment("x"), FAILED, spec=replace(SPEC, end_time=NOW))
     assert heal(order, env()) is order
-    assert consent(asked_for(order), env()) == asked_for(order)
+    assert consent(asked_for(order, NOW), env()) == asked_for(order, NOW)
 
 
 # what is lost
@@ -298,7 +298,7 @@ def test_a_yes_goes_down_to_suppliers_that_wait_for_one_and_let_themselves_be_as
     plain, asks = view("y", [], [], []), view("y", [], [], [])
     asks = replace(asks, note=replace(asks.note, api_features=(HEALING,)))
     assert consent(order, env(views=(asks,))) is order
-    agreed = asked_for(order)
+    agreed = asked_for(order, NOW)
     assert consent(agreed, env(views=(plain,))) is agreed, "a release before would not know the call"
     result = consent(agreed, env(views=(asks,)))
     assert isinstance(result, Pause)

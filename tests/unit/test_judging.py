@@ -25,6 +25,7 @@ from service_model.managing import (
     DecisionOutcome,
     FunctionParameters,
     FunctionPlace,
+    HealQuestion,
     LinkAddresses,
     ManagerRefusal,
     ManagerTask,
@@ -34,6 +35,7 @@ from service_model.managing import (
     PlacementOption,
     PlaceQuestion,
     Question,
+    Remedy,
 )
 from service_model.outcomes import ServiceState, ServiceStatus
 from tests.support.stack import chain
@@ -70,6 +72,7 @@ ADDRESSES = AddressQuestion(
     excluded=(ip_network("10.64.0.128/26"),),
 )
 CONFIGURES = ConfigureQuestion(placement=(HERE,))
+HEALS = HealQuestion(lost=("f0",), reasons=(), since=NOW, offers=PLACES.offers[:2])
 
 
 def asked(question: Question) -> Asked:
@@ -101,6 +104,8 @@ GOOD: list[tuple[Question, Answer]] = [
     (PLACES, at(("f0", "AMS", "north"), ("f1", "ATH", "south"))),
     (ADDRESSES, Addresses(links=(link("l1", "10.64.0.8/31", f0_out="10.64.0.8", f1_in="10.64.0.9"),))),
     (ADDRESSES, Addresses(links=(link("l0", "10.64.0.0/30"), link("l2", "10.64.0.4/30", f1_out="10.64.0.5")))),
+    (HEALS, Remedy(wait_s=60)),
+    (HEALS, Remedy(avoid=(HERE, FunctionPlace(function="f0", place="AMS")))),
     (CONFIGURES, Configuration(functions=(told("f0", policy="drop"), told("f1")))),
 ]
 
@@ -191,6 +196,16 @@ ATTACKS: dict[str, tuple[Question, Answer, str]] = {
         Configuration(functions=(told("f0", **{f"k{i}": 1 for i in range(65)}),)),
         "65 parameters of",
     ),
+    "avoids a place of nobody": (
+        HEALS,
+        Remedy(avoid=(FunctionPlace(function="f0", place="XXX"),)),
+        "f0 at XXX was not offered",
+    ),
+    "avoids a place of what is not lost": (
+        HEALS,
+        Remedy(avoid=(FunctionPlace(function="f1", place="ATH"),)),
+        "f1 at ATH was not offered",
+    ),
     "another answer": (PLACES, GOOD[-1][1], "it answered Configuration, which was not asked"),
 }
 
@@ -201,6 +216,15 @@ def test_a_manager_widens_nothing(attack: str) -> None:
     decision = decided(question, answer)
     assert (decision.outcome, decision.choice) == (DecisionOutcome.FALLBACK, None)
     assert why in decision.detail
+
+
+def test_a_remedy_is_told_in_words() -> None:
+    told_as = {
+        "now": Remedy(),
+        "now, not f0 at ATH of south, f0 at AMS": Remedy(avoid=(HERE, FunctionPlace(function="f0", place="AMS"))),
+        "not before 60 s": Remedy(wait_s=60),
+    }
+    assert {decided(HEALS, answer).detail: answer for answer in told_as.values()} == told_as
 
 
 def test_what_is_not_decided_is_refused_where_the_terms_say_so() -> None:

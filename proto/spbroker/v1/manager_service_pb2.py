@@ -23,11 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from spbroker.v1 import spec_pb2 as spbroker_dot_v1_dot_spec__pb2
 from spbroker.v1 import words_pb2 as spbroker_dot_v1_dot_words__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!spbroker/v1/manager_service.proto\x12\x0bspbroker.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x16spbroker/v1/spec.proto\x1a\x17spbroker/v1/words.proto\"u\n\x0c\x43onsultation\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06number\x18\x03 \x01(\r\x12\x0f\n\x07manager\x18\x04 \x01(\t\x12&\n\x04spec\x18\x05 \x01(\x0b\x32\x18.spbroker.v1.ServiceSpec\"\x0b\n\tByDefault\"!\n\x0eManagerRefusal\x12\x0f\n\x07message\x18\x01 \x01(\t\"m\n\x0cPlaceRequest\x12/\n\x0c\x63onsultation\x18\x01 \x01(\x0b\x32\x19.spbroker.v1.Consultation\x12,\n\x08question\x18\x02 \x01(\x0b\x32\x1a.spbroker.v1.PlaceQuestion\"k\n\rPlaceQuestion\x12-\n\x07options\x18\x01 \x03(\x0b\x32\x1c.spbroker.v1.PlacementOption\x12+\n\x06offers\x18\x02 \x03(\x0b\x32\x1b.spbroker.v1.PlacementOffer\"~\n\x0fPlacementOption\x12\n\n\x02id\x18\x01 \x01(\t\x12*\n\x06places\x18\x02 \x03(\x0b\x32\x1a.spbroker.v1.FunctionPlace\x12!\n\x05price\x18\x03 \x01(\x0b\x32\x12.spbroker.v1.Price\x12\x10\n\x08\x64\x65lay_us\x18\x04 \x01(\x03\"B\n\rFunctionPlace\x12\x10\n\x08\x66unction\x18\x01 \x01(\t\x12\r\n\x05place\x18\x02 \x01(\t\x12\x10\n\x08supplier\x18\x03 \x01(\t\"T\n\x0ePlacementOffer\x12\x10\n\x08\x66unction\x18\x01 \x01(\t\x12\r\n\x05place\x18\x02 \x01(\t\x12\x10\n\x08supplier\x18\x03 \x01(\t\x12\x0f\n\x07\x63ountry\x18\x04 \x01(\t\"\xa3\x01\n\rPlaceResponse\x12(\n\x06\x63hosen\x18\x01 \x01(\x0b\x32\x16.spbroker.v1.PlacementH\x00\x12,\n\nby_default\x18\x02 \x01(\x0b\x32\x16.spbroker.v1.ByDefaultH\x00\x12.\n\x07refusal\x18\x03 \x01(\x0b\x32\x1b.spbroker.v1.ManagerRefusalH\x00\x42\n\n\x08\x64\x65\x63ision\"G\n\tPlacement\x12\x0e\n\x06option\x18\x01 \x01(\t\x12*\n\x06places\x18\x02 \x03(\x0b\x32\x1a.spbroker.v1.FunctionPlace\"q\n\x0e\x41\x64\x64ressRequest\x12/\n\x0c\x63onsultation\x18\x01 \x01(\x0b\x32\x19.spbroker.v1.Consultation\x12.\n\x08question\x18\x02 \x01(\x0b\x32\x1c.spbroker.v1.AddressQuestion\"Z\n\x0f\x41\x64\x64ressQuestion\x12$\n\x05links\x18\x01 \x03(\x0b\x32\x15.spbroker.v1.OpenLink\x12\x0f\n\x07\x61llowed\x18\x02 \x03(\t\x12\x10\n\x08\x65xcluded\x18\x03 \x03(\t\"L\n\x08OpenLink\x12\x0c\n\x04link\x18\x01 \x01(\t\x12\r\n\x05ports\x18\x02 \x03(\t\x12\x10\n\x08versions\x18\x03 \x03(\r\x12\x11\n\taddresses\x18\x04 \x01(\r\"\xa5\x01\n\x0f\x41\x64\x64ressResponse\x12(\n\x06\x63hosen\x18\x01 \x01(\x0b\x32\x16.spbroker.v1.AddressesH\x00\x12,\n\nby_default\x18\x02 \x01(\x0b\x32\x16.spbroker.v1.ByDefaultH\x00\x12.\n\x07refusal\x18\x03 \x01(\x0b\x32\x1b.spbroker.v1.ManagerRefusalH\x00\x42\n\n\x08\x64\x65\x63ision\"6\n\tAddresses\x12)\n\x05links\x18\x01 \x03(\x0b\x32\x1a.spbroker.v1.LinkAddresses\"\x9f\x01\n\rLinkAddresses\x12\x0c\n\x04link\x18\x01 \x01(\t\x12\x10\n\x08prefixes\x18\x02 \x03(\t\x12<\n\taddresses\x18\x03 \x03(\x0b\x32).spbroker.v1.LinkAddresses.AddressesEntry\x1a\x30\n\x0e\x41\x64\x64ressesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"u\n\x10\x43onfigureRequest\x12/\n\x0c\x63onsultation\x18\x01 \x01(\x0b\x32\x19.spbroker.v1.Consultation\x12\x30\n\x08question\x18\x02 \x01(\x0b\x32\x1e.spbroker.v1.ConfigureQuestion\"B\n\x11\x43onfigureQuestion\x12-\n\tplacement\x18\x01 \x03(\x0b\x32\x1a.spbroker.v1.FunctionPlace\"\xab\x01\n\x11\x43onfigureResponse\x12,\n\x06\x63hosen\x18\x01 \x01(\x0b\x32\x1a.spbroker.v1.ConfigurationH\x00\x12,\n\nby_default\x18\x02 \x01(\x0b\x32\x16.spbroker.v1.ByDefaultH\x00\x12.\n\x07refusal\x18\x03 \x01(\x0b\x32\x1b.spbroker.v1.ManagerRefusalH\x00\x42\n\n\x08\x64\x65\x63ision\"C\n\rConfiguration\x12\x32\n\tfunctions\x18\x01 \x03(\x0b\x32\x1f.spbroker.v1.FunctionParameters\"S\n\x12\x46unctionParameters\x12\x10\n\x08\x66unction\x18\x01 \x01(\t\x12+\n\nparameters\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct2\xe2\x01\n\x0eServiceManager\x12>\n\x05Place\x12\x19.spbroker.v1.PlaceRequest\x1a\x1a.spbroker.v1.PlaceResponse\x12\x44\n\x07\x41\x64\x64ress\x12\x1b.spbroker.v1.AddressRequest\x1a\x1c.spbroker.v1.AddressResponse\x12J\n\tConfigure\x12\x1d.spbroker.v1.ConfigureRequest\x1a\x1e.spbroker.v1.ConfigureResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!spbroker/v1/manager_service.proto\x12\x0bspbroker.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x16spbroker/v1/spec.proto\x1a\x17spbroker/v1/words.proto\"u\n\x0c\x43onsultation\x12\x0b\n\x03ref\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x0e\n\x06number\x18\x03 \x01(\r\x12\x0f\n\x07manager\x18\x04 \x01(\t\x12&\n\x04spec\x18\x05 \x01(\x0b\x32\x18.spbroker.v1.ServiceSpec\"\x0b\n\tByDefault\"!\n\x0eManagerRefusal\x12\x0f\n\x07message\x18\x01 \x01(\t\"m\n\x0cPlaceRequest\x12/\n\x0c\x63onsultation\x18\x01 \x01(\x0b\x32\x19.spbroker.v1.Consultation\x12,\n\x08question\x18\x02 \x01(\x0b\x32\x1a.spbroker.v1.PlaceQuestion\"k\n\rPlaceQuestion\x12-\n\x07options\x18\x01 \x03(\x0b\x32\x1c.spbroker.v1.PlacementOption\x12+\n\x06offers\x18\x02 \x03(\x0b\x32\x1b.spbroker.v1.PlacementOffer\"~\n\x0fPlacementOption\x12\n\n\x02id\x18\x01 \x01(\t\x12*\n\x06places\x18\x02 \x03(\x0b\x32\x1a.spbroker.v1.FunctionPlace\x12!\n\x05price\x18\x03 \x01(\x0b\x32\x12.spbroker.v1.Price\x12\x10\n\x08\x64\x65lay_us\x18\x04 \x01(\x03\"B\n\rFunctionPlace\x12\x10\n\x08\x66unction\x18\x01 \x01(\t\x12\r\n\x05place\x18\x02 \x01(\t\x12\x10\n\x08supplier\x18\x03 \x01(\t\"T\n\x0ePlacementOffer\x12\x10\n\x08\x66unction\x18\x01 \x01(\t\x12\r\n\x05place\x18\x02 \x01(\t\x12\x10\n\x08supplier\x18\x03 \x01(\t\x12\x0f\n\x07\x63ountry\x18\x04 \x01(\t\"\xa3\x01\n\rPlaceResponse\x12(\n\x06\x63hosen\x18\x01 \x01(\x0b\x32\x16.spbroker.v1.PlacementH\x00\x12,\n\nby_default\x18\x02 \x01(\x0b\x32\x16.spbroker.v1.ByDefaultH\x00\x12.\n\x07refusal\x18\x03 \x01(\x0b\x32\x1b.spbroker.v1.ManagerRefusalH\x00\x42\n\n\x08\x64\x65\x63ision\"G\n\tPlacement\x12\x0e\n\x06option\x18\x01 \x01(\t\x12*\n\x06places\x18\x02 \x03(\x0b\x32\x1a.spbroker.v1.FunctionPlace\"q\n\x0e\x41\x64\x64ressRequest\x12/\n\x0c\x63onsultation\x18\x01 \x01(\x0b\x32\x19.spbroker.v1.Consultation\x12.\n\x08question\x18\x02 \x01(\x0b\x32\x1c.spbroker.v1.AddressQuestion\"Z\n\x0f\x41\x64\x64ressQuestion\x12$\n\x05links\x18\x01 \x03(\x0b\x32\x15.spbroker.v1.OpenLink\x12\x0f\n\x07\x61llowed\x18\x02 \x03(\t\x12\x10\n\x08\x65xcluded\x18\x03 \x03(\t\"L\n\x08OpenLink\x12\x0c\n\x04link\x18\x01 \x01(\t\x12\r\n\x05ports\x18\x02 \x03(\t\x12\x10\n\x08versions\x18\x03 \x03(\r\x12\x11\n\taddresses\x18\x04 \x01(\r\"\xa5\x01\n\x0f\x41\x64\x64ressResponse\x12(\n\x06\x63hosen\x18\x01 \x01(\x0b\x32\x16.spbroker.v1.AddressesH\x00\x12,\n\nby_default\x18\x02 \x01(\x0b\x32\x16.spbroker.v1.ByDefaultH\x00\x12.\n\x07refusal\x18\x03 \x01(\x0b\x32\x1b.spbroker.v1.ManagerRefusalH\x00\x42\n\n\x08\x64\x65\x63ision\"6\n\tAddresses\x12)\n\x05links\x18\x01 \x03(\x0b\x32\x1a.spbroker.v1.LinkAddresses\"\x9f\x01\n\rLinkAddresses\x12\x0c\n\x04link\x18\x01 \x01(\t\x12\x10\n\x08prefixes\x18\x02 \x03(\t\x12<\n\taddresses\x18\x03 \x03(\x0b\x32).spbroker.v1.LinkAddresses.AddressesEntry\x1a\x30\n\x0e\x41\x64\x64ressesEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"u\n\x10\x43onfigureRequest\x12/\n\x0c\x63onsultation\x18\x01 \x01(\x0b\x32\x19.spbroker.v1.Consultation\x12\x30\n\x08question\x18\x02 \x01(\x0b\x32\x1e.spbroker.v1.ConfigureQuestion\"B\n\x11\x43onfigureQuestion\x12-\n\tplacement\x18\x01 \x03(\x0b\x32\x1a.spbroker.v1.FunctionPlace\"\xab\x01\n\x11\x43onfigureResponse\x12,\n\x06\x63hosen\x18\x01 \x01(\x0b\x32\x1a.spbroker.v1.ConfigurationH\x00\x12,\n\nby_default\x18\x02 \x01(\x0b\x32\x16.spbroker.v1.ByDefaultH\x00\x12.\n\x07refusal\x18\x03 \x01(\x0b\x32\x1b.spbroker.v1.ManagerRefusalH\x00\x42\n\n\x08\x64\x65\x63ision\"C\n\rConfiguration\x12\x32\n\tfunctions\x18\x01 \x03(\x0b\x32\x1f.spbroker.v1.FunctionParameters\"S\n\x12\x46unctionParameters\x12\x10\n\x08\x66unction\x18\x01 \x01(\t\x12+\n\nparameters\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"k\n\x0bHealRequest\x12/\n\x0c\x63onsultation\x18\x01 \x01(\x0b\x32\x19.spbroker.v1.Consultation\x12+\n\x08question\x18\x02 \x01(\x0b\x32\x19.spbroker.v1.HealQuestion\"\xc3\x01\n\x0cHealQuestion\x12\x0c\n\x04lost\x18\x01 \x03(\t\x12\x0f\n\x07reasons\x18\x02 \x03(\t\x12)\n\x05since\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05tries\x18\x04 \x01(\r\x12-\n\tplacement\x18\x05 \x03(\x0b\x32\x1a.spbroker.v1.FunctionPlace\x12+\n\x06offers\x18\x06 \x03(\x0b\x32\x1b.spbroker.v1.PlacementOffer\"\x9f\x01\n\x0cHealResponse\x12%\n\x06\x63hosen\x18\x01 \x01(\x0b\x32\x13.spbroker.v1.RemedyH\x00\x12,\n\nby_default\x18\x02 \x01(\x0b\x32\x16.spbroker.v1.ByDefaultH\x00\x12.\n\x07refusal\x18\x03 \x01(\x0b\x32\x1b.spbroker.v1.ManagerRefusalH\x00\x42\n\n\x08\x64\x65\x63ision\"C\n\x06Remedy\x12\x0e\n\x06wait_s\x18\x01 \x01(\r\x12)\n\x05\x61void\x18\x02 \x03(\x0b\x32\x1a.spbroker.v1.FunctionPlace2\x9f\x02\n\x0eServiceManager\x12>\n\x05Place\x12\x19.spbroker.v1.PlaceRequest\x1a\x1a.spbroker.v1.PlaceResponse\x12\x44\n\x07\x41\x64\x64ress\x12\x1b.spbroker.v1.AddressRequest\x1a\x1c.spbroker.v1.AddressResponse\x12J\n\tConfigure\x12\x1d.spbroker.v1.ConfigureRequest\x1a\x1e.spbroker.v1.ConfigureResponse\x12;\n\x04Heal\x12\x18.spbroker.v1.HealRequest\x1a\x19.spbroker.v1.HealResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,50 +37,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LINKADDRESSES_ADDRESSESENTRY']._loaded_options = None
   _globals['_LINKADDRESSES_ADDRESSESENTRY']._serialized_options = b'8\001'
-  _globals['_CONSULTATION']._serialized_start=129
-  _globals['_CONSULTATION']._serialized_end=246
-  _globals['_BYDEFAULT']._serialized_start=248
-  _globals['_BYDEFAULT']._serialized_end=259
-  _globals['_MANAGERREFUSAL']._serialized_start=261
-  _globals['_MANAGERREFUSAL']._serialized_end=294
-  _globals['_PLACEREQUEST']._serialized_start=296
-  _globals['_PLACEREQUEST']._serialized_end=405
-  _globals['_PLACEQUESTION']._serialized_start=407
-  _globals['_PLACEQUESTION']._serialized_end=514
-  _globals['_PLACEMENTOPTION']._serialized_start=516
-  _globals['_PLACEMENTOPTION']._serialized_end=642
-  _globals['_FUNCTIONPLACE']._serialized_start=644
-  _globals['_FUNCTIONPLACE']._serialized_end=710
-  _globals['_PLACEMENTOFFER']._serialized_start=712
-  _globals['_PLACEMENTOFFER']._serialized_end=796
-  _globals['_PLACERESPONSE']._serialized_start=799
-  _globals['_PLACERESPONSE']._serialized_end=962
-  _globals['_PLACEMENT']._serialized_start=964
-  _globals['_PLACEMENT']._serialized_end=1035
-  _globals['_ADDRESSREQUEST']._serialized_start=1037
-  _globals['_ADDRESSREQUEST']._serialized_end=1150
-  _globals['_ADDRESSQUESTION']._serialized_start=1152
-  _globals['_ADDRESSQUESTION']._serialized_end=1242
-  _globals['_OPENLINK']._serialized_start=1244
-  _globals['_OPENLINK']._serialized_end=1320
-  _globals['_ADDRESSRESPONSE']._serialized_start=1323
-  _globals['_ADDRESSRESPONSE']._serialized_end=1488
-  _globals['_ADDRESSES']._serialized_start=1490
-  _globals['_ADDRESSES']._serialized_end=1544
-  _globals['_LINKADDRESSES']._serialized_start=1547
-  _globals['_LINKADDRESSES']._serialized_end=1706
-  _globals['_LINKADDRESSES_ADDRESSESENTRY']._serialized_start=1658
-  _globals['_LINKADDRESSES_ADDRESSESENTRY']._serialized_end=1706
-  _globals['_CONFIGUREREQUEST']._serialized_start=1708
-  _globals['_CONFIGUREREQUEST']._serialized_end=1825
-  _globals['_CONFIGUREQUESTION']._serialized_start=1827
-  _globals['_CONFIGUREQUESTION']._serialized_end=1893
-  _globals['_CONFIGURERESPONSE']._serialized_start=1896
-  _globals['_CONFIGURERESPONSE']._serialized_end=2067
-  _globals['_CONFIGURATION']._serialized_start=2069
-  _globals['_CONFIGURATION']._serialized_end=2136
-  _globals['_FUNCTIONPARAMETERS']._serialized_start=2138
-  _globals['_FUNCTIONPARAMETERS']._serialized_end=2221
-  _globals['_SERVICEMANAGER']._serialized_start=2224
-  _globals['_SERVICEMANAGER']._serialized_end=2450
+  _globals['_CONSULTATION']._serialized_start=162
+  _globals['_CONSULTATION']._serialized_end=279
+  _globals['_BYDEFAULT']._serialized_start=281
+  _globals['_BYDEFAULT']._serialized_end=292
+  _globals['_MANAGERREFUSAL']._serialized_start=294
+  _globals['_MANAGERREFUSAL']._serialized_end=327
+  _globals['_PLACEREQUEST']._serialized_start=329
+  _globals['_PLACEREQUEST']._serialized_end=438
+  _globals['_PLACEQUESTION']._serialized_start=440
+  _globals['_PLACEQUESTION']._serialized_end=547
+  _globals['_PLACEMENTOPTION']._serialized_start=549
+  _globals['_PLACEMENTOPTION']._serialized_end=675
+  _globals['_FUNCTIONPLACE']._serialized_start=677
+  _globals['_FUNCTIONPLACE']._serialized_end=743
+  _globals['_PLACEMENTOFFER']._serialized_start=745
+  _globals['_PLACEMENTOFFER']._serialized_end=829
+  _globals['_PLACERESPONSE']._serialized_start=832
+  _globals['_PLACERESPONSE']._serialized_end=995
+  _globals['_PLACEMENT']._serialized_start=997
+  _globals['_PLACEMENT']._serialized_end=1068
+  _globals['_ADDRESSREQUEST']._serialized_start=1070
+  _globals['_ADDRESSREQUEST']._serialized_end=1183
+  _globals['_ADDRESSQUESTION']._serialized_start=1185
+  _globals['_ADDRESSQUESTION']._serialized_end=1275
+  _globals['_OPENLINK']._serialized_start=1277
+  _globals['_OPENLINK']._serialized_end=1353
+  _globals['_ADDRESSRESPONSE']._serialized_start=1356
+  _globals['_ADDRESSRESPONSE']._serialized_end=1521
+  _globals['_ADDRESSES']._serialized_start=1523
+  _globals['_ADDRESSES']._serialized_end=1577
+  _globals['_LINKADDRESSES']._serialized_start=1580
+  _globals['_LINKADDRESSES']._serialized_end=1739
+  _globals['_LINKADDRESSES_ADDRESSESENTRY']._serialized_start=1691
+  _globals['_LINKADDRESSES_ADDRESSESENTRY']._serialized_end=1739
+  _globals['_CONFIGUREREQUEST']._serialized_start=1741
+  _globals['_CONFIGUREREQUEST']._serialized_end=1858
+  _globals['_CONFIGUREQUESTION']._serialized_start=1860
+  _globals['_CONFIGUREQUESTION']._serialized_end=1926
+  _globals['_CONFIGURERESPONSE']._serialized_start=1929
+  _globals['_CONFIGURERESPONSE']._serialized_end=2100
+  _globals['_CONFIGURATION']._serialized_start=2102
+  _globals['_CONFIGURATION']._serialized_end=2169
+  _globals['_FUNCTIONPARAMETERS']._serialized_start=2171
+  _globals['_FUNCTIONPARAMETERS']._serialized_end=2254
+  _globals['_HEALREQUEST']._serialized_start=2256
+  _globals['_HEALREQUEST']._serialized_end=2363
+  _globals['_HEALQUESTION']._serialized_start=2366
+  _globals['_HEALQUESTION']._serialized_end=2561
+  _globals['_HEALRESPONSE']._serialized_start=2564
+  _globals['_HEALRESPONSE']._serialized_end=2723
+  _globals['_REMEDY']._serialized_start=2725
+  _globals['_REMEDY']._serialized_end=2792
+  _globals['_SERVICEMANAGER']._serialized_start=2795
+  _globals['_SERVICEMANAGER']._serialized_end=3082
 # @@protoc_insertion_point(module_scope)

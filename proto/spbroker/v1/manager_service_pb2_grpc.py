@@ -54,6 +54,11 @@ class ServiceManagerStub(object):
                 request_serializer=spbroker_dot_v1_dot_manager__service__pb2.ConfigureRequest.SerializeToString,
                 response_deserializer=spbroker_dot_v1_dot_manager__service__pb2.ConfigureResponse.FromString,
                 _registered_method=True)
+        self.Heal = channel.unary_unary(
+                '/spbroker.v1.ServiceManager/Heal',
+                request_serializer=spbroker_dot_v1_dot_manager__service__pb2.HealRequest.SerializeToString,
+                response_deserializer=spbroker_dot_v1_dot_manager__service__pb2.HealResponse.FromString,
+                _registered_method=True)
 
 
 class ServiceManagerServicer(object):
@@ -85,6 +90,13 @@ class ServiceManagerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Heal(self, request, context):
+        """Whether what is lost of a live service is to be bought elsewhere now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ServiceManagerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -102,6 +114,11 @@ def add_ServiceManagerServicer_to_server(servicer, server):
                     servicer.Configure,
                     request_deserializer=spbroker_dot_v1_dot_manager__service__pb2.ConfigureRequest.FromString,
                     response_serializer=spbroker_dot_v1_dot_manager__service__pb2.ConfigureResponse.SerializeToString,
+            ),
+            'Heal': grpc.unary_unary_rpc_method_handler(
+                    servicer.Heal,
+                    request_deserializer=spbroker_dot_v1_dot_manager__service__pb2.HealRequest.FromString,
+                    response_serializer=spbroker_dot_v1_dot_manager__service__pb2.HealResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -190,6 +207,33 @@ class ServiceManager(object):
             '/spbroker.v1.ServiceManager/Configure',
             spbroker_dot_v1_dot_manager__service__pb2.ConfigureRequest.SerializeToString,
             spbroker_dot_v1_dot_manager__service__pb2.ConfigureResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Heal(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spbroker.v1.ServiceManager/Heal',
+            spbroker_dot_v1_dot_manager__service__pb2.HealRequest.SerializeToString,
+            spbroker_dot_v1_dot_manager__service__pb2.HealResponse.FromString,
             options,
             channel_credentials,
             insecure,

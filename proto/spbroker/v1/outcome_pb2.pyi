@@ -354,6 +354,8 @@ class _ManagerTaskEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ManagerTas
     """Which prefixes and addresses links have."""
     MANAGER_TASK_CONFIGURE: _ManagerTask.ValueType  # 3
     """What functions are told."""
+    MANAGER_TASK_HEAL: _ManagerTask.ValueType  # 4
+    """Whether and when what is lost of a live service is bought elsewhere, and where not."""
 
 class ManagerTask(_ManagerTask, metaclass=_ManagerTaskEnumTypeWrapper):
     """What a service-specific manager may decide."""
@@ -366,6 +368,8 @@ MANAGER_TASK_ADDRESS: ManagerTask.ValueType  # 2
 """Which prefixes and addresses links have."""
 MANAGER_TASK_CONFIGURE: ManagerTask.ValueType  # 3
 """What functions are told."""
+MANAGER_TASK_HEAL: ManagerTask.ValueType  # 4
+"""Whether and when what is lost of a live service is bought elsewhere, and where not."""
 
 class _DecisionOutcome:
     ValueType = typing.NewType("ValueType", builtins.int)
@@ -382,7 +386,9 @@ class _DecisionOutcomeEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_Decisi
     DECISION_OUTCOME_FALLBACK: _DecisionOutcome.ValueType  # 3
     """The manager did not decide as it may, and the broker did instead."""
     DECISION_OUTCOME_REFUSED: _DecisionOutcome.ValueType  # 4
-    """The manager refused, or did not decide as it may and nobody decides instead: the service is refused."""
+    """The manager refused, or did not decide as it may and nobody decides instead: the service is refused; or, of HEAL, it is left as
+    it is until its owner asks for it.
+    """
 
 class DecisionOutcome(_DecisionOutcome, metaclass=_DecisionOutcomeEnumTypeWrapper):
     """What came of a question to a manager."""
@@ -396,7 +402,9 @@ DECISION_OUTCOME_DEFAULT: DecisionOutcome.ValueType  # 2
 DECISION_OUTCOME_FALLBACK: DecisionOutcome.ValueType  # 3
 """The manager did not decide as it may, and the broker did instead."""
 DECISION_OUTCOME_REFUSED: DecisionOutcome.ValueType  # 4
-"""The manager refused, or did not decide as it may and nobody decides instead: the service is refused."""
+"""The manager refused, or did not decide as it may and nobody decides instead: the service is refused; or, of HEAL, it is left as
+it is until its owner asks for it.
+"""
 
 @typing.final
 class Nogood(message.Message):
