@@ -1,7 +1,8 @@
 """How long an order takes through trees of brokers, beside the least that the same calls and durable commits take; and what
 live services cost: memory, and time to take them up after a crash.
 
-    python benchmarks/order.py [--quick] [--store postgresql] [--shapes 3x1,1x4] [--live N] [--profile DIR]
+    python benchmarks/order.py [--quick] [--store postgresql] [--shapes 3x1,1x4] [--live N]
+                               [--live-shape 2x1] [--profile DIR]
 
 Rules kept here
 - A shape is levels × fan-out: so many levels of brokers, each broker with so many suppliers, the lowest with domains of its own
@@ -11,9 +12,11 @@ Rules kept here
 - The baseline are bare programs (`peers/bare.py`): the same call tree, TLS, message sizes, and as many durable transactions in
   the same places of the same kind of store. Both are measured in one run, alternating. What both did is counted, not assumed.
 - Processor time is that of all brokers (or bare programs) together, from the first of many orders at once until everything after
-  the last is over; what a server of PostgreSQL or the client takes is not in it. It hardly depends on who else uses the machine.
-- Live services are ordered through the API of a tree of two levels. Then the top is killed and started again: until it answers,
-  and until its processor rests, which is when all is taken up and heard of again from below.
+  the last is over; what a server of PostgreSQL or the client takes is not in it. It depends less than time does on who else uses
+  the machine.
+- Live services are ordered through the API of a tree; what the first tenth of them takes of processors stands beside the last.
+  Then the top is killed and started again: until it answers, and until its processor rests, which is when all is taken up and
+  heard of again from below.
 """
 
 from __future__ import annotations
@@ -57,7 +60,7 @@ SHAPES = (Shape(1, 1), Shape(2, 1), Shape(3, 1), Shape(5, 1), Shape(1, 4), Shape
 QUICK = (Shape(1, 1), Shape(3, 1))
 MAIN = Shape(3, 1)
 """What the figures at the top of the result are of, where it was measured."""
-LIVE, LIVE_QUICK = 10_000, 60
+LIVE, LIVE_QUICK, LIVE_SHAPE = 10_000, 60, Shape(2, 1)
 CLIENTS = 16
 REST_S = 0.5
 """Over how long a processor that rests is looked at."""
@@ -151,9 +154,9 @@ async def alternating(
             contender.processor_ms.append((peers.processor_s() - before) / ordered * 1000)
 
 
-async def live(folder: Path, services: int, stores: Stores) -> dict[str, Any]:
-    """So many live services at a top and at the level below it: what they take, and how soon the top has them after a crash."""
-    shape, peers = Shape(2, 1), Peers()
+async def live(folder: Path, services: int, shape: Shape, stores: Stores) -> dict[str, Any]:
+    """So many live services in a tree: what they take, and how soon the top has them after a crash."""
+    peers, tenth = Peers(), max(1, services // 10)
     try:
         nodes = await start_nodes(folder, shape, peers, stores=stores)
         ordered, top = spec(shape), top_of(shape, nodes)
@@ -165,9 +168,10 @@ async def live(folder: Path, services: int, stores: Stores) -> dict[str, Any]:
             await contender.order(f"warm-{warm}")
         await peers.counts()
         empty, begun = resident_kb(peers, name), time.perf_counter()
-        await fill(contender, services)
+        first = await fill(contender, range(tenth), peers)
+        await fill(contender, range(tenth, services - tenth), peers)
+        last = await fill(contender, range(services - tenth, services), peers)
         filled_s = time.perf_counter() - begun
-        await peers.counts()
         full = resident_kb(peers, name)
         latencies = Contender(contender.order, contender.settled)
         late = [await timed(latencies, f"late-{n}") for n in range(20)]
@@ -187,6 +191,8 @@ async def live(folder: Path, services: int, stores: Stores) -> dict[str, Any]:
     return {
         "services": services,
         "ordered_per_s": round(services / filled_s, 1),
+        "processor_ms_of_the_first": round(first / tenth * 1000, 2),
+        "processor_ms_of_the_last": round(last / tenth * 1000, 2),
         "p50_ms_with_all_live": round(statistics.median(late) * 1000, 1),
         "mb_per_10000": round((full - empty) / 1024 * 10_000 / services, 1),
         "mb_after_restart": round(fresh / 1024, 1),
@@ -201,14 +207,17 @@ async def timed(contender: Contender, ref: str) -> float:
     return time.perf_counter() - begun
 
 
-async def fill(contender: Contender, services: int) -> None:
-    numbers = iter(range(services))
+async def fill(contender: Contender, services: range, peers: Peers) -> float:
+    """Orders these, and returns what that took of processors, in seconds."""
+    numbers, before = iter(services), peers.processor_s()
 
     async def client() -> None:
         for number in numbers:
             await contender.order(f"live-{number}")
 
     await asyncio.gather(*(client() for _ in range(CLIENTS)))
+    await peers.counts()
+    return peers.processor_s() - before
 
 
 def resident_kb(peers: Peers, name: str) -> int:
@@ -229,7 +238,12 @@ async def rests(peers: Peers, name: str) -> None:
 
 
 async def all_of(
-    shapes: tuple[Shape, ...], services: int, quick: bool, profiles: Path | None, stores: Stores
+    shapes: tuple[Shape, ...],
+    services: int,
+    live_shape: Shape,
+    quick: bool,
+    profiles: Path | None,
+    stores: Stores,
 ) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for shape in shapes:
@@ -240,8 +254,8 @@ async def all_of(
     taken = {}
     if services:
         with tempfile.TemporaryDirectory(prefix="spbroker-live-") as folder:
-            taken = await live(Path(folder), services, stores)
-        print(f"live services, two levels: {taken}")
+            taken = await live(Path(folder), services, live_shape, stores)
+        print(f"live services, {live_shape.name}: {taken}")
     return {
         "benchmark": "order",
         "figures": {**main["figures"], "live": taken, "shapes": {n: f["figures"] for n, f in found.items()}},
@@ -271,6 +285,9 @@ def main() -> None:
     parser.add_argument("--shapes", type=shapes_of, metavar="LEVELSxFANOUT,…", help="these, and not all")
     parser.add_argument("--live", type=int, metavar="N", help="so many live services; 0: none")
     parser.add_argument(
+        "--live-shape", type=lambda text: shapes_of(text)[0], default=LIVE_SHAPE, metavar="LEVELSxFANOUT"
+    )
+    parser.add_argument(
         "--profile", type=Path, metavar="DIR", help="leave cProfile files of the nodes of each shape there"
     )
     given = parser.parse_args()
@@ -279,7 +296,7 @@ def main() -> None:
     services = given.live if given.live is not None else LIVE_QUICK if given.quick else LIVE
     shapes = given.shapes or (QUICK if given.quick else SHAPES)
     with stores(given.store) as where:
-        result = asyncio.run(all_of(shapes, services, given.quick, given.profile, where))
+        result = asyncio.run(all_of(shapes, services, given.live_shape, given.quick, given.profile, where))
     result["machine"]["store"] = given.store
     print(json.dumps(result))
 
