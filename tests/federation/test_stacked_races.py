@@ -55,13 +55,13 @@ async def test_a_hundred_orders_at_once_get_a_hundred_labels_and_one_more_none(s
             return await stack.customer(of=upper).reserve(f"r{number}", 1, ORDER, CTX)
 
         asking = [asyncio.ensure_future(order(n)) for n in range(100)]
-        await stack.until(lambda: all(task.done() for task in asking), step=0.5, turns=4000)
+        await stack.until(lambda: all(task.done() for task in asking), step=0.05, turns=40000)
         answers = [task.result() for task in asking]
         refused = [a.reasons for a in answers if isinstance(a, Refused)]
         assert not refused, refused[0]
         assert sorted(held(stack, "s1")) == sorted(held(stack, "s2")) == list(LABELS)
         one_more = asyncio.ensure_future(order(100))
-        await stack.until(one_more.done, step=0.5, turns=4000)
+        await stack.until(one_more.done, step=0.05, turns=40000)
         answer = one_more.result()
         assert isinstance(answer, Refused)
         assert ReasonCode.LABELS_EXHAUSTED in {reason.code for reason in answer.reasons}

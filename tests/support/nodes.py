@@ -15,9 +15,9 @@ import os
 import random
 import shutil
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,13 @@ from broker.northbound.server import NorthboundServer
 from broker.orders.schedules import Workflows
 from broker.settings.process import NODE_FILE, Database, Process, load_process
 from capability_registry.note import CapabilityNote
+from lower_sp_clients.vim.driver import Driver, SapPort
 from tests.support.clock import Sleeper
 from tests.support.postgres import Where
 
 OPERATOR, OPERATOR_PASSWORD = "operator", "an operator's own"
 CHEAP = Cost(passes=1, memory_kib=64, lanes=1)
+MakeDriver = Callable[[str, str, Sequence[SapPort]], Driver]
 HOST = "127.0.0.1"
 PORTS = range(15_000 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]) % 8, 32_000, 8)
 """Workers have ports of their own: a node that is started again finds its one free."""
@@ -109,6 +111,8 @@ class RealNode:
     server: NorthboundServer | None = None
     made_of: Callable[[Parts], Parts] = lambda parts: parts
     """What a test puts in the place of a node's parts."""
+    built: dict[tuple[str, str], Driver] = field(default_factory=dict)
+    """Simulated infrastructure, by its domain and what its SAPs are: as bridges and namespaces do, it outlives the process."""
 
     @property
     def settings(self) -> Process:
@@ -148,7 +152,9 @@ class RealNode:
             passwords=passwords,
             workflows=self.workflows,
         )
-        node = Node(settings.sp_id, settings.store, keys, self.made_of(parts), KeyFile(self.layout.note_key).current)
+        parts = self.made_of(parts)
+        parts = replace(parts, make_driver=self._lasting(parts.make_driver))
+        node = Node(settings.sp_id, settings.store, keys, parts, KeyFile(self.layout.note_key).current)
         await node.open()
         try:
             self.server = await listen(node, settings, keys, passwords, self.clock)
@@ -158,6 +164,17 @@ class RealNode:
         await self.server.set_health(True)
         self.running = node
         return self
+
+    def _lasting(self, make: MakeDriver) -> MakeDriver:
+        def made(kind: str, domain: str, saps: Sequence[SapPort]) -> Driver:
+            if kind != "simulated":
+                return make(kind, domain, saps)
+            key = domain, repr(saps)
+            if key not in self.built:
+                self.built[key] = make(kind, domain, saps)
+            return self.built[key]
+
+        return made
 
     async def close(self) -> None:
         """As SIGTERM would; nothing if it is closed."""
@@ -229,7 +246,7 @@ class Nodes:
 
     async def twin(self, sp_id: str) -> RealNode:
         """Another process's worth of the same node: its directory and database, with ports of its own."""
-        twin = RealNode(self[sp_id].directory, self.clock)
+        twin = RealNode(self[sp_id].directory, self.clock, built=self[sp_id].built)
         self.twins.append(twin)
         return await twin.open()
 
