@@ -41,6 +41,7 @@ class Stock:
         self._crossings: dict[str, str] = {}
 
     def drawn(self, told: Told) -> Drawn:
+        """What one flow along the way draws on, alone in the graph."""
         draws: dict[str, float] = {}
         limits: dict[str, float] = {}
         for passage in told.way.passages:
@@ -76,8 +77,9 @@ class Stock:
                         pools.takes(key, f"at {sap}", labels)
                     if sap in joints:
                         pools.takes(key, joints[sap].interconnect, labels or free[sap], True)
-                for name in self.labels.keys() & drawn.draws if self.labels else ():
-                    pools.draws(key, name, drawn.draws[name], self.labels[name])
+                for name, times in drawn.draws.items() if self.labels else ():
+                    if left := self.labels.get(name):
+                        pools.draws(key, name, times, left)
         return shortened(draws.limits(self.has) + pools.limits(), entries)
 
     def _way(self, number: int) -> tuple[tuple[str, float], ...]:

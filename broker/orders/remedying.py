@@ -11,7 +11,6 @@ Theory of operation
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime
 
 from broker.decompose.plan import Avoid
@@ -22,6 +21,7 @@ from broker.orders.reasons import for_customer
 from broker.orders.records import Order
 from broker.orders.tasks import Env, Pause, task
 from service_model.managing import DecisionOutcome, HealQuestion, ManagerTask, Remedy
+from service_model.replacing import replace
 
 WHAT = ManagerTask.HEAL
 
