@@ -157,7 +157,7 @@ async def test_packets_flow_again_by_another_provider_after_the_one_in_the_middl
         await stack.pass_time(330)
         assert stack.state() is ServiceState.DEGRADED
         await bench.active()
-        await asyncio.to_thread(stream.goes_on)
+        await asyncio.to_thread(stream.flows)
     (healed,) = stack.broker("a").orders()
     assert [s.alias for s in healed.segments if s.wanted] == ["s1", "d", "s4"]
     assert healed.choice is not None
@@ -169,7 +169,6 @@ async def test_packets_flow_again_by_another_provider_after_the_one_in_the_middl
     print(
         f"{stream.lost} of {stream.sent} lost; {back} ms from the judgement to the first packet over the other provider"
     )
-    assert set(range(stream.sent - 100, stream.sent)) <= stream.came, "at the end all arrive"
     assert back < MOST_LOST_MS
     await ends(bench)
 
@@ -230,12 +229,11 @@ async def test_packets_flow_again_after_a_function_was_killed_and_its_domain_has
         await kills(bench, site, function)
         noticed = stream.sent
         await bench.active()
-        await asyncio.to_thread(stream.goes_on)
+        await asyncio.to_thread(stream.flows)
     (healed,) = bench.stack.broker("a").orders()
     assert ([s.alias for s in healed.segments if s.wanted], healed.heals) == (["s1", "c", "s4"], 0)
     back = max((n for n in range(noticed, stream.sent) if n not in stream.came), default=noticed) - noticed
     print(f"{back} ms from the notice to the first packet through what was built again")
-    assert set(range(stream.sent - 100, stream.sent)) <= stream.came, "at the end all arrive"
     assert back < MOST_LOST_MS
     await ends(bench)
 

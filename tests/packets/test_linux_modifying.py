@@ -69,7 +69,7 @@ async def lost_by(bench: LinuxBench, directory: Path, *changes: Callable[[Servic
             with Stream(near, far, TARGET) as stream:
                 await asyncio.to_thread(stream.goes_on)
                 await ordered(there.stack, one, spec, version)
-                await asyncio.to_thread(stream.goes_on)
+                await asyncio.to_thread(stream.flows)
             assert packets.ping(near, TARGET, size=1400).ok
             print(f"{change.__name__}: {stream.lost} of {stream.sent} lost, {stream.longest_gap} in a row")
             found.append(stream)

@@ -13,8 +13,14 @@ from lower_sp_clients.vim.linux.namespaces import socket_in
 
 PAUSE_S = 0.001
 PORT = 9009
+IN_A_ROW = 100
+"""So many that came one after another show that packets flow."""
 _SETTLES_S = 0.5
 """How long what is on its way may take."""
+_SO_RCVBUFFORCE = 33
+"""Of Linux; Python's module does not name it."""
+_BUFFER_BYTES = 1 << 22
+"""What came while the receiver waits for a processor is not lost."""
 
 
 class Stream:
@@ -26,9 +32,11 @@ class Stream:
         self._in = socket_in(receiver, socket.AF_INET, socket.SOCK_DGRAM)
         self._in.bind((target, PORT))
         self._in.settimeout(0.05)
+        self._in.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
         self._over, self._sent_all = threading.Event(), threading.Event()
         self.sent = 0
         self.came: set[int] = set()
+        self._newest, self._in_a_row = -1, 0
         self._threads = (threading.Thread(target=self._send), threading.Thread(target=self._receive))
 
     @property
@@ -48,6 +56,15 @@ class Stream:
         """Until so many more have been sent."""
         until = self.sent + packets
         while self.sent < until:
+            time.sleep(PAUSE_S)
+
+    def flows(self, patience_s: float = 60.0) -> None:
+        """Until so many in a row have come that were sent from now on; AssertionError where they do not."""
+        start, ends = self.sent, time.monotonic() + patience_s
+        while self._newest < start + IN_A_ROW or self._in_a_row < IN_A_ROW:
+            assert time.monotonic() < ends, (
+                f"{self.sent - start} sent in {patience_s:g} s, and no {IN_A_ROW} in a row came"
+            )
             time.sleep(PAUSE_S)
 
     def __enter__(self) -> Self:
@@ -76,6 +93,9 @@ class Stream:
     def _receive(self) -> None:
         while not self._sent_all.is_set():
             try:
-                self.came.add(int.from_bytes(self._in.recv(64), "big"))
+                number = int.from_bytes(self._in.recv(64), "big")
             except TimeoutError:
                 continue
+            self.came.add(number)
+            self._in_a_row = self._in_a_row + 1 if number == self._newest + 1 else 1
+            self._newest = number
