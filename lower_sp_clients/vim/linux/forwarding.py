@@ -6,6 +6,8 @@ Rules enforced here
 - A port answers ARP for its own addresses only, and no reverse-path filter drops what a path sends round.
 - IPv6 addresses are usable at once (no duplicate address detection: addresses are planned), and nothing is learnt from
   router advertisements.
+- Who does not answer ARP or neighbour discovery is asked again after `NEIGHBOUR_RETRY_MS`, not after the kernel's second: that
+  is what a path costs at most beyond its building when what stands beside a function was made anew.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from lower_sp_clients.vim.linux.ruleset import Nft, ruleset
 MAIN_TABLE = 254
 ETHERNET_HEADER = 18
 """Bytes, with one VLAN tag."""
+NEIGHBOUR_RETRY_MS = 50
 _IFA_F_NODAD = 0x02
 _FAMILIES = (AF_INET, AF_INET6)
 
@@ -108,6 +111,8 @@ def _namespace_sysctls() -> None:
 def _port_sysctls(port: PlannedPort) -> dict[str, int]:
     four, six = f"ipv4/conf/{port.device}", f"ipv6/conf/{port.device}"
     return {
+        f"ipv4/neigh/{port.device}/retrans_time_ms": NEIGHBOUR_RETRY_MS,
+        f"ipv6/neigh/{port.device}/retrans_time_ms": NEIGHBOUR_RETRY_MS,
         f"{four}/forwarding": int(not port.management),
         f"{four}/rp_filter": 0,
         f"{four}/send_redirects": 0,
