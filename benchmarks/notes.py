@@ -54,7 +54,6 @@ from capability_registry.note import (  # noqa: E402
     BorderPoint,
     CapabilityNote,
     Encapsulation,
-    Flavour,
     FunctionOffer,
     FunctionPort,
     Place,
@@ -67,6 +66,7 @@ from capability_registry.note import (  # noqa: E402
 from lower_sp_clients import wire  # noqa: E402
 from lower_sp_clients.supplier import SignedNote  # noqa: E402
 from service_model.clock import SystemClock  # noqa: E402
+from service_model.flavours import Flavour  # noqa: E402
 from service_model.money import Price  # noqa: E402
 from service_model.spec import FunctionType  # noqa: E402
 

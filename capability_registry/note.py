@@ -22,6 +22,7 @@ from pydantic import Field, TypeAdapter
 
 from address_planner.labels import NO_LABEL, LabelSet
 from service_model.families import AddressFamily
+from service_model.flavours import Flavour
 from service_model.money import FREE, Price
 from service_model.qos import QosClass
 from service_model.spec import FunctionTypeText
@@ -51,13 +52,6 @@ class Encapsulation(Word):
         """Bytes of IP packet that it leaves of a cable that carries so many. VXLAN over IPv4 takes 50 (RFC 7348, 5); a VLAN tag
         takes none: frames may have four bytes more for it (IEEE 802.3-2022, 3.2.7)."""
         return cable - 50 if self is Encapsulation.VXLAN else cable
-
-
-class Runtime(Word):
-    UNSPECIFIED = "RUNTIME_UNSPECIFIED"
-    PROCESS = "RUNTIME_PROCESS"
-    CONTAINER = "RUNTIME_CONTAINER"
-    VM = "RUNTIME_VM"
 
 
 class PortRole(Word):
@@ -133,16 +127,6 @@ class Bin:
 
     size: Annotated[int, Field(ge=0, le=1_000_000)]
     count: Annotated[int, Field(ge=0, le=1_000_000)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Flavour:
-    name: Name
-    units: Annotated[int, Field(ge=0, le=100_000)] = 1
-    runtime: Runtime = Runtime.PROCESS
-    price: Price = FREE
-    max_bandwidth_bps: BitsPerSecond = 0
-    """0: as much as the links carry."""
 
 
 _Indices = tuple[Annotated[int, Field(ge=0, le=1_000_000)], ...]

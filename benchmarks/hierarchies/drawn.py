@@ -24,15 +24,9 @@ from address_planner.labels import LabelSet
 from benchmarks.hierarchies.neighbours import Neighbour
 from benchmarks.hierarchies.sellers import Leaf, Middle, Seller
 from capability_registry.abstraction import OPEN, Disclosure
-from capability_registry.note import (
-    Encapsulation,
-    Flavour,
-    FunctionPort,
-    Place,
-    PortRole,
-    SapRole,
-)
+from capability_registry.note import Encapsulation, FunctionPort, Place, PortRole, SapRole
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Way
+from service_model.flavours import Flavour
 from service_model.money import Price
 from service_model.spec import FunctionType
 

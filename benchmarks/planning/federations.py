@@ -29,7 +29,6 @@ from capability_registry.note import (
     BorderPoint,
     CapabilityNote,
     Encapsulation,
-    Flavour,
     FunctionOffer,
     FunctionPort,
     Place,
@@ -38,6 +37,7 @@ from capability_registry.note import (
     SapOffer,
     SapRole,
 )
+from service_model.flavours import Flavour
 from service_model.flows import PATHS
 from service_model.money import Price
 from service_model.spec import End, FunctionRequest, FunctionType, ServiceFunctionPath, ServiceSpec, VirtualLink

@@ -15,10 +15,10 @@ from datetime import datetime
 from broker.settings.administered import DomainDoc, DomainLink, DomainSap, FunctionDoc, InterconnectDoc, PlaceDoc
 from broker.settings.present import Administered, takes_new
 from capability_registry.label_kinds import labels_of
-from capability_registry.note import Flavour
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Way
 from lower_sp_clients.vim.driver import DriverOffer, SapPort
 from service_model.families import families_of, versions
+from service_model.flavours import Flavour
 
 
 def domain_value(

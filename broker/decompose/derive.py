@@ -46,7 +46,6 @@ from capability_registry.note import (
     BorderEntry,
     BorderPoint,
     CapabilityNote,
-    Flavour,
     FunctionOffer,
     Outage,
     Place,
@@ -58,6 +57,7 @@ from capability_registry.packing import total
 from capability_registry.sharing import marked, minted
 from service_model.constraints import PLACEMENT
 from service_model.families import FIXED_PORTS
+from service_model.flavours import Flavour
 from service_model.flows import PATHS
 from service_model.money import Price
 from service_model.qos import QOS

@@ -32,8 +32,9 @@ from broker.decompose.piece import Figures, Flags, nano
 from broker.decompose.plan import Avoid
 from broker.decompose.surcharge import Surcharges
 from capability_registry.distance import kilometres
-from capability_registry.note import Flavour, FunctionOffer, FunctionPort, PortRole
+from capability_registry.note import FunctionOffer, FunctionPort, PortRole
 from service_model.features import needed_everywhere
+from service_model.flavours import Flavour
 from service_model.outcomes import ReasonCode
 
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from broker.decompose.difference import NEW, Difference
 from broker.decompose.piece import Between, Flags, Here, Numbers, Piece, default_flavour
 from capability_registry.distance import kilometres
-from capability_registry.note import Flavour, FunctionOffer, Place, SapOffer, SharedLimit
+from capability_registry.note import FunctionOffer, Place, SapOffer, SharedLimit
+from service_model.flavours import Flavour
 from service_model.spec import FunctionType
 
 NO_COUNTS: Numbers = np.zeros((0, 4), dtype=np.int64)

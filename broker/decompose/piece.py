@@ -26,7 +26,6 @@ from capability_registry.note import (
     BorderEntry,
     BorderPoint,
     CapabilityNote,
-    Flavour,
     FunctionOffer,
     FunctionPort,
     Place,
@@ -34,6 +33,7 @@ from capability_registry.note import (
     SapOffer,
 )
 from service_model.families import versions
+from service_model.flavours import Flavour
 from service_model.money import Price
 from service_model.spec import FunctionType
 

@@ -17,8 +17,9 @@ from pydantic import ConfigDict, Field, TypeAdapter
 
 from broker.settings.anchor import Anchor, Authority
 from capability_registry.abstraction import OPEN, Disclosure
-from capability_registry.note import Bin, Encapsulation, FunctionPort, Lifecycle, Place, Runtime, SapRole
+from capability_registry.note import Bin, Encapsulation, FunctionPort, Lifecycle, Place, SapRole
 from service_model.families import ANY_FAMILY, AddressFamily
+from service_model.flavours import Runtime
 from service_model.managing import ManagerTask
 from service_model.money import FREE, Currency, Price
 from service_model.qos import QosClass

@@ -15,8 +15,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from address_planner.labels import LabelSet
-from capability_registry.note import Bin, Encapsulation, Flavour, FunctionPort, Place, SapRole
+from capability_registry.note import Bin, Encapsulation, FunctionPort, Place, SapRole
 from service_model.families import ANY_FAMILY, AddressFamily
+from service_model.flavours import Flavour
 from service_model.money import Price
 from service_model.spec import FunctionType
 from service_model.window import Window

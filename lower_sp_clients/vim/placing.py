@@ -17,9 +17,10 @@ from itertools import combinations
 
 from capability_registry.distance import kilometres
 from capability_registry.hosting import hosts
-from capability_registry.note import Flavour, Place
+from capability_registry.note import Place
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Usage, pack
 from service_model.constraints import Countries, Group, GroupKind, GroupScope
+from service_model.flavours import Flavour
 from service_model.outcomes import Nogood, Reason, ReasonCode
 from service_model.spec import FunctionRequest, ServiceSpec
 from service_model.window import Window

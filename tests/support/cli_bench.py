@@ -26,7 +26,6 @@ from capability_registry.note import (
     BorderPoint,
     CapabilityNote,
     Encapsulation,
-    Flavour,
     FunctionOffer,
     FunctionPort,
     Place,
@@ -40,6 +39,7 @@ from capability_registry.signing import sign
 from lower_sp_clients import wire
 from lower_sp_clients.supplier import Context, SignedNote
 from service_model.clock import Clock
+from service_model.flavours import Flavour
 from service_model.money import Price
 from service_model.outcomes import (
     LinkChoice,

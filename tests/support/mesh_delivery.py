@@ -11,11 +11,12 @@ from broker.decompose.mesh import Mesh
 from broker.decompose.plan import Plan, Snapshot
 from broker.orders.gather import binding, gather, violation, whole
 from broker.orders.split import HandedDown, Split, split
-from capability_registry.note import Encapsulation, Flavour, FunctionPort, Place, PortRole, SapRole
+from capability_registry.note import Encapsulation, FunctionPort, Place, PortRole, SapRole
 from lower_sp_clients.vim.blueprints import blueprint
 from lower_sp_clients.vim.choosing import choose
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Usage, Way
 from lower_sp_clients.vim.driver import Blueprint, Driver
+from service_model.flavours import Flavour
 from service_model.money import FREE
 from service_model.outcomes import AddressingChoice, Bindings
 from service_model.spec import LinkKind, ServiceSpec, split_point

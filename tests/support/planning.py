@@ -19,7 +19,6 @@ from capability_registry.note import (
     BorderPoint,
     CapabilityNote,
     Encapsulation,
-    Flavour,
     FunctionOffer,
     FunctionPort,
     Place,
@@ -30,6 +29,7 @@ from capability_registry.note import (
     SapRole,
 )
 from service_model.constraints import PLACEMENT
+from service_model.flavours import Flavour
 from service_model.flows import PATHS
 from service_model.money import Price
 from service_model.qos import QOS

@@ -43,15 +43,7 @@ from broker.storage.migrations import migrate
 from broker.storage.quote_book import SqlQuoteBook
 from broker.storage.restored import SqlRestored
 from capability_registry.abstraction import abstracted
-from capability_registry.note import (
-    CapabilityNote,
-    Encapsulation,
-    Flavour,
-    FunctionPort,
-    Place,
-    PortRole,
-    SapRole,
-)
+from capability_registry.note import CapabilityNote, Encapsulation, FunctionPort, Place, PortRole, SapRole
 from lower_sp_clients.quotes import STANDING
 from lower_sp_clients.service_manager import ServiceManager
 from lower_sp_clients.supplier import OutcomeUnknown, Supplier
@@ -62,6 +54,7 @@ from lower_sp_clients.vim.holds import AllocationState
 from lower_sp_clients.vim.local_vim import LocalVim
 from lower_sp_clients.vim.simulated import SimulatedDriver
 from service_model.families import ANY_FAMILY, AddressFamily
+from service_model.flavours import Flavour
 from service_model.money import Price
 from service_model.outcomes import ServiceState
 from service_model.spec import (

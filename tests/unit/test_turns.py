@@ -10,8 +10,9 @@ from address_planner.labels import LabelSet
 from benchmarks.hierarchies.drawn import PORTS
 from benchmarks.hierarchies.sellers import NOW, Leaf, Middle
 from broker.decompose.search import alone, best
-from capability_registry.note import Encapsulation, Flavour, Place, SapRole
+from capability_registry.note import Encapsulation, Place, SapRole
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Way
+from service_model.flavours import Flavour
 from service_model.money import Price
 from service_model.outcomes import Refused, Reserved
 from service_model.spec import ServiceSpec

@@ -28,7 +28,6 @@ from capability_registry.note import (
     BorderPoint,
     CapabilityNote,
     Encapsulation,
-    Flavour,
     FunctionOffer,
     FunctionPort,
     Lifecycle,
@@ -44,6 +43,7 @@ from capability_registry.note import (
 from lower_sp_clients import wire
 from lower_sp_clients.wire import Codec, Violation, WireError
 from service_model.constraints import Countries, Distance, Group, GroupKind, GroupScope
+from service_model.flavours import Flavour
 from service_model.flows import Flow, FlowProtocol
 from service_model.money import Price
 from service_model.outcomes import (
