@@ -27,6 +27,7 @@ from service_model.managing import (
     HealQuestion,
     PlaceQuestion,
     Question,
+    ScaleQuestion,
 )
 from spbroker.v1 import manager_service_pb2 as pb
 from spbroker.v1 import manager_service_pb2_grpc
@@ -70,6 +71,9 @@ class RemoteManager:
             case HealQuestion():
                 call, read = self._stub.Heal, wire.REMEDY.decode
                 request = pb.HealRequest(consultation=consultation, question=wire.HEAL_QUESTION.encode(question))
+            case ScaleQuestion():
+                call, read = self._stub.Scale, wire.SCALING.decode
+                request = pb.ScaleRequest(consultation=consultation, question=wire.SCALE_QUESTION.encode(question))
         try:
             with failures():
                 answer = await call(request, timeout=timeout_s)

@@ -1,8 +1,8 @@
 """What a broker asks a service-specific manager, and what that may answer.
 
 A manager is the customer's. It is asked while a reservation is worked out, and chooses where the operator would choose
-otherwise: where functions are (PLACE), which prefixes and addresses links have (ADDRESS), what functions are told (CONFIGURE).
-And it is asked when what is lost of a live service would be bought elsewhere (HEAL).
+otherwise: what size functions are (SCALE) and where (PLACE), which prefixes and addresses links have (ADDRESS), what functions
+are told (CONFIGURE). And it is asked when what is lost of a live service would be bought elsewhere (HEAL).
 
 Rules kept here
 - A question holds what the customer may see and nothing else: its own spec, its words for places, its own aliases of suppliers.
@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import ConfigDict, Field
 
+from service_model.flavours import Flavour
 from service_model.money import FREE, Price
 from service_model.spec import STRICT, ServiceSpec
 from service_model.words import Address, Instant, Name, PointName, Prefix, Word
@@ -37,6 +38,7 @@ class ManagerTask(Word):
     ADDRESS = "MANAGER_TASK_ADDRESS"
     CONFIGURE = "MANAGER_TASK_CONFIGURE"
     HEAL = "MANAGER_TASK_HEAL"
+    SCALE = "MANAGER_TASK_SCALE"
 
 
 class DecisionOutcome(Word):
@@ -114,6 +116,28 @@ class PlaceQuestion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FlavourOffer:
+    """A flavour that a function may have, at the price that its customer pays, and where. `by_default`: it has that there if
+    nothing is chosen."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    function: Name
+    flavour: Flavour
+    by_default: bool = False
+    place: Name
+    supplier: str = ""
+    country: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScaleQuestion:
+    """Every flavour that functions may have of which the spec does not say one."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    offers: tuple[FlavourOffer, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenLink:
     """A link that lacks a prefix of each of these IP versions (none given: of either); its ports, and how many addresses at
     least a prefix needs to have."""
@@ -157,12 +181,13 @@ class HealQuestion:
     offers: tuple[PlacementOffer, ...] = ()
 
 
-Question = PlaceQuestion | AddressQuestion | ConfigureQuestion | HealQuestion
+Question = PlaceQuestion | AddressQuestion | ConfigureQuestion | HealQuestion | ScaleQuestion
 TASK_OF: Mapping[type[Question], ManagerTask] = {
     PlaceQuestion: ManagerTask.PLACE,
     AddressQuestion: ManagerTask.ADDRESS,
     ConfigureQuestion: ManagerTask.CONFIGURE,
     HealQuestion: ManagerTask.HEAL,
+    ScaleQuestion: ManagerTask.SCALE,
 }
 
 
@@ -228,6 +253,23 @@ class Remedy:
             raise ValueError("a remedy is to wait, or to avoid places")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionFlavour:
+    """The flavour of one function, by its name."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    function: Name
+    flavour: Name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scaling:
+    """Functions that are not named have the flavour that they have by default where they are placed."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    flavours: Annotated[tuple[FunctionFlavour, ...], Field(min_length=1, max_length=64)]
+
+
 @dataclass(frozen=True, slots=True)
 class ByDefault:
     """As the broker would without a manager."""
@@ -241,5 +283,5 @@ class ManagerRefusal:
     message: Said
 
 
-Choice = Placement | Addresses | Configuration | Remedy
+Choice = Placement | Addresses | Configuration | Remedy | Scaling
 Answer = Choice | ByDefault | ManagerRefusal

@@ -12,7 +12,15 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from broker.settings.administered import DomainDoc, DomainLink, DomainSap, FunctionDoc, InterconnectDoc, PlaceDoc
+from broker.settings.administered import (
+    DomainDoc,
+    DomainLink,
+    DomainSap,
+    FlavourDoc,
+    FunctionDoc,
+    InterconnectDoc,
+    PlaceDoc,
+)
 from broker.settings.present import Administered, takes_new
 from capability_registry.label_kinds import labels_of
 from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Way
@@ -119,9 +127,19 @@ def _function(doc: FunctionDoc, here: frozenset[str], offer: DriverOffer) -> Cat
         type=doc.type,
         implementation=doc.implementation,
         ports=doc.ports,
-        flavours=tuple(Flavour(name=f.name, units=f.units, runtime=f.runtime, price=f.price) for f in doc.flavours),
+        flavours=tuple(map(_flavour, doc.flavours)),
         places=frozenset(doc.places) & here if doc.places else here,
         delay_us=doc.delay_us,
         parameters=doc.parameters,
         families=families_of(offer.versions.intersection(versions(doc.families))),
+    )
+
+
+def _flavour(doc: FlavourDoc) -> Flavour:
+    return Flavour(
+        name=doc.name,
+        units=doc.units,
+        runtime=doc.runtime,
+        price=doc.price,
+        max_bandwidth_bps=doc.max_bandwidth_bps,
     )

@@ -18,6 +18,7 @@ from broker.orders import learning
 from broker.orders.placing import within_price
 from broker.orders.records import Order, Segment
 from broker.orders.retrying import MAX_CRANKBACKS, again
+from broker.orders.sizing import sized
 from broker.orders.states import SegmentState
 from broker.orders.tasks import Env, Pause, Question, task
 from service_model.outcomes import Reason
@@ -45,7 +46,7 @@ def reconsider(order: Order, env: Env) -> Order | Pause:
     if not dear or order.healed or order.spec is None or order.crankbacks >= MAX_CRANKBACKS:
         return order
     learnt = reduce(or_, (learning.dearer(s.alias, s.spec, s.announced, s.price) for s in dear))
-    meant = env.lexicon(order.account, order.terms).learnt(order.words).meant(order.spec)
+    meant = env.lexicon(order.account, order.terms).learnt(order.words).meant(sized(order))
     if not isinstance(meant, Reason):
         question = Question(within_price(order, meant), order.avoid | learnt, why=False)
         found = env.answer(question)

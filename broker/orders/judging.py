@@ -5,6 +5,7 @@ Rules kept here
 - A prefix is of what was allowed in the question, keeps off what was excluded and off every other prefix of the service;
   addresses are of functions' ports on that link. The spec with them in it has to be as right as any that a customer sends.
 - Parameters are of functions of the spec, and of bounded size. What they mean, the functions' suppliers judge.
+- A flavour is chosen among what was offered for its function, once for each.
 - What is to be avoided by a healing is among what was offered for what is lost.
 - What is wrong is one decision that says what: REFUSED or FALLBACK, by the terms of the manager.
 """
@@ -40,6 +41,8 @@ from service_model.managing import (
     Placement,
     PlaceQuestion,
     Remedy,
+    ScaleQuestion,
+    Scaling,
 )
 from service_model.spec import AddressRole, ReservedAddress, ServiceSpec, VirtualLink
 from service_model.words import Prefix
@@ -101,6 +104,8 @@ def _allowed(spec: ServiceSpec, asked: Asked, choice: Choice) -> Choice:
             return _configuration(spec, choice)
         case HealQuestion() as question, Remedy():
             return _remedy(question, choice)
+        case ScaleQuestion() as question, Scaling():
+            return _scaling(question, choice)
         case _:
             raise NotAllowed(f"it answered {type(choice).__name__}, which was not asked")
 
@@ -116,6 +121,8 @@ def _text(choice: Choice) -> str:
         case Remedy():
             kept_off = ", ".join(_place_text(p) for p in choice.avoid)
             return f"not before {choice.wait_s} s" if choice.wait_s else f"now{', not ' if kept_off else ''}{kept_off}"
+        case Scaling():
+            return ", ".join(f"{f.function}: {f.flavour}" for f in choice.flavours)
 
 
 def _place_text(chosen: FunctionPlace) -> str:
@@ -126,6 +133,19 @@ def _remedy(question: HealQuestion, choice: Remedy) -> Remedy:
     for chosen in choice.avoid:
         if not any(_offers(offer.function, offer.place, offer.supplier, chosen) for offer in question.offers):
             raise NotAllowed(f"{_place_text(chosen)} was not offered, so it cannot be avoided")
+    return choice
+
+
+def _scaling(question: ScaleQuestion, choice: Scaling) -> Scaling:
+    open_to: dict[str, set[str]] = {}
+    for offer in question.offers:
+        open_to.setdefault(offer.function, set()).add(offer.flavour.name)
+    for chosen in choice.flavours:
+        flavours = open_to.pop(chosen.function, None)
+        if flavours is None:
+            raise NotAllowed(f"function {chosen.function!r}: its flavour was not asked for, or is chosen twice")
+        if chosen.flavour not in flavours:
+            raise NotAllowed(f"function {chosen.function!r}: flavour {chosen.flavour!r} was not offered")
     return choice
 
 
@@ -202,6 +222,13 @@ def _configuration(spec: ServiceSpec, choice: Configuration) -> Configuration:
 
 
 # the spec as a manager narrowed it
+
+
+def scaled(spec: ServiceSpec, choice: Scaling) -> ServiceSpec:
+    """The spec with functions in the flavours chosen, but for those of which it says one."""
+    of = {chosen.function: chosen.flavour for chosen in choice.flavours}
+    functions = tuple(replace(f, flavour=of[f.id]) if f.id in of and f.flavour is None else f for f in spec.functions)
+    return replace(spec, functions=functions)
 
 
 def placed(spec: ServiceSpec, choice: Placement) -> ServiceSpec:

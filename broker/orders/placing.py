@@ -22,6 +22,7 @@ from broker.orders.readdressing import as_labelled, without_room
 from broker.orders.reasons import told
 from broker.orders.records import Order, Segment, child_ref
 from broker.orders.retrying import again, exhausted, handed, refuse
+from broker.orders.sizing import sized
 from broker.orders.split import NEW, Had, HandedDown, split
 from broker.orders.states import SegmentState
 from broker.orders.tasks import Env, Pause, Question, task
@@ -37,7 +38,7 @@ def place(order: Order, env: Env) -> Order | Pause:
     if order.plan is not None or order.spec is None:
         return order
     lexicon = env.lexicon(order.account, order.terms).learnt(order.words)
-    spec, quoted = order.spec, order.quoted
+    spec, quoted = sized(order), order.quoted
     meant = lexicon.meant(bound(spec, order.terms.classes))
     if isinstance(meant, Reason):
         return refuse(order, env.now, *(order.reasons or (meant,)))
@@ -93,7 +94,9 @@ def _staying(order: Order, env: Env, meant: ServiceSpec) -> Plan | ServiceSpec |
     if env.live is None or env.live.spec is None:
         return None
     was = (
-        env.lexicon(order.account, order.terms).learnt(env.live.words).meant(bound(env.live.spec, order.terms.classes))
+        env.lexicon(order.account, order.terms)
+        .learnt(env.live.words)
+        .meant(bound(sized(env.live), order.terms.classes))
     )
     plan = staying.plan(order, env, meant, was) if not isinstance(was, Reason) else None
     if plan is not None and _known(plan, env.snapshot):
@@ -132,7 +135,7 @@ def address(order: Order, env: Env) -> Order | Pause:
     """Take a block of each family if none was given and ids for the paths, and derive the segments from the plan."""
     if order.addressed or order.plan is None or order.spec is None:
         return order
-    spec, plan = order.spec, order.plan
+    spec, plan = sized(order), order.plan
     allowed = spec.blocks.allowed
     sizes = {} if order.healed else block_bits(spec)
     if not allowed and sizes:

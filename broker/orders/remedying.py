@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from datetime import datetime
 
 from broker.decompose.plan import Avoid
-from broker.orders.consulting import MAX_OFFERS, ask, decider, is_asked, latest, offers_of, placement_of, word_of
+from broker.orders.deciders import ask, decider, is_asked, latest
 from broker.orders.decisions import Decision
 from broker.orders.healing import decided, heal, waits_until, why_degraded
+from broker.orders.offered import MAX_OFFERS, placement_of, places_of, word_of
 from broker.orders.reasons import for_customer
 from broker.orders.records import Order
 from broker.orders.tasks import Env, Pause, task
@@ -72,14 +73,14 @@ def _question(order: Order, begun: Order, env: Env) -> HealQuestion:
     gone = [s for s in order.segments if s.ref in begun.healing.lost]
     within = {f.id for s in gone for f in s.spec.functions}
     lost = tuple(f.id for f in order.spec.functions if f.id in within)
-    offers = dict.fromkeys(offer for offer in offers_of(order, env, lexicon) if offer.function in within)
+    offers = tuple(offer for offer in places_of(order, env, lexicon) if offer.function in within)
     return HealQuestion(
         lost=lost,
         reasons=tuple(r.message for r in for_customer(why_degraded(order), order.spec, order.terms.disclosure)),
         since=min(order.care.broken[s.key] for s in gone),
         tries=order.care.tries,
         placement=placement_of(order, lexicon, order.plan),
-        offers=tuple(offers)[:MAX_OFFERS],
+        offers=offers[:MAX_OFFERS],
     )
 
 

@@ -25,6 +25,7 @@ import broker.orders.modifying
 import broker.orders.placing
 import broker.orders.remedying
 import broker.orders.reserving
+import broker.orders.scaling
 import broker.orders.stuck  # noqa: F401
 from broker.orders.decisions import ManagerTerms
 from broker.orders.records import Order, Terms
@@ -128,6 +129,8 @@ def _changes_of(decided: ManagerTask) -> tuple[Change, ...]:
             return (change("ask_parameters", before="address"), *decisions)
         case ManagerTask.HEAL:
             return (change("heal_by_manager", instead_of="heal", states=(ServiceState.DEGRADED,)),)
+        case ManagerTask.SCALE:
+            return (change("scale_by_manager", before="place"), change("place_by_manager", instead_of="place"))
         case _:
             return ()
 

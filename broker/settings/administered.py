@@ -184,6 +184,8 @@ class FlavourDoc:
     units: Annotated[int, Field(ge=0, le=100_000)] = 1
     runtime: Runtime = Runtime.PROCESS
     price: Price = FREE
+    max_bandwidth_bps: BitsPerSecond = 0
+    """The bandwidth of the services that it may be in, at most; 0: as much as the links carry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,7 +299,7 @@ class ManagerDoc:
     """The authority that issues the certificate of the end point. Ours for it is the client certificate of this node."""
     server_name: Annotated[str, Field(max_length=253)] = ""
     """The name in its certificate, where that is not the host of the end point."""
-    decides: Annotated[tuple[ManagerTask, ...], Field(max_length=4)] = ()
+    decides: Annotated[tuple[ManagerTask, ...], Field(max_length=5)] = ()
     deadline_s: Annotated[float, Field(ge=0.1, le=15)] = 2.0
     """How long it is waited for."""
     fallback: Fallback = Fallback.DEFAULT

@@ -35,7 +35,7 @@ def _manager(manager: ManagerDoc) -> Iterator[Problem]:
     if manager.ca is None:
         yield _no(manager, "ca", "an endpoint needs the authority that its certificate is of")
     if not manager.decides:
-        yield _no(manager, "decides", "it decides nothing: PLACE, ADDRESS, CONFIGURE or HEAL belong here")
+        yield _no(manager, "decides", "it decides nothing: PLACE, ADDRESS, CONFIGURE, HEAL or SCALE belong here")
     if len(set(manager.decides)) < len(manager.decides):
         yield _no(manager, "decides", "a task stands twice")
 

@@ -1,11 +1,12 @@
-"""An example of a service-specific manager: functions stay in one country, at the fewest suppliers.
+"""An example of a service-specific manager: functions stay in one country, as small as will do, at the fewest suppliers.
 
 A customer runs it, and gives its operator the end point and the authority of its certificate (docs/administration.md). It is
 asked `Place` for every service whose spec names it. Of the plans that the broker found it takes the first that is wholly in
 the country; where there is none, the places in the country of the supplier that has most of the functions. A service of which
-a function is not offered in the country is refused. Addresses and parameters are left to the broker. Asked `Heal`, it keeps
-what is lost of a live service in the country as well; where that is not offered there any more, the service is left until its
-owner asks for it.
+a function is not offered in the country is refused. Asked `Scale`, it takes for each function the smallest flavour in the country
+that forwards the bandwidth which is ordered, so that a modification to more makes it grow. Addresses and parameters are left to
+the broker. Asked `Heal`, it keeps what is lost of a live service in the country as well; where that is not offered there any
+more, the service is left until its owner asks for it.
 
     python docs/examples/placement_manager.py --country GR --listen 0.0.0.0:7443 \
         --certificate server.pem --key server.key --broker-ca broker-ca.pem
@@ -55,6 +56,26 @@ def remedied(question: pb.HealQuestion, country: str) -> pb.HealResponse:
     return pb.HealResponse(chosen=pb.Remedy(avoid=avoid))
 
 
+def scaled(question: pb.ScaleQuestion, bandwidth_bps: int, country: str) -> pb.ScaleResponse:
+    """What size functions are to be; pure as well. What a flavour forwards is 0 where that is as much as the links carry."""
+    smallest: dict[str, pb.FlavourOffer] = {}
+    for offer in question.offers:
+        enough = not 0 < offer.flavour.max_bandwidth_bps < bandwidth_bps
+        if offer.country == country and enough:
+            known = smallest.setdefault(offer.function, offer)
+            smallest[offer.function] = min(known, offer, key=size)
+    if lacking := sorted({offer.function for offer in question.offers} - set(smallest)):
+        why = f"{lacking[0]} is not offered in {country} in a size that forwards {bandwidth_bps} bit/s"
+        return pb.ScaleResponse(refusal=pb.ManagerRefusal(message=why))
+    flavours = [pb.FunctionFlavour(function=f, flavour=offer.flavour.name) for f, offer in smallest.items()]
+    return pb.ScaleResponse(chosen=pb.Scaling(flavours=flavours))
+
+
+def size(offer: pb.FlavourOffer) -> tuple[int, str]:
+    """What sizes are compared by: what they take of a host."""
+    return offer.flavour.units if offer.flavour.HasField("units") else 1, offer.flavour.name
+
+
 class PlacementManager(manager_service_pb2_grpc.ServiceManagerServicer):
     def __init__(self, country: str) -> None:
         self._country = country
@@ -75,6 +96,12 @@ class PlacementManager(manager_service_pb2_grpc.ServiceManagerServicer):
         answer = remedied(request.question, self._country)
         asked = request.consultation
         print(f"{asked.ref} version {asked.version}: heal {answer.WhichOneof('decision')}", flush=True)
+        return answer
+
+    async def Scale(self, request: pb.ScaleRequest, context: grpc.aio.ServicerContext) -> pb.ScaleResponse:
+        asked = request.consultation
+        answer = scaled(request.question, asked.spec.bandwidth_bps, self._country)
+        print(f"{asked.ref} version {asked.version}: scale {answer.WhichOneof('decision')}", flush=True)
         return answer
 
 

@@ -102,7 +102,11 @@ def place(domain: Domain, usage: Usage, spec: ServiceSpec, saps: Mapping[str, Sa
                 message = f"countries ({countries}): function {function.id!r} could only be elsewhere"
                 raise no(ReasonCode.COUNTRY, message, subject)
         allowed = _near_ends(domain, spec, saps, function.id, allowed)
-        units = flavour_of(offer, function).units
+        flavour = flavour_of(offer, function)
+        if 0 < flavour.max_bandwidth_bps < spec.bandwidth_bps:
+            most = f"{offer.type} of flavour {flavour.name!r} forwards {flavour.max_bandwidth_bps} bit/s"
+            raise no(ReasonCode.BANDWIDTH, f"function {function.id!r}: {most}", function.id)
+        units = flavour.units
         roomy = [p for p in sorted(allowed) if pack(domain, usage, p, [units]) is not None]
         if not roomy:
             raise _no_host(domain, usage, function.id, allowed, units)

@@ -33,6 +33,8 @@ from service_model.managing import (
     Placement,
     PlaceQuestion,
     Remedy,
+    ScaleQuestion,
+    Scaling,
 )
 from service_model.outcomes import AddressingChoice, Committed, Event, Refused, Reserved, ServiceStatus
 from service_model.quotes import Qualification, Quote
@@ -110,6 +112,8 @@ ADDRESS_QUESTION = Codec(TypeAdapter(AddressQuestion), manager_service_pb2.Addre
 CONFIGURE_QUESTION = Codec(TypeAdapter(ConfigureQuestion), manager_service_pb2.ConfigureQuestion)
 HEAL_QUESTION = Codec(TypeAdapter(HealQuestion), manager_service_pb2.HealQuestion)
 REMEDY = Codec(TypeAdapter(Remedy), manager_service_pb2.Remedy)
+SCALE_QUESTION = Codec(TypeAdapter(ScaleQuestion), manager_service_pb2.ScaleQuestion)
+SCALING = Codec(TypeAdapter(Scaling), manager_service_pb2.Scaling)
 PLACEMENT = Codec(TypeAdapter(Placement), manager_service_pb2.Placement)
 ADDRESSES = Codec(TypeAdapter(Addresses), manager_service_pb2.Addresses)
 CONFIGURATION = Codec(TypeAdapter(Configuration), manager_service_pb2.Configuration)

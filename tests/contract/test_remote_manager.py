@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import grpc
@@ -14,11 +15,14 @@ import trustme
 from lower_sp_clients.remote_manager import MAX_ANSWER_BYTES, RemoteManager
 from lower_sp_clients.remote_sp import ClientTls
 from lower_sp_clients.service_manager import NoDecision
+from service_model.flavours import Flavour, Runtime
 from service_model.managing import (
     AddressQuestion,
     ByDefault,
     ConfigureQuestion,
     Consultation,
+    FlavourOffer,
+    FunctionFlavour,
     FunctionPlace,
     HealQuestion,
     ManagerRefusal,
@@ -28,8 +32,12 @@ from service_model.managing import (
     PlacementOption,
     PlaceQuestion,
     Remedy,
+    ScaleQuestion,
+    Scaling,
 )
+from service_model.money import Price
 from spbroker.v1 import manager_service_pb2 as pb
+from spbroker.v1 import manager_service_pb2_grpc, note_pb2
 from tests.support.served_manager import NAME, ServedManager
 from tests.support.stack import chain
 
@@ -114,6 +122,75 @@ async def test_a_remedy_that_makes_no_sense_is_no_decision(
     question = HealQuestion(lost=(), reasons=(), since=datetime(2026, 1, 1, tzinfo=UTC))
     with pytest.raises(NoDecision, match="cannot be read"):
         await remote.decide(ABOUT, question, 5)
+
+
+LARGE = Flavour(
+    name="large", units=4, runtime=Runtime.VM, price=Price(per_hour=Decimal("0.2")), max_bandwidth_bps=10**9
+)
+SIZES = ScaleQuestion(
+    offers=(
+        FlavourOffer(function="f0", flavour=Flavour(name="small"), by_default=True, place="GRATH"),
+        FlavourOffer(function="f0", flavour=LARGE, place="GRATH", supplier="south", country="GR"),
+    )
+)
+
+
+async def test_sizes_arrive_whole_and_what_is_chosen_of_them_is_read(
+    served: ServedManager, remote: RemoteManager
+) -> None:
+    for answer, read in (
+        (pb.ScaleResponse(by_default=pb.ByDefault()), ByDefault()),
+        (pb.ScaleResponse(chosen=scaling("f0")), Scaling(flavours=(FunctionFlavour(function="f0", flavour="large"),))),
+        (pb.ScaleResponse(refusal=pb.ManagerRefusal(message="too dear")), ManagerRefusal(message="too dear")),
+    ):
+        served.scales = answer
+        assert await remote.decide(ABOUT, SIZES, 5) == read
+    assert (served.scalings[0].consultation.ref, served.scalings[0].consultation.number) == ("r", 1)
+    small, large = served.scalings[0].question.offers
+    assert [(o.function, o.place, o.by_default) for o in (small, large)] == [
+        ("f0", "GRATH", True),
+        ("f0", "GRATH", False),
+    ]
+    assert (large.supplier, large.country, large.flavour.price.per_hour) == ("south", "GR", "0.2")
+    told = large.flavour
+    assert (told.name, told.units, told.runtime) == ("large", 4, note_pb2.RUNTIME_VM)
+    assert (told.max_bandwidth_bps, small.flavour.units) == (10**9, 1)
+
+
+def scaling(*functions: str, flavour: str = "large") -> pb.Scaling:
+    return pb.Scaling(flavours=[pb.FunctionFlavour(function=f, flavour=flavour) for f in functions])
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (pb.ScaleResponse(), "it decides nothing"),
+        (pb.ScaleResponse(chosen=scaling()), "flavours"),
+        (pb.ScaleResponse(chosen=scaling("f0", flavour="")), r"flavours\[0\]\.flavour"),
+        (pb.ScaleResponse(chosen=scaling(*(f"f{i}" for i in range(65)))), "flavours"),
+    ],
+    ids=["nothing", "no function", "no flavour", "many"],
+)
+async def test_a_choice_of_sizes_that_makes_no_sense_is_no_decision(
+    served: ServedManager, remote: RemoteManager, answer: pb.ScaleResponse, why: str
+) -> None:
+    served.scales = answer
+    with pytest.raises(NoDecision, match=why):
+        await remote.decide(ABOUT, SIZES, 5)
+
+
+class Older(ServedManager):
+    """Of the release before: it has no such call."""
+
+    Scale = manager_service_pb2_grpc.ServiceManagerServicer.Scale
+
+
+async def test_a_manager_of_the_release_before_decides_nothing_of_sizes() -> None:
+    async with Older(BROKER.cert_pem.bytes()) as older:
+        manager = RemoteManager(older.endpoint, tls(older.roots))
+        with pytest.raises(NoDecision, match="it answered UNIMPLEMENTED"):
+            await manager.decide(ABOUT, SIZES, 5)
+        await manager.close()
 
 
 async def test_a_choice_and_a_refusal_are_read(served: ServedManager, remote: RemoteManager) -> None:

@@ -9,6 +9,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,49 @@ async def test_a_country_without_the_function_is_refused_by_the_example(
     await nothing_left(top)
 
 
+async def test_the_example_sizes_by_the_bandwidth_that_is_ordered_and_again_when_that_is_modified(
+    top: Nodes, ann: Customer, tmp_path: Path
+) -> None:
+    """A small meter of leaf's forwards 10 Mbit/s; what size it is, leaf hears as if its customer required that."""
+    small = {"name": "small", "price": {"per_hour": "0.05"}, "max_bandwidth_bps": 10**7}
+    large = {"name": "large", "units": 4, "price": {"per_hour": "0.20"}}
+    await top["leaf"].administer([{**function("meter"), "flavours": [small, large]}])
+    async with asyncio.timeout(SETTLED_S):
+        async for signed in top["top"].node.notes_for("ann"):
+            if any(len(offer.flavours) == 2 for offer in signed.note.functions if offer.type == METER):
+                break
+    async with example(top, tmp_path, "GR") as (endpoint, ca):
+        await allow(top, endpoint, ca, decides=["SCALE", "PLACE"])
+        slow = replace(metered(), bandwidth_bps=10**6)
+        active = await ann.order("web", slow)
+        assert [(d.task, d.detail) for d in active.decisions] == [
+            (ManagerTask.SCALE, "meter: small"),
+            (ManagerTask.PLACE, "meter at LOW of wholesale"),
+        ]
+        assert size_below(top) == ["small"]
+        assert isinstance(await ann.reserve("web", replace(slow, bandwidth_bps=10**8), version=2), Reserved)
+        await ann.commit("web", 2)
+        async with asyncio.timeout(SETTLED_S):
+            while size_below(top) != ["large"]:  # noqa: ASYNC110  what is waited for is elsewhere
+                await asyncio.sleep(0.05)
+        grown = await ann.until("web", ServiceState.ACTIVE)
+        assert (grown.version, grown.decisions[0].detail) == (2, "meter: large")
+        assert grown.price is not None
+        assert active.price is not None
+        assert grown.price.per_hour > active.price.per_hour
+        faster = replace(slow, functions=(replace(slow.functions[0], flavour="small"),))
+        assert (await ann.order("named", faster)).decisions[0].task is ManagerTask.PLACE, "it is not asked about"
+        await ann.end("named")
+        await ann.end("web")
+    await nothing_left(top)
+
+
+def size_below(top: Nodes) -> list[str | None]:
+    """The flavour of the meter that leaf has active or is building."""
+    live = [o for o in top["leaf"].node.broker.orders() if o.state in (ServiceState.ACTIVATING, ServiceState.ACTIVE)]
+    return [f.flavour for order in live if order.spec is not None for f in order.spec.functions]
+
+
 @pytest.fixture
 async def served(top: Nodes) -> AsyncIterator[ServedManager]:
     """A manager that ann may name; what it answers, a test says."""
@@ -274,7 +318,7 @@ async def test_a_manager_that_makes_no_sense_is_refused_when_it_is_applied(top: 
     assert await problems() == ["endpoint: a manager has an endpoint or a plugin: one of the two"]
     assert await problems(endpoint="m.example:1") == [
         "ca: an endpoint needs the authority that its certificate is of",
-        "decides: it decides nothing: PLACE, ADDRESS, CONFIGURE or HEAL belong here",
+        "decides: it decides nothing: PLACE, ADDRESS, CONFIGURE, HEAL or SCALE belong here",
     ]
     assert await problems(plugin="away") == ["plugin: plugin 'away' of manager 'm' is not loaded"]
     unknown = await top["top"].apply(person("ann", managers={"x": "nobody"}))

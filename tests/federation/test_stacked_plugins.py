@@ -12,25 +12,32 @@ from pathlib import Path
 import pytest
 
 from address_planner.labels import LabelSet
-from broker.orders.decisions import ManagerTerms
+from broker.orders.decisions import Decision, ManagerTerms
 from broker.orders.healing import heal
 from broker.orders.placing import place
 from broker.orders.records import Order
 from broker.orders.retrying import refuse
 from broker.orders.schedules import CannotSchedule, Change, Plugin, Workflows, into
+from broker.orders.sizing import scaling_of
 from broker.orders.tasks import Env, Pause
 from lower_sp_clients.supplier import OutcomeUnknown
+from service_model.flavours import Flavour
+from service_model.managing import DecisionOutcome, FunctionFlavour, ManagerTask, Scaling
+from service_model.money import Price
 from service_model.outcomes import Reason, ReasonCode, Refused, Reserved, ServiceState
 from service_model.spec import ServiceSpec
 from tests.support.orders import CTX, active
 from tests.support.stack import POOL, Either, Site, Sp, Stack, chain
 
 MANY = LabelSet(((10, 20),))
+SIZES = tuple(
+    Flavour(name=name, units=units, price=Price(per_hour=Decimal("0.3"))) for name, units in (("s", 1), ("large", 3))
+)
 TOP = Sp(
     "top",
     (
         Site("west", uni=MANY),
-        Either((Site("cheap", ("firewall",)), Site("dear", ("firewall",), cost=3))),
+        Either((Site("cheap", ("firewall",)), Site("dear", ("firewall",), cost=3, flavours=SIZES))),
         Site("east", uni=MANY),
     ),
     pools=(POOL,),
@@ -58,6 +65,24 @@ def place_dear(order: Order, env: Env) -> Order | Pause:
     return (
         replace(found, order=replace(found.order, spec=spec)) if isinstance(found, Pause) else replace(found, spec=spec)
     )
+
+
+@into(ServiceState.RESERVING, before="place")
+def large_ones(order: Order, env: Env) -> Order | Pause:
+    """Firewalls are large, if nobody said what they are."""
+    if scaling_of(order) is not None or order.spec is None or order.quoted is not None:
+        return order
+    choice = Scaling(flavours=tuple(FunctionFlavour(function=f.id, flavour="large") for f in order.spec.functions))
+    made = Decision(
+        at=env.now,
+        manager="house",
+        task=ManagerTask.SCALE,
+        number=0,
+        outcome=DecisionOutcome.CHOSEN,
+        detail="large",
+        choice=choice,
+    )
+    return replace(order, decisions=(*order.decisions, made))
 
 
 def plugin(*changes: Change, name: str = "house") -> Plugin:
@@ -175,6 +200,16 @@ async def test_a_task_that_fails_loses_nothing_that_was_recorded_and_is_told_by_
 def heal_on_saturdays(order: Order, env: Env) -> Order | Pause:
     """As `heal`, but on Saturdays."""
     return heal(order, env) if env.now.weekday() == 5 else Pause(order, wake=env.now + timedelta(hours=1))
+
+
+async def test_a_plugin_may_say_what_size_functions_are(tmp_path: Path) -> None:
+    async with Plugged(tmp_path, plugin(large_ones)) as stack:
+        await active(stack, SPEC)
+        (hold,) = (h for vim in stack.vims() for h in vim.holds() if h.spec and h.spec.functions)
+        assert hold.spec is not None
+        assert ([f.flavour for f in hold.spec.functions], hold.units) == (["large"], {"f0": 3})
+        assert stack.where() == {"DEAR"}, "where there are large ones"
+        assert [d.detail for d in stack.broker("top").status("alice", "r").decisions] == ["large"]
 
 
 async def test_a_plugin_may_decide_when_a_service_is_healed(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from service_model.managing import (
     HealQuestion,
     PlaceQuestion,
     Question,
+    ScaleQuestion,
 )
 
 
@@ -51,3 +52,7 @@ class ScriptedManager:
     @property
     def healings(self) -> list[HealQuestion]:
         return [q for _, q in self.asked if isinstance(q, HealQuestion)]
+
+    @property
+    def scalings(self) -> list[ScaleQuestion]:
+        return [q for _, q in self.asked if isinstance(q, ScaleQuestion)]

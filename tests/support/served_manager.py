@@ -22,14 +22,16 @@ async def by_default(request: pb.PlaceRequest, context: Any) -> pb.PlaceResponse
 
 @dataclass
 class ServedManager(manager_service_pb2_grpc.ServiceManagerServicer):
-    """`async with` serves it; `broker_ca` (PEM) is whom it lets ask. `place` and `heals` answer; what
-    came in is in `asked` and `healings`."""
+    """`async with` serves it; `broker_ca` (PEM) is whom it lets ask. `place`, `heals` and `scales`
+    answer; what came in is in `asked`, `healings` and `scalings`."""
 
     broker_ca: bytes
     place: Place = by_default
     asked: list[pb.PlaceRequest] = field(default_factory=list)
     heals: pb.HealResponse = field(default_factory=lambda: pb.HealResponse(by_default=pb.ByDefault()))
     healings: list[pb.HealRequest] = field(default_factory=list)
+    scales: pb.ScaleResponse = field(default_factory=lambda: pb.ScaleResponse(by_default=pb.ByDefault()))
+    scalings: list[pb.ScaleRequest] = field(default_factory=list)
     peers: list[list[bytes]] = field(default_factory=list)
     ca: trustme.CA = field(default_factory=trustme.CA)
     port: int = 0
@@ -48,6 +50,10 @@ class ServedManager(manager_service_pb2_grpc.ServiceManagerServicer):
     async def Heal(self, request: pb.HealRequest, context: Any) -> pb.HealResponse:
         self.healings.append(request)
         return self.heals
+
+    async def Scale(self, request: pb.ScaleRequest, context: Any) -> pb.ScaleResponse:
+        self.scalings.append(request)
+        return self.scales
 
     @property
     def endpoint(self) -> str:

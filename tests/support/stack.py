@@ -108,6 +108,8 @@ class Site:
     families: tuple[AddressFamily, ...] = ANY_FAMILY
     """That its functions forward."""
     excluded: tuple[Prefix, ...] = ()
+    flavours: tuple[Flavour, ...] = ()
+    """Of its functions; none given: one that costs a tenth an hour, times `cost`."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,7 @@ def _domain(at: _Placed) -> Domain:
                 type=function_type(name),
                 implementation=name,
                 ports=PORTS,
-                flavours=(Flavour(name="s", price=Price(per_hour=Decimal("0.1") * site.cost)),),
+                flavours=site.flavours or (Flavour(name="s", price=Price(per_hour=Decimal("0.1") * site.cost)),),
                 places=frozenset([place]),
                 families=site.families,
             )

@@ -50,6 +50,23 @@ def refusal(domain: Domain, spec: ServiceSpec, usage: Usage | None = None) -> Re
     return refused.value.reasons[0].code
 
 
+def test_a_flavour_that_forwards_less_than_is_asked_for_is_refused_by_its_function(domain: Domain) -> None:
+    (function,) = domain.functions
+    slow = replace(function.flavours[0], max_bandwidth_bps=10**6)
+    domain = replace(
+        domain, functions=(replace(function, flavours=(slow, replace(slow, name="any", max_bandwidth_bps=0))),)
+    )
+    assert SPEC.bandwidth_bps == 10**6
+    assert chosen(domain, SPEC)
+    faster = replace(SPEC, bandwidth_bps=10**6 + 1)
+    with pytest.raises(Impossible) as refused:
+        chosen(domain, faster)
+    (reason,) = refused.value.reasons
+    assert (reason.code, reason.subject) == (ReasonCode.BANDWIDTH, "f0")
+    assert reason.message.endswith("of flavour 's' forwards 1000000 bit/s")
+    assert chosen(domain, replace(faster, functions=(replace(SPEC.functions[0], flavour="any"),)))
+
+
 def test_the_suggested_label_is_taken_if_it_is_free_and_else_another_of_the_set(domain: Domain) -> None:
     spec = ends(SPEC, labels=LabelSet.of([12, 13]), suggested_label=13)
     assert chosen(domain, spec).addressing.labels["a"] == 13

@@ -10,9 +10,10 @@ import pytest
 
 from broker.cli.rendering import decisions_table
 from broker.orders.decisions import Asked, Decision, ManagerTerms
-from broker.orders.judging import MAX_PARAMETERS_BYTES, addressed, configured, failed, judged, placed
+from broker.orders.judging import MAX_PARAMETERS_BYTES, addressed, configured, failed, judged, placed, scaled
 from broker.orders.records import ORDER, Order, Terms
 from lower_sp_clients.service_manager import NoDecision
+from service_model.flavours import Flavour
 from service_model.managing import (
     MAX_DETAIL,
     TASK_OF,
@@ -23,6 +24,8 @@ from service_model.managing import (
     Configuration,
     ConfigureQuestion,
     DecisionOutcome,
+    FlavourOffer,
+    FunctionFlavour,
     FunctionParameters,
     FunctionPlace,
     HealQuestion,
@@ -36,6 +39,8 @@ from service_model.managing import (
     PlaceQuestion,
     Question,
     Remedy,
+    ScaleQuestion,
+    Scaling,
 )
 from service_model.outcomes import ServiceState, ServiceStatus
 from tests.support.stack import chain
@@ -72,6 +77,13 @@ ADDRESSES = AddressQuestion(
     excluded=(ip_network("10.64.0.128/26"),),
 )
 CONFIGURES = ConfigureQuestion(placement=(HERE,))
+SIZES = ScaleQuestion(
+    offers=(
+        FlavourOffer(function="f0", flavour=Flavour(name="small"), by_default=True, place="ATH"),
+        FlavourOffer(function="f0", flavour=Flavour(name="large", units=4), place="AMS"),
+        FlavourOffer(function="f1", flavour=Flavour(name="small"), by_default=True, place="ATH"),
+    )
+)
 HEALS = HealQuestion(lost=("f0",), reasons=(), since=NOW, offers=PLACES.offers[:2])
 
 
@@ -95,6 +107,10 @@ def link(id: str, *prefixes: str, **addresses: str) -> LinkAddresses:
     )
 
 
+def sizes(**flavours: str) -> Scaling:
+    return Scaling(flavours=tuple(FunctionFlavour(function=f, flavour=name) for f, name in flavours.items()))
+
+
 def told(function: str, **parameters: object) -> FunctionParameters:
     return FunctionParameters(function=function, parameters=parameters)
 
@@ -104,6 +120,8 @@ GOOD: list[tuple[Question, Answer]] = [
     (PLACES, at(("f0", "AMS", "north"), ("f1", "ATH", "south"))),
     (ADDRESSES, Addresses(links=(link("l1", "10.64.0.8/31", f0_out="10.64.0.8", f1_in="10.64.0.9"),))),
     (ADDRESSES, Addresses(links=(link("l0", "10.64.0.0/30"), link("l2", "10.64.0.4/30", f1_out="10.64.0.5")))),
+    (SIZES, sizes(f0="large")),
+    (SIZES, sizes(f0="small", f1="small")),
     (HEALS, Remedy(wait_s=60)),
     (HEALS, Remedy(avoid=(HERE, FunctionPlace(function="f0", place="AMS")))),
     (CONFIGURES, Configuration(functions=(told("f0", policy="drop"), told("f1")))),
@@ -206,6 +224,14 @@ ATTACKS: dict[str, tuple[Question, Answer, str]] = {
         Remedy(avoid=(FunctionPlace(function="f1", place="ATH"),)),
         "f1 at ATH was not offered",
     ),
+    "flavour of nobody": (SIZES, sizes(f0="huge"), "function 'f0': flavour 'huge' was not offered"),
+    "flavour of another function": (SIZES, sizes(f1="large"), "function 'f1': flavour 'large' was not offered"),
+    "size of nobody": (SIZES, sizes(f7="small"), "function 'f7': its flavour was not asked for, or is chosen twice"),
+    "size twice": (
+        SIZES,
+        Scaling(flavours=(*sizes(f0="small").flavours, *sizes(f0="large").flavours)),
+        "function 'f0': its flavour was not asked for, or is chosen twice",
+    ),
     "another answer": (PLACES, GOOD[-1][1], "it answered Configuration, which was not asked"),
 }
 
@@ -225,6 +251,10 @@ def test_a_remedy_is_told_in_words() -> None:
         "not before 60 s": Remedy(wait_s=60),
     }
     assert {decided(HEALS, answer).detail: answer for answer in told_as.values()} == told_as
+
+
+def test_a_choice_of_sizes_is_told_in_words() -> None:
+    assert decided(SIZES, sizes(f0="large", f1="small")).detail == "f0: large, f1: small"
 
 
 def test_what_is_not_decided_is_refused_where_the_terms_say_so() -> None:
@@ -259,6 +289,10 @@ def test_a_choice_narrows_the_spec_in_what_it_names_and_leaves_the_rest() -> Non
     narrow = addressed(SPEC, Addresses(links=(link("l1", "10.64.0.8/31", f1_in="10.64.0.9"),)))
     assert [x.addressing.prefix for x in narrow.links] == [None, ip_network("10.64.0.8/31"), None]
     assert [(r.point, r.address) for r in narrow.links[1].addressing.reserved] == [("f1:in", ip_address("10.64.0.9"))]
+    narrow = scaled(SPEC, sizes(f1="large"))
+    assert [f.flavour for f in narrow.functions] == [None, "large"]
+    named = replace(SPEC, functions=(SPEC.functions[0], replace(SPEC.functions[1], flavour="small")))
+    assert scaled(named, sizes(f1="large")) == named, "its customer's"
     had = replace(SPEC, functions=(replace(SPEC.functions[0], parameters={"a": 1, "b": 2}), SPEC.functions[1]))
     narrow = configured(had, Configuration(functions=(told("f0", b=3, c=4),)))
     assert [f.parameters for f in narrow.functions] == [{"a": 1, "b": 3, "c": 4}, {}]

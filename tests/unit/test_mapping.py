@@ -24,6 +24,8 @@ from lower_sp_clients.vim.announcing import note
 from lower_sp_clients.vim.domain import Domain, Usage
 from lower_sp_clients.vim.driver import DriverOffer, SapPort
 from service_model.families import ANY_FAMILY, AddressFamily
+from service_model.flavours import Flavour, Runtime
+from service_model.money import Price
 from service_model.outcomes import Reason, ReasonCode
 from tests.support import administered as docs
 
@@ -86,6 +88,16 @@ def test_only_functions_that_the_driver_makes_are_in_it() -> None:
     assert [f.implementation for f in domain.functions] == ["firewall", "meter"]
     assert domain.functions[1].parameters == {"a": 1}
     assert domain.lan == frozenset()
+
+
+def test_flavours_are_announced_as_they_are_administered_and_the_first_is_the_default() -> None:
+    small = {"name": "small", "units": 2, "max_bandwidth_bps": 10**7}
+    large = {"name": "large", "units": 8, "runtime": "VM", "price": {"per_hour": "0.30"}}
+    (told,) = note(value(docs.function(flavours=[small, large])), Usage(), 1, docs.NOW, HOUR).functions
+    assert told.flavours == (
+        Flavour(name="small", units=2, max_bandwidth_bps=10**7),
+        Flavour(name="large", units=8, runtime=Runtime.VM, price=Price(per_hour=Decimal("0.30"))),
+    )
 
 
 def test_a_function_is_offered_for_the_families_that_it_and_the_driver_have() -> None:

@@ -139,6 +139,10 @@ def test_a_service_needs_its_plugin_until_it_is_over() -> None:
 def test_what_a_manager_decides_changes_the_schedule_of_its_service() -> None:
     workflows = Workflows()
     assert names(workflows, RESERVING, decides(ManagerTask.PLACE))[:2] == ["place_by_manager", "address"]
+    sized = ["scale_by_manager", "place_by_manager", "address"]
+    assert names(workflows, RESERVING, decides(ManagerTask.SCALE))[:3] == sized
+    assert names(workflows, RESERVING, decides(ManagerTask.PLACE, ManagerTask.SCALE))[:3] == sized
+    assert names(workflows, RESERVING, decides(ManagerTask.SCALE), decides(ManagerTask.PLACE))[:3] == sized
     both = names(workflows, RESERVING, decides(ManagerTask.ADDRESS, ManagerTask.CONFIGURE))
     assert both[:4] == ["place", "ask_addresses", "ask_parameters", "address_as_decided"]
     assert both.count("overrule") == 1

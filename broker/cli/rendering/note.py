@@ -73,24 +73,25 @@ def _functions(note: CapabilityNote) -> Table:
     """One line per type and flavour; places that offer the same are put together."""
     made = table("Functions", "TYPE", "FLAVOUR", "RUNTIME", "SIZE", "PRICE", "PORTS", "IP", "PLACES",
                  right=("SIZE", "PRICE"))  # fmt: skip
-    places: dict[tuple[str, str, str, int, str, str, str], list[str]] = {}
+    places: dict[tuple[str, str, str, int, int, str, str, str], list[str]] = {}
     for offer in note.functions:
         ports = " ".join(
             f"{port.name}*" if port.role is PortRole.MANAGEMENT else port.name for port in offer.ports
         )  # management
         for flavour in offer.flavours:
             key = (str(offer.type), flavour.name, flavour.runtime.short.lower(), flavour.units,
-                   price_text(flavour.price), ports, _forwards(offer))  # fmt: skip
+                   flavour.max_bandwidth_bps, price_text(flavour.price), ports, _forwards(offer))  # fmt: skip
             places.setdefault(key, []).append(offer.place)
     last = ""
-    for (type_, flavour_name, runtime, units, price, ports, forwards), where in sorted(places.items()):
+    for (type_, flavour_name, runtime, units, most, price, ports, forwards), where in sorted(places.items()):
+        size = f"{units}, to {bandwidth_text(most)}" if most else str(units)
         made.add_row(
             Text("" if type_ == last else type_),
-            *map(Text, (flavour_name, runtime, str(units), price, ports, forwards)),
+            *map(Text, (flavour_name, runtime, size, price, ports, forwards)),
             Text(" ".join(where)),
         )
         last = type_
-    made.caption = "* management port" if any("*" in key[5] for key in places) else None
+    made.caption = "* management port" if any("*" in key[6] for key in places) else None
     made.caption_justify, made.caption_style = "left", "dim"
     return made
 

@@ -9,6 +9,7 @@ from google.protobuf import message as message
 from google.protobuf import struct_pb2 as struct_pb2
 from google.protobuf import timestamp_pb2 as timestamp_pb2
 from google.protobuf.internal import containers as containers
+from spbroker.v1 import note_pb2 as note_pb2
 from spbroker.v1 import spec_pb2 as spec_pb2
 from spbroker.v1 import words_pb2 as words_pb2
 import builtins as builtins
@@ -788,5 +789,179 @@ class Remedy(message.Message):
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
     _ClearFieldArgType: _TypeAlias = typing.Literal["avoid", b"avoid", "wait_s", b"wait_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ScaleRequest(message.Message):
+    """Asks what size functions are to be."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CONSULTATION_FIELD_NUMBER: builtins.int
+    QUESTION_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def consultation(self) -> Consultation:
+        """The service."""
+
+    @builtins.property
+    def question(self) -> ScaleQuestion:
+        """What can be chosen."""
+
+    def __init__(
+        self,
+        *,
+        consultation: Consultation | None = ...,
+        question: ScaleQuestion | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["consultation", b"consultation", "question", b"question"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["consultation", b"consultation", "question", b"question"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ScaleQuestion(message.Message):
+    """What can be chosen of sizes."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    OFFERS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def offers(self) -> containers.RepeatedCompositeFieldContainer[FlavourOffer]:
+        """Every flavour that a function may have of which the spec does not say one, as far as that is told."""
+
+    def __init__(
+        self,
+        *,
+        offers: abc.Iterable[FlavourOffer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["offers", b"offers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class FlavourOffer(message.Message):
+    """A flavour that a function may have, and where."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    FUNCTION_FIELD_NUMBER: builtins.int
+    FLAVOUR_FIELD_NUMBER: builtins.int
+    BY_DEFAULT_FIELD_NUMBER: builtins.int
+    PLACE_FIELD_NUMBER: builtins.int
+    SUPPLIER_FIELD_NUMBER: builtins.int
+    COUNTRY_FIELD_NUMBER: builtins.int
+    function: builtins.str
+    """The function's id in the spec."""
+    by_default: builtins.bool
+    """Whether the function has it there if nothing is chosen."""
+    place: builtins.str
+    """The customer's word for the place."""
+    supplier: builtins.str
+    """The local alias of the supplier; empty: not told."""
+    country: builtins.str
+    """ISO 3166-1 alpha-2; empty: not told."""
+    @builtins.property
+    def flavour(self) -> note_pb2.Flavour:
+        """Its name and what comes with it, at the price that the customer would pay for it."""
+
+    def __init__(
+        self,
+        *,
+        function: builtins.str = ...,
+        flavour: note_pb2.Flavour | None = ...,
+        by_default: builtins.bool = ...,
+        place: builtins.str = ...,
+        supplier: builtins.str = ...,
+        country: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["flavour", b"flavour"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["by_default", b"by_default", "country", b"country", "flavour", b"flavour", "function", b"function", "place", b"place", "supplier", b"supplier"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class ScaleResponse(message.Message):
+    """What size functions are to be. Nothing set cannot be read."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    CHOSEN_FIELD_NUMBER: builtins.int
+    BY_DEFAULT_FIELD_NUMBER: builtins.int
+    REFUSAL_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def chosen(self) -> Scaling:
+        """This."""
+
+    @builtins.property
+    def by_default(self) -> ByDefault:
+        """As the broker would: each function as it is by default where it is placed."""
+
+    @builtins.property
+    def refusal(self) -> ManagerRefusal:
+        """The service is not to be had so."""
+
+    def __init__(
+        self,
+        *,
+        chosen: Scaling | None = ...,
+        by_default: ByDefault | None = ...,
+        refusal: ManagerRefusal | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = typing.Literal["by_default", b"by_default", "chosen", b"chosen", "decision", b"decision", "refusal", b"refusal"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["by_default", b"by_default", "chosen", b"chosen", "decision", b"decision", "refusal", b"refusal"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_decision: _TypeAlias = typing.Literal["chosen", "by_default", "refusal"]  # noqa: Y015
+    _WhichOneofArgType_decision: _TypeAlias = typing.Literal["decision", b"decision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_decision) -> _WhichOneofReturnType_decision | None: ...
+
+@typing.final
+class Scaling(message.Message):
+    """What size functions are to be; of those that are not named, as by default."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    FLAVOURS_FIELD_NUMBER: builtins.int
+    @builtins.property
+    def flavours(self) -> containers.RepeatedCompositeFieldContainer[FunctionFlavour]:
+        """One per function."""
+
+    def __init__(
+        self,
+        *,
+        flavours: abc.Iterable[FunctionFlavour] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["flavours", b"flavours"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+@typing.final
+class FunctionFlavour(message.Message):
+    """What size one function is to be."""
+
+    DESCRIPTOR: descriptor.Descriptor
+
+    FUNCTION_FIELD_NUMBER: builtins.int
+    FLAVOUR_FIELD_NUMBER: builtins.int
+    function: builtins.str
+    """The function's id in the spec."""
+    flavour: builtins.str
+    """The name of a flavour that was offered for it. The function is placed where it may be had in it."""
+    def __init__(
+        self,
+        *,
+        function: builtins.str = ...,
+        flavour: builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = typing.Literal["flavour", b"flavour", "function", b"function"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...

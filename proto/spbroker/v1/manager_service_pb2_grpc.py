@@ -59,6 +59,11 @@ class ServiceManagerStub(object):
                 request_serializer=spbroker_dot_v1_dot_manager__service__pb2.HealRequest.SerializeToString,
                 response_deserializer=spbroker_dot_v1_dot_manager__service__pb2.HealResponse.FromString,
                 _registered_method=True)
+        self.Scale = channel.unary_unary(
+                '/spbroker.v1.ServiceManager/Scale',
+                request_serializer=spbroker_dot_v1_dot_manager__service__pb2.ScaleRequest.SerializeToString,
+                response_deserializer=spbroker_dot_v1_dot_manager__service__pb2.ScaleResponse.FromString,
+                _registered_method=True)
 
 
 class ServiceManagerServicer(object):
@@ -97,6 +102,13 @@ class ServiceManagerServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Scale(self, request, context):
+        """What size functions are to be. Asked before Place.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ServiceManagerServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -119,6 +131,11 @@ def add_ServiceManagerServicer_to_server(servicer, server):
                     servicer.Heal,
                     request_deserializer=spbroker_dot_v1_dot_manager__service__pb2.HealRequest.FromString,
                     response_serializer=spbroker_dot_v1_dot_manager__service__pb2.HealResponse.SerializeToString,
+            ),
+            'Scale': grpc.unary_unary_rpc_method_handler(
+                    servicer.Scale,
+                    request_deserializer=spbroker_dot_v1_dot_manager__service__pb2.ScaleRequest.FromString,
+                    response_serializer=spbroker_dot_v1_dot_manager__service__pb2.ScaleResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -234,6 +251,33 @@ class ServiceManager(object):
             '/spbroker.v1.ServiceManager/Heal',
             spbroker_dot_v1_dot_manager__service__pb2.HealRequest.SerializeToString,
             spbroker_dot_v1_dot_manager__service__pb2.HealResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Scale(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/spbroker.v1.ServiceManager/Scale',
+            spbroker_dot_v1_dot_manager__service__pb2.ScaleRequest.SerializeToString,
+            spbroker_dot_v1_dot_manager__service__pb2.ScaleResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -356,6 +356,8 @@ class _ManagerTaskEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_ManagerTas
     """What functions are told."""
     MANAGER_TASK_HEAL: _ManagerTask.ValueType  # 4
     """Whether and when what is lost of a live service is bought elsewhere, and where not."""
+    MANAGER_TASK_SCALE: _ManagerTask.ValueType  # 5
+    """What size functions are."""
 
 class ManagerTask(_ManagerTask, metaclass=_ManagerTaskEnumTypeWrapper):
     """What a service-specific manager may decide."""
@@ -370,6 +372,8 @@ MANAGER_TASK_CONFIGURE: ManagerTask.ValueType  # 3
 """What functions are told."""
 MANAGER_TASK_HEAL: ManagerTask.ValueType  # 4
 """Whether and when what is lost of a live service is bought elsewhere, and where not."""
+MANAGER_TASK_SCALE: ManagerTask.ValueType  # 5
+"""What size functions are."""
 
 class _DecisionOutcome:
     ValueType = typing.NewType("ValueType", builtins.int)
