@@ -56,7 +56,7 @@ OPTIONS = 3
 
 @task
 def place_by_manager(order: Order, env: Env) -> Order | Pause:
-    """As managers of the service chose of sizes, and choose among the plans and places there are; else as `place` does."""
+    """In the sizes, plan and places that managers of the service choose; else as `place` does."""
     manager = decider(order, ManagerTask.PLACE)
     if manager is None or order.spec is None or order.plan is not None or order.quoted is not None:
         return place_as_sized(order, env)

@@ -8,6 +8,7 @@ Rules kept here
 
 from __future__ import annotations
 
+from broker.orders.deciders import latest
 from broker.orders.decisions import Decision
 from broker.orders.judging import scaled
 from broker.orders.records import Order
@@ -17,7 +18,8 @@ from service_model.spec import ServiceSpec
 
 def scaling_of(order: Order) -> Decision | None:
     """The flavours that were chosen, if they count."""
-    return next((d for d in order.decisions if d.task is ManagerTask.SCALE and isinstance(d.choice, Scaling)), None)
+    decision = latest(order, ManagerTask.SCALE)
+    return decision if decision is not None and isinstance(decision.choice, Scaling) else None
 
 
 def sized(order: Order) -> ServiceSpec:

@@ -5,6 +5,7 @@ Rules kept here
   offered by a way, and every way that is taken must offer each mechanism asked for.
 - Each function is at the first place with room that its own constraints admit. Groups by place and distances between
   functions are judged of those places: whoever splits a service names one place for each function.
+- A function that forwards less than the service's bandwidth in the flavour asked for is refused, wherever it would be.
 - Functions are packed as the note announces; where hosts are shared or not, by the same algorithm as the planner's.
 - A domain buys from nobody: all that it has is of one supplier.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from ipaddress import IPv4Network, ip_address, ip_network
@@ -16,7 +16,7 @@ from sqlalchemy import select
 from broker.orders.decisions import ManagerTerms
 from broker.storage import tables
 from capability_registry.abstraction import Abstraction, Disclosure
-from lower_sp_clients.service_manager import NoDecision, ServiceManager
+from lower_sp_clients.service_manager import NoDecision
 from lower_sp_clients.supplier import Context
 from service_model.managing import (
     Addresses,
@@ -25,7 +25,6 @@ from service_model.managing import (
     ByDefault,
     Configuration,
     ConfigureQuestion,
-    Consultation,
     DecisionOutcome,
     FunctionParameters,
     FunctionPlace,
@@ -41,7 +40,7 @@ from service_model.spec import ServiceSpec
 from tests.support.crashing import CrashingStore, Mishap, Points
 from tests.support.faults import refuses
 from tests.support.orders import CONFIRM, CTX
-from tests.support.scripted_manager import ScriptedManager
+from tests.support.scripted_manager import AskedAtPoints, ScriptedManager
 from tests.support.stack import POOL, Either, Site, Sp, Stack, chain
 
 TOP = Sp(
@@ -462,18 +461,6 @@ async def test_a_question_is_recorded_before_it_is_asked_and_an_answer_before_it
     assert all(("ask place", "mine/1/0", "CHOSEN: f0 at DEAR") in rows for rows in recorded)
 
 
-@dataclass
-class Mortal:
-    """A manager; that it is asked is a point at which the broker may die."""
-
-    manager: ServiceManager
-    points: Callable[[], Points]
-
-    async def decide(self, about: Consultation, question: Question, timeout_s: float) -> Answer:
-        asking = f"ask {type(question).__name__}"
-        return await self.points().through(asking, lambda: self.manager.decide(about, question, timeout_s))
-
-
 @pytest.mark.parametrize("mishap", [Mishap.DIES_BEFORE, Mishap.DIES_AFTER])
 async def test_a_broker_that_dies_at_any_write_or_question_asks_once_more_at_most_and_keeps_what_was_recorded(
     tmp_path: Path, mishap: Mishap
@@ -490,7 +477,7 @@ async def test_a_broker_that_dies_at_any_write_or_question_asks_once_more_at_mos
         )
         at = points
         top.node.store = lambda engine: CrashingStore.over(engine, lambda: at)
-        top.node.managers["doc"] = Mortal(top.manager, lambda: at)
+        top.node.managers["doc"] = AskedAtPoints(top.manager, lambda: at)
         async with top:
             at.counts = True
             task = asyncio.ensure_future(top.customer().reserve("r", 1, SPEC, CTX))

@@ -26,9 +26,10 @@ from service_model.managing import (
     Remedy,
 )
 from service_model.outcomes import Healing, Reserved, ServiceState
-from tests.federation.test_stacked_managers import Managed, Mortal
+from tests.federation.test_stacked_managers import Managed
 from tests.support.crashing import CrashingStore, Mishap, Points
 from tests.support.orders import CONFIRM, CTX
+from tests.support.scripted_manager import AskedAtPoints
 from tests.support.stack import POOL, Either, Site, Sp, chain
 
 TOP = Sp(
@@ -291,7 +292,7 @@ async def test_a_broker_that_dies_at_any_write_or_question_of_a_healing_asks_onc
         top, at = Healed(directory), points
         top.manager.answers = says(NOT_AT_DEAR, ByDefault())  # whoever is asked twice answers otherwise
         top.node.store = lambda engine: CrashingStore.over(engine, lambda: at)
-        top.node.managers["doc"] = Mortal(top.manager, lambda: at)
+        top.node.managers["doc"] = AskedAtPoints(top.manager, lambda: at)
         async with top:
             await top.live()
             at.counts = True

@@ -26,6 +26,7 @@ from service_model.managing import (
     FlavourOffer,
     FunctionFlavour,
     FunctionPlace,
+    HealQuestion,
     ManagerRefusal,
     ManagerTask,
     Placement,
@@ -37,9 +38,10 @@ from service_model.managing import (
 from service_model.money import Price
 from service_model.outcomes import ReasonCode, Refused, Reserved, ServiceState
 from service_model.spec import Blocks, ServiceSpec
-from tests.federation.test_stacked_managers import Managed, Mortal
+from tests.federation.test_stacked_managers import Managed
 from tests.support.crashing import CrashingStore, Mishap, Points
 from tests.support.orders import CONFIRM, CTX
+from tests.support.scripted_manager import AskedAtPoints
 from tests.support.stack import MARGIN, POOL, Either, Site, Sp, chain
 
 SMALL = Flavour(name="small", price=Price(per_hour=Decimal("0.1")), max_bandwidth_bps=10**7)
@@ -404,16 +406,19 @@ async def test_a_newer_version_that_its_manager_refuses_leaves_the_hold_in_its_s
     assert (top.order().price, len(top.manager.asked)) == (first.price, 2)
 
 
-async def test_a_healing_keeps_the_size_and_asks_nobody(tmp_path: Path) -> None:
+async def test_a_healing_keeps_the_size_and_asks_nobody_of_it(tmp_path: Path) -> None:
     second = Sp("second", (Site("deeper", ("firewall",), cost=5, flavours=BOTH),))
     async with Sized(tmp_path, sp(CHEAP, LOW, second)) as top:
         top.node.terms = replace(top.node.terms, heal_loss=Decimal(5))
+        top.allow(ManagerTask.SCALE, ManagerTask.HEAL)
         before = await top.live()
         lost = next(s for s in top.order().segments if s.wanted and s.alias == "low")
         await top.line("top", "low").fails(lost.ref)
         await top.until(lambda: top.where() == {"DEEPER"} and top.state() is ServiceState.ACTIVE, step=0.2)
         assert top.taken()["deeper"] == [("large", 4)]
-        assert (top.order().price, len(top.manager.asked)) == (before.price, 1)
+        assert top.order().price == before.price
+        assert [type(question) for _, question in top.manager.asked] == [ScaleQuestion, HealQuestion]
+        assert [o.place for o in top.manager.healings[0].offers] == ["DEEP", "DEEPER"], "where there are large ones"
         assert top.order().healed == 1
         await top.ended()
 
@@ -469,7 +474,7 @@ async def test_a_broker_that_dies_at_any_write_or_question_asks_once_more_at_mos
         top.manager.answers = lambda question: sizes(f0=next(turns))
         at = points
         top.node.store = lambda engine: CrashingStore.over(engine, lambda: at)
-        top.node.managers["doc"] = Mortal(top.manager, lambda: at)
+        top.node.managers["doc"] = AskedAtPoints(top.manager, lambda: at)
         async with top:
             at.counts = True
             task = asyncio.ensure_future(top.customer().reserve("r", 1, SPEC, CTX))

@@ -9,12 +9,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
+from decimal import Decimal
 from itertools import count
 from pathlib import Path
 
 from sqlalchemy import select
 
 from address_planner.labels import LabelSet
+from broker.orders.decisions import ManagerTerms
 from broker.orders.records import Order, Segment
 from broker.storage import tables
 from broker.storage.errors import StoreError
@@ -22,21 +24,39 @@ from lower_sp_clients.supplier import OutcomeUnknown
 from lower_sp_clients.vim.accounting import TAKES
 from lower_sp_clients.vim.driver import Blueprint
 from lower_sp_clients.vim.simulated import SimulatedDriver
+from service_model.flavours import Flavour
 from service_model.healing import HealPhase, HealPolicy
+from service_model.managing import (
+    Answer,
+    DecisionOutcome,
+    FunctionFlavour,
+    ManagerTask,
+    Question,
+    ScaleQuestion,
+    Scaling,
+)
+from service_model.money import Price
 from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, ServiceState
 from service_model.spec import ServiceSpec
 from tests.support.crashing import METHODS, CrashingDriver, CrashingStore, Points, calls
 from tests.support.orders import CONFIRM, CTX
+from tests.support.scripted_manager import AskedAtPoints, ScriptedManager
 from tests.support.stack import POOL, Either, Node, Site, Sp, Stack, chain
 
 _UNI = LabelSet(((1, 99),))
 _C = Sp("c", (Site("s3", ("shaper",), uni=_UNI),))
-_EITHER = Either((Site("s2", ("meter",)), Site("s4", ("meter",))))
+METERS = (
+    Flavour(name="s", price=Price(per_hour=Decimal("0.1"))),
+    Flavour(name="l", units=2, price=Price(per_hour=Decimal("0.2"))),
+)
+_EITHER = Either((Site("s2", ("meter",), flavours=METERS), Site("s4", ("meter",), flavours=METERS)))
 TOP = Sp("a", (Site("s1", ("firewall",), uni=_UNI), Sp("b", (_EITHER, _C))), (POOL,))
 SPEC = chain("s1.uni", "b.c.s3.uni", "firewall", "meter", "shaper", lan=True)
 ASKING = chain("s1.uni", "b.c.s3.uni", "firewall", "meter", "shaper", lan=True, healing=HealPolicy.ASK)
 MODIFIED = chain("s1.uni", "b.c.s3.uni", "firewall", "meter", "meter", "shaper", lan=True, bandwidth_bps=10**7)
 """The same with one more function and ten times the bandwidth: every domain has other than before."""
+SIZED = chain("s1.uni", "b.c.s3.uni", "firewall", "meter", "shaper", lan=True, managers=("mine",))
+"""Its meter is large where a manager says so."""
 KINDS: dict[str, tuple[str, ...]] = {
     "terminated": ("reserve", "commit", "deliver", "terminate"),
     "released": ("reserve", "release"),
@@ -47,9 +67,12 @@ KINDS: dict[str, tuple[str, ...]] = {
     "built again": ("reserve", "commit", "deliver", "lose", "deliver", "terminate"),
     "healed": ("reserve", "commit", "deliver", "fail", "deliver", "terminate"),
     "healed when asked": ("reserve_asking", "commit", "deliver", "fail", "wish", "deliver", "terminate"),
+    "sized": ("reserve_sized", "commit", "deliver", "modify_sized", "commit", "deliver", "terminate"),
 }
 """What a customer does, step by step: methods of Lives, and of those over sockets. A kind of life that is named here is tried
 at every point that it goes through."""
+IN_ONE_PROCESS = frozenset({"sized"})
+"""Kinds of life that are not lived over sockets: whom a broker asks in them is no process."""
 BY_THE_CLOCK = frozenset({"scheduled", "built again"})
 """Kinds of life of which something is done at its time."""
 BEGINS, ENDS = timedelta(seconds=20), timedelta(seconds=900)
@@ -57,6 +80,7 @@ BEGINS, ENDS = timedelta(seconds=20), timedelta(seconds=900)
 NOTHING_LEFT = "in the end nothing is held, allocated, built or under way at any level"
 CHARGED_ONCE = "nothing is charged twice, and what is delivered is charged"
 ONE_TRUTH = "what the customer is told of a live service is what it was promised"
+ONE_SIZE = "what size a function is at the bottom is what was recorded at the top of its manager's answer"
 ONE_PART = "each domain has built exactly one part of it, and knows it as active"
 GIVEN_BACK = "what is not wanted any more is given back, and does not wait for its hold to end"
 KEPT = "a hold that has not ended is committed when its customer says so"
@@ -66,6 +90,12 @@ TURNS = 60
 """Of the loop, in which everybody does what can be done at a moment."""
 VERSIONS = 60
 """How often a customer asks again who is refused."""
+
+
+def large_meters(question: Question) -> Answer:
+    assert isinstance(question, ScaleQuestion)
+    functions = dict.fromkeys(offer.function for offer in question.offers if offer.flavour.name == "l")
+    return Scaling(flavours=tuple(FunctionFlavour(function=f, flavour="l") for f in functions))
 
 
 class Late(Exception):
@@ -91,6 +121,8 @@ class Lives:
         self.scheduled: dict[str, ServiceSpec] = {}
         self.checked: Counter[str] = Counter()
         """How often each invariant was."""
+        self.sized: set[str] = set()
+        """Orders whose manager says what size a function is."""
         self.failed: dict[str, str] = {}
         """By order, the ref of the segment that was lost."""
         self.lost: dict[str, tuple[SimulatedDriver, Blueprint]] = {}
@@ -106,6 +138,10 @@ class Lives:
         self._ticks: dict[str, asyncio.Task[None]] = {}
         for name, node in self.stack.nodes.items():
             self._watch(name, node)
+        top = self.stack.nodes["a"]
+        manager = ManagerTerms(document="doc", decides=(ManagerTask.SCALE,))
+        top.terms = replace(top.terms, managers={"mine": manager})
+        top.managers["doc"] = AskedAtPoints(ScriptedManager(large_meters), lambda: self.points["a"])
 
     def _life_of(self, name: str) -> Points:
         points = self._next(name)
@@ -244,6 +280,15 @@ class Lives:
                 await self._asked(lambda: self.stack.customer().heal(ref, CTX))
                 return
 
+    async def reserve_sized(self, ref: str) -> None:
+        """A manager says what size its meter is, if it is heard."""
+        self.sized.add(ref)
+        await self.reserve(ref, SIZED)
+
+    async def modify_sized(self, ref: str) -> None:
+        """With ten times the bandwidth: the manager is asked again."""
+        await self.reserve(ref, replace(SIZED, bandwidth_bps=10**7))
+
     async def modify(self, ref: str) -> None:
         await self.reserve(ref, MODIFIED)
 
@@ -313,7 +358,26 @@ class Lives:
                 self.checked[ONE_PART] += 1
                 middle = next((name for name in ("s4", "s2") if (name, ServiceState.ACTIVE) in below), "")
                 assert below == Counter({(name, ServiceState.ACTIVE): 1 for name in ("s1", "s3", middle)}), below
+                if ref in self.sized:
+                    self.checked[ONE_SIZE] += 1
+                    assert self._size_below(ref) == self._size_chosen(ref)
                 return
+
+    def _size_chosen(self, ref: str) -> str | None:
+        """As the top's customer reads it; None: by default."""
+        (decision,) = self.stack.broker("a").status("alice", ref).decisions
+        assert decision.outcome in (DecisionOutcome.CHOSEN, DecisionOutcome.FALLBACK), decision
+        return "l" if decision.outcome is DecisionOutcome.CHOSEN else None
+
+    def _size_below(self, ref: str) -> str | None:
+        """Of the meter in b's domain."""
+        order, node = self._order("a", "alice", ref), self.stack.nodes["b"]
+        (theirs,) = (s.ref for s in order.segments if s.wanted and s.alias == "b")
+        mine = {s.ref for s in self._order("b", "a", theirs).segments if s.wanted}
+        holds = [h for vim in node.vims.values() for h in vim.holds() if h.ref in mine and h.state in TAKES]
+        ((flavour, units),) = ((f.flavour, h.units[f.id]) for h in holds if h.spec for f in h.spec.functions)
+        assert units == (2 if flavour == "l" else 1)
+        return flavour
 
     async def lose(self, ref: str) -> None:
         """b's domain loses the function that it has of it: it finds that out, and builds it again."""

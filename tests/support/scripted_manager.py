@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lower_sp_clients.service_manager import NoDecision
+from lower_sp_clients.service_manager import NoDecision, ServiceManager
 from service_model.managing import (
     AddressQuestion,
     Answer,
@@ -18,6 +18,7 @@ from service_model.managing import (
     Question,
     ScaleQuestion,
 )
+from tests.support.crashing import Points
 
 
 @dataclass
@@ -56,3 +57,15 @@ class ScriptedManager:
     @property
     def scalings(self) -> list[ScaleQuestion]:
         return [q for _, q in self.asked if isinstance(q, ScaleQuestion)]
+
+
+@dataclass
+class AskedAtPoints:
+    """A manager; that it is asked is a point at which something may befall the broker."""
+
+    manager: ServiceManager
+    points: Callable[[], Points]
+
+    async def decide(self, about: Consultation, question: Question, timeout_s: float) -> Answer:
+        asking = f"ask {type(question).__name__}"
+        return await self.points().through(asking, lambda: self.manager.decide(about, question, timeout_s))
