@@ -8,7 +8,8 @@ from pathlib import Path
 from capability_registry.note import Bin, PlaceCapacity
 from lower_sp_clients.supplier import Context
 from service_model.outcomes import ReasonCode, Refused, Reserved
-from tests.support.stack import POOL, Either, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Either, Site, Sp, chain
+from tests.support.stack import Stack
 
 CTX = Context()
 SPEC = chain("a.s1.uni", "d.s4.uni", "meter", "meter")

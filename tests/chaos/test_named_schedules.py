@@ -23,7 +23,8 @@ from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, Ser
 from tests.support.crashing import CrashingStore, Mishap, Points
 from tests.support.faults import hangs, late, lost_after, lost_before, waits_for
 from tests.support.orders import CONFIRM, CTX, active, reserved
-from tests.support.stack import AURORA, AURORA_CHAIN, POOL, Site, Sp, Stack, chain
+from tests.support.sites import AURORA, AURORA_CHAIN, POOL, Site, Sp, chain
+from tests.support.stack import Stack
 
 T = TypeVar("T")
 LEVELS = [("aurora", "notos"), ("notos", "abyss"), ("abyss", "ghent")]

@@ -19,7 +19,7 @@ from service_model.outcomes import ReasonCode, Refused, Reserved
 from tests.support.api_node import ApiNode
 from tests.support.fake_supplier import FakeSupplier
 from tests.support.proxy import Fault, Keys, Proxy, Trouble, Weather
-from tests.support.stack import chain
+from tests.support.sites import chain
 
 SPEC = chain("a.uni", "b.uni", "firewall")
 A_MOMENT, WHILE_S = 2.5, 1.0

@@ -20,7 +20,8 @@ from lower_sp_clients.vim.holds import AllocationState
 from service_model.outcomes import ServiceState
 from tests.support.crashing import CrashingStore, Mishap, Points
 from tests.support.orders import CTX, active
-from tests.support.stack import POOL, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Site, Sp, chain
+from tests.support.stack import Stack
 
 TRIED = os.environ.get("SPBROKER_CRASH_POINTS", "12")
 TOP = Sp("a", (Site("s1", ("firewall",)), Sp("b", (Site("s2"),))), (POOL,))

@@ -39,7 +39,7 @@ from service_model.money import Price
 from spbroker.v1 import manager_service_pb2 as pb
 from spbroker.v1 import manager_service_pb2_grpc, note_pb2
 from tests.support.served_manager import NAME, ServedManager
-from tests.support.stack import chain
+from tests.support.sites import chain
 
 BROKER = trustme.CA()
 ABOUT = Consultation(ref="r", version=2, number=1, manager="mine", spec=chain("a", "b", "firewall"))

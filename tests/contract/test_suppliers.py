@@ -33,7 +33,8 @@ from service_model.quotes import Qualification, Quote
 from service_model.spec import Blocks, ServiceSpec
 from service_model.words import Prefix
 from tests.support.api_node import ApiNode
-from tests.support.stack import POOL, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Site, Sp, chain
+from tests.support.stack import Stack
 
 CTX = Context()
 BLOCKS = Blocks(allowed=(POOL.prefix,))

@@ -10,7 +10,8 @@ import pytest
 
 from tests.support.customer import Customer
 from tests.support.nodes import Nodes, found_at
-from tests.support.stack import AURORA, Stack
+from tests.support.sites import AURORA
+from tests.support.stack import Stack
 from tests.support.topologies import LEVELS, customer_of, three_levels
 
 

@@ -18,7 +18,8 @@ from service_model.outcomes import (
 )
 from tests.support.faults import alters, refuses
 from tests.support.orders import CONFIRM, CTX, active, reserved
-from tests.support.stack import AURORA_CHAIN, POOL, Either, Site, Sp, Stack, chain
+from tests.support.sites import AURORA_CHAIN, POOL, Either, Site, Sp, chain
+from tests.support.stack import Stack
 
 
 async def test_a_service_over_four_brokers_is_reserved_built_and_taken_away(aurora: Stack) -> None:

@@ -15,7 +15,8 @@ from service_model.outcomes import ReasonCode, Refused, Reserved, SegmentStatus
 from service_model.spec import ServiceSpec
 from tests.support.faults import refuses, waits_for
 from tests.support.orders import CTX, active
-from tests.support.stack import POOL, Either, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Either, Site, Sp, chain
+from tests.support.stack import Stack
 
 GREY, BLACK = Disclosure(abstraction=Abstraction.GREY), Disclosure(abstraction=Abstraction.BLACK)
 TOP = Sp("a", (Site("west", ("firewall",)), Sp("b", (Site("east", ("meter",)),))), (POOL,))

@@ -26,7 +26,8 @@ from service_model.outcomes import (
 from service_model.spec import AddressRole, LinkAddressing, ReservedAddress
 from tests.support.faults import alters
 from tests.support.orders import CONFIRM, CTX, active, reserved
-from tests.support.stack import AURORA, AURORA_CHAIN, POOL, Either, Site, Sp, Stack, chain
+from tests.support.sites import AURORA, AURORA_CHAIN, POOL, Either, Site, Sp, chain
+from tests.support.stack import Stack
 
 
 async def test_nothing_of_a_service_overlaps_at_any_level(aurora: Stack) -> None:

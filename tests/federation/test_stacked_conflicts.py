@@ -21,7 +21,8 @@ from service_model.outcomes import Nogood, Reason, ReasonCode, Refused, Reserved
 from service_model.spec import LinkAddressing, ServiceSpec
 from tests.support.faults import Answer, Fault, alters
 from tests.support.orders import CTX, active, reserved
-from tests.support.stack import POOL, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Site, Sp, chain
+from tests.support.stack import Stack
 
 SPEC = chain("s1.uni", "b.c.s3.uni", "firewall", "meter", "shaper")
 

@@ -18,7 +18,8 @@ from service_model.outcomes import ReasonCode, Refused, Reserved
 from service_model.spec import LinkKind, ServiceSpec
 from tests.support.faults import alters
 from tests.support.orders import CTX, active, reserved
-from tests.support.stack import POOL, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Site, Sp, chain
+from tests.support.stack import Stack
 
 PLAIN = LabelSet.of([UNTAGGED])
 

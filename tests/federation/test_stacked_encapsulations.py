@@ -19,7 +19,8 @@ from lower_sp_clients.vim.simulated_domain import Lost, Station, echo
 from service_model.outcomes import ReasonCode, Refused, Reserved
 from service_model.spec import ServiceSpec
 from tests.support.orders import CTX, active
-from tests.support.stack import POOL, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Site, Sp, chain
+from tests.support.stack import Stack
 
 ETHERNET, VLAN, VXLAN = Encapsulation.ETHERNET, Encapsulation.VLAN, Encapsulation.VXLAN
 LOW = LabelSet(((100, 199),))

@@ -16,7 +16,8 @@ from broker.orders.tasks import GUARD
 from lower_sp_clients.supplier import Context, OutcomeUnknown
 from service_model.outcomes import AddressingChoice, Committed, ReasonCode, Refused, Reserved, ServiceState
 from tests.support.faults import Answer, Fault, hangs, lost_after, lost_before, refuses, waits_for
-from tests.support.stack import AURORA, AURORA_CHAIN, Stack
+from tests.support.sites import AURORA, AURORA_CHAIN
+from tests.support.stack import Stack
 
 CTX = Context()
 LATER = 100.0

@@ -22,7 +22,8 @@ from service_model.quotes import Quote
 from service_model.spec import AddressRole, LinkAddressing, ReservedAddress, ServiceSpec
 from tests.support import administered as docs
 from tests.support.orders import CTX, active, reserved
-from tests.support.stack import AURORA, AURORA_CHAIN, POOL, POOL6, Site, Sp, Stack, chain
+from tests.support.sites import AURORA, AURORA_CHAIN, POOL, POOL6, Site, Sp, chain
+from tests.support.stack import Stack
 
 FOUR, SIX = (AddressFamily.IPV4,), (AddressFamily.IPV6,)
 STACKS = (FOUR, SIX, ANY_FAMILY)

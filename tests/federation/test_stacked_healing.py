@@ -33,7 +33,8 @@ from service_model.outcomes import (
 )
 from tests.support.faults import Answer, hangs, lost_before, refuses
 from tests.support.orders import CONFIRM, CTX, active
-from tests.support.stack import MARGIN, POOL, POOL6, Either, Site, Sp, Stack, chain
+from tests.support.sites import POOL, POOL6, Either, Site, Sp, chain
+from tests.support.stack import MARGIN, Stack
 
 C = Sp("c", (Site("s2", ("meter",)),))
 D = Sp("d", (Site("s3", ("meter",)),))

@@ -28,7 +28,8 @@ from tests.federation.test_stacked_healing import (
     status,
 )
 from tests.support.orders import CTX, active
-from tests.support.stack import MARGIN, POOL, Either, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Either, Site, Sp, chain
+from tests.support.stack import MARGIN, Stack
 
 INNER = Sp(
     "b", (Site("s2"), Either((Sp("c", (Site("s3", ("meter",)),)), Sp("d", (Site("s4", ("meter",)),)))), Site("s5"))

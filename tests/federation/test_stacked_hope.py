@@ -15,7 +15,8 @@ from service_model.outcomes import Alternative, Nogood, Reason, ReasonCode, Refu
 from service_model.spec import ServiceSpec
 from tests.support.faults import hangs, lost_after, refuses, waits_for
 from tests.support.orders import CTX, active, reserved
-from tests.support.stack import POOL, Either, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Either, Site, Sp, chain
+from tests.support.stack import Stack
 
 TAGGED = LabelSet(((10, 99),))
 METERED = chain("west.uni", "end.uni", "meter")

@@ -12,7 +12,8 @@ from address_planner.labels import LabelSet
 from lower_sp_clients.vim.local_vim import LocalVim
 from service_model.outcomes import ReasonCode, Refused
 from tests.support.orders import CTX, active, reserved
-from tests.support.stack import POOL, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Site, Sp, chain
+from tests.support.stack import Stack
 
 HOLES = LabelSet(tuple((first, first + 9) for first in range(1, 2000, 20)))
 """Every other ten are others': four times as many are left as members of a class hear of."""

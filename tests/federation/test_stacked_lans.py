@@ -34,7 +34,8 @@ from service_model.spec import (
 )
 from tests.support.faults import alters, refuses
 from tests.support.orders import CONFIRM, CTX, active, reserved
-from tests.support.stack import POOL, Either, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Either, Site, Sp, chain
+from tests.support.stack import Stack
 
 TAGGED = LabelSet(((10, 19),))
 TOP = Sp(

@@ -18,7 +18,8 @@ from service_model.spec import End, LinkKind, ServiceFunctionPath, ServiceSpec, 
 from tests.support.faults import Answer, takes
 from tests.support.lines import first_and_last, last_sap, line
 from tests.support.orders import CONFIRM, CTX
-from tests.support.stack import Sp, Stack
+from tests.support.sites import Sp
+from tests.support.stack import Stack
 
 CALL = timedelta(milliseconds=5)
 LENGTHS = tuple(range(2, 13))

@@ -23,7 +23,8 @@ from service_model.healing import HealPolicy
 from service_model.outcomes import Committed, Event, ReasonCode, Refused, Reserved, ServiceState, ServiceStatus
 from tests.federation.test_stacked_restore import accepted, put_back, saved
 from tests.support.orders import CONFIRM, CTX, active, reserved
-from tests.support.stack import MARGIN, POOL, Either, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Either, Site, Sp, chain
+from tests.support.stack import MARGIN, Stack
 
 MIDDLE = Either((Site("s2", ("meter",)), Site("s3", ("meter",), cost=2)))
 UNI = LabelSet(((1, 99),))

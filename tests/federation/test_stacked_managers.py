@@ -41,7 +41,8 @@ from tests.support.crashing import CrashingStore, Mishap, Points
 from tests.support.faults import refuses
 from tests.support.orders import CONFIRM, CTX
 from tests.support.scripted_manager import AskedAtPoints, ScriptedManager
-from tests.support.stack import POOL, Either, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Either, Site, Sp, chain
+from tests.support.stack import Stack
 
 TOP = Sp(
     "top",

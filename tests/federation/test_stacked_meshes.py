@@ -15,7 +15,8 @@ from service_model.flows import Flow, FlowProtocol
 from service_model.outcomes import Reserved
 from service_model.spec import End, FunctionRequest, ServiceFunctionPath, ServiceSpec, VirtualLink
 from tests.support.orders import CTX, active
-from tests.support.stack import PARAMETERS, POOL, Site, Sp, Stack, function_type
+from tests.support.sites import PARAMETERS, POOL, Site, Sp, function_type
+from tests.support.stack import Stack
 
 NORTH, SOUTH = "boreas.amsterdam.uni", "notos.athens.uni"
 TYPES = {"f": "firewall", "m": "meter", "s": "shaper"}

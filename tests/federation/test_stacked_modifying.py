@@ -21,7 +21,8 @@ from service_model.spec import Blocks, LinkAddressing, ServiceSpec
 from tests.support.faults import lost_after, lost_before, refuses
 from tests.support.ledger import table_and_journal
 from tests.support.orders import CONFIRM, CTX, active
-from tests.support.stack import POOL, Either, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Either, Site, Sp, chain
+from tests.support.stack import Stack
 
 UNI = LabelSet(((1, 99),))
 C = Sp("c", (Site("s3", ("shaper", "meter"), uni=UNI),))

@@ -19,7 +19,8 @@ from service_model.outcomes import Committed, Event, ReasonCode, Refused, Reserv
 from service_model.quotes import Qualification, Quote
 from tests.support.faults import turned_away
 from tests.support.orders import CONFIRM, CTX, active, reserved
-from tests.support.stack import AURORA, AURORA_CHAIN, Stack
+from tests.support.sites import AURORA, AURORA_CHAIN
+from tests.support.stack import Stack
 
 HINT_S = 2.0
 

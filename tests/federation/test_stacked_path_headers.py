@@ -21,7 +21,8 @@ from service_model.path_headers import Mark, PathHeader
 from service_model.spec import Blocks, ServiceSpec
 from tests.support.faults import alters
 from tests.support.orders import CONFIRM, CTX, active, reserved
-from tests.support.stack import POOL, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Site, Sp, chain
+from tests.support.stack import Stack
 
 TAGGED = LabelSet(((10, 99),))
 DEEP = Sp(

@@ -12,7 +12,8 @@ from lower_sp_clients.supplier import Context
 from service_model.constraints import Countries, Distance, Group, GroupKind, GroupScope
 from service_model.outcomes import Reason, ReasonCode, Refused, Reserved
 from service_model.spec import ServiceSpec
-from tests.support.stack import POOL, Either, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Either, Site, Sp, chain
+from tests.support.stack import Stack
 
 APART, TOGETHER = GroupKind.ANTI_AFFINITY, GroupKind.AFFINITY
 INNER = Sp("b", (Site("b1"), Site("b2", country="DE"), Site("b3")))

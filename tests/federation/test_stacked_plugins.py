@@ -27,7 +27,8 @@ from service_model.money import Price
 from service_model.outcomes import Reason, ReasonCode, Refused, Reserved, ServiceState
 from service_model.spec import ServiceSpec
 from tests.support.orders import CTX, active
-from tests.support.stack import POOL, Either, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Either, Site, Sp, chain
+from tests.support.stack import Stack
 
 MANY = LabelSet(((10, 20),))
 SIZES = tuple(

@@ -16,7 +16,8 @@ from service_model.outcomes import AddressingChoice, LinkChoice, ReasonCode, Ref
 from service_model.spec import MACS, AddressRole, LinkAddressing, ReservedAddress, ServiceSpec, split_point
 from tests.support.faults import alters
 from tests.support.orders import CTX, active, reserved
-from tests.support.stack import AURORA_CHAIN, Stack
+from tests.support.sites import AURORA_CHAIN
+from tests.support.stack import Stack
 
 MACS_GIVEN = MacSet.parse("02:00:00:00:00:10-02:00:00:00:00:2f")
 POOLED = replace(

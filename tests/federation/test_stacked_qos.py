@@ -9,7 +9,8 @@ from service_model.outcomes import ReasonCode, Refused, Reserved
 from service_model.qos import QosClass
 from service_model.quotes import Quote
 from tests.support.orders import CTX, reserved
-from tests.support.stack import POOL, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Site, Sp, chain
+from tests.support.stack import Stack
 
 GOLD = QosClass(name="gold", max_delay_us=6000, min_availability=0.9)
 TOP = Sp("a", (Site("west", ("firewall",)), Sp("b", (Site("east", ("meter",)),))), (POOL,))

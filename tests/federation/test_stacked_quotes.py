@@ -18,7 +18,8 @@ from service_model.quotes import Qualification, Quote
 from service_model.spec import ServiceSpec
 from tests.support.faults import Fault, hangs, lost_before, refuses
 from tests.support.orders import CONFIRM, CTX
-from tests.support.stack import AURORA_CHAIN, POOL, Either, Site, Sp, Stack, chain
+from tests.support.sites import AURORA_CHAIN, POOL, Either, Site, Sp, chain
+from tests.support.stack import Stack
 
 TWO_WAYS = Sp(
     "top",

@@ -16,7 +16,8 @@ from lower_sp_clients.vim.accounting import TAKES
 from service_model.outcomes import ReasonCode, Refused, Reserved
 from tests.support.faults import delayed
 from tests.support.orders import CTX
-from tests.support.stack import POOL, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Site, Sp, chain
+from tests.support.stack import Stack
 
 LABELS = LabelSet(((500, 599),))
 MANY = LabelSet(((1, 999),))

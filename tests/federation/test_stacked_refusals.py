@@ -22,7 +22,8 @@ from service_model.outcomes import (
 from service_model.spec import ServiceSpec
 from tests.support.faults import refuses
 from tests.support.orders import CONFIRM, CTX, active, reserved
-from tests.support.stack import AURORA_CHAIN, POOL, Site, Sp, Stack, chain, function_type
+from tests.support.sites import AURORA_CHAIN, POOL, Site, Sp, chain, function_type
+from tests.support.stack import Stack
 
 OTHER = function_type("other")
 

@@ -30,7 +30,7 @@ from tests.federation.test_stacked_managers import Managed
 from tests.support.crashing import CrashingStore, Mishap, Points
 from tests.support.orders import CONFIRM, CTX
 from tests.support.scripted_manager import AskedAtPoints
-from tests.support.stack import POOL, Either, Site, Sp, chain
+from tests.support.sites import POOL, Either, Site, Sp, chain
 
 TOP = Sp(
     "top",

@@ -17,7 +17,8 @@ from service_model.outcomes import (
 )
 from tests.support.faults import hangs, lost_after, lost_before, waits_for
 from tests.support.orders import CONFIRM, CTX, active, reserved
-from tests.support.stack import AURORA_CHAIN, Stack
+from tests.support.sites import AURORA_CHAIN
+from tests.support.stack import Stack
 
 
 @pytest.mark.parametrize("lost", [lost_before, lost_after], ids=["before", "after"])

@@ -21,7 +21,8 @@ from broker.storage.backup import back_up, restore
 from lower_sp_clients.supplier import OutcomeUnknown, ReadOnly, ServiceNotFound
 from service_model.outcomes import Committed, Reserved, ServiceState
 from tests.support.orders import CONFIRM, CTX, active, reserved
-from tests.support.stack import POOL, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Site, Sp, chain
+from tests.support.stack import Stack
 
 UNI = LabelSet(((1, 999),))
 TOP = Sp("a", (Site("s1", ("firewall",), uni=UNI), Sp("b", (Site("s2", ("meter",), uni=UNI),))), (POOL,))

@@ -9,7 +9,8 @@ import pytest
 
 from service_model.spec import ServiceSpec
 from tests.support.orders import active, reserved
-from tests.support.stack import POOL, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Site, Sp, chain
+from tests.support.stack import Stack
 
 LENGTHS = (2, 3, 5, 8, 12)
 

@@ -16,7 +16,8 @@ from lower_sp_clients.vim.driver import DriverError
 from service_model.outcomes import Committed, ReasonCode, Refused, ServiceState, ServiceStatus
 from service_model.spec import ServiceSpec
 from tests.support.orders import CONFIRM, CTX, reserved
-from tests.support.stack import AURORA_CHAIN, Stack
+from tests.support.sites import AURORA_CHAIN
+from tests.support.stack import Stack
 
 HOUR = timedelta(hours=1)
 BROKERS = ("aurora", "boreas", "notos", "abyss")

@@ -42,7 +42,8 @@ from tests.federation.test_stacked_managers import Managed
 from tests.support.crashing import CrashingStore, Mishap, Points
 from tests.support.orders import CONFIRM, CTX
 from tests.support.scripted_manager import AskedAtPoints
-from tests.support.stack import MARGIN, POOL, Either, Site, Sp, chain
+from tests.support.sites import POOL, Either, Site, Sp, chain
+from tests.support.stack import MARGIN
 
 SMALL = Flavour(name="small", price=Price(per_hour=Decimal("0.1")), max_bandwidth_bps=10**7)
 LARGE = Flavour(name="large", units=4, price=Price(per_hour=Decimal("0.4")))

@@ -18,7 +18,8 @@ from lower_sp_clients.vim.holds import AllocationState
 from service_model.outcomes import STATUS, ReasonCode, Refused, ServiceState
 from tests.support.faults import hangs, lost_before
 from tests.support.orders import CTX, active, reserved
-from tests.support.stack import AURORA, AURORA_CHAIN, POOL, Site, Sp, Stack, chain
+from tests.support.sites import AURORA, AURORA_CHAIN, POOL, Site, Sp, chain
+from tests.support.stack import Stack
 
 PATIENCE = timedelta(minutes=10)
 

@@ -9,7 +9,8 @@ import pytest
 
 from service_model.outcomes import ReasonCode, Refused, Reserved, ServiceState
 from tests.support.orders import CONFIRM, CTX
-from tests.support.stack import POOL, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Site, Sp, chain
+from tests.support.stack import Stack
 
 EAST, MIDDLE, WEST = Site("east", ("firewall",)), Site("middle", ("meter",)), Site("west", ("shaper",))
 WHOLESALER = Sp("w", (MIDDLE,))

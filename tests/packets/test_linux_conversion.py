@@ -23,7 +23,8 @@ from service_model.outcomes import Committed, Reserved, ServiceState
 from service_model.spec import ServiceSpec
 from tests.support.driver_bench import require_packets
 from tests.support.orders import CONFIRM, CTX
-from tests.support.stack import POOL, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Site, Sp, chain
+from tests.support.stack import Stack
 from tests.support.wire_tap import frames, heard, marks
 
 pytestmark = pytest.mark.packets

@@ -31,7 +31,8 @@ from service_model.spec import AddressRole, LinkAddressing, ReservedAddress, Ser
 from tests.support.driver_bench import LinuxBench, linux_or_skip
 from tests.support.orders import CONFIRM, CTX, reserved
 from tests.support.planted import PlantedDriver
-from tests.support.stack import POOL, POOL6, Site, Sp, Stack, chain
+from tests.support.sites import POOL, POOL6, Site, Sp, chain
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.packets
 

@@ -31,7 +31,8 @@ from service_model.outcomes import Committed, ServiceState
 from service_model.spec import AddressRole, LinkAddressing, ReservedAddress, ServiceSpec
 from tests.support.driver_bench import TUNNEL_MTU, UNDERLAY_MTU, require_packets
 from tests.support.orders import CONFIRM, CTX, reserved
-from tests.support.stack import POOL, Either, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Either, Site, Sp, chain
+from tests.support.stack import Stack
 from tests.support.streaming import Stream
 
 pytestmark = pytest.mark.packets

@@ -31,7 +31,8 @@ from tests.support.driver_bench import LinuxBench, linux_or_skip
 from tests.support.meshes import service
 from tests.support.orders import CTX
 from tests.support.planted import PlantedDriver
-from tests.support.stack import POOL, POOL6, Site, Sp, Stack, chain
+from tests.support.sites import POOL, POOL6, Site, Sp, chain
+from tests.support.stack import Stack
 
 pytestmark = pytest.mark.packets
 

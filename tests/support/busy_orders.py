@@ -19,7 +19,8 @@ from address_planner.labels import LabelSet
 from broker.settings.process import Database, store_of
 from service_model.outcomes import Reserved
 from tests.support.orders import CONFIRM, CTX
-from tests.support.stack import POOL, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Site, Sp, chain
+from tests.support.stack import Stack
 
 CLIENTS = 4
 LABELS, MANY = LabelSet(((500, 539),)), LabelSet(((1, 99),))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from address_planner.labels import LabelSet
 from service_model.spec import ServiceSpec
-from tests.support.stack import POOL, Site, Sp, chain
+from tests.support.sites import POOL, Site, Sp, chain
 
 TAGGED = LabelSet(((10, 99),))
 

@@ -41,7 +41,8 @@ from service_model.spec import ServiceSpec
 from tests.support.crashing import METHODS, CrashingDriver, CrashingStore, Points, calls
 from tests.support.orders import CONFIRM, CTX
 from tests.support.scripted_manager import AskedAtPoints, ScriptedManager
-from tests.support.stack import POOL, Either, Node, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Either, Site, Sp, chain
+from tests.support.stack import Node, Stack
 
 _UNI = LabelSet(((1, 99),))
 _C = Sp("c", (Site("s3", ("shaper",), uni=_UNI),))

@@ -5,7 +5,8 @@ from __future__ import annotations
 from lower_sp_clients.supplier import Context
 from service_model.outcomes import AddressingChoice, Committed, Reserved, ServiceState
 from service_model.spec import ServiceSpec
-from tests.support.stack import AURORA_CHAIN, Stack
+from tests.support.sites import AURORA_CHAIN
+from tests.support.stack import Stack
 
 CTX = Context()
 CONFIRM = AddressingChoice()

@@ -1,12 +1,6 @@
-"""Brokers stacked in one process: real stores, simulated domains, a clock that stands still.
+"""Brokers stacked in one process: real stores, simulated domains (`sites`), a clock that stands still.
 
-A federation is a line of sites; SPs own sites and buy from SPs, to any depth:
-
-    Sp("aurora", Sp("boreas", Site("ams", "firewall")), Sp("notos", Sp("abyss", Site("gne", "meter")), Site("ath", "shaper")))
-
-Neighbours in the line are joined by an interconnect. Alternatives (`Either`) stand at the same place of the line.
-Every site has a customer's SAP `uni`. Between a broker and each of its suppliers lies a FaultySupplier:
-`stack.line(broker, alias)`.
+Between a broker and each of its suppliers lies a FaultySupplier: `stack.line(broker, alias)`.
 """
 
 from __future__ import annotations
@@ -15,15 +9,11 @@ import asyncio
 import random
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from decimal import Decimal
-from ipaddress import ip_network
-from itertools import product
 from pathlib import Path
 from typing import Self
 
-from address_planner.labels import UNTAGGED, LabelSet
 from broker.bootstrap.planning import FEW_WAYS, Planning
 from broker.bootstrap.restored_node import RestoredNode
 from broker.decompose.derive import derive
@@ -32,7 +22,6 @@ from broker.orders.broker import AccountView, Broker
 from broker.orders.catalogue import Catalogue, Listing
 from broker.orders.engine import WATCHER_BEHIND
 from broker.orders.offers import FEATURES
-from broker.orders.pools import Pool
 from broker.orders.records import QUOTED, Terms
 from broker.orders.schedules import Workflows
 from broker.orders.tasks import STUCK_AFTER
@@ -43,211 +32,26 @@ from broker.storage.migrations import migrate
 from broker.storage.quote_book import SqlQuoteBook
 from broker.storage.restored import SqlRestored
 from capability_registry.abstraction import abstracted
-from capability_registry.note import CapabilityNote, Encapsulation, FunctionPort, Place, PortRole, SapRole
+from capability_registry.note import CapabilityNote
 from lower_sp_clients.quotes import STANDING
 from lower_sp_clients.service_manager import ServiceManager
 from lower_sp_clients.supplier import OutcomeUnknown, Supplier
 from lower_sp_clients.vim.accounting import TAKES
-from lower_sp_clients.vim.domain import CatalogueFunction, Domain, Sap, Way
+from lower_sp_clients.vim.domain import Domain
 from lower_sp_clients.vim.driver import Driver, SapPort
 from lower_sp_clients.vim.holds import AllocationState
 from lower_sp_clients.vim.local_vim import LocalVim
 from lower_sp_clients.vim.simulated import SimulatedDriver
-from service_model.families import ANY_FAMILY, AddressFamily
-from service_model.flavours import Flavour
-from service_model.money import Price
 from service_model.outcomes import ServiceState
-from service_model.spec import (
-    End,
-    FunctionRequest,
-    FunctionType,
-    LinkKind,
-    ServiceFunctionPath,
-    ServiceSpec,
-    VirtualLink,
-)
-from service_model.words import Prefix
 from tests.support.clock import SimulatedClock
 from tests.support.empty_store import put_empty_store
 from tests.support.faults import FaultySupplier
 from tests.support.postgres import Where
+from tests.support.sites import Sp, children, domains, sps
 
-PORTS = (
-    FunctionPort(name="in"),
-    FunctionPort(name="out"),
-    FunctionPort(name="side"),
-    FunctionPort(name="mgmt", role=PortRole.MANAGEMENT),
-)
-POOL6 = Pool(name="p6", prefix=ip_network("fd00:64::/48"), block=64, quarantine=timedelta(seconds=30))
-POOL = Pool(name="p", prefix=ip_network("10.64.0.0/16"), block=24, quarantine=timedelta(seconds=30))
 VALIDITY = timedelta(days=365)
 SECRET = b"s" * 32
 MARGIN = Decimal("1.1")
-PARAMETERS = {"shaper": {"rate_bps": 10**7}}
-
-
-@dataclass(frozen=True)
-class Site:
-    """One domain: its name and what it makes."""
-
-    name: str
-    functions: tuple[str, ...] = ()
-    labels: LabelSet = LabelSet(((1000, 1999),))
-    uni: LabelSet = LabelSet(((UNTAGGED, UNTAGGED),))
-    lan: bool = True
-    swaps: bool = True
-    cost: int = 1
-    hosts: tuple[int, ...] = (8, 8)
-    max_hold_s: int = 300
-    country: str = "NL"
-    isolation: tuple[str, ...] = ()
-    """Of its fast ways."""
-    left: Encapsulation = Encapsulation.VXLAN
-    right: Encapsulation = Encapsulation.VXLAN
-    """At its interconnects with the neighbours at either side. Plain Ethernet has the one label that it has."""
-    families: tuple[AddressFamily, ...] = ANY_FAMILY
-    """That its functions forward."""
-    excluded: tuple[Prefix, ...] = ()
-    flavours: tuple[Flavour, ...] = ()
-    """Of its functions; none given: one that costs a tenth an hour, times `cost`."""
-
-
-@dataclass(frozen=True)
-class Either:
-    """Two or more that stand at the same place of the line."""
-
-    options: tuple[Sp | Site, ...]
-
-
-@dataclass(frozen=True)
-class Sp:
-    name: str
-    parts: tuple[Sp | Site | Either, ...]
-    pools: tuple[Pool, ...] = ()
-    known_as: str = ""
-    """The alias under which its customer administers it; its name, if not given."""
-    sold_besides: bool = False
-    """Whether its customer knows that others sell it too. An SP that stands twice sells to two."""
-
-    @property
-    def alias(self) -> str:
-        return self.known_as or self.name
-
-
-@dataclass
-class _Placed:
-    """`paths`: of owners, one for each way in which it is bought."""
-
-    site: Site
-    paths: list[tuple[str, ...]]
-    position: int
-    saps: list[Sap] = field(default_factory=list)
-
-    @property
-    def owner(self) -> str:
-        return self.paths[0][-1]
-
-
-def function_type(name: str) -> FunctionType:
-    return FunctionType("eu.spbroker", name, "1.0")
-
-
-def _place_all(part: Sp | Site | Either, owners: tuple[str, ...], at: int, out: list[_Placed]) -> int:
-    """Put every site of `part` at its place of the line from `at`; the place behind it."""
-    if isinstance(part, Site):
-        known = next((one for one in out if one.site is part and one.owner == owners[-1]), None)
-        if known is None:
-            out.append(_Placed(part, [owners], at))
-        else:
-            known.paths.append(owners)
-        return at + 1
-    if isinstance(part, Either):
-        return max(_place_all(option, owners, at, out) for option in part.options)
-    for child in part.parts:
-        at = _place_all(child, (*owners, part.name), at, out)
-    return at
-
-
-def _meets_as(one: _Placed, other: _Placed) -> str:
-    """The sp_id of `one` where it meets `other`: that of the branch below their nearest common owner, or the owner's own."""
-    depth, own = max(
-        (
-            next((i for i, (a, b) in enumerate(zip(x, y, strict=False)) if a != b), min(len(x), len(y))),
-            x,
-        )
-        for x, y in product(one.paths, other.paths)
-    )
-    return own[depth] if depth < len(own) else own[-1]
-
-
-def _domains(top: Sp, line: Sequence[str] = ()) -> dict[str, list[Domain]]:
-    """The domains of each SP, joined along the line. The left side of an interconnect is its authority."""
-    sites: list[_Placed] = []
-    _place_all(top, (), 0, sites)
-    if line:
-        for one in sites:
-            one.position = line.index(one.site.name)
-    for one in sites:
-        one.saps.append(_sap(one, "uni", SapRole.UNI, one.site.uni))
-    for left in sites:
-        for right in (s for s in sites if s.position == left.position + 1):
-            joint = f"ic-{left.site.name}-{right.site.name}"
-            for near, far, decides in ((left, right, True), (right, left, False)):
-                kind = near.site.right if near is left else near.site.left
-                labels = LabelSet.of([UNTAGGED]) if kind is Encapsulation.ETHERNET else near.site.labels
-                nni = _sap(near, f"to-{far.site.name}", SapRole.NNI, labels, kind)
-                near.saps.append(replace(nni, interconnect=joint, peer=_meets_as(far, near), decides_labels=decides))
-    out: dict[str, list[Domain]] = {}
-    for one in sites:
-        out.setdefault(one.owner, []).append(_domain(one))
-    return out
-
-
-def _sap(at: _Placed, id: str, role: SapRole, labels: LabelSet, kind: Encapsulation = Encapsulation.VXLAN) -> Sap:
-    uni = role is SapRole.UNI
-    return Sap(
-        id=id,
-        role=role,
-        place=at.site.name.upper(),
-        encapsulation=Encapsulation.ETHERNET if UNTAGGED in labels else kind,
-        mtu=1500 if uni else kind.leaves(),
-        labels=labels,
-        bandwidth_bps=10**9,
-        path_headers=True,
-    )
-
-
-def _domain(at: _Placed) -> Domain:
-    site, place = at.site, at.site.name.upper()
-    ways = []
-    for sap in at.saps:
-        cost = Price(per_hour=Decimal("0.01") * site.cost)
-        ways.append(Way(id=f"{sap.id}-c", a=sap.id, b=place, price=cost, delay_us=2000, bandwidth_bps=10**9))
-        fast = Way(id=f"{sap.id}-f", a=sap.id, b=place, price=cost + cost, delay_us=1000, bandwidth_bps=10**9)
-        ways.append(replace(fast, isolation=site.isolation))
-    return Domain(
-        name=site.name,
-        sp_id=at.owner,
-        places=(Place(id=place, country=site.country),),
-        hosts={place: site.hosts},
-        lan=frozenset([place]) if site.lan else frozenset(),
-        saps=tuple(at.saps),
-        ways=tuple(ways),
-        functions=tuple(
-            CatalogueFunction(
-                type=function_type(name),
-                implementation=name,
-                ports=PORTS,
-                flavours=site.flavours or (Flavour(name="s", price=Price(per_hour=Decimal("0.1") * site.cost)),),
-                places=frozenset([place]),
-                families=site.families,
-            )
-            for name in site.functions
-        ),
-        swaps_labels=site.swaps,
-        max_hold_s=site.max_hold_s,
-        excluded=site.excluded,
-    )
 
 
 class Node:
@@ -392,16 +196,16 @@ class Stack:
         the order of the tree: so an SP may come by twice."""
         self.clock = clock or SimulatedClock()
         self.top = top
-        domains = _domains(top, line)
+        made = domains(top, line)
 
         def node(sp: Sp) -> Node:
             ids = random.Random(f"{draw}/{sp.name}")
             store = where / f"{sp.name}.db" if isinstance(where, Path) else where(sp.name)
-            return Node(sp, domains.get(sp.name, []), store, self.clock, hopes, ids)
+            return Node(sp, made.get(sp.name, []), store, self.clock, hopes, ids)
 
         self.nodes: dict[str, Node] = {}
         """Buyers before those they buy of."""
-        for sp in (*beside, *_sps(top)):
+        for sp in (*beside, *sps(top)):
             self.nodes.pop(sp.name, None)
             self.nodes[sp.name] = node(sp)
 
@@ -420,7 +224,7 @@ class Stack:
         listings = [Listing(alias=name, sp_id=node.sp.name, local=True) for name in node.domains]
         for name in node.domains:
             node.lines.setdefault(name, self._line(lambda: node, lambda n, name=name: n.vims[name]))  # type: ignore[misc]
-        for child in _children(node.sp):
+        for child in children(node.sp):
             known = Listing(alias=child.alias, sp_id=child.name, local=False, sold_besides=child.sold_besides)
             listings.append(known)
             other = self.nodes[child.name]
@@ -449,7 +253,7 @@ class Stack:
         node = self.nodes[name]
         for vim in node.vims.values():
             node.catalogue.put(vim.domain.name, vim.note().note)
-        for child in _children(node.sp):
+        for child in children(node.sp):
             if not self.nodes[child.name].down.is_set():
                 node.catalogue.put(child.alias, self.nodes[child.name].note(name))
 
@@ -552,54 +356,3 @@ class Stack:
             await self.turn()
             self.clock.advance(step)
         raise AssertionError(f"left: {busy} {self.states()}")
-
-
-def _sps(sp: Sp) -> Iterator[Sp]:
-    yield sp
-    for child in _children(sp):
-        yield from _sps(child)
-
-
-def _children(sp: Sp) -> Iterator[Sp]:
-    for part in sp.parts:
-        for option in part.options if isinstance(part, Either) else (part,):
-            if isinstance(option, Sp):
-                yield option
-
-
-def chain(a: str, b: str, *functions: str, lan: bool = False, name: str = "web", **more: object) -> ServiceSpec:
-    """From SAP a to SAP b through functions f0, f1, … of these types; `lan` joins their management ports."""
-    hops = ["a"]
-    for i in range(len(functions)):
-        hops += [f"f{i}:in", f"f{i}:out"]
-    hops.append("b")
-    links = [VirtualLink(id=f"l{i}", points=pair) for i, pair in enumerate(zip(hops[::2], hops[1::2], strict=True))]
-    if lan:
-        points = tuple(f"f{i}:mgmt" for i in range(len(functions)))
-        links.append(VirtualLink(id="mgmt", kind=LinkKind.LAN, points=points))
-    spec = ServiceSpec(
-        name=name,
-        ends=(End(id="a", sap=a), End(id="b", sap=b)),
-        functions=tuple(
-            FunctionRequest(id=f"f{i}", type=function_type(t), parameters=PARAMETERS.get(t, {}))
-            for i, t in enumerate(functions)
-        ),
-        links=tuple(links),
-        paths=(ServiceFunctionPath(id="p", hops=tuple(hops)),),
-        bandwidth_bps=10**6,
-    )
-    return replace(spec, **more)  # type: ignore[arg-type]
-
-
-AURORA = Sp(
-    "aurora",
-    (
-        Sp("boreas", (Site("amsterdam", ("firewall",)),)),
-        Sp("notos", (Sp("abyss", (Site("ghent", ("meter",)),)), Site("athens", ("shaper",)))),
-    ),
-    pools=(POOL,),
-)
-"""Aurora has nothing of its own; notos buys from abyss. The chain of the example goes through all four."""
-AURORA_CHAIN = chain(
-    "boreas.amsterdam.uni", "notos.athens.uni", "firewall", "meter", "shaper", lan=True, max_delay_us=100_000
-)

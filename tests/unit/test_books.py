@@ -17,7 +17,8 @@ from tests.support.busy_orders import TOP
 from tests.support.ledger import table_and_journal
 from tests.support.postgres import Where
 from tests.support.schema import differences
-from tests.support.stack import AURORA, AURORA_CHAIN, Stack
+from tests.support.sites import AURORA, AURORA_CHAIN
+from tests.support.stack import Stack
 
 CTX = Context()
 

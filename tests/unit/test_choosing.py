@@ -25,7 +25,8 @@ from service_model.money import FREE
 from service_model.outcomes import ReasonCode
 from service_model.qos import QOS
 from service_model.spec import LAN_SITES, MACS, Blocks, FunctionRequest, ServiceSpec
-from tests.support.stack import Site, Sp, Stack, chain, function_type
+from tests.support.sites import Site, Sp, chain, function_type
+from tests.support.stack import Stack
 
 SITE = Site("s1", ("firewall",), uni=LabelSet(((10, 19),)), hosts=(2,))
 SPEC = replace(chain("uni", "uni", "firewall"), blocks=Blocks(allowed=(ip_network("10.0.0.0/24"),)))

@@ -39,7 +39,8 @@ from service_model.spec import (
 )
 from tests.support.driver_bench import two_port
 from tests.support.planning import NOW, chain_spec, entry, offer, point, sap, snapshot, view
-from tests.support.stack import POOL, POOL6, Site, Sp, Stack, chain
+from tests.support.sites import POOL, POOL6, Site, Sp, chain
+from tests.support.stack import Stack
 
 FOUR, SIX = (AddressFamily.IPV4,), (AddressFamily.IPV6,)
 BLOCKS = Blocks(allowed=(ip_network("10.0.0.0/24"), ip_network("fd00::/64")))

@@ -27,7 +27,7 @@ from service_model.money import Price
 from service_model.outcomes import AddressingChoice, LinkChoice, Reason, ReasonCode, ServiceState
 from service_model.spec import LinkAddressing, ServiceSpec
 from tests.support.planning import offer, sap, view
-from tests.support.stack import chain
+from tests.support.sites import chain
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 GRACE = timedelta(seconds=60)

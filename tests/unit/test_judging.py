@@ -43,7 +43,7 @@ from service_model.managing import (
     Scaling,
 )
 from service_model.outcomes import ServiceState, ServiceStatus
-from tests.support.stack import chain
+from tests.support.sites import chain
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SPEC = chain("a.uni", "b.uni", "firewall", "meter", managers=("mine",))

@@ -28,7 +28,8 @@ from service_model.outcomes import Reserved
 from service_model.spec import Blocks, ServiceSpec
 from service_model.window import Window
 from tests.support.planning import entry, point, sap, snapshot, view
-from tests.support.stack import POOL, Site, Sp, Stack, chain
+from tests.support.sites import POOL, Site, Sp, chain
+from tests.support.stack import Stack
 
 DAY = timedelta(days=1)
 DAY0 = datetime(2026, 1, 1, tzinfo=UTC)

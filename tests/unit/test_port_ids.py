@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from address_planner.port_ids import PortId, PortIdError
 from service_model.outcomes import AddressingChoice, LinkChoice
 from service_model.port_names import misnamed, named
-from tests.support.stack import chain
+from tests.support.sites import chain
 
 parts = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=9)
 

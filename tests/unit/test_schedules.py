@@ -13,7 +13,7 @@ from broker.orders.schedules import CannotSchedule, Change, Plugin, TaskFailed, 
 from broker.orders.tasks import TASKS, WORKFLOWS, Env, Pause, advance
 from service_model.managing import ManagerTask
 from service_model.outcomes import ReasonCode, ServiceState
-from tests.support.stack import chain
+from tests.support.sites import chain
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 RESERVING, RESERVED = ServiceState.RESERVING, ServiceState.RESERVED

@@ -25,7 +25,8 @@ from service_model.constraints import PLACEMENT, Countries, Distance, Group, Gro
 from service_model.outcomes import AddressingChoice, LinkChoice, ReasonCode
 from service_model.spec import ServiceSpec
 from tests.support.planning import chain_spec, entry, offer, point, sap, snapshot, view
-from tests.support.stack import Site, Sp, Stack, chain
+from tests.support.sites import Site, Sp, chain
+from tests.support.stack import Stack
 
 SPEC = chain("s1.uni", "s2.uni", "firewall", "meter", lan=True)
 TOP = Sp("a", (Site("s1", ("firewall",)), Site("s2", ("meter",))))

@@ -15,7 +15,7 @@ from lower_sp_clients.vim.domain import Domain, Key
 from lower_sp_clients.vim.holds import Hold
 from service_model.outcomes import AddressingChoice, ServiceState
 from service_model.window import ALWAYS, Window
-from tests.support.stack import chain
+from tests.support.sites import chain
 
 DAY0 = datetime(2026, 1, 1, tzinfo=UTC)
 DAYS = 8

@@ -12,7 +12,8 @@ from lower_sp_clients.supplier import Context
 from lower_sp_clients.vim.driver import DriverError
 from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, ServiceState
 from service_model.spec import Blocks, ServiceSpec
-from tests.support.stack import Site, Sp, Stack, chain
+from tests.support.sites import Site, Sp, chain
+from tests.support.stack import Stack
 
 CTX = Context()
 HOUR = timedelta(hours=1)
