@@ -322,7 +322,8 @@ def observe(order: Order, key: str, status: ServiceStatus, now: datetime) -> Ord
         elif order.state is ServiceState.STUCK:  # it is back: it is asked at once
             changed = replace(changed, retry_at=None)
     elif segment.state in _OURS_LIVE and status.state in _SEEN:
-        changed = replace(changed, state=_SEEN[status.state], reasons=status.reasons)
+        was_lost = segment.reasons if segment.losses and status.state is ServiceState.ACTIVE else ()
+        changed = replace(changed, state=_SEEN[status.state], reasons=status.reasons or was_lost)
     elif segment.state in _OURS_LIVE and segment.state is not SegmentState.COMMITTING and over:
         reason = Reason(code=ReasonCode.INFRASTRUCTURE, message="ended by its supplier")
         changed = replace(changed, state=SegmentState.FAILED, reasons=(reason,))
@@ -336,5 +337,5 @@ def _counted(before: Segment, after: Segment, now: datetime) -> Segment:
         return replace(after, losses=lost(before.losses, now))
     was_bought = before.heals is not None and before.heals.phase is HealPhase.UNDER_WAY
     if was_bought and after.heals is None and after.state is SegmentState.ACTIVE:
-        return replace(after, losses=())
+        return replace(after, losses=(), reasons=())
     return after

@@ -91,10 +91,13 @@ def why_degraded(order: Order, env: Env) -> tuple[Reason, ...]:
         out += [replace(reason, subject=id) for id in functions or [reason.subject]]
     for segment in unsteady(order, env):
         flapping = env.flapping(segment.alias)
+        reason = wrapped(segment, ReasonCode.SEGMENT_FAILED, words, segment.reasons or (_WAS_LOST,))
         times = f"{flapping.lately(segment.losses, env.now)} times {flapping}"
-        message = f"segment {segment.key} failed {times}"
-        out.append(Reason(code=ReasonCode.SEGMENT_FAILED, message=message, segment=segment.key))
+        out.append(replace(reason, message=f"segment {segment.key} failed {times}"))
     return tuple(out)
+
+
+_WAS_LOST = Reason(code=ReasonCode.INFRASTRUCTURE, message="it was lost, and came back")
 
 
 def may(order: Order) -> bool:

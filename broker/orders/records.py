@@ -122,7 +122,7 @@ class Segment:
     heals: Heals | None = None
     """How far its supplier says to be with healing it."""
     losses: tuple[Instant, ...] = ()
-    """When it was lost lately (`flapping`), the latest last."""
+    """When it was lost lately (`flapping`), the latest last. `reasons` tell why, also when it is back."""
     consented: bool = False
     """Its supplier was told that it may heal it."""
     ending_since: Instant | None = None

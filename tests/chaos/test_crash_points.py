@@ -28,6 +28,7 @@ EFFECTS = {
     "modified": {"write", "reserve", "commit", "terminate", "build", "remove"},
     "scheduled": {"write", "reserve", "commit", "terminate", "build", "remove"},
     "built again": {"write", "reserve", "commit", "terminate", "build", "remove"},
+    "flapping": {"write", "reserve", "commit", "terminate", "build", "remove"},
     "healed": {"write", "reserve", "commit", "terminate", "build", "remove"},
     "healed when asked": {"write", "reserve", "commit", "heal", "terminate", "build", "remove"},
 }
