@@ -20,9 +20,8 @@ LONGEST = timedelta(days=1)
 
 
 def lost(losses: Sequence[datetime], at: datetime) -> tuple[datetime, ...]:
-    """The record with one more loss, in order also where the clock was put back."""
-    latest = max((at, *losses))
-    return (*(loss for loss in losses if latest - loss < LONGEST), latest)[-MOST:]
+    """The record with one more loss. Where the clock was put back since, what was later counts as of now."""
+    return (*(min(loss, at) for loss in losses if at - loss < LONGEST), at)[-MOST:]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -76,6 +76,7 @@ def unsteady(order: Order, env: Env) -> tuple[Segment, ...]:
 
 
 def _steady_at(segment: Segment, env: Env) -> datetime | None:
+    """When what was lost too often has held for long enough; None: it was not, or has."""
     live = segment.losses and segment.state in _LIVES | _BROKEN
     return env.flapping(segment.alias).until(segment.losses, env.now) if live else None
 
@@ -134,7 +135,7 @@ def _asks(segment: Segment, env: Env) -> bool:
 
 @task
 def heal(order: Order, env: Env) -> Order | Pause:
-    """What is lost is bought elsewhere: by itself, or when its owner asked for it, and after whoever is nearer to it."""
+    """What is lost, or was too often, is bought elsewhere: by itself, or as its owner asked, and after who is nearer to it."""
     end = order.spec.end_time if order.spec is not None else None
     if end is not None and end <= env.now:
         return order
@@ -184,14 +185,12 @@ def _seen(order: Order, bad: tuple[Segment, ...], env: Env) -> Care:
         care = replace(care, tries=0)  # it was whole for long
     care = replace(care, broken={s.key: care.broken.get(s.key, env.now) for s in bad})
     if care.early and any(_lasts(replace(order, care=care), s, env) for s in bad):
-        care = replace(
-            care, tries=0, early=False
-        )  # what was tried for what came back again says nothing of what does not
+        return replace(care, tries=0, early=False)  # tries for what came back say nothing of what does not
     return care
 
 
 def _lasts(order: Order, segment: Segment, env: Env) -> bool:
-    """Whether it is lost, however seldom that was so before."""
+    """Whether it would be bought elsewhere too if it had never been lost before."""
     return segment.state in _BROKEN and _patience_ends(order, segment, env) <= env.now
 
 
