@@ -213,6 +213,21 @@ async def test_a_newer_version_that_is_held_goes_first(stack: Stack) -> None:
     await ends(stack)
 
 
+async def test_a_part_with_the_customers_own_sap_stays_where_its_label_is_and_that_is_told(stack: Stack) -> None:
+    """The function that flaps might be had elsewhere; the SAP, with the label that the customer was told, might not."""
+    first = await active(stack, SPEC)
+    here = {s.alias: s.ref for s in order(stack).segments}
+    await flaps(stack, 20, alias="s1")
+    assert (stack.state(), healing(stack).broken) == (ServiceState.ACTIVE, ("s1.1",))
+    assert healing(stack).reasons != ()
+    assert order(stack).heals <= TRIES
+    await stack.pass_time(2 * HOUR_S, step=60)
+    assert {s.alias: s.ref for s in order(stack).segments} == here
+    assert addresses(status(stack).choice) == addresses(first.choice)
+    assert (stack.state(), status(stack).healing) == (ServiceState.ACTIVE, None)
+    await ends(stack)
+
+
 # managers
 
 
