@@ -19,7 +19,7 @@ from tests.support.chaos_report import Facts, tell
 from tests.support.crashing import Effect, Mishap, Points
 from tests.support.lives import KINDS, Lives
 
-TRIED = os.environ.get("SPBROKER_CRASH_POINTS", "36")
+TRIED = os.environ.get("SPBROKER_CRASH_POINTS", "40")
 EFFECTS = {
     "terminated": {"write", "reserve", "commit", "terminate", "build", "remove"},
     "released": {"write", "reserve", "release"},
