@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from google.protobuf.struct_pb2 import Struct
-from pydantic import TypeAdapter
 
 from broker.accounts.admin_port import (
     AbandonedService,
@@ -29,18 +28,18 @@ from lower_sp_clients.wire import Codec, Violation, WireError, decode_struct, en
 from spbroker.v1 import admin_service_pb2 as pb
 from spbroker.v1 import admin_service_pb2_grpc
 
-APPLIED = Codec(TypeAdapter(Applied), pb.ApplyResponse)
-INVENTORY = Codec(TypeAdapter(Inventory), pb.Inventory)
-POOL = Codec(TypeAdapter(PoolUse), pb.Pool)
-RESOURCE = Codec(TypeAdapter(ResourceUse), pb.ResourceUse)
-SUPPLIER = Codec(TypeAdapter(SupplierStatus), pb.SupplierStatus)
-PLANNING = Codec(TypeAdapter(Preview), pb.Planning)
+APPLIED = Codec(Applied, pb.ApplyResponse)
+INVENTORY = Codec(Inventory, pb.Inventory)
+POOL = Codec(PoolUse, pb.Pool)
+RESOURCE = Codec(ResourceUse, pb.ResourceUse)
+SUPPLIER = Codec(SupplierStatus, pb.SupplierStatus)
+PLANNING = Codec(Preview, pb.Planning)
 PLANS, PLANS_MAX = 3, 10
-STUCK = Codec(TypeAdapter(StuckSegment), pb.StuckSegment)
-ABANDONED = Codec(TypeAdapter(AbandonedService), pb.AbandonServiceResponse)
-ACCEPTED = Codec(TypeAdapter(AcceptedRestore), pb.AcceptRestoreResponse)
+STUCK = Codec(StuckSegment, pb.StuckSegment)
+ABANDONED = Codec(AbandonedService, pb.AbandonServiceResponse)
+ACCEPTED = Codec(AcceptedRestore, pb.AcceptRestoreResponse)
 REASON_LENGTH = 1000
-DETAIL = Codec(TypeAdapter(ServiceDetail), pb.ServiceDetail)
+DETAIL = Codec(ServiceDetail, pb.ServiceDetail)
 
 
 class AdminServicer(admin_service_pb2_grpc.AdminServiceServicer):

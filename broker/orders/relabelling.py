@@ -3,14 +3,20 @@
 Rules kept here
 - Of an end that is the service's own, only whoever set the constraint can choose again: what is acceptable goes up.
 - A class has the same labels in the order and in the specs of all its members.
+- Members hear of a part of what is free where that is much (`shortened`). Where one can take none of that, the class goes on with
+  what its members have not heard of; they are exhausted where nothing of all that is announced is left.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from address_planner.classes import LabelClass
+from address_planner.classes import LabelClass, LabelsExhausted, shortened, without
 from address_planner.labels import LabelSet
+from broker.decompose.plan import Snapshot
+from broker.orders.cut import Cut
+from broker.orders.lanes import label_classes
+from broker.orders.placing import mesh_of
 from broker.orders.reasons import PHRASES
 from broker.orders.records import Order, Segment
 from service_model.outcomes import Nogood, Reason, ReasonCode
@@ -61,6 +67,25 @@ def class_refused(order: Order, segment: Segment) -> LabelClass | None:
     if not end:
         return None
     return next((c for c in order.classes if any((m.segment, m.end) == (segment.key, end) for m in c.members)), None)
+
+
+def chosen_again(order: Order, label_class: LabelClass, nogood: Nogood | None, snapshot: Snapshot) -> LabelClass:
+    """The class with another label, after a member refused the one that was suggested. Raises LabelsExhausted."""
+    acceptable, proposed = (nogood.acceptable_labels, nogood.proposed_label) if nogood else (None, None)
+    refused, taken = label_class.suggested, beside(order, label_class)
+    try:
+        return without(label_class, refused, acceptable, order.id, taken, proposed)
+    except LabelsExhausted:
+        unheard = replace(label_class, labels=_announced(order, label_class, snapshot) - label_class.labels)
+        return shortened(without(unheard, refused, acceptable, order.id, taken, proposed))
+
+
+def _announced(order: Order, label_class: LabelClass, snapshot: Snapshot) -> LabelSet:
+    """All that the members of a class announce together."""
+    assert order.spec is not None, "what is labelled was asked for"
+    assert order.plan is not None, "what is labelled was planned"
+    cut = Cut(mesh_of(order.spec), order.plan)
+    return next(c.labels for c in label_classes(cut, snapshot) if c.id == label_class.id)
 
 
 def relabel(order: Order, label_class: LabelClass) -> Order:

@@ -13,7 +13,7 @@ from datetime import timedelta
 from functools import reduce
 from operator import or_
 
-from address_planner.classes import LabelsExhausted, disagreement, without
+from address_planner.classes import LabelsExhausted, disagreement
 from address_planner.labels import LabelSet
 from broker.decompose.plan import Avoid
 from broker.orders import learning
@@ -24,7 +24,14 @@ from broker.orders.placing import mesh_of
 from broker.orders.readdressing import readdressed
 from broker.orders.reasons import words_of, wrapped
 from broker.orders.records import Order, Segment
-from broker.orders.relabelling import beside, chosen_labels, class_refused, label_from_above, relabel, with_labels
+from broker.orders.relabelling import (
+    chosen_again,
+    chosen_labels,
+    class_refused,
+    label_from_above,
+    relabel,
+    with_labels,
+)
 from broker.orders.retrying import MAX_ROUNDS, again, exhausted, refuse
 from broker.orders.split import NO_COMMON_LABEL, HandedDown, Split
 from broker.orders.states import Event, SegmentState
@@ -59,17 +66,14 @@ def crank_back(order: Order, env: Env) -> Order | Pause:
     if label_class is not None:
         if order.rounds >= MAX_ROUNDS:
             return refuse(order, env.now, *reasons)
-        nogood = segment.reasons[0].nogood
-        acceptable, proposed = (nogood.acceptable_labels, nogood.proposed_label) if nogood else (None, None)
         try:
-            beside_it = beside(order, label_class)
-            smaller = without(label_class, label_class.suggested, acceptable, order.id, beside_it, proposed)
+            chosen = chosen_again(order, label_class, segment.reasons[0].nogood, env.snapshot)
         except LabelsExhausted:
             none = Reason(code=ReasonCode.LABELS_EXHAUSTED, message=NO_COMMON_LABEL, causes=reasons, retryable=True)
             if exhausted(order):
                 return refuse(order, env.now, none)
             return again(order, Avoid(interconnects=frozenset(label_class.interconnects)), none)
-        return relabel(replace(order, rounds=order.rounds + 1), smaller)
+        return relabel(replace(order, rounds=order.rounds + 1), chosen)
     if exhausted(order):
         return refuse(order, env.now, *reasons)
     for_more = [

@@ -29,7 +29,8 @@ import sqlalchemy
 from broker.orders.records import AuditRow
 from broker.storage import tables as t
 from broker.storage.errors import NewerSchema, StoreError
-from broker.storage.migrations import migrate, revisions
+from broker.storage.migrations import migrate
+from broker.storage.migrations.upgrading import revisions
 from broker.storage.restored import EDITION_FLOOR, MARK, Restored
 from broker.storage.sqlite import (
     BUSY_SECONDS,

@@ -9,6 +9,7 @@ Rules kept here
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Generic, TypeVar, cast
 
 from google.protobuf import json_format
@@ -48,12 +49,17 @@ M = TypeVar("M", bound=Message)
 
 
 class Codec(Generic[T, M]):
-    """`encode` and `decode` between one dataclass and one message. Both raise WireError."""
+    """`encode` and `decode` between the dataclass `kind` and one message. Both raise WireError."""
 
-    def __init__(self, adapter: TypeAdapter[T], message: type[M]) -> None:
-        self._adapter = adapter
+    def __init__(self, kind: type[T], message: type[M]) -> None:
+        self._kind = kind
         self._descriptor = cast(Descriptor, message.DESCRIPTOR)  # the C implementation has a type of its own
         self._write, self._read = writer(self._descriptor), reader(self._descriptor)
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[T]:
+        """Made when it is needed: a process reads few of the messages that it writes."""
+        return TypeAdapter(self._kind)
 
     def encode(self, value: T) -> M:
         encoded: M = self._write(value)
@@ -95,26 +101,26 @@ def _steps(location: tuple[int | str, ...], descriptor: Descriptor | None) -> It
             return
 
 
-SPEC = Codec(TypeAdapter(ServiceSpec), spec_pb2.ServiceSpec)
-CHOICE = Codec(TypeAdapter(AddressingChoice), outcome_pb2.AddressingChoice)
-RESERVED = Codec(TypeAdapter(Reserved), outcome_pb2.Reserved)
-REFUSED = Codec(TypeAdapter(Refused), outcome_pb2.Refused)
-COMMITTED = Codec(TypeAdapter(Committed), outcome_pb2.Committed)
-QUALIFICATION = Codec(TypeAdapter(Qualification), outcome_pb2.Qualification)
-QUOTE = Codec(TypeAdapter(Quote), outcome_pb2.Quote)
-STATUS = Codec(TypeAdapter(ServiceStatus), outcome_pb2.ServiceStatus)
-EVENT = Codec(TypeAdapter(Event), outcome_pb2.Event)
-CONSULTATION = Codec(TypeAdapter(Consultation), manager_service_pb2.Consultation)
-PLACE_QUESTION = Codec(TypeAdapter(PlaceQuestion), manager_service_pb2.PlaceQuestion)
-ADDRESS_QUESTION = Codec(TypeAdapter(AddressQuestion), manager_service_pb2.AddressQuestion)
-CONFIGURE_QUESTION = Codec(TypeAdapter(ConfigureQuestion), manager_service_pb2.ConfigureQuestion)
-HEAL_QUESTION = Codec(TypeAdapter(HealQuestion), manager_service_pb2.HealQuestion)
-REMEDY = Codec(TypeAdapter(Remedy), manager_service_pb2.Remedy)
-PLACEMENT = Codec(TypeAdapter(Placement), manager_service_pb2.Placement)
-ADDRESSES = Codec(TypeAdapter(Addresses), manager_service_pb2.Addresses)
-CONFIGURATION = Codec(TypeAdapter(Configuration), manager_service_pb2.Configuration)
-MANAGER_REFUSAL = Codec(TypeAdapter(ManagerRefusal), manager_service_pb2.ManagerRefusal)
-NOTE = Codec(TypeAdapter(CapabilityNote), note_pb2.CapabilityNote)
+SPEC = Codec(ServiceSpec, spec_pb2.ServiceSpec)
+CHOICE = Codec(AddressingChoice, outcome_pb2.AddressingChoice)
+RESERVED = Codec(Reserved, outcome_pb2.Reserved)
+REFUSED = Codec(Refused, outcome_pb2.Refused)
+COMMITTED = Codec(Committed, outcome_pb2.Committed)
+QUALIFICATION = Codec(Qualification, outcome_pb2.Qualification)
+QUOTE = Codec(Quote, outcome_pb2.Quote)
+STATUS = Codec(ServiceStatus, outcome_pb2.ServiceStatus)
+EVENT = Codec(Event, outcome_pb2.Event)
+CONSULTATION = Codec(Consultation, manager_service_pb2.Consultation)
+PLACE_QUESTION = Codec(PlaceQuestion, manager_service_pb2.PlaceQuestion)
+ADDRESS_QUESTION = Codec(AddressQuestion, manager_service_pb2.AddressQuestion)
+CONFIGURE_QUESTION = Codec(ConfigureQuestion, manager_service_pb2.ConfigureQuestion)
+HEAL_QUESTION = Codec(HealQuestion, manager_service_pb2.HealQuestion)
+REMEDY = Codec(Remedy, manager_service_pb2.Remedy)
+PLACEMENT = Codec(Placement, manager_service_pb2.Placement)
+ADDRESSES = Codec(Addresses, manager_service_pb2.Addresses)
+CONFIGURATION = Codec(Configuration, manager_service_pb2.Configuration)
+MANAGER_REFUSAL = Codec(ManagerRefusal, manager_service_pb2.ManagerRefusal)
+NOTE = Codec(CapabilityNote, note_pb2.CapabilityNote)
 
 
 def parse_note(payload: str | bytes) -> CapabilityNote:

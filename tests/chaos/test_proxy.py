@@ -44,13 +44,13 @@ class Between:
 
     async def came(self, method: str, times: int = 1) -> None:
         """Until it has come so often, whoever still waits for it."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while sum(name == method for name, _ in self.supplier.contexts) < times:  # noqa: ASYNC110  a real server
                 await asyncio.sleep(0.02)
 
     async def again(self) -> Reserved | Refused:
         """The same request until it is answered: the client connects again by itself."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 try:
                     return await self.reserve()
@@ -104,7 +104,7 @@ async def test_what_is_slow_is_answered_later(between: Between) -> None:
 async def test_a_request_is_overtaken_by_another_of_the_same_connection(between: Between) -> None:
     between.befalls(Trouble.OVERTAKEN)
     asking = asyncio.ensure_future(between.reserve())
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while between.line.weather.script:  # noqa: ASYNC110  until it is on its way
             await asyncio.sleep(0.01)
     await between.client.release("r", 1, between.ctx)
@@ -122,7 +122,7 @@ async def test_a_reserve_that_arrives_after_its_release_though_its_sender_is_gon
     between.befalls(Trouble.LATE, 5 * WHILE_S)
     with pytest.raises(OutcomeUnknown):
         await between.reserve()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while True:
             try:
                 await between.client.release("r", 1, between.ctx)

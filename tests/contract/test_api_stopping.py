@@ -61,7 +61,7 @@ async def test_who_calls_again_as_soon_as_it_is_told_is_never_cut_off_without_a_
         ended: list[str] = []
         while len(ended) < 3 or "SHUTTING_DOWN" in ended[-1]:
             try:
-                await broker.ListServices(pb.ListServicesRequest(), metadata=ann, timeout=20)
+                await broker.ListServices(pb.ListServicesRequest(), metadata=ann, timeout=60)
                 ended.append("OK")
             except grpc.aio.AioRpcError as error:
                 ended.append(f"{error.code().name} {error.details()} {error.trailing_metadata()}")

@@ -120,7 +120,7 @@ async def node(tmp_path: Path, where: Where) -> AsyncIterator[Node]:
 
 async def login(channel: Any, account: str, password: str = "") -> tuple[tuple[str, str], ...]:
     stub = broker_service_pb2_grpc.BrokerServiceStub(channel)  # type: ignore[no-untyped-call]
-    response = await stub.IssueToken(pb.IssueTokenRequest(account=account, password=password), timeout=10)
+    response = await stub.IssueToken(pb.IssueTokenRequest(account=account, password=password), timeout=60)
     return (("authorization", f"Bearer {response.token}"),)
 
 
@@ -139,21 +139,21 @@ async def test_an_operator_applies_and_a_partner_that_was_administered_gets_in(n
         token = await login(channel, "root", "correct horse")
         stub = admin_service_pb2_grpc.AdminServiceStub(channel)  # type: ignore[no-untyped-call]
         request = admin_pb.ApplyRequest(documents=[encode_struct(d, "") for d in documents], reason="first")
-        applied = await stub.Apply(request, metadata=token, timeout=10)
+        applied = await stub.Apply(request, metadata=token, timeout=60)
         assert applied.applied
         assert [list(change.problems) for change in applied.changes] == [[] for _ in documents]
-        exported = await stub.Export(admin_pb.ExportRequest(), metadata=token, timeout=10)
+        exported = await stub.Export(admin_pb.ExportRequest(), metadata=token, timeout=60)
         assert len(exported.documents) == len(documents) + 1
-        again = await stub.Apply(admin_pb.ApplyRequest(documents=exported.documents), metadata=token, timeout=10)
+        again = await stub.Apply(admin_pb.ApplyRequest(documents=exported.documents), metadata=token, timeout=60)
         assert {change.action for change in again.changes} == {admin_pb.CHANGE_ACTION_UNCHANGED}
 
     async with as_partner() as channel:
         token = await login(channel, "upper")
         broker = broker_service_pb2_grpc.BrokerServiceStub(channel)  # type: ignore[no-untyped-call]
         with pytest.raises(grpc.aio.AioRpcError) as unknown:
-            await broker.GetService(pb.GetServiceRequest(ref="none"), metadata=token, timeout=10)
+            await broker.GetService(pb.GetServiceRequest(ref="none"), metadata=token, timeout=60)
         assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
         admin = admin_service_pb2_grpc.AdminServiceStub(channel)  # type: ignore[no-untyped-call]
         with pytest.raises(grpc.aio.AioRpcError) as customer:
-            await admin.Export(admin_pb.ExportRequest(), metadata=token, timeout=10)
+            await admin.Export(admin_pb.ExportRequest(), metadata=token, timeout=60)
         assert customer.value.code() is grpc.StatusCode.PERMISSION_DENIED

@@ -185,7 +185,7 @@ async def test_a_late_answer_is_no_decision_at_the_deadline(served: ServedManage
     served.place = late
     with pytest.raises(NoDecision, match=r"no answer within 0\.2 s"):
         await remote.decide(ABOUT, QUESTION, 0.2)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await gone.wait()
 
 
@@ -196,7 +196,7 @@ async def test_who_is_down_is_no_decision_and_is_heard_when_it_is_back(
     with pytest.raises(NoDecision, match="it cannot be reached"):
         await remote.decide(ABOUT, QUESTION, 5)
     await served.__aenter__()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while True:
             try:
                 assert await remote.decide(ABOUT, QUESTION, 5) == ByDefault()

@@ -132,7 +132,7 @@ async def test_when_one_is_killed_under_load_the_others_finish_its_orders_within
     async with asyncio.timeout(SETTLED_S):
         while [r for r in await other.refs() if (await other.status(r)).state in MOVING]:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
-    assert time.monotonic() - killed < LEASE_S + 5, "the lease, and what an order takes on a slow machine"
+    assert time.monotonic() - killed < LEASE_S + 20, "the lease, and what an order takes on a slow machine"
     for ref in await other.refs():  # and whoever asks again gets the answer
         assert (
             isinstance(await other.reserve(ref, chain()), Reserved)

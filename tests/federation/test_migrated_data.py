@@ -16,7 +16,8 @@ import sqlalchemy as sa
 
 from broker.storage import tables
 from broker.storage.engine import Engine
-from broker.storage.migrations import migrate, revisions
+from broker.storage.migrations import migrate
+from broker.storage.migrations.upgrading import revisions
 from lower_sp_clients.supplier import Context, Supplier
 from service_model.outcomes import AddressingChoice, Committed, Reserved, ServiceState, ServiceStatus
 from service_model.spec import End, ServiceFunctionPath, ServiceSpec, VirtualLink

@@ -114,7 +114,7 @@ async def test_two_customers_do_not_see_each_others_services(nodes: Nodes, ann: 
     theirs = await ben.order("web", chain())  # the same ref at another account is another service
     assert (await ann.refs(), await ben.refs()) == ({"web"}, {"web"})
     assert mine.choice != theirs.choice
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(60):
         told = [await anext(seen) for _ in range(3)]
     assert all(event.status is not None and event.status.choice in (None, theirs.choice) for event in told)
     await ben.end("web")
@@ -160,7 +160,7 @@ async def test_whom_the_suppliers_buy_from_is_known_to_nobody_above_them(demo: N
     active = await alice.order("web", spec)
     assert "ghent.1" in str(active)  # the part that abyss delivers is there, under its operator's word for the place
     await alice.terminate("web")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         while told[-1].status is None or told[-1].status.state is not ServiceState.TERMINATED:
             told.append(await anext(events))
     await events.aclose()  # type: ignore[attr-defined]

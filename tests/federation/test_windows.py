@@ -96,7 +96,7 @@ async def test_a_window_opens_and_closes_by_itself_and_what_is_live_stays(
     live = await reserve(ann, "live")
     assert isinstance(live, Reserved), live
     assert isinstance(await ann.commit("live", 1, live.choice, CTX), Committed)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for _ in ann.watch(""):
             if await is_live():
                 break

@@ -107,6 +107,6 @@ async def next_of(stream: Any) -> Any:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not condition():  # noqa: ASYNC110  what is waited for happens in other tasks of this loop
             await asyncio.sleep(0)

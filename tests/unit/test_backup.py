@@ -19,7 +19,8 @@ from broker.storage.backup import back_up, examine, restore
 from broker.storage.books import SqlEditions, epoch_of
 from broker.storage.engine import Engine
 from broker.storage.errors import StoreError
-from broker.storage.migrations import migrate, revisions
+from broker.storage.migrations import migrate
+from broker.storage.migrations.upgrading import revisions
 from broker.storage.restored import SqlRestored
 
 NOW = datetime(2030, 5, 4, 12, tzinfo=UTC)

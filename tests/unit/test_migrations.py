@@ -10,7 +10,8 @@ import sqlalchemy as sa
 
 from broker.storage.engine import Engine
 from broker.storage.errors import StoreError
-from broker.storage.migrations import VERSIONS, migrate, write_revision
+from broker.storage.migrations import NEWEST, VERSIONS, migrate
+from broker.storage.migrations.upgrading import revisions, write_revision
 from tests.support.postgres import Where
 from tests.support.schema import differences
 
@@ -90,6 +91,10 @@ async def test_an_up_to_date_database_is_left_alone(tmp_path: Path, versions: Pa
     for _ in range(2):
         async with Engine.open(tmp_path / "broker.db", migrate=with_versions(versions)) as engine:
             assert await engine.read(lambda connection: differences(connection, metadata)) == []
+
+
+def test_the_newest_revision_is_known_without_reading_any() -> None:
+    assert revisions()[-1] == NEWEST
 
 
 async def test_a_revision_that_fails_half_way_leaves_nothing(tmp_path: Path, versions: Path) -> None:

@@ -7,7 +7,8 @@ Rules enforced here
 - IPv6 addresses are usable at once (no duplicate address detection: addresses are planned), and nothing is learnt from
   router advertisements.
 - Who does not answer ARP or neighbour discovery is asked again after `NEIGHBOUR_RETRY_MS`, not after the kernel's second: that
-  is what a path costs at most beyond its building when what stands beside a function was made anew.
+  is what a path costs at most beyond its building when what stands beside a function was made anew. It is given up after as
+  long as by the kernel itself: a bridge may take a second until it forwards to a new port.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from lower_sp_clients.vim.linux.ruleset import Nft, ruleset
 MAIN_TABLE = 254
 ETHERNET_HEADER = 18
 """Bytes, with one VLAN tag."""
-NEIGHBOUR_RETRY_MS = 50
+NEIGHBOUR_RETRY_MS, _NEIGHBOUR_TIME_MS = 50, 3000
 _IFA_F_NODAD = 0x02
 _FAMILIES = (AF_INET, AF_INET6)
 
@@ -111,8 +112,8 @@ def _namespace_sysctls() -> None:
 def _port_sysctls(port: PlannedPort) -> dict[str, int]:
     four, six = f"ipv4/conf/{port.device}", f"ipv6/conf/{port.device}"
     return {
-        f"ipv4/neigh/{port.device}/retrans_time_ms": NEIGHBOUR_RETRY_MS,
-        f"ipv6/neigh/{port.device}/retrans_time_ms": NEIGHBOUR_RETRY_MS,
+        **_neighbour_sysctls(f"ipv4/neigh/{port.device}"),
+        **_neighbour_sysctls(f"ipv6/neigh/{port.device}"),
         f"{four}/forwarding": int(not port.management),
         f"{four}/rp_filter": 0,
         f"{four}/send_redirects": 0,
@@ -123,6 +124,13 @@ def _port_sysctls(port: PlannedPort) -> dict[str, int]:
         f"{six}/dad_transmits": 0,
         f"{six}/accept_ra": 0,
         f"{six}/autoconf": 0,
+    }
+
+
+def _neighbour_sysctls(of: str) -> dict[str, int]:
+    return {
+        f"{of}/retrans_time_ms": NEIGHBOUR_RETRY_MS,
+        f"{of}/mcast_solicit": _NEIGHBOUR_TIME_MS // NEIGHBOUR_RETRY_MS,
     }
 
 
