@@ -156,6 +156,22 @@ async def test_packets_up_to_the_mtu_and_bulk_cross_under_headers_and_one_byte_m
     assert bulk.ok, bulk
 
 
+async def test_every_port_of_a_bridge_forwards_when_it_is_built(cable: Cable) -> None:
+    await cable.build()
+    spaces = {item.name for d in cable.drivers.values() for item in await d.inventory() if item.kind == "namespace"}
+    spaces |= {f"{cable.token}-{side}-{border}" for side in cable.drivers for border in ("uni", "joint")}
+    ports = {(space, device): state for space in spaces for device, state in run_in(space, bridge_ports).items()}
+    assert ports
+    assert set(ports.values()) == {3}, ports
+
+
+def bridge_ports() -> dict[str, int]:
+    """The devices of this namespace that are ports of a bridge, and their states (`linux/if_bridge.h`; 3: forwarding)."""
+    with IPRoute() as ip:
+        told = {link.get("ifname"): link.get(("linkinfo", "slave_data")) for link in ip.get_links()}
+    return {device: data.get("IFLA_BRPORT_STATE") for device, data in told.items() if data is not None}
+
+
 async def test_the_wire_bears_the_mark_of_each_direction_and_the_service_none(cable: Cable) -> None:
     await cable.build()
     assert cable.reaches()

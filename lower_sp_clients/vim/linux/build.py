@@ -5,6 +5,7 @@ Rules enforced here
 - A veth or VXLAN device is created directly in the namespace that it is for, with its final name, in one request. (A
   VXLAN device keeps the namespace of the request as its underlay: that is the border namespace.)
 - All devices are up before the first address and route; each namespace is marked complete at the very end.
+- Ports of bridges forward when it is built: left to itself the kernel begins up to a second after a port has a carrier.
 - Removal deletes the devices explicitly: a namespace alone is cleaned up some time later, and until then a label would
   still be in use. They bear one group number, so that each namespace's go in one request, eight times as fast.
 """
@@ -49,6 +50,8 @@ DEVICE_GROUP = 0x5350
 TUNNEL_HEADERS = {4: 50, 6: 70}
 """Bytes of a VXLAN tunnel's headers, by the version of its outer IP (RFC 7348, 5)."""
 
+_FORWARDING = 3
+"""BR_STATE_FORWARDING of `linux/if_bridge.h`."""
 CLEANING_SECONDS = 0.5
 """How long a VNI may still be in use by a namespace that somebody deleted by hand: the kernel cleans up later."""
 
@@ -74,6 +77,10 @@ def build(domain: str, plan: SegmentPlan, nft: Nft) -> None:
         inside(bridge.name, partial(join_bridge, bridge=bridge))
     for space in plan.functions:
         inside(space.name, partial(configure_ports, space=space))
+    for bridge in plan.bridges:
+        inside(bridge.name, partial(forward, ports=bridge.members))
+    for access in plan.accesses:
+        inside(access.border.namespace, partial(forward, ports=(access.member, access.border.device)))
     for space in plan.functions:
         inside(space.name, partial(configure_function, space=space, nft=nft))
 
@@ -162,6 +169,16 @@ def join_bridge(ip: Any, bridge: BridgeSpace) -> None:
     for member in bridge.members:
         ip.link("set", index=index_of(ip, member), master=master, mtu=bridge.mtu, state="up")
     ip.link("set", index=master, mtu=bridge.mtu, state="up")
+
+
+def forward(ip: Any, ports: Iterable[str]) -> None:
+    """Let ports of a bridge forward at once. One without a carrier does so when it has one."""
+    for port in ports:
+        try:
+            ip.brport("set", index=index_of(ip, port), brport_state=_FORWARDING)
+        except NetlinkError as error:
+            if error.code != errno.ENETDOWN:
+                raise
 
 
 def _add_access_bridge(ip: Any, domain: str, segment: str, access: AccessBridge) -> None:

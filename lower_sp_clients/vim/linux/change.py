@@ -73,6 +73,9 @@ def change(former: SegmentPlan, wanted: SegmentPlan, nft: Nft) -> None:
     changed = [s for s in wanted.functions if before.get(s.name) != s or s.name in renewed]
     for space in changed:
         build.inside(space.name, partial(configure_ports, space=space))
+    for bridge in wanted.bridges:
+        if bridge.name in renewed:
+            build.inside(bridge.name, partial(build.forward, ports=bridge.members))
     for space in changed:
         build.inside(space.name, partial(_reconfigure, space=space))
     for end in gone:
