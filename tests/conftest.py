@@ -1,5 +1,6 @@
 """For every test: logs are plain lines, so that a traceback costs nothing; and commands that are started heed interrupts, as in
-somebody's terminal, also where who started the tests ignores them (what is ignored is inherited).
+somebody's terminal, also where who started the tests ignores them (what is ignored is inherited). Examples that hypothesis draws may
+take as long as they take: the machine may be busy.
 
 `where` runs a test on each kind of store."""
 
@@ -12,12 +13,15 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import settings
 
 from broker.settings.process import Database
 from tests.support.postgres import Server, Where, throwaway
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+settings.register_profile("busy", settings.default, deadline=None)
+settings.load_profile("busy")
 structlog.configure(
     processors=[
         structlog.processors.add_log_level,

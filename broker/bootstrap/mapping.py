@@ -14,9 +14,19 @@ from decimal import Decimal
 from broker.bootstrap.publication import Standing
 from broker.orders.catalogue import Listing
 from broker.orders.decisions import ManagerTerms
+from broker.orders.flapping import Flapping
 from broker.orders.pools import Pool
 from broker.orders.records import Terms
-from broker.settings.administered import AccountDoc, AdminState, AgreementDoc, Fallback, ManagerDoc, Window
+from broker.settings.administered import (
+    AccountDoc,
+    AdminState,
+    AgreementDoc,
+    DomainDoc,
+    Fallback,
+    ManagerDoc,
+    SupplierDoc,
+    Window,
+)
 from broker.settings.present import Administered, takes_new
 from capability_registry.glossary import Glossary
 from capability_registry.note import Lifecycle
@@ -36,6 +46,10 @@ def pools(administered: Administered, now: datetime) -> tuple[Pool, ...]:
     )
 
 
+def _flapping(doc: SupplierDoc | DomainDoc) -> Flapping:
+    return Flapping(losses=doc.heal_after_losses, within=timedelta(seconds=doc.losses_within_s))
+
+
 def listings(administered: Administered, own_sp_id: str, now: datetime) -> tuple[Listing, ...]:
     """Every supplier, by alias; those that take nothing new are not usable."""
     found = [
@@ -50,6 +64,7 @@ def listings(administered: Administered, own_sp_id: str, now: datetime) -> tuple
             sold_besides=supplier.sold_besides,
             dead_after=timedelta(seconds=supplier.dead_after_s),
             heal_after=timedelta(seconds=supplier.heal_after_s),
+            flapping=_flapping(supplier),
         )
         for supplier in administered.suppliers
     ]
@@ -61,6 +76,7 @@ def listings(administered: Administered, own_sp_id: str, now: datetime) -> tuple
             usable=takes_new(domain.state, domain.window, now),
             expose={sap.id: sap.id for sap in domain.saps},
             heal_after=timedelta(seconds=domain.heal_after_s),
+            flapping=_flapping(domain),
         )
         for domain in administered.domains
     ]

@@ -25,7 +25,7 @@ from broker.orders import succession
 from broker.orders.accounting import answer, status
 from broker.orders.engine import Stored
 from broker.orders.gather import unconfirmed, whole
-from broker.orders.healing import asked_for
+from broker.orders.healing import asked_for, told
 from broker.orders.offers import Offers
 from broker.orders.records import Abandoned, AuditRow, Order, Quoted, Terms
 from broker.orders.states import Event
@@ -275,12 +275,13 @@ class Broker(Offers):
         await self.until(order.id, lambda o: o.state in _ENDED, ctx)
 
     async def heal(self, account: str, ref: str, ctx: Context) -> None:
-        """Its owner wants it healed. Raises ServiceNotFound; of what is whole, or not live, it changes nothing."""
+        """Its owner wants it healed. Raises ServiceNotFound; of what is whole and was not lost too often, or is not live, it
+        changes nothing."""
         order = await self._mine(account, ref)
         if order is None or not order.version:
             raise ServiceNotFound(ref)
-        if order.state is ServiceState.DEGRADED and not order.being_healed:
-            self.audit(order.id, account, "heal", ref, "DEGRADED", "DEGRADED", ctx)
+        if told(order, shows_segments=False) is not None and not order.being_healed:
+            self.audit(order.id, account, "heal", ref, order.state.short, order.state.short, ctx)
             self.change(asked_for(order, self.clock.now()))
         await self.until(order.id, lambda o: True, ctx)
 

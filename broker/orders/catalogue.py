@@ -15,6 +15,7 @@ from datetime import timedelta
 
 from broker.decompose.ordered import Ordered
 from broker.decompose.plan import Snapshot, SupplierView
+from broker.orders.flapping import Flapping
 from capability_registry.glossary import SAME_WORDS, Glossary
 from capability_registry.note import CapabilityNote, Lifecycle
 from capability_registry.remembered import Memory
@@ -37,6 +38,8 @@ class Listing:
     """How long it may not be heard of until it counts as dead."""
     heal_after: timedelta = HEAL_AFTER
     """How long what it delivers may be degraded until it is bought elsewhere."""
+    flapping: Flapping = Flapping()
+    """How often what it delivers may be lost until it is bought elsewhere though it comes back."""
     trial: bool = False
     """Whether it is planned with also while its note says TRIAL."""
     sold_besides: bool = False
@@ -129,6 +132,10 @@ class Catalogue:
     def heal_after(self, alias: str) -> timedelta:
         listing = self._listings.get(alias)
         return listing.heal_after if listing is not None else HEAL_AFTER
+
+    def flapping(self, alias: str) -> Flapping:
+        listing = self._listings.get(alias)
+        return listing.flapping if listing is not None else Flapping()
 
     def usable(self, alias: str) -> bool:
         """Whether a supplier that is listed takes new orders of ours: by its document, and by its note if there is one."""

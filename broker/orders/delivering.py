@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from broker.orders.flapping import lost
 from broker.orders.gather import binding, violation
-from broker.orders.healing import broken, recovered, why_degraded
+from broker.orders.healing import broken, recovered, unsteady, why_degraded
 from broker.orders.reasons import words_of, wrapped
 from broker.orders.records import Heals, Order, Segment
 from broker.orders.reserving import parts_of
@@ -21,6 +22,7 @@ from broker.orders.states import Event, SegmentState
 from broker.orders.tasks import GUARD, Call, CallKind, Env, Pause, Track, ending, repeat, retry_at, task
 from broker.orders.times import about_to_end
 from lower_sp_clients.supplier import Overloaded
+from service_model.healing import HealPhase
 from service_model.outcomes import (
     Bindings,
     Committed,
@@ -138,15 +140,17 @@ def degrade(order: Order, env: Env) -> Order | Pause:
     """A part that failed or is degraded degrades the whole."""
     if not broken(order) or about_to_end(order, env.now):
         return order
-    return replace(order, reasons=why_degraded(order)).on(Event.DEGRADE)
+    return replace(order, reasons=why_degraded(order, env)).on(Event.DEGRADE)
 
 
 @task
 def recover(order: Order, env: Env) -> Order | Pause:
-    """Whole again when every part is; else what is broken is told as it is now."""
+    """Active again when every part is, and the matter ends, unless one of them is lost too often; else what is broken is told as
+    it is now."""
     if all(s.state is SegmentState.ACTIVE for s in order.segments if s.wanted):
-        return replace(recovered(order, env.now), reasons=()).on(Event.RECOVER)
-    return order if (reasons := why_degraded(order)) == order.reasons else replace(order, reasons=reasons)
+        whole = order if unsteady(order, env) else recovered(order, env.now)
+        return replace(whole, reasons=why_degraded(whole, env)).on(Event.RECOVER)
+    return order if (reasons := why_degraded(order, env)) == order.reasons else replace(order, reasons=reasons)
 
 
 # what answers change
@@ -246,7 +250,7 @@ def _looked(order: Order, segment: Segment, result: Result, now: datetime) -> Or
     if segment.state is not SegmentState.LEAVING:
         return order
     if isinstance(result, ServiceStatus):
-        order = observe(order, segment.key, result)
+        order = observe(order, segment.key, result, now)
         segment = order.segment(segment.key) or segment
     elif result is None:
         segment = _gone(segment)
@@ -281,28 +285,29 @@ _OURS_LIVE = frozenset(
 )
 
 
-def observed(order: Order, alias: str, ref: str, status: ServiceStatus) -> Order:
-    """The order, whichever of its versions it concerns, after seeing a supplier's status of what it has under a ref."""
+def observed(order: Order, alias: str, ref: str, status: ServiceStatus, now: datetime) -> Order:
+    """The order, whichever of its versions it concerns, after seeing a supplier's status of what it has under a ref, at `now`."""
     for track in Track:
         if (part := track.part(order)) is not None:
             for key in [s.key for s in part.segments if (s.alias, s.ref) == (alias, ref)]:
-                changed = observe(part, key, status)
+                changed = observe(part, key, status, now)
                 if changed is not part:
                     part, order = changed, track.put(order, changed)
     return order
 
 
-def vanished(order: Order, alias: str, ref: str) -> Order:
+def vanished(order: Order, alias: str, ref: str, now: datetime) -> Order:
     """The order after its supplier said not to know what is live there."""
     for key in [s.key for s in order.segments if (s.alias, s.ref) == (alias, ref) and s.state in _DONE]:
         gone = Reason(code=ReasonCode.INFRASTRUCTURE, message="not known to its supplier any more")
         segment = order.segment(key)
         assert segment is not None, "it is one of the order's"
-        order = order.with_segment(replace(segment, state=SegmentState.FAILED, reasons=(gone,)))
+        failed = replace(segment, state=SegmentState.FAILED, reasons=(gone,))
+        order = order.with_segment(_counted(segment, failed, now))
     return order
 
 
-def observe(order: Order, key: str, status: ServiceStatus) -> Order:
+def observe(order: Order, key: str, status: ServiceStatus, now: datetime) -> Order:
     """The order after seeing a supplier's status of one segment. What is told of another version than the one that was
     asked for last is old, or not ours; only that the whole has ended counts whatever its version."""
     segment = order.segment(key)
@@ -317,8 +322,20 @@ def observe(order: Order, key: str, status: ServiceStatus) -> Order:
         elif order.state is ServiceState.STUCK:  # it is back: it is asked at once
             changed = replace(changed, retry_at=None)
     elif segment.state in _OURS_LIVE and status.state in _SEEN:
-        changed = replace(changed, state=_SEEN[status.state], reasons=status.reasons)
+        was_lost = segment.reasons if segment.losses and status.state is ServiceState.ACTIVE else ()
+        changed = replace(changed, state=_SEEN[status.state], reasons=status.reasons or was_lost)
     elif segment.state in _OURS_LIVE and segment.state is not SegmentState.COMMITTING and over:
         reason = Reason(code=ReasonCode.INFRASTRUCTURE, message="ended by its supplier")
         changed = replace(changed, state=SegmentState.FAILED, reasons=(reason,))
+    changed = _counted(segment, changed, now)
     return order.with_segment(changed) if changed != segment else order
+
+
+def _counted(before: Segment, after: Segment, now: datetime) -> Segment:
+    """The segment with its losses: one more where it worked until now; none where its supplier has bought it elsewhere."""
+    if before.state is SegmentState.ACTIVE and after.state in (SegmentState.DEGRADED, SegmentState.FAILED):
+        return replace(after, losses=lost(before.losses, now))
+    was_bought = before.heals is not None and before.heals.phase is HealPhase.UNDER_WAY
+    if was_bought and after.heals is None and after.state is SegmentState.ACTIVE:
+        return replace(after, losses=(), reasons=())
+    return after

@@ -70,8 +70,9 @@ class Waiter:
     recorded: asyncio.Future[Order]
 
 
-_ASKS = frozenset({ServiceState.RESERVING, ServiceState.DEGRADED})
+_ASKS = frozenset({ServiceState.RESERVING, ServiceState.ACTIVE, ServiceState.DEGRADED})
 """The states in which managers are asked."""
+_LIVE = frozenset({ServiceState.ACTIVE, ServiceState.DEGRADED})
 _REFUSED = 16
 """How often in a row another process may have been first with what an order was given."""
 
@@ -376,6 +377,7 @@ class OrderEngine:
             silent=self._listener.silent,
             dead=self._listener.dead,
             heal_after=self.catalogue.heal_after,
+            flapping=self.catalogue.flapping,
         )
 
     def _allocate(
@@ -401,6 +403,9 @@ class OrderEngine:
             drop=[*drop, *unnamed],
             event=told,
         )
+        if before is not None and order.state in _LIVE and order.reasons and order.reasons != before.reasons:
+            why = [reason.message for reason in order.reasons]
+            log.warning("a live service is not whole", service=order.id, state=order.state.short, why=why)
         if before is not None and order.heals > before.heals:
             log.warning("a healing begins", service=order.id, healing=order.heals, broken=sorted(order.care.broken))
         sequence = await self.book.save(change)

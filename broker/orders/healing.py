@@ -3,6 +3,8 @@
 Rules kept here
 - Lost is what its supplier says to have failed or not to have any more, and all that a supplier has which was not heard of for so
   long that it counts as dead. What is only degraded is given time: its supplier is nearer to it, and may heal it by itself.
+- What is lost too often (`flapping`) counts as lost though it works, until it has held for long enough or is bought elsewhere.
+  The service's state is as its parts are.
 - A healing is the live version once more (`succession`): planned around what was lost, with everything else where it is. It
   takes no version of its owner's, and no decision of his but the one that it may be.
 - The owner pays what he pays. What it comes to cost us more is bounded by what he pays and by the agreement.
@@ -20,6 +22,7 @@ from operator import or_
 from broker.decompose.plan import Avoid
 from broker.orders import learning
 from broker.orders.decisions import Decision
+from broker.orders.flapping import lost
 from broker.orders.gather import whole
 from broker.orders.reasons import words_of, wrapped
 from broker.orders.records import UNDER_WAY, Care, Order, Quoted, Segment, remains
@@ -53,8 +56,9 @@ def lose(order: Order, env: Env) -> Order | Pause:
     for segment in order.segments:
         there = segment.state in mine or segment.lives > 0
         if segment.wanted and not segment.kept and there and env.dead(segment.alias):
-            lost = replace(segment, state=SegmentState.FAILED, reasons=(_UNHEARD,), retry_at=None, lives=0)
-            order = order.with_segment(lost)
+            gone = replace(segment, state=SegmentState.FAILED, reasons=(_UNHEARD,), retry_at=None, lives=0)
+            worked = segment.state is SegmentState.ACTIVE
+            order = order.with_segment(replace(gone, losses=lost(segment.losses, env.now)) if worked else gone)
     return order
 
 
@@ -66,15 +70,35 @@ def broken(order: Order) -> tuple[Segment, ...]:
     return tuple(s for s in order.segments if s.wanted and s.state in _BROKEN)
 
 
-def why_degraded(order: Order) -> tuple[Reason, ...]:
-    """What is broken: where its supplier does not say what of it, every function that it has."""
+def unsteady(order: Order, env: Env) -> tuple[Segment, ...]:
+    """The segments of a live service that were lost too often, whether they work now or not."""
+    return tuple(s for s in order.segments if s.wanted and _steady_at(s, env) is not None)
+
+
+def _steady_at(segment: Segment, env: Env) -> datetime | None:
+    """When what was lost too often has held for long enough; None: it was not, or has."""
+    live = segment.losses and segment.state in _LIVES | _BROKEN
+    return env.flapping(segment.alias).until(segment.losses, env.now) if live else None
+
+
+def why_degraded(order: Order, env: Env) -> tuple[Reason, ...]:
+    """What is broken: where its supplier does not say what of it, every function that it has. What was lost too often, and how
+    often."""
     words = words_of(order.spec) if order.spec is not None else frozenset[str]()
     out = []
     for segment in broken(order):
         reason = wrapped(segment, ReasonCode.SEGMENT_FAILED, words)
         functions = [f.id for f in segment.spec.functions] if not reason.subject else []
         out += [replace(reason, subject=id) for id in functions or [reason.subject]]
+    for segment in unsteady(order, env):
+        flapping = env.flapping(segment.alias)
+        reason = wrapped(segment, ReasonCode.SEGMENT_FAILED, words, segment.reasons or (_WAS_LOST,))
+        times = f"{flapping.lately(segment.losses, env.now)} times {flapping}"
+        out.append(replace(reason, message=f"segment {segment.key} failed {times}"))
     return tuple(out)
+
+
+_WAS_LOST = Reason(code=ReasonCode.INFRASTRUCTURE, message="it was lost, and came back")
 
 
 def may(order: Order) -> bool:
@@ -90,7 +114,7 @@ def consent(order: Order, env: Env) -> Order | Pause:
         return order
     calls, waits = list[Call](), [end] if end is not None else []
     due = False
-    for segment in broken(order):
+    for segment in _bad(order, env):
         waiting = segment.heals is not None and segment.heals.phase in (_RESTS if order.care.agreed else _WAITS)
         if segment.consented or not waiting or not _asks(segment, env):
             continue
@@ -106,37 +130,68 @@ def consent(order: Order, env: Env) -> Order | Pause:
 def _asks(segment: Segment, env: Env) -> bool:
     """Whether its supplier lets itself be asked to heal."""
     note = next((view.note for view in env.snapshot.suppliers if view.alias == segment.alias), None)
-    return note is not None and HEALING in note.api_features and segment.state is SegmentState.DEGRADED
+    return note is not None and HEALING in note.api_features and segment.state in _LIVES
 
 
 @task
 def heal(order: Order, env: Env) -> Order | Pause:
-    """What is lost is bought elsewhere: by itself, or when its owner asked for it, and after whoever is nearer to it."""
+    """What is lost, or was too often, is bought elsewhere: by itself, or as its owner asked, and after who is nearer to it."""
     end = order.spec.end_time if order.spec is not None else None
     if end is not None and end <= env.now:
         return order
-    order = replace(order, care=care) if (care := _seen(order, env)) != order.care else order
+    bad = _bad(order, env)
+    if not bad and order.state is ServiceState.ACTIVE:
+        return _calmed(order, env.now)
+    order = replace(order, care=care) if (care := _seen(order, bad, env)) != order.care else order
+    idle = order if order.state is ServiceState.DEGRADED else rest(order, env)
     if not may(order) or order.being_healed or (order.beside is not None and order.beside.state in UNDER_WAY):
-        return order
+        return idle
     if _ends(order.healing) or _ends(order.beside) or order.care.tries >= TRIES:
-        return order
+        return idle
     if order.plan is None or order.choice is None:  # of a release that recorded no such plan
-        return order
-    bad = broken(order)
+        return idle
     rests = order.care.last + PAUSES[order.care.tries - 1] if order.care.last and order.care.tries else env.now
     due = {s.key: max(rests, _due(order, s, env)) for s in bad}
     if not due or min(due.values()) > env.now:
-        wakes = [at for at in (*due.values(), *((end,) if end is not None else ())) if at > env.now]
-        return Pause(order, wake=min(wakes, default=None))
+        return rest(order, env, *due.values())
     return _begun(order, env, tuple(s for s in bad if due[s.key] <= env.now or s.state is SegmentState.FAILED))
 
 
-def _seen(order: Order, env: Env) -> Care:
+def rest(order: Order, env: Env, *until: datetime) -> Pause:
+    """Nothing is done until the first of these instants that is to come, or until what was lost too often has held for long
+    enough, or the service ends by itself."""
+    end = order.spec.end_time if order.spec is not None else None
+    steady = (_steady_at(s, env) for s in order.segments if s.wanted)
+    wakes = [at for at in (*until, *steady, end) if at is not None and at > env.now]
+    return Pause(order, wake=min(wakes, default=None))
+
+
+def _bad(order: Order, env: Env) -> tuple[Segment, ...]:
+    """What is broken, and what is lost too often."""
+    return tuple(s for s in order.segments if s.wanted and (s.state in _BROKEN or _steady_at(s, env) is not None))
+
+
+def _calmed(order: Order, now: datetime) -> Order:
+    """What was lost too often has held for long enough, or is bought elsewhere."""
+    if not (order.care.broken or order.care.agreed):
+        return order
+    return replace(recovered(order, now), reasons=())
+
+
+def _seen(order: Order, bad: tuple[Segment, ...], env: Env) -> Care:
     """Its care with what is broken now, and since when."""
     care = order.care
     if care.tries and care.last is not None and not care.broken and env.now - care.last >= PAUSES[-1]:
         care = replace(care, tries=0)  # it was whole for long
-    return replace(care, broken={s.key: care.broken.get(s.key, env.now) for s in broken(order)})
+    care = replace(care, broken={s.key: care.broken.get(s.key, env.now) for s in bad})
+    if care.early and any(_lasts(replace(order, care=care), s, env) for s in bad):
+        return replace(care, tries=0, early=False)  # tries for what came back say nothing of what does not
+    return care
+
+
+def _lasts(order: Order, segment: Segment, env: Env) -> bool:
+    """Whether it would be bought elsewhere too if it had never been lost before."""
+    return segment.state in _BROKEN and _patience_ends(order, segment, env) <= env.now
 
 
 def _ends(former: Order | None) -> bool:
@@ -145,8 +200,15 @@ def _ends(former: Order | None) -> bool:
 
 
 def _due(order: Order, segment: Segment, env: Env) -> datetime:
-    """When a broken segment is bought elsewhere: at once, where its supplier has failed it, or to heal it."""
-    since = order.care.broken[segment.key]
+    """When it is bought elsewhere: what was lost too often at once, unless its supplier says that it heals it."""
+    if segment.heals is None and _steady_at(segment, env) is not None:
+        return order.care.broken[segment.key]
+    return _patience_ends(order, segment, env)
+
+
+def _patience_ends(order: Order, segment: Segment, env: Env) -> datetime:
+    """When what is broken is bought elsewhere: at once, where its supplier has failed it, or failed to heal it."""
+    since = max((order.care.broken[segment.key], *segment.losses[-1:]))
     if segment.state is SegmentState.FAILED:
         return since
     heals = segment.heals
@@ -156,10 +218,11 @@ def _due(order: Order, segment: Segment, env: Env) -> datetime:
     return since + (wait * GIVES_UP if heals is not None and heals.under_way else wait)
 
 
-def _begun(order: Order, env: Env, lost: tuple[Segment, ...]) -> Order:
+def _begun(order: Order, env: Env, gone: tuple[Segment, ...]) -> Order:
     """The order with what is to heal it: the live version once more, around what is lost."""
     assert order.spec is not None, "what is live was asked for"
-    care = replace(order.care, tries=order.care.tries + 1, last=env.now)
+    early = (order.care.early or not order.care.tries) and not any(_lasts(order, s, env) for s in gone)
+    care = replace(order.care, tries=order.care.tries + 1, last=env.now, early=early)
     fresh = Order(
         id=order.id,
         account=order.account,
@@ -180,8 +243,8 @@ def _begun(order: Order, env: Env, lost: tuple[Segment, ...]) -> Order:
         words=order.words,
         decisions=order.decisions,
         healed=order.heals + 1,
-        lost=frozenset(s.ref for s in lost),
-        avoid=reduce(or_, (_learnt(order, s, env) for s in lost), _unanswered(order, env)),
+        lost=frozenset(s.ref for s in gone),
+        avoid=reduce(or_, (_learnt(order, s, env) for s in gone), _unanswered(order, env)),
     )
     return replace(with_healing(order, fresh), heals=order.heals + 1, care=care)
 
@@ -299,9 +362,11 @@ def asked_for(order: Order, now: datetime) -> Order:
 
 
 def told(order: Order, shows_segments: bool) -> Healing | None:
-    """How far its healing is, for its owner; None where nothing is broken."""
-    bad, former = broken(order), order.healing
-    if order.state is not ServiceState.DEGRADED or not (bad or order.being_healed):
+    """How far its healing is, for its owner; None where nothing is broken, nor is lost too often."""
+    bad = tuple(s for s in order.segments if s.wanted and (s.state in _BROKEN or s.key in order.care.broken))
+    former = order.healing
+    degraded = order.state is ServiceState.DEGRADED and (bad or order.being_healed)
+    if not degraded and not (order.state is ServiceState.ACTIVE and order.care.broken):
         return None
     phase = HealPhase.PENDING if order.care.tries < TRIES else HealPhase.GIVEN_UP
     if order.being_healed:
@@ -311,6 +376,8 @@ def told(order: Order, shows_segments: bool) -> Healing | None:
         phase = HealPhase.WAITING if asks else HealPhase.LEFT
     elif (decision := decided(order)) is not None and decision.outcome is DecisionOutcome.REFUSED:
         phase = HealPhase.LEFT
+    elif not order.care.tries and any(s.heals is not None and s.heals.phase is HealPhase.UNDER_WAY for s in bad):
+        phase = HealPhase.UNDER_WAY  # by who delivers it
     rests = order.care.last + PAUSES[order.care.tries - 1] if order.care.last and order.care.tries else None
     rests = waits_until(decided(order)) or rests
     return Healing(

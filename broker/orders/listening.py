@@ -221,7 +221,7 @@ class Listener:
     def _misses_live(self, id: str, alias: str, ref: str) -> None:
         """A supplier does not know what it is to deliver."""
         order = self._orders.get(id)
-        if order is not None and (changed := vanished(order, alias, ref)) is not order:
+        if order is not None and (changed := vanished(order, alias, ref, self._clock.now())) is not order:
             log.warning("a supplier does not know a live segment", service=id, supplier=alias, ref=ref)
             self._change(changed)
 
@@ -233,7 +233,7 @@ class Listener:
         order = self._orders.get(id)
         if order is None:
             return
-        changed = observed(order, alias, ref, seen)
+        changed = observed(order, alias, ref, seen, self._clock.now())
         if changed is not order:
             self._change(changed)
 

@@ -121,6 +121,8 @@ class Segment:
     """When it may be asked for again, while it waits for a label."""
     heals: Heals | None = None
     """How far its supplier says to be with healing it."""
+    losses: tuple[Instant, ...] = ()
+    """When it was lost lately (`flapping`), the latest last. `reasons` tell why, also when it is back."""
     consented: bool = False
     """Its supplier was told that it may heal it."""
     ending_since: Instant | None = None
@@ -213,13 +215,15 @@ class Answer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Care:
-    """What is recorded of a live service's healing. `broken`: since when which segments are; `tries`: how many healings were
-    begun since it was whole for long, `last` when; `agreed`: its owner asked for it."""
+    """What is recorded of a live service's healing. `broken`: since when which segments are, or are lost too often; `tries`: how
+    many healings were begun since it was whole for long, `last` when, `early`: all for what is lost too often; `agreed`: its
+    owner asked for it."""
 
     broken: Mapping[str, Instant] = field(default_factory=dict)
     tries: int = 0
     last: Instant | None = None
     agreed: bool = False
+    early: bool = False
 
 
 def _planned(stored: Any) -> Any:

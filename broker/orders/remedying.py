@@ -5,18 +5,18 @@ Theory of operation
   without it. For each healing, and after each wait, it is asked anew, under the next number.
 - It may let the healing begin, keep it off places that it was told of, put it off, or leave the service as it is. It buys nothing
   that the broker would not buy without it.
+- It is asked about what is lost too often (`flapping`) also while that works.
 - Recovery ends what it decided. Its owner's word (`HealService`) stands above it: then it is not asked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 
 from broker.decompose.plan import Avoid
 from broker.orders.deciders import ask, decider, is_asked, latest
 from broker.orders.decisions import Decision
-from broker.orders.healing import decided, heal, waits_until, why_degraded
+from broker.orders.healing import decided, heal, rest, waits_until, why_degraded
 from broker.orders.offered import MAX_OFFERS, placement_of, places_of, word_of
 from broker.orders.reasons import for_customer
 from broker.orders.records import Order
@@ -31,9 +31,9 @@ WHAT = ManagerTask.HEAL
 def heal_by_manager(order: Order, env: Env) -> Order | Pause:
     """As `heal`, as soon as a manager of the service lets it begin, and where that does not keep it off."""
     begun, manager = heal(order, env), decider(order, WHAT)
-    if manager is None or order.care.agreed or isinstance(begun, Pause) or begun.healing is order.healing:
+    if manager is None or order.care.agreed or isinstance(begun, Pause) or begun.heals == order.heals:
         return begun
-    seen = replace(order.care, broken=begun.care.broken, tries=begun.care.tries - 1)
+    seen = replace(begun.care, tries=begun.care.tries - 1, last=order.care.last)
     order = replace(order, care=seen) if seen != order.care else order
     decision = decided(order)
     if decision is None:
@@ -44,21 +44,15 @@ def heal_by_manager(order: Order, env: Env) -> Order | Pause:
         kept = tuple(d for d in order.decisions if d.task is not WHAT or d is former)
         return ask(replace(order, decisions=kept), env, manager, number, _question(order, begun, env))
     if decision.outcome is DecisionOutcome.REFUSED:
-        return _ends(order, None)
+        return rest(order, env)
     until = waits_until(decision)
     if until is not None:
-        return _ends(order, until) if until > env.now else _over(order, decision)
+        return rest(order, env, until) if until > env.now else _over(order, decision)
     begun = heal(_over(order, decision), env)
     if isinstance(begun, Pause) or begun.healing is None or not isinstance(decision.choice, Remedy):
         return begun
     avoid = begun.healing.avoid | Avoid(placings=frozenset(_kept_off(order, decision.choice, env)))
     return replace(begun, healing=replace(begun.healing, avoid=avoid))
-
-
-def _ends(order: Order, until: datetime | None) -> Pause:
-    """Nothing is done until then, or until the service ends by itself."""
-    end = order.spec.end_time if order.spec is not None else None
-    return Pause(order, wake=min((at for at in (until, end) if at is not None), default=None))
 
 
 def _over(order: Order, decision: Decision) -> Order:
@@ -76,7 +70,7 @@ def _question(order: Order, begun: Order, env: Env) -> HealQuestion:
     offers = tuple(offer for offer in places_of(order, env, lexicon) if offer.function in within)
     return HealQuestion(
         lost=lost,
-        reasons=tuple(r.message for r in for_customer(why_degraded(order), order.spec, order.terms.disclosure)),
+        reasons=tuple(r.message for r in for_customer(why_degraded(order, env), order.spec, order.terms.disclosure)),
         since=min(order.care.broken[s.key] for s in gone),
         tries=order.care.tries,
         placement=placement_of(order, lexicon, order.plan),

@@ -128,7 +128,8 @@ def _changes_of(decided: ManagerTask) -> tuple[Change, ...]:
         case ManagerTask.CONFIGURE:
             return (change("ask_parameters", before="address"), *decisions)
         case ManagerTask.HEAL:
-            return (change("heal_by_manager", instead_of="heal", states=(ServiceState.DEGRADED,)),)
+            live = (ServiceState.ACTIVE, ServiceState.DEGRADED)
+            return (change("heal_by_manager", instead_of="heal", states=live),)
         case ManagerTask.SCALE:
             return (change("scale_by_manager", before="place"), change("place_by_manager", instead_of="place"))
         case _:

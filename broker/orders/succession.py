@@ -134,7 +134,7 @@ def succeeded(live: Order, newer: Order) -> Order:
 
     def taken_over(segment: Segment) -> Segment:
         if not segment.kept:
-            return replace(segment, stands=0)
+            return replace(segment, stands=0, losses=current.get((segment.alias, segment.ref), segment).losses)
         known = current[segment.alias, segment.ref]
         return replace(
             known, towards=segment.towards, crossings=segment.crossings, lines=segment.lines, spent=segment.spent
@@ -163,7 +163,7 @@ def succeeded(live: Order, newer: Order) -> Order:
         past=None,
         healing=None,
         heals=live.heals,
-        care=replace(live.care, broken={}),
+        care=live.care if live.state is ServiceState.ACTIVE else replace(live.care, broken={}),
         lost=frozenset(),
     )
     if mends and live.beside is not None:

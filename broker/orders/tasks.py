@@ -20,6 +20,7 @@ from typing import Protocol
 
 from broker.decompose.lexicon import Lexicon
 from broker.decompose.plan import Avoid, Infeasible, Plan, Snapshot
+from broker.orders.flapping import Flapping
 from broker.orders.records import UNDER_WAY, Order, Segment, Terms
 from broker.orders.records import remains as remains
 from broker.orders.states import Event, SegmentState
@@ -150,6 +151,8 @@ class Env:
     """Whether it was not heard of for so long that what it delivers counts as lost."""
     heal_after: Callable[[str], timedelta] = lambda alias: HEAL_AFTER
     """How long that supplier has to heal its part by itself."""
+    flapping: Callable[[str], Flapping] = lambda alias: Flapping()
+    """How often a part of that supplier may be lost until it is bought elsewhere though it comes back."""
 
     def answer(self, question: Question) -> Found | None:
         """The answer, if the question was asked."""
@@ -303,7 +306,7 @@ WORKFLOWS: dict[ServiceState, tuple[str, ...]] = {
     ServiceState.RESERVED: ("prolong", "release", "expire"),
     ServiceState.COMMITTING: ("bind", "extend", "commit"),
     ServiceState.ACTIVATING: ("activate", "ended"),
-    ServiceState.ACTIVE: ("lose", "degrade", "ended"),
+    ServiceState.ACTIVE: ("lose", "degrade", "consent", "heal", "ended"),
     ServiceState.DEGRADED: ("lose", "recover", "consent", "heal", "ended"),
     ServiceState.REFUSED: ("stick", "release", "free"),
     ServiceState.EXPIRED: ("stick", "release", "free"),

@@ -39,6 +39,9 @@ class AdminState(Word):
 
 Endpoint = Annotated[str, Field(pattern=r"^[^\s:]+:\d+$")]
 """`host:port`."""
+HealAfterLosses = Annotated[int, Field(ge=0, le=32)]
+"""After how many losses within `losses_within_s` a part that it delivers is bought elsewhere, though it comes back; 0: never."""
+LossesWithin = Annotated[int, Field(ge=60, le=86_400)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +79,8 @@ class SupplierDoc:
     """How long it may not be heard of until what it delivers counts as lost, and is healed."""
     heal_after_s: Annotated[int, Field(ge=0, le=86_400)] = 60
     """How long what it delivers may be degraded, so that it can heal that by itself, until it is bought elsewhere."""
+    heal_after_losses: HealAfterLosses = 4
+    losses_within_s: LossesWithin = 3600
     state: AdminState = AdminState.IN_SERVICE
     window: Window | None = None
     reason: Text = ""
@@ -157,6 +162,8 @@ class DomainDoc:
     """How long the infrastructure may not answer until all that is built there counts as lost."""
     heal_after_s: Annotated[int, Field(ge=0, le=86_400)] = 60
     """How long what is lost may take to be built again, until it is bought elsewhere."""
+    heal_after_losses: HealAfterLosses = 4
+    losses_within_s: LossesWithin = 3600
     state: AdminState = AdminState.IN_SERVICE
     window: Window | None = None
 

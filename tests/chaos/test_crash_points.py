@@ -19,7 +19,7 @@ from tests.support.chaos_report import Facts, tell
 from tests.support.crashing import Effect, Mishap, Points
 from tests.support.lives import KINDS, Lives
 
-TRIED = os.environ.get("SPBROKER_CRASH_POINTS", "36")
+TRIED = os.environ.get("SPBROKER_CRASH_POINTS", "40")
 EFFECTS = {
     "terminated": {"write", "reserve", "commit", "terminate", "build", "remove"},
     "released": {"write", "reserve", "release"},
@@ -28,6 +28,7 @@ EFFECTS = {
     "modified": {"write", "reserve", "commit", "terminate", "build", "remove"},
     "scheduled": {"write", "reserve", "commit", "terminate", "build", "remove"},
     "built again": {"write", "reserve", "commit", "terminate", "build", "remove"},
+    "flapping": {"write", "reserve", "commit", "terminate", "build", "remove"},
     "healed": {"write", "reserve", "commit", "terminate", "build", "remove"},
     "healed when asked": {"write", "reserve", "commit", "heal", "terminate", "build", "remove"},
     "sized": {"write", "ask", "reserve", "commit", "terminate", "build", "remove"},

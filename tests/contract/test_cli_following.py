@@ -99,6 +99,28 @@ async def test_a_degraded_service_is_shown_with_its_healing_and_healed_on_its_ow
     assert "healing" not in (await ann.run("show", "web-1")).out
 
 
+async def test_a_service_that_works_and_was_lost_too_often_is_shown_so_and_healed_on_its_owners_word(
+    ann: CliBench,
+) -> None:
+    assert (await ann.run("order", "-f", SPEC, "--ref", "web-1")).code == 0
+    order = ann.supplier._orders["web-1"]
+    often = Reason(code=ReasonCode.SEGMENT_FAILED, message="segment west failed 4 times within an hour", segment="west")
+    waits = Healing(phase=HealPhase.WAITING, broken=("west",))
+    order.status = replace(order.status, healing=waits, reasons=(often,))
+    shown = (await ann.run("show", "web-1")).out
+    for text in ("ACTIVE", often.message, "WAITING for your word: spbroker heal (west)"):
+        assert text in shown
+    watch = await ann.start("watch", "web-1")
+    await line_with(watch.stdout, f"web-1  ACTIVE  {often.message}")
+    healed = await ann.run("heal", "web-1", "--wait")
+    assert (healed.code, "web-1 is whole" in healed.err) == (0, True)
+    gone = replace(order.status, healing=replace(waits, phase=HealPhase.GIVEN_UP, reasons=(often,)))
+    order.status, ann.supplier.may_heal = gone, False
+    assert "whole" not in (await ann.run("heal", "web-1")).err
+    watch.terminate()
+    await watch.wait()
+
+
 async def test_what_cannot_be_healed_is_told_with_the_reason(ann: CliBench) -> None:
     assert (await ann.run("order", "-f", SPEC, "--ref", "web-1")).code == 0
     ann.supplier.may_heal = False

@@ -84,7 +84,7 @@ BUGS = {
         "                await self._record(recorded, now)\n            except Taken",
         "tests/chaos/test_crash_points.py",
         "test_whatever_happens_at_a_point_nothing_is_left_doubled_or_hidden",
-        (("SPBROKER_CRASH_POINTS", "36"),),
+        (("SPBROKER_CRASH_POINTS", "40"),),
     ),
     "an effect after its record: a domain says that it has taken down what it has yet to take down": Bug(
         "lower_sp_clients/vim/local_vim.py",
@@ -93,7 +93,7 @@ BUGS = {
         "                await self.driver.remove(ref)\n",
         "tests/chaos/test_crash_points.py",
         "test_whatever_happens_at_a_point_nothing_is_left_doubled_or_hidden",
-        (("SPBROKER_CRASH_POINTS", "54"),),
+        (("SPBROKER_CRASH_POINTS", "60"),),
     ),
     "a key that is repeated: the segments of two services have one ref": Bug(
         "broker/orders/records.py",

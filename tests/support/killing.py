@@ -65,7 +65,7 @@ class Place:
 
 def tree_of(kind: str) -> Tree:
     """Where a kind of life is lived."""
-    return TWO_SELLERS if "fail" in KINDS[kind] else THREE_LEVELS
+    return THREE_LEVELS if {"fail", "flap"}.isdisjoint(KINDS[kind]) else TWO_SELLERS
 
 
 WEATHERED = tuple(kind for kind in KINDS if kind not in IN_ONE_PROCESS and tree_of(kind) is THREE_LEVELS)

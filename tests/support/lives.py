@@ -36,7 +36,7 @@ from service_model.managing import (
     Scaling,
 )
 from service_model.money import Price
-from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, ServiceState
+from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, ServiceState, ServiceStatus
 from service_model.spec import ServiceSpec
 from tests.support.crashing import METHODS, CrashingDriver, CrashingStore, Points, calls
 from tests.support.orders import CONFIRM, CTX
@@ -67,6 +67,7 @@ KINDS: dict[str, tuple[str, ...]] = {
     "scheduled": ("reserve_ahead", "commit", "deliver", "run_out"),
     "built again": ("reserve", "commit", "deliver", "lose", "deliver", "terminate"),
     "healed": ("reserve", "commit", "deliver", "fail", "deliver", "terminate"),
+    "flapping": ("reserve", "commit", "deliver", "flap", "deliver", "terminate"),
     "healed when asked": ("reserve_asking", "commit", "deliver", "fail", "wish", "deliver", "terminate"),
     "sized": ("reserve_sized", "commit", "deliver", "modify_sized", "commit", "deliver", "terminate"),
 }
@@ -74,7 +75,7 @@ KINDS: dict[str, tuple[str, ...]] = {
 at every point that it goes through."""
 IN_ONE_PROCESS = frozenset({"sized"})
 """Kinds of life that are not lived over sockets: whom a broker asks in them is no process."""
-BY_THE_CLOCK = frozenset({"scheduled", "built again"})
+BY_THE_CLOCK = frozenset({"scheduled", "built again", "flapping"})
 """Kinds of life of which something is done at its time."""
 BEGINS, ENDS = timedelta(seconds=20), timedelta(seconds=900)
 """A scheduled life is to begin so long after it is asked for, and to end."""
@@ -350,8 +351,7 @@ class Lives:
             status = self.stack.broker("a").status("alice", ref)
             may_break = ref in self.failed or ref in self.lost
             assert status.state in _LIVE or (status.state is ServiceState.DEGRADED and may_break), status
-            if status.healing is not None and status.healing.phase is HealPhase.GIVEN_UP:
-                await self._asked(lambda: self.stack.customer().heal(ref, CTX))
+            await self._wants_it_healed(status)
             if status.state is ServiceState.ACTIVE and status.version == self.versions[ref] and self._whole(ref):
                 assert (status.choice, status.price) == (self.held[ref].choice, self.held[ref].price)
                 below = Counter(self._built("a", "alice", ref))
@@ -386,6 +386,22 @@ class Lives:
         driver = self.stack.nodes["b"].drivers[theirs.alias]
         self.lost[ref] = driver, driver.blueprint(theirs.ref)
         driver.lose(theirs.ref, self.lost[ref][1].functions[0].id)
+
+    async def flap(self, ref: str) -> None:
+        """b's domain loses the function that it has of it, and builds it again, until that is bought elsewhere."""
+        first = await self._middle(ref)
+        self.failed[ref] = first.ref
+        driver = self.stack.nodes["b"].drivers[first.alias]
+        whole = driver.blueprint(first.ref)
+        while (await self._middle(ref)).ref == first.ref:
+            if first.ref in driver.segments and driver.blueprint(first.ref) == whole:
+                driver.lose(first.ref, whole.functions[0].id)
+            await self._wants_it_healed(self.stack.broker("a").status("alice", ref))
+
+    async def _wants_it_healed(self, told: ServiceStatus) -> None:
+        """Also when that was tried in vain as often as it is."""
+        if told.healing is not None and told.healing.phase is HealPhase.GIVEN_UP:
+            await self._asked(lambda: self.stack.customer().heal(told.ref, CTX))
 
     async def fail(self, ref: str) -> None:
         """What b's domain has built of it is lost, and it says so."""

@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from service_model.healing import HealPhase, HealPolicy
-from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, ServiceState
+from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, ServiceState, ServiceStatus
 from service_model.spec import ServiceSpec
 from spbroker.v1 import broker_service_pb2 as pb
 from tests.support.lives import KEPT, KINDS, ONE_PART, ONE_TRUTH, Late
@@ -121,8 +121,7 @@ class Life:
                 break
             may_break = bool(self._failed) or self._lost is not None
             assert status.state in _LIVE or (status.state is ServiceState.DEGRADED and may_break), status
-            if status.healing is not None and status.healing.phase is HealPhase.GIVEN_UP:
-                await self._heal()
+            await self._wants_it_healed(status)
             await asyncio.sleep(STEP_S)
         assert (status.choice, status.price) == (self._held.choice, self._held.price)
         while True:  # a node may die just now
@@ -148,6 +147,22 @@ class Life:
         node, part = await self._lowest()
         await self._ask(node, "ruin", segment=part)
         self._failed = node
+
+    async def flap(self) -> None:
+        """The lowest domain loses the function that it has of it, and builds it again, until that is bought elsewhere."""
+        node, part = await self._lowest()
+        self._failed = node
+        whole = await self._ask(node, "functions", segment=part)
+        while (await self._lowest())[0] == node:
+            if await self._ask(node, "functions", segment=part) == whole:
+                await self._ask(node, "lose", segment=part, function=whole[0])
+            await self._wants_it_healed(await self._all.asked(lambda: self._all.ann.status(self._ref)))
+            await asyncio.sleep(STEP_S)
+
+    async def _wants_it_healed(self, told: ServiceStatus) -> None:
+        """Also when that was tried in vain as often as it is."""
+        if told.healing is not None and told.healing.phase is HealPhase.GIVEN_UP:
+            await self._heal()
 
     async def wish(self) -> None:
         """It is healed when its customer is told that it waits for that."""

@@ -208,9 +208,9 @@ def test_nothing_new_is_asked_of_who_is_silent_and_what_it_has_stays() -> None:
 
 def test_every_function_of_what_is_lost_is_named_where_its_supplier_names_none() -> None:
     both = replace(FAILED, spec=chain("uni", "nni", "meter", "meter"))
-    assert [reason.subject for reason in why_degraded(live(segment("x"), both))] == ["f0", "f1"]
+    assert [reason.subject for reason in why_degraded(live(segment("x"), both), env())] == ["f0", "f1"]
     one = replace(both, reasons=(replace(LOST, subject="f1"),))
-    assert [reason.subject for reason in why_degraded(live(segment("x"), one))] == ["f1"]
+    assert [reason.subject for reason in why_degraded(live(segment("x"), one), env())] == ["f1"]
 
 
 # the order that heals

@@ -14,6 +14,7 @@ from address_planner.labels import LabelSet
 from broker.bootstrap.domains import domain_value, not_offered, sap_ports
 from broker.bootstrap.mapping import listings, next_turn, pools, terms
 from broker.orders.catalogue import Catalogue, Listing
+from broker.orders.flapping import Flapping
 from broker.orders.pools import Pool
 from broker.orders.records import Terms
 from broker.settings.administered import DomainDoc
@@ -225,6 +226,17 @@ def test_how_a_domain_is_looked_after_is_a_matter_of_its_document() -> None:
     assert heals == timedelta(seconds=5)
     domain = value(docs.domain(look_every_s=2, dead_after_s=20))
     assert (domain.look_every_s, domain.dead_after_s) == (2, 20)
+
+
+def test_how_often_a_part_may_be_lost_is_a_matter_of_its_suppliers_document() -> None:
+    for whole, alias in (
+        (docs.administered(docs.domain(heal_after_losses=6, losses_within_s=600)), "dc"),
+        (docs.administered(docs.supplier(heal_after_losses=6, losses_within_s=600)), "lower"),
+    ):
+        (found,) = (listing for listing in listings(whole, docs.OWN, docs.NOW) if listing.alias == alias)
+        assert found.flapping == Flapping(losses=6, within=timedelta(minutes=10))
+    said_nothing = listings(docs.administered(docs.domain(), docs.supplier()), docs.OWN, docs.NOW)
+    assert {listing.flapping for listing in said_nothing} == {Flapping(losses=4, within=timedelta(hours=1))}
 
 
 def test_who_is_on_trial_is_used_by_whoever_tries_it_out() -> None:

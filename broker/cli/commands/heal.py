@@ -25,7 +25,7 @@ def command(
     as_json: AsJson = False,
     as_: As = None,
 ) -> None:
-    """Have what is lost of a DEGRADED service bought elsewhere, whatever its policy says.
+    """Have what is lost of a service, or was lost too often, bought elsewhere, whatever its policy says.
 
     Addresses, your labels and the price stay. Who is nearest to what is broken goes first. What is whole stays as it is.
     """
@@ -45,19 +45,24 @@ def command(
             status = status_of(connection, ref)
     if as_json:
         print_json(STATUS.dump_python(status, mode="json"))
-    elif status.state is ServiceState.ACTIVE:
+    elif _is_whole(status):
         say(f"{ref} is whole")
-    elif status.state is ServiceState.DEGRADED and not _is_over(status):
+    elif not _is_over(status):
         say(f"{ref} is being healed")
-    if wait and status.state is not ServiceState.ACTIVE:
+    if wait and not _is_whole(status):
         raise Fault(Exit.FAILED, _why_not(ref, status))
+
+
+def _is_whole(status: ServiceStatus) -> bool:
+    """Whether all of it works, and nothing of it was lost too often."""
+    return status.state is ServiceState.ACTIVE and status.healing is None
 
 
 def _is_over(status: ServiceStatus) -> bool:
     """Whether it is whole, or nothing more will be done by itself."""
-    if status.state is not ServiceState.DEGRADED:
-        return True
-    return status.healing is not None and status.healing.phase is HealPhase.GIVEN_UP
+    if status.healing is None or status.state not in (ServiceState.ACTIVE, ServiceState.DEGRADED):
+        return status.state is not ServiceState.DEGRADED
+    return status.healing.phase is HealPhase.GIVEN_UP
 
 
 def _why_not(ref: str, status: ServiceStatus) -> str:

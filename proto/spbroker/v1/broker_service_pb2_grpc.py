@@ -182,8 +182,8 @@ class BrokerServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def HealService(self, request, context):
-        """Lets what is lost of a live service be bought elsewhere, whatever its policy says, until it is whole again. Of a service
-        that is whole it changes nothing.
+        """Lets what is lost of a live service, or was lost too often, be bought elsewhere, whatever its policy says, until it is
+        whole again. Of a service that is whole it changes nothing.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -316,7 +316,7 @@ class _HealPhaseEnumTypeWrapper(enum_type_wrapper._EnumTypeWrapper[_HealPhase.Va
     HEAL_PHASE_PENDING: _HealPhase.ValueType  # 1
     """It waits for its time: lower levels go first, and one that was in vain rests before the next."""
     HEAL_PHASE_UNDER_WAY: _HealPhase.ValueType  # 2
-    """What is lost is being bought elsewhere."""
+    """What is lost is being bought elsewhere, by whoever delivers the service or by one below it."""
     HEAL_PHASE_WAITING: _HealPhase.ValueType  # 3
     """It waits for its owner to ask for it (HealService)."""
     HEAL_PHASE_GIVEN_UP: _HealPhase.ValueType  # 4
@@ -332,7 +332,7 @@ HEAL_PHASE_UNSPECIFIED: HealPhase.ValueType  # 0
 HEAL_PHASE_PENDING: HealPhase.ValueType  # 1
 """It waits for its time: lower levels go first, and one that was in vain rests before the next."""
 HEAL_PHASE_UNDER_WAY: HealPhase.ValueType  # 2
-"""What is lost is being bought elsewhere."""
+"""What is lost is being bought elsewhere, by whoever delivers the service or by one below it."""
 HEAL_PHASE_WAITING: HealPhase.ValueType  # 3
 """It waits for its owner to ask for it (HealService)."""
 HEAL_PHASE_GIVEN_UP: HealPhase.ValueType  # 4
@@ -1232,7 +1232,7 @@ class ServiceStatus(message.Message):
 
     @builtins.property
     def healing(self) -> Healing:
-        """How what is broken of a live service is healed; not set: nothing is."""
+        """How what is broken of a live service, or was lost too often, is healed; not set: nothing is."""
 
     def __init__(
         self,
@@ -1266,7 +1266,7 @@ class ServiceStatus(message.Message):
 
 @typing.final
 class Healing(message.Message):
-    """The healing of a service of which a part is broken."""
+    """The healing of a service of which a part is broken, or works and was lost too often: then the service is ACTIVE."""
 
     DESCRIPTOR: descriptor.Descriptor
 
@@ -1281,7 +1281,7 @@ class Healing(message.Message):
     """How often it was tried since it broke."""
     @builtins.property
     def broken(self) -> containers.RepeatedScalarFieldContainer[builtins.str]:
-        """The segments that are broken, by their aliases, where segments are shown."""
+        """The segments that are broken or were lost too often, by their aliases, where segments are shown."""
 
     @builtins.property
     def next_time(self) -> timestamp_pb2.Timestamp:
