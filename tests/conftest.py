@@ -1,6 +1,6 @@
 """For every test: logs are plain lines, so that a traceback costs nothing; and commands that are started heed interrupts, as in
-somebody's terminal, also where who started the tests ignores them (what is ignored is inherited). Examples that hypothesis draws may
-take as long as they take: the machine may be busy.
+somebody's terminal, also where who started the tests ignores them (what is ignored is inherited). Examples that hypothesis draws
+may take as long as they take: the machine may be busy.
 
 `where` runs a test on each kind of store."""
 
