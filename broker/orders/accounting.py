@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
-from broker.orders import healing, times
+from broker.orders import ailing, times
 from broker.orders.reasons import for_customer, rewritten, words_of, wrapped
 from broker.orders.records import Charge, ChargeKind, Order, Side
 from broker.orders.states import SegmentState
@@ -149,7 +149,7 @@ def status(order: Order, now: datetime) -> ServiceStatus:
 
 
 def _healing(order: Order) -> Healing | None:
-    told = healing.told(order, order.terms.show_segments)
+    told = ailing.told(order, order.terms.show_segments)
     return replace(told, reasons=_reasons(order, told.reasons)) if told is not None else None
 
 

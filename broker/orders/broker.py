@@ -23,9 +23,10 @@ import structlog
 
 from broker.orders import succession
 from broker.orders.accounting import answer, status
+from broker.orders.ailing import told
 from broker.orders.engine import Stored
 from broker.orders.gather import unconfirmed, whole
-from broker.orders.healing import asked_for, told
+from broker.orders.healing import asked_for
 from broker.orders.offers import Offers
 from broker.orders.records import Abandoned, AuditRow, Order, Quoted, Terms
 from broker.orders.states import Event

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from broker.orders.ailing import broken, unsteady, why_degraded
 from broker.orders.flapping import lost
 from broker.orders.gather import binding, violation
-from broker.orders.healing import broken, recovered, unsteady, why_degraded
+from broker.orders.healing import recovered
 from broker.orders.reasons import words_of, wrapped
 from broker.orders.records import Heals, Order, Segment
 from broker.orders.reserving import parts_of

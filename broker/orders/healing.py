@@ -21,38 +21,32 @@ from operator import or_
 
 from broker.decompose.plan import Avoid
 from broker.orders import learning
+from broker.orders.ailing import BROKEN, LIVES, PAUSES, TRIES, ailing, may, steady_at
 from broker.orders.decisions import Decision
 from broker.orders.flapping import lost
 from broker.orders.gather import whole
-from broker.orders.reasons import words_of, wrapped
 from broker.orders.records import UNDER_WAY, Care, Order, Quoted, Segment, remains
 from broker.orders.states import Event, SegmentState
 from broker.orders.succession import with_healing
 from broker.orders.tasks import Call, CallKind, Env, Pause, abandon, task
-from service_model.healing import HEALING, HealPhase, HealPolicy
-from service_model.managing import DecisionOutcome, ManagerTask, Remedy
+from service_model.healing import HEALING, HealPhase
+from service_model.managing import DecisionOutcome, ManagerTask
 from service_model.money import Price
-from service_model.outcomes import Healing, Reason, ReasonCode, ServiceState
+from service_model.outcomes import Reason, ReasonCode, ServiceState
 
-TRIES = 5
-"""How many healings are begun until its owner asks for another."""
-PAUSES = (timedelta(seconds=10), timedelta(minutes=1), timedelta(minutes=5), timedelta(minutes=15), timedelta(hours=1))
-"""How long after the n-th the next is begun, at least; after the last it counts as whole for long."""
 GIVES_UP = 5
 """Who says to be healing its part is waited for so many times as long as who says nothing."""
 PATIENCE = timedelta(seconds=30)
 """How long it may take to hold what a healing needs."""
 _WAITS = frozenset({HealPhase.WAITING, HealPhase.LEFT})
 _RESTS = _WAITS | {HealPhase.GIVEN_UP}
-_BROKEN = frozenset({SegmentState.DEGRADED, SegmentState.FAILED})
-_LIVES = frozenset({SegmentState.ACTIVE, SegmentState.DEGRADED})
 _BEING_BROUGHT_IN = frozenset({SegmentState.COMMITTING, SegmentState.COMMITTED})
 
 
 @task
 def lose(order: Order, env: Env) -> Order | Pause:
     """What a dead supplier has counts as failed, until it is heard of again."""
-    mine = _BEING_BROUGHT_IN if order.newer else _LIVES
+    mine = _BEING_BROUGHT_IN if order.newer else LIVES
     for segment in order.segments:
         there = segment.state in mine or segment.lives > 0
         if segment.wanted and not segment.kept and there and env.dead(segment.alias):
@@ -65,47 +59,6 @@ def lose(order: Order, env: Env) -> Order | Pause:
 _UNHEARD = Reason(code=ReasonCode.SUPPLIER_UNREACHABLE, message="its supplier is not heard of any more", retryable=True)
 
 
-def broken(order: Order) -> tuple[Segment, ...]:
-    """The segments of a live service that are not as they are to be."""
-    return tuple(s for s in order.segments if s.wanted and s.state in _BROKEN)
-
-
-def unsteady(order: Order, env: Env) -> tuple[Segment, ...]:
-    """The segments of a live service that were lost too often, whether they work now or not."""
-    return tuple(s for s in order.segments if s.wanted and _steady_at(s, env) is not None)
-
-
-def _steady_at(segment: Segment, env: Env) -> datetime | None:
-    """When what was lost too often has held for long enough; None: it was not, or has."""
-    live = segment.losses and segment.state in _LIVES | _BROKEN
-    return env.flapping(segment.alias).until(segment.losses, env.now) if live else None
-
-
-def why_degraded(order: Order, env: Env) -> tuple[Reason, ...]:
-    """What is broken: where its supplier does not say what of it, every function that it has. What was lost too often, and how
-    often."""
-    words = words_of(order.spec) if order.spec is not None else frozenset[str]()
-    out = []
-    for segment in broken(order):
-        reason = wrapped(segment, ReasonCode.SEGMENT_FAILED, words)
-        functions = [f.id for f in segment.spec.functions] if not reason.subject else []
-        out += [replace(reason, subject=id) for id in functions or [reason.subject]]
-    for segment in unsteady(order, env):
-        flapping = env.flapping(segment.alias)
-        reason = wrapped(segment, ReasonCode.SEGMENT_FAILED, words, segment.reasons or (_WAS_LOST,))
-        times = f"{flapping.lately(segment.losses, env.now)} times {flapping}"
-        out.append(replace(reason, message=f"segment {segment.key} failed {times}"))
-    return tuple(out)
-
-
-_WAS_LOST = Reason(code=ReasonCode.INFRASTRUCTURE, message="it was lost, and came back")
-
-
-def may(order: Order) -> bool:
-    """Whether it is to be healed without another word of its owner's."""
-    return order.care.agreed or (order.spec is not None and order.spec.healing.by_itself)
-
-
 @task
 def consent(order: Order, env: Env) -> Order | Pause:
     """Who may heal by itself, or was asked to, tells that to the suppliers that wait for a word of ours."""
@@ -114,7 +67,7 @@ def consent(order: Order, env: Env) -> Order | Pause:
         return order
     calls, waits = list[Call](), [end] if end is not None else []
     due = False
-    for segment in _bad(order, env):
+    for segment in ailing(order, env):
         waiting = segment.heals is not None and segment.heals.phase in (_RESTS if order.care.agreed else _WAITS)
         if segment.consented or not waiting or not _asks(segment, env):
             continue
@@ -130,7 +83,7 @@ def consent(order: Order, env: Env) -> Order | Pause:
 def _asks(segment: Segment, env: Env) -> bool:
     """Whether its supplier lets itself be asked to heal."""
     note = next((view.note for view in env.snapshot.suppliers if view.alias == segment.alias), None)
-    return note is not None and HEALING in note.api_features and segment.state in _LIVES
+    return note is not None and HEALING in note.api_features and segment.state in LIVES
 
 
 @task
@@ -139,7 +92,7 @@ def heal(order: Order, env: Env) -> Order | Pause:
     end = order.spec.end_time if order.spec is not None else None
     if end is not None and end <= env.now:
         return order
-    bad = _bad(order, env)
+    bad = ailing(order, env)
     if not bad and order.state is ServiceState.ACTIVE:
         return _calmed(order, env.now)
     order = replace(order, care=care) if (care := _seen(order, bad, env)) != order.care else order
@@ -161,14 +114,9 @@ def rest(order: Order, env: Env, *until: datetime) -> Pause:
     """Nothing is done until the first of these instants that is to come, or until what was lost too often has held for long
     enough, or the service ends by itself."""
     end = order.spec.end_time if order.spec is not None else None
-    steady = (_steady_at(s, env) for s in order.segments if s.wanted)
+    steady = (steady_at(s, env) for s in order.segments if s.wanted)
     wakes = [at for at in (*until, *steady, end) if at is not None and at > env.now]
     return Pause(order, wake=min(wakes, default=None))
-
-
-def _bad(order: Order, env: Env) -> tuple[Segment, ...]:
-    """What is broken, and what is lost too often."""
-    return tuple(s for s in order.segments if s.wanted and (s.state in _BROKEN or _steady_at(s, env) is not None))
 
 
 def _calmed(order: Order, now: datetime) -> Order:
@@ -191,7 +139,7 @@ def _seen(order: Order, bad: tuple[Segment, ...], env: Env) -> Care:
 
 def _lasts(order: Order, segment: Segment, env: Env) -> bool:
     """Whether it would be bought elsewhere too if it had never been lost before."""
-    return segment.state in _BROKEN and _patience_ends(order, segment, env) <= env.now
+    return segment.state in BROKEN and _patience_ends(order, segment, env) <= env.now
 
 
 def _ends(former: Order | None) -> bool:
@@ -201,7 +149,7 @@ def _ends(former: Order | None) -> bool:
 
 def _due(order: Order, segment: Segment, env: Env) -> datetime:
     """When it is bought elsewhere: what was lost too often at once, unless its supplier says that it heals it."""
-    if segment.heals is None and _steady_at(segment, env) is not None:
+    if segment.heals is None and steady_at(segment, env) is not None:
         return order.care.broken[segment.key]
     return _patience_ends(order, segment, env)
 
@@ -341,49 +289,8 @@ def undecided(order: Order, why: str, now: datetime) -> Order:
     return replace(order, decisions=over) if over != order.decisions else order
 
 
-def decided(order: Order) -> Decision | None:
-    """What a manager decided of the healing that would begin now; None where it was not asked yet."""
-    made = next((d for d in reversed(order.decisions) if d.task is ManagerTask.HEAL), None)
-    return made if made is not None and not made.over else None
-
-
-def waits_until(decision: Decision | None) -> datetime | None:
-    """Until when it puts the healing off."""
-    if decision is None or not isinstance(decision.choice, Remedy) or not decision.choice.wait_s:
-        return None
-    return decision.at + timedelta(seconds=decision.choice.wait_s)
-
-
 def asked_for(order: Order, now: datetime) -> Order:
     """Its owner wants it healed, whatever its policy and its manager say, and now."""
     order = undecided(order, "its owner asked for it", now)
     segments = tuple(replace(s, consented=False) if s.consented else s for s in order.segments)
     return replace(order, segments=segments, care=Care(agreed=True))
-
-
-def told(order: Order, shows_segments: bool) -> Healing | None:
-    """How far its healing is, for its owner; None where nothing is broken, nor is lost too often."""
-    bad = tuple(s for s in order.segments if s.wanted and (s.state in _BROKEN or s.key in order.care.broken))
-    former = order.healing
-    degraded = order.state is ServiceState.DEGRADED and (bad or order.being_healed)
-    if not degraded and not (order.state is ServiceState.ACTIVE and order.care.broken):
-        return None
-    phase = HealPhase.PENDING if order.care.tries < TRIES else HealPhase.GIVEN_UP
-    if order.being_healed:
-        phase = HealPhase.UNDER_WAY
-    elif not may(order):
-        asks = order.spec is not None and order.spec.healing is HealPolicy.ASK
-        phase = HealPhase.WAITING if asks else HealPhase.LEFT
-    elif (decision := decided(order)) is not None and decision.outcome is DecisionOutcome.REFUSED:
-        phase = HealPhase.LEFT
-    elif not order.care.tries and any(s.heals is not None and s.heals.phase is HealPhase.UNDER_WAY for s in bad):
-        phase = HealPhase.UNDER_WAY  # by who delivers it
-    rests = order.care.last + PAUSES[order.care.tries - 1] if order.care.last and order.care.tries else None
-    rests = waits_until(decided(order)) or rests
-    return Healing(
-        phase=phase,
-        broken=tuple(s.key for s in bad) if shows_segments else (),
-        tries=order.care.tries,
-        next_time=rests if phase is HealPhase.PENDING else None,
-        reasons=former.reasons if former is not None and not order.being_healed else (),
-    )

@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from broker.decompose.plan import Avoid
+from broker.orders.ailing import decided, waits_until, why_degraded
 from broker.orders.deciders import ask, decider, is_asked, latest
 from broker.orders.decisions import Decision
-from broker.orders.healing import decided, heal, rest, waits_until, why_degraded
+from broker.orders.healing import heal, rest
 from broker.orders.offered import MAX_OFFERS, placement_of, places_of, word_of
 from broker.orders.reasons import for_customer
 from broker.orders.records import Order

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from broker.orders.ailing import TRIES
 from broker.orders.flapping import Flapping
-from broker.orders.healing import TRIES
 from broker.orders.records import Terms
 from service_model.healing import HealPhase, HealPolicy
 from service_model.outcomes import ReasonCode, ServiceState

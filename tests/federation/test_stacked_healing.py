@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import select
 
 from broker.bootstrap.stuck_list import stuck_segments
-from broker.orders.healing import TRIES
+from broker.orders.ailing import TRIES
 from broker.orders.records import Order, Segment, Terms
 from broker.storage import tables
 from lower_sp_clients.supplier import ServiceNotFound

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.decompose.plan import Avoid
+from broker.orders.ailing import TRIES, told, why_degraded
 from broker.orders.delivering import observed, vanished
 from broker.orders.flapping import LONGEST, MOST, Flapping, lost
-from broker.orders.healing import TRIES, heal, lose, told, why_degraded
+from broker.orders.healing import heal, lose
 from broker.orders.records import ORDER, Care, Heals, Order
 from broker.orders.states import SegmentState
 from broker.orders.succession import succeeded, with_healing

@@ -14,8 +14,9 @@ import pytest
 from address_planner.classes import LabelClass, Member
 from address_planner.labels import LabelSet
 from broker.decompose.plan import Avoid, Plan, PlannedSegment, Snapshot, SupplierView
+from broker.orders.ailing import PAUSES, TRIES, may, told, why_degraded
 from broker.orders.anchoring import anchored, had, serves
-from broker.orders.healing import GIVES_UP, PAUSES, TRIES, asked_for, consent, heal, lose, may, told, why_degraded
+from broker.orders.healing import GIVES_UP, asked_for, consent, heal, lose
 from broker.orders.records import Care, Heals, Order, Segment, Terms
 from broker.orders.split import Had
 from broker.orders.states import SegmentState
