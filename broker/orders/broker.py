@@ -312,7 +312,7 @@ class Broker(Offers):
             reason=reason,
             trace="",
         )
-        self._note_audit(order.id, row)
+        self._unrecorded.add(order.id, row)
         self.change(given)
         done = await self.until(
             order.id, lambda o: all(s.abandoned for s in o.all_segments() if s.key in keys), Context()

@@ -39,11 +39,13 @@ from broker.orders.records import AuditRow, Change, JournalEntry, Order, OrderBo
 from broker.orders.schedules import CannotSchedule, Workflows
 from broker.orders.steps import Steps
 from broker.orders.tasks import STUCK_AFTER, Call, CallKind, Env, Pause, Planner, Track, advance
+from broker.orders.unrecorded import Unrecorded
+from broker.orders.waiting import Alarms, Waiters
 from broker.orders.wanted import Wanted
 from lower_sp_clients.broadcast import Broadcast
 from lower_sp_clients.supplier import Context, NotRecorded, OutcomeUnknown, Supplier
 from lower_sp_clients.vim.holds import Allocation
-from service_model.clock import Alarm, Clock, within
+from service_model.clock import Clock
 from service_model.outcomes import Reason, Refused, Reserved, ServiceState, ServiceStatus
 from service_model.replacing import replace
 from service_model.words import Prefix
@@ -60,14 +62,6 @@ class Stored:
     sequence: int
     account: str
     status: ServiceStatus
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Waiter:
-    """Somebody who waits until an order is recorded that is `done`."""
-
-    done: Callable[[Order], bool]
-    recorded: asyncio.Future[Order]
 
 
 _ASKS = frozenset({ServiceState.RESERVING, ServiceState.ACTIVE, ServiceState.DEGRADED})
@@ -119,11 +113,10 @@ class OrderEngine:
         self.wanted = Wanted()
         self.saved: dict[str, Order] = {}
         self.by_ref: dict[tuple[str, str], str] = {}
-        self._pending: dict[str, list[JournalEntry | AuditRow]] = {}
+        self._unrecorded = Unrecorded(clock)
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._again: set[str] = set()
-        self._alarms: dict[str, tuple[datetime, Alarm]] = {}
-        self._waiting: dict[str, list[Waiter]] = {}
+        self._alarms, self._waiters = Alarms(clock, self._wake), Waiters(clock)
         self.events: Broadcast[Stored] = Broadcast(watcher_behind)
         self._caller = Caller(clock)
         self._listener = Listener(
@@ -174,7 +167,7 @@ class OrderEngine:
         if ServiceState.RESERVING not in states:  # whose tasks take addresses
             pause = advance(order, self._env(order), self.workflows)
             if pause.order is order and not pause.calls and pause.asks is None and not any(_asked(order)):
-                self._alarm(order.id, pause.wake)
+                self._alarms.set(order.id, pause.wake)
                 return
         self._wake(order.id)
 
@@ -197,16 +190,14 @@ class OrderEngine:
     async def close(self) -> None:
         """Stop working: every order stays as it is recorded. Whoever waits for one is told that its outcome is not known."""
         self._closing = True
-        for _, alarm in self._alarms.values():
-            alarm.cancel()
+        self._alarms.close()
         workers = tuple(self._workers.values())
         for worker in workers:
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
         await self._listener.close()
         await self._caller.close()
-        for waiter in [w for waiting in self._waiting.values() for w in waiting if not w.recorded.done()]:
-            waiter.recorded.set_exception(_stopped())
+        self._waiters.close(_stopped)
 
     def use(self, suppliers: Mapping[str, Supplier]) -> None:
         """These are the suppliers from now on, by alias. While nothing is changed, nothing that they tell is heard."""
@@ -245,7 +236,7 @@ class OrderEngine:
 
     def unfinished(self) -> tuple[str, ...]:
         """Orders that somebody works on, waits for or is to wake; segments whose supplier may still tell something."""
-        waking = [f"order {id}" for id in {*self._workers, *self._alarms, *self._waiting}]
+        waking = [f"order {id}" for id in {*self._workers, *self._alarms, *self._waiters}]
         return (*waking, *self._listener.open())
 
     def lexicon(self, account: str, terms: Terms) -> Lexicon:
@@ -293,7 +284,7 @@ class OrderEngine:
                 if answers:
                     await asyncio.gather(*answers)
                 elif id not in self._again:
-                    self._alarm(id, pause.wake)
+                    self._alarms.set(id, pause.wake)
                     return
         except asyncio.CancelledError:
             raise
@@ -325,12 +316,12 @@ class OrderEngine:
             now = self.clock.now()
             recorded = replace(pause.order, updated=now)
             self.wanted[id] = recorded
-            rows = list(self._pending.get(id, ()))
-            self._note_calls(recorded, pause.calls, "intent")
+            rows = self._unrecorded.of(id)
+            self._unrecorded.add_calls(recorded, pause.calls, "intent")
             for track, asked in _asked(recorded):
                 part, before = track.part(recorded), track.part(order)
                 if part is not None and (before is None or asked is not before.asked):
-                    self._pending.setdefault(id, []).append(asking.entry(part, asked, now, "intent"))
+                    self._unrecorded.add(id, asking.entry(part, asked, now, "intent"))
             try:
                 await self._record(recorded, now)
             except Taken:
@@ -338,7 +329,8 @@ class OrderEngine:
                 if self.wanted[id] is not recorded or refused > _REFUSED:  # somebody built on it
                     raise
                 self._give_back(id)
-                self.wanted[id], self._pending[id] = order, rows
+                self.wanted[id] = order
+                self._unrecorded.put(id, rows)
                 await self.claims.catch_up()
                 continue
             if self.wanted[id] is recorded:
@@ -392,7 +384,7 @@ class OrderEngine:
         named, unnamed = self.path_ids.changes(before, order)
         if self.claims.shared:
             self._check_new(before, order)
-        rows = self._pending.pop(order.id, [])
+        rows = self._unrecorded.take(order.id)
         told = status(order, now) if order.version else None
         change = Change(
             order=order,
@@ -417,13 +409,7 @@ class OrderEngine:
             self.sequence = sequence
             self.events.send(Stored(sequence=sequence, account=order.account, status=told))
         if self.wanted[order.id] is order:
-            self._answer(order)
-
-    def _answer(self, order: Order) -> None:
-        """Tell who waits for this order as it is recorded now."""
-        for waiter in self._waiting.get(order.id, ()):
-            if not waiter.recorded.done() and waiter.done(order):
-                waiter.recorded.set_result(order)
+            self._waiters.tell(order)
 
     def _check_new(self, before: Order | None, order: Order) -> None:
         """Raises Taken where what it was given anew turned out to be another's meanwhile."""
@@ -444,8 +430,8 @@ class OrderEngine:
         self._forget_wish(id)
         if id in self.saved:
             self._listener.ask_again(id)
-            self._alarm(id, self.clock.now() + timedelta(seconds=1))
-        self._disappoint(id, error)
+            self._alarms.set(id, self.clock.now() + timedelta(seconds=1))
+        self._waiters.disappoint(id, error)
 
     def _give_back(self, id: str) -> None:
         """What the order was given and is not recorded of it."""
@@ -456,7 +442,7 @@ class OrderEngine:
 
     def _forget_wish(self, id: str) -> None:
         """The order is as it is recorded, or is not."""
-        self._pending.pop(id, None)
+        self._unrecorded.take(id)
         self._give_back(id)
         if id in self.saved:
             self.wanted[id] = self.saved[id]
@@ -465,11 +451,6 @@ class OrderEngine:
         gone = self.wanted.lose(id)
         if gone is not None and self.by_ref.get((gone.account, gone.ref)) == id:
             del self.by_ref[gone.account, gone.ref]
-
-    def _disappoint(self, id: str, error: OutcomeUnknown) -> None:
-        for waiter in self._waiting.pop(id, ()):
-            if not waiter.recorded.done():
-                waiter.recorded.set_exception(error)
 
     # other processes on the same store
 
@@ -484,10 +465,10 @@ class OrderEngine:
 
     def _let_go(self, id: str) -> None:
         unrecorded = self.wanted.get(id) is not self.saved.get(id)
-        self._alarm(id, None)
+        self._alarms.set(id, None)
         self._forget_wish(id)
         if unrecorded:
-            self._disappoint(id, OutcomeUnknown("another replica has taken the order over"))
+            self._waiters.disappoint(id, OutcomeUnknown("another replica has taken the order over"))
 
     # managers
 
@@ -504,7 +485,7 @@ class OrderEngine:
         decision = judged(part, asked, answer, now)
         log.info("a manager decided", service=id, manager=asked.manager, what=asked.task.short, detail=decision.detail)
         told = f"{decision.outcome.short}: {decision.detail}"
-        self._pending.setdefault(id, []).append(asking.entry(part, asked, now, told))
+        self._unrecorded.add(id, asking.entry(part, asked, now, told))
         self.wanted[id] = track.put(order, replace(part, asked=None, decisions=(*part.decisions, decision)))
 
     async def _call(self, id: str, calls: tuple[Call, ...]) -> None:
@@ -526,33 +507,14 @@ class OrderEngine:
                 log.info("held otherwise than announced or asked", service=id, segment=segment.key, **told)
                 self._fell_short(segment.alias)
             outcome = type(result).__name__ if result is not None else "done"
-            self._note(part, call, f"{outcome}: {result}" if isinstance(result, Exception) else outcome)
+            became = f"{outcome}: {result}" if isinstance(result, Exception) else outcome
+            self._unrecorded.add_call(part, call, became)
         self.wanted[id] = order
 
-    def _note_calls(self, order: Order, calls: tuple[Call, ...], detail: str) -> None:
-        for call in calls:
-            self._note(call.of.part(order) or order, call, detail)
-
-    def _note(self, order: Order, call: Call, detail: str) -> None:
-        segment = order.segment(call.segment)
-        entry = JournalEntry(
-            at=self.clock.now(),
-            service=order.id,
-            segment=call.segment,
-            what=call.kind.value,
-            key=f"{segment.ref if segment else ''}/{call.version}",
-            detail=detail[:500],
-        )
-        self._pending.setdefault(order.id, []).append(entry)
-
     def audit(self, id: str, account: str, action: str, ref: str, before: str, after: str, ctx: Context) -> None:
-        self._note_audit(id, AuditRow.by_owner(self.clock.now(), account, action, ref, before, after, ctx.trace))
-
-    def _note_audit(self, id: str, row: AuditRow) -> None:
         """To be recorded with the order's next change."""
-        self._pending.setdefault(id, []).append(row)
-
-    # waiting
+        row = AuditRow.by_owner(self.clock.now(), account, action, ref, before, after, ctx.trace)
+        self._unrecorded.add(id, row)
 
     async def until(self, id: str, done: Callable[[Order], bool], ctx: Context) -> Order:
         """The order as soon as it is recorded as somebody wanted it last, and `done`. Raises OutcomeUnknown at the caller's
@@ -561,34 +523,7 @@ class OrderEngine:
             return saved
         if self._closing:
             raise _stopped()
-        waiter = Waiter(done, asyncio.get_running_loop().create_future())
-        self._waiting.setdefault(id, []).append(waiter)
-        try:
-            left = None if ctx.deadline is None else (ctx.deadline - self.clock.now()).total_seconds()
-            if left is not None and not await within(self.clock, left, waiter.recorded):
-                raise OutcomeUnknown("the deadline passed while the order was being worked on")
-            return await waiter.recorded
-        finally:
-            if waiter in (waiting := self._waiting.get(id, [])):
-                waiting.remove(waiter)
-                if not waiting:
-                    del self._waiting[id]
-
-    def _alarm(self, id: str, at: datetime | None) -> None:
-        """Wake the order at `at`, instead of any former alarm."""
-        former = self._alarms.get(id)
-        if former is not None:
-            if former[0] == at:
-                return
-            del self._alarms[id]
-            former[1].cancel()
-        if at is not None and not self._closing:
-            left = (at - self.clock.now()).total_seconds()
-            self._alarms[id] = (at, self.clock.after(left, lambda: self._ring(id)))
-
-    def _ring(self, id: str) -> None:
-        self._alarms.pop(id, None)
-        self._wake(id)
+        return await self._waiters.until(id, done, ctx)
 
 
 def _of_epoch(order: Order, epoch: str) -> Order:

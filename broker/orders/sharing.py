@@ -25,7 +25,7 @@ class SharedOrders(OrderEngine):
             self.wanted[order.id] = self.saved[order.id] = order
             self.by_ref[order.account, order.ref] = order.id
             self._listener.index(order)
-            self._answer(order)
+            self._waiters.tell(order)
 
     def adopt(self, id: str) -> None:
         """An order that is known as it is recorded is ours from now on."""
