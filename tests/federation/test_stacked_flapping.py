@@ -16,7 +16,9 @@ from service_model.healing import HealPhase, HealPolicy
 from service_model.outcomes import ReasonCode, ServiceState
 from tests.federation import test_stacked_healing_levels as levels
 from tests.federation import test_stacked_losses as losses
-from tests.federation.test_stacked_healing import (
+from tests.federation.test_stacked_remedies import NO, Healed
+from tests.support.faults import refuses, takes
+from tests.support.healings import (
     FASTER,
     SPEC,
     TOP,
@@ -32,8 +34,6 @@ from tests.federation.test_stacked_healing import (
     order,
     status,
 )
-from tests.federation.test_stacked_remedies import NO, Healed
-from tests.support.faults import refuses, takes
 from tests.support.orders import CTX, active, reserved
 from tests.support.sites import POOL, Either, Site, Sp
 from tests.support.stack import MARGIN, Stack

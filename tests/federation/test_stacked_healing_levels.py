@@ -13,7 +13,7 @@ from broker.orders.records import Terms
 from capability_registry.abstraction import Abstraction, Disclosure
 from service_model.healing import HealPolicy
 from service_model.outcomes import ServiceState
-from tests.federation.test_stacked_healing import (
+from tests.support.healings import (
     DEAD_S,
     GRACE_S,
     addresses,
