@@ -105,8 +105,14 @@ class Sized(Managed):
         answer = await self.reserved(spec, version)
         assert isinstance(answer, Reserved), answer
         committed = asyncio.ensure_future(self.customer().commit("r", version, CONFIRM, CTX))
-        await self.until(lambda: committed.done() and self.state() is ServiceState.ACTIVE, step=0.1)
+        await self.until(lambda: committed.done() and self.is_live(version), step=0.1)
         return answer
+
+    def is_live(self, version: int) -> bool:
+        """Whether that version is, and nothing is left to be done of the one before."""
+        order = self.order()
+        quiet = order.beside is None and order.past is None
+        return (order.state, order.version, quiet) == (ServiceState.ACTIVE, version, True)
 
     def order(self, ref: str = "r") -> Order:
         (order,) = (o for o in self.broker("top").orders() if o.ref == ref)

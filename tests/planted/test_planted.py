@@ -93,7 +93,7 @@ BUGS = {
         "                await self.driver.remove(ref)\n",
         "tests/chaos/test_crash_points.py",
         "test_whatever_happens_at_a_point_nothing_is_left_doubled_or_hidden",
-        (("SPBROKER_CRASH_POINTS", "60"),),
+        (("SPBROKER_CRASH_POINTS", "66"),),
     ),
     "a key that is repeated: the segments of two services have one ref": Bug(
         "broker/orders/records.py",
