@@ -426,7 +426,9 @@ class Lives:
                 return lost
 
     def _whole(self, ref: str) -> bool:
-        """Whether nothing of it is what failed, and all of what was lost is there again."""
+        """Whether nothing of it is what failed, all of what was lost is there again, and nothing is being changed for that."""
+        if self._order("a", "alice", ref).being_healed:
+            return False
         if ref in self.lost:
             driver, built = self.lost[ref]
             held = next(h for vim in self.stack.nodes["b"].vims.values() for h in vim.holds() if h.ref == built.segment)
