@@ -10,6 +10,7 @@ from service_model.clock import Clock
 
 Row = JournalEntry | AuditRow
 DETAIL_LENGTH = 500
+"""Characters: an error that a supplier sends may be as long as it likes."""
 
 
 class Unrecorded:

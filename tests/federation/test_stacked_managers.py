@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -75,6 +76,28 @@ class Managed(Stack):
 
     def allow(self, *decides: ManagerTask, refuses: bool = False) -> None:
         self.node.terms = replace(self.node.terms, managers=terms(*decides, refuses=refuses))
+
+    @asynccontextmanager
+    async def reserved_despite(self, points: Points, spec: ServiceSpec) -> AsyncIterator[None]:
+        """Open, with `spec` reserved whatever its `points` do to `top` meanwhile: one that dies is started and asked again."""
+        at = points
+        self.node.store = lambda engine: CrashingStore.over(engine, lambda: at)
+        self.node.managers["doc"] = AskedAtPoints(self.manager, lambda: at)
+        async with self:
+            at.counts = True
+            task = asyncio.ensure_future(self.customer().reserve("r", 1, spec, CTX))
+            await self.until(lambda: task.done() or at.died.is_set(), step=0.05)
+            if at.died.is_set():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+                await self.stop("top")
+                at = Points()
+                await self.start("top")
+                task = asyncio.ensure_future(self.customer().reserve("r", 1, spec, CTX))
+                await self.until(task.done, step=0.05)
+            assert isinstance(task.result(), Reserved)
+            points.counts = False
+            yield
 
     async def reserve(self, spec: ServiceSpec = SPEC, ref: str = "r", ctx: Context = CTX) -> Reserved | Refused:
         task = asyncio.ensure_future(self.customer().reserve(ref, 1, spec, ctx))
@@ -476,23 +499,7 @@ async def test_a_broker_that_dies_at_any_write_or_question_asks_once_more_at_mos
             if isinstance(question, PlaceQuestion)
             else ByDefault()
         )
-        at = points
-        top.node.store = lambda engine: CrashingStore.over(engine, lambda: at)
-        top.node.managers["doc"] = AskedAtPoints(top.manager, lambda: at)
-        async with top:
-            at.counts = True
-            task = asyncio.ensure_future(top.customer().reserve("r", 1, SPEC, CTX))
-            await top.until(lambda: task.done() or at.died.is_set(), step=0.05)
-            if at.died.is_set():
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-                await top.stop("top")
-                at = Points()
-                await top.start("top")
-                task = asyncio.ensure_future(top.customer().reserve("r", 1, SPEC, CTX))
-                await top.until(task.done, step=0.05)
-            assert isinstance(task.result(), Reserved)
-            points.counts = False
+        async with top.reserved_despite(points, SPEC):
             chosen = [d for d in top.broker("top").status("alice", "r").decisions if d.task is ManagerTask.PLACE]
             assert len(chosen) == 1
             assert top.where() == {chosen[0].detail.removeprefix("f0 at ")}

@@ -39,9 +39,8 @@ from service_model.money import Price
 from service_model.outcomes import ReasonCode, Refused, Reserved, ServiceState
 from service_model.spec import Blocks, ServiceSpec
 from tests.federation.test_stacked_managers import Managed
-from tests.support.crashing import CrashingStore, Mishap, Points
+from tests.support.crashing import Mishap, Points
 from tests.support.orders import CONFIRM, CTX
-from tests.support.scripted_manager import AskedAtPoints
 from tests.support.sites import POOL, Either, Site, Sp, chain
 from tests.support.stack import MARGIN
 
@@ -479,23 +478,7 @@ async def test_a_broker_that_dies_at_any_write_or_question_asks_once_more_at_mos
         top = Sized(directory, sp(LOW))
         turns = iter(["large", "small"])  # whoever is asked twice answers otherwise
         top.manager.answers = lambda question: sizes(f0=next(turns))
-        at = points
-        top.node.store = lambda engine: CrashingStore.over(engine, lambda: at)
-        top.node.managers["doc"] = AskedAtPoints(top.manager, lambda: at)
-        async with top:
-            at.counts = True
-            task = asyncio.ensure_future(top.customer().reserve("r", 1, SPEC, CTX))
-            await top.until(lambda: task.done() or at.died.is_set(), step=0.05)
-            if at.died.is_set():
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
-                await top.stop("top")
-                at = Points()
-                await top.start("top")
-                task = asyncio.ensure_future(top.customer().reserve("r", 1, SPEC, CTX))
-                await top.until(task.done, step=0.05)
-            assert isinstance(task.result(), Reserved)
-            points.counts = False
+        async with top.reserved_despite(points, SPEC):
             ((_, outcome, detail),) = top.decisions()
             assert outcome is DecisionOutcome.CHOSEN
             assert top.taken() == {"deep": [{"f0: large": ("large", 4), "f0: small": ("small", 1)}[detail]]}

@@ -18,8 +18,9 @@ from pyroute2 import IPRoute
 
 from lower_sp_clients.vim.driver import Attachment, Blueprint, DriverError, Network, Route, SapPort
 from lower_sp_clients.vim.linux import LinuxDriver, packets
+from lower_sp_clients.vim.linux.forwarding import NEIGHBOUR_RETRY_MS, NEIGHBOUR_TIME_MS
 from lower_sp_clients.vim.linux.lab import Lab, WireEnd
-from lower_sp_clients.vim.linux.namespaces import run_in
+from lower_sp_clients.vim.linux.namespaces import SYSCTLS, run_in
 from lower_sp_clients.vim.linux.naming import FUNCTION, HEADER, NamespaceName
 from lower_sp_clients.vim.linux.saps import HEADER_OVERHEAD
 from service_model.path_headers import PathHeader
@@ -163,6 +164,26 @@ async def test_every_port_of_a_bridge_forwards_when_it_is_built(cable: Cable) ->
     ports = {(space, device): state for space in spaces for device, state in run_in(space, bridge_ports).items()}
     assert ports
     assert set(ports.values()) == {3}, ports
+
+
+async def test_ports_of_functions_ask_for_a_neighbour_again_soon_and_for_long_enough(cable: Cable) -> None:
+    await cable.build()
+    found = 0
+    for driver in cable.drivers.values():
+        for space in (item.name for item in await driver.inventory() if f".{FUNCTION}." in item.name):
+            for retry_ms, times in run_in(space, neighbour_settings):
+                found += 1
+                assert NEIGHBOUR_RETRY_MS <= retry_ms < 2 * NEIGHBOUR_RETRY_MS, "the kernel counts in ticks"
+                assert retry_ms * times >= NEIGHBOUR_TIME_MS
+    assert found == 8, "two ports in each of two domains, and both families of addresses"
+
+
+def neighbour_settings() -> list[tuple[int, int]]:
+    """Of each port in this namespace and each family, how long it waits for an answer in milliseconds, and how often."""
+    with IPRoute() as ip:
+        ports = [name for link in ip.get_links() if (name := link.get("ifname")) in ("west", "east")]
+    of = [SYSCTLS / family / "neigh" / port for port in ports for family in ("ipv4", "ipv6")]
+    return [tuple(int((p / key).read_text()) for key in ("retrans_time_ms", "mcast_solicit")) for p in of]  # type: ignore[misc]
 
 
 def bridge_ports() -> dict[str, int]:

@@ -38,7 +38,7 @@ def configuration(connection: sqlalchemy.Connection, metadata: sqlalchemy.MetaDa
 
 
 def upgrade(connection: sqlalchemy.Connection, versions: Path, to: str) -> None:
-    """To the newest revision in `versions`, or only as far as `to`."""
+    """To the newest revision in `versions`, or only as far as `to`. Raises NewerSchema, and Alembic's or SQLAlchemy's errors."""
     known, heads = revisions(versions), MigrationContext.configure(connection).get_current_heads()
     for found in heads:
         if found not in known:

@@ -28,7 +28,7 @@ from lower_sp_clients.vim.linux.ruleset import Nft, ruleset
 MAIN_TABLE = 254
 ETHERNET_HEADER = 18
 """Bytes, with one VLAN tag."""
-NEIGHBOUR_RETRY_MS, _NEIGHBOUR_TIME_MS = 50, 3000
+NEIGHBOUR_RETRY_MS, NEIGHBOUR_TIME_MS = 50, 3000
 _IFA_F_NODAD = 0x02
 _FAMILIES = (AF_INET, AF_INET6)
 
@@ -130,7 +130,7 @@ def _port_sysctls(port: PlannedPort) -> dict[str, int]:
 def _neighbour_sysctls(of: str) -> dict[str, int]:
     return {
         f"{of}/retrans_time_ms": NEIGHBOUR_RETRY_MS,
-        f"{of}/mcast_solicit": _NEIGHBOUR_TIME_MS // NEIGHBOUR_RETRY_MS,
+        f"{of}/mcast_solicit": NEIGHBOUR_TIME_MS // NEIGHBOUR_RETRY_MS,
     }
 
 
