@@ -23,7 +23,7 @@ import structlog
 
 from capability_registry.note import CapabilityNote
 from lower_sp_clients import wire
-from lower_sp_clients.remote_sp.session import CallFailed, ClientTls, Session
+from lower_sp_clients.remote_sp.session import BEGINS_WITHIN_S, CallFailed, ClientTls, Session
 from lower_sp_clients.supplier import (
     EVERYTHING,
     Context,
@@ -63,7 +63,8 @@ class RemoteSp:
     """The SP at `endpoint` (`host:port`), where we are `account`.
 
     `tls` is asked at each renewal of the token; `verify` checks and reads a note's JWS, and raises for one that is not to
-    be taken; `random` gives numbers of [0, 1) for jitter."""
+    be taken; `random` gives numbers of [0, 1) for jitter. A stream whose first message does not come
+    within `begins_within_s` is given up."""
 
     def __init__(
         self,
@@ -74,8 +75,9 @@ class RemoteSp:
         verify: Callable[[str], CapabilityNote],
         clock: Clock,
         random: Callable[[], float] = system_random.random,
+        begins_within_s: float = BEGINS_WITHIN_S,
     ) -> None:
-        self._session = Session(endpoint, account, tls, clock)
+        self._session = Session(endpoint, account, tls, clock, begins_within_s)
         self._verify, self._clock, self._random = verify, clock, random
         self._log = log.bind(endpoint=endpoint, account=account)
         self.feed_broken_since: datetime | None = None
@@ -182,7 +184,7 @@ class RemoteSp:
             token = answer.next_page_token
 
     async def watch(self, after: str, interest: Interest = EVERYTHING) -> AsyncIterator[Event]:
-        """Raises OutcomeUnknown when the stream breaks: watch again, behind the last token."""
+        """Raises OutcomeUnknown when the stream breaks or does not begin: watch again, behind the last token."""
         try:
             view = pb.SERVICE_VIEW_FULL if interest.addressing else pb.SERVICE_VIEW_BASIC
             request = pb.WatchServicesRequest(after=after, view=view)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -76,7 +77,9 @@ async def between(tmp_path: Path) -> AsyncIterator[Between]:
         files(tmp_path, "ca", tls.roots, b"")[0],
     )
     line = await Proxy(int(node.partner_endpoint.split(":")[1]), keys, Weather(random.Random(1))).start()
-    client = RemoteSp(line.endpoint, "sp-a", tls=lambda: tls, verify=_no_notes, clock=node.clock)
+    client = RemoteSp(
+        line.endpoint, "sp-a", tls=lambda: tls, verify=_no_notes, clock=node.clock, begins_within_s=A_MOMENT
+    )
     ctx = Context(deadline=node.clock.now() + timedelta(seconds=A_MOMENT))
     with pytest.raises(ServiceNotFound):  # it is connected, and has its token
         await client.status("r", replace(ctx, deadline=None))
@@ -145,6 +148,32 @@ async def test_a_request_that_is_lost_has_no_effect_and_an_outcome_that_is_not_k
         await between.reserve()
     assert [name for name, _ in between.supplier.contexts] == ["status"]
     assert isinstance(await between.again(), Reserved)
+
+
+async def test_a_stream_whose_request_is_lost_is_given_up_and_the_next_one_begins(between: Between) -> None:
+    between.befalls(Trouble.LOST)
+    async with asyncio.timeout(60):
+        with pytest.raises(OutcomeUnknown, match="does not begin"):
+            await anext(between.client.watch(""))
+        async with aclosing(between.client.watch("")) as events:  # type: ignore[type-var]
+            assert (await anext(events)).status is None
+
+
+async def test_a_stream_that_has_begun_is_not_given_up_for_being_silent(between: Between) -> None:
+    async with aclosing(between.client.watch("")) as events:  # type: ignore[type-var]
+        await anext(events)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(anext(events), 2 * A_MOMENT)
+
+
+async def test_a_feed_of_notes_whose_request_is_lost_is_told_to_be_broken(between: Between) -> None:
+    between.befalls(Trouble.LOST)
+    notes = between.client.notes()
+    taking = asyncio.ensure_future(anext(notes))
+    async with asyncio.timeout(60):
+        while between.client.feed_broken_since is None:  # noqa: ASYNC110  a real server
+            await asyncio.sleep(0.02)
+    taking.cancel()
 
 
 @pytest.mark.parametrize("trouble", [Trouble.MUTE, Trouble.ONE_WAY])
