@@ -10,8 +10,14 @@ import sqlalchemy
 class Backend(Protocol):
     """One kind of database, and for errors the `name` of the one that is open."""
 
+    session: int
+    """The server's number of the session that writes; 0 where there is no server."""
+
     @property
     def name(self) -> str: ...
+
+    def execute(self, driver: Any, *statements: str) -> None:
+        """Statements without parameters or results, one after the other."""
 
     def in_transaction(self, driver: Any) -> bool:
         """Whether the driver's connection is within a transaction, a failed one included."""

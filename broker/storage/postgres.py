@@ -55,37 +55,42 @@ class Postgres:
         self._database = database
         self._closing = threading.Event()
         self._transaction = 0
+        self.session = 0
+        """The server's number of the session that writes."""
 
     @property
     def name(self) -> str:
         return str(self._database)
 
     def connections(self, *, writes: bool) -> sqlalchemy.Engine:
-        """A SQLAlchemy engine whose every connection is new; a transaction of one that writes begins with the lock."""
+        """A SQLAlchemy engine whose every connection is new; a transaction of one that writes begins with the lock, one that
+        reads sees one snapshot. What is read past SQLAlchemy, by one prepared statement, needs no transaction and has none."""
         try:
             url = sqlalchemy.make_url(self._database.url).set(drivername="postgresql+psycopg")
         except sqlalchemy.exc.ArgumentError:
             raise StoreError(f"{self.name}: this is no URL of a PostgreSQL database") from None
-        engine = sqlalchemy.create_engine(
-            url,
-            paramstyle="format",
-            poolclass=NullPool,
-            connect_args=_arguments(url.query),
-            **({} if writes else {"isolation_level": "REPEATABLE READ"}),
-        )
+        arguments = _arguments(url.query) | {"autocommit": True}  # psycopg's own BEGIN would be a way of its own
+        engine = sqlalchemy.create_engine(url, paramstyle="format", poolclass=NullPool, connect_args=arguments)
 
         @sqlalchemy.event.listens_for(engine, "connect")
         def _connected(driver: Any, _record: object) -> None:
             driver.adapters.register_dumper(str, _without_nul(self._psycopg))
-
-        if not writes:
-            return engine.execution_options(postgresql_readonly=True)
+            if writes:
+                self.session = driver.info.backend_pid
+            else:
+                driver.execute("SET default_transaction_read_only = on")
 
         @sqlalchemy.event.listens_for(engine, "begin")
         def _begin(connection: sqlalchemy.Connection) -> None:
             driver: Any = connection.connection.dbapi_connection
-            row = driver.execute(f"SELECT pg_advisory_xact_lock({WRITER_LOCK}), pg_current_xact_id()::text").fetchone()
-            self._transaction = int(row[1])
+            if not writes:
+                driver.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+                return
+            begun = driver.execute(
+                f"BEGIN; SELECT pg_advisory_xact_lock({WRITER_LOCK}), pg_current_xact_id()::text"  # sent as one
+            )
+            begun.nextset()
+            self._transaction = int(begun.fetchone()[1])
 
         return engine
 
@@ -107,6 +112,9 @@ class Postgres:
         return None
 
     # Backend
+
+    def execute(self, driver: Any, *statements: str) -> None:
+        driver.execute("; ".join(statements))  # sent as one
 
     def in_transaction(self, driver: Any) -> bool:
         status, of = driver.info.transaction_status, self._psycopg.pq.TransactionStatus

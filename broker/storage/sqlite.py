@@ -222,10 +222,15 @@ class Sqlite:
 
     def __init__(self, path: Path, lock: FileLock) -> None:
         self._path, self._lock = path, lock
+        self.session = 0
 
     @property
     def name(self) -> str:
         return str(self._path)
+
+    def execute(self, driver: Any, *statements: str) -> None:
+        for statement in statements:
+            driver.execute(statement)
 
     def in_transaction(self, driver: Any) -> bool:
         return bool(driver.in_transaction)

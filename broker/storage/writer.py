@@ -104,8 +104,12 @@ class Writer:
         outcomes: list[Outcome] = []
         try:
             transaction = self._begin()
+            if len(jobs) > 1:
+                self._driver.execute("SAVEPOINT one")
             for job in jobs:
-                outcomes.append(self._run_one(job, transaction, alone=len(jobs) == 1))
+                outcomes.append(self._run_one(job, transaction))
+                if len(jobs) > 1:
+                    self._spare_the_others(outcomes[-1], last=job is jobs[-1])
             applied = sum(outcome.error is None for outcome in outcomes)
             if applied:
                 self._commit(transaction)
@@ -135,9 +139,7 @@ class Writer:
                 raise
             self._backend.recover(self._connection)
 
-    def _run_one(self, job: Job, transaction: sqlalchemy.RootTransaction, alone: bool) -> Outcome:
-        execute = self._driver.execute if not alone else _nothing
-        execute("SAVEPOINT one")
+    def _run_one(self, job: Job, transaction: sqlalchemy.RootTransaction) -> Outcome:
         error: BaseException | None = None
         value: Any = None
         self._in_function = True
@@ -159,11 +161,17 @@ class Writer:
         ):
             raise TransactionLost("a function ended the transaction that it shares, or the database did") from error
         if error is None:
-            execute("RELEASE one")
             return Outcome(job, value=value)
-        execute("ROLLBACK TO one")
-        execute("RELEASE one")
         return Outcome(job, error=self._translate(error))
+
+    def _spare_the_others(self, outcome: Outcome, last: bool) -> None:
+        """End the savepoint of one function, and begin that of the next, in one go where the database can."""
+        if outcome.error is not None:
+            self._driver.execute("ROLLBACK TO one")  # which stays
+        elif last:
+            self._driver.execute("RELEASE one")
+        else:
+            self._backend.execute(self._driver, "RELEASE one", "SAVEPOINT one")
 
     def _undo(self, jobs: list[Job], outcomes: list[Outcome], error: Exception) -> list[Outcome]:
         """Roll back what is left of the transaction. Functions that had raised keep their own exception."""
@@ -194,10 +202,6 @@ class Writer:
     def _refuse_early_commit(self, _connection: sqlalchemy.Connection) -> None:
         if self._in_function:
             raise TransactionLost("a transaction function must not commit")
-
-
-def _nothing(_statement: str) -> None:
-    """In place of a savepoint, where there is nobody to be spared."""
 
 
 def deliver(outcomes: list[Outcome]) -> None:

@@ -18,8 +18,10 @@ from broker.bootstrap.founding import NotFounded
 from broker.settings.process import Database
 from broker.storage.engine import Engine
 from broker.storage.errors import StoreError
+from broker.storage.hints import Hints
 from broker.storage.migrations import migrate
 from broker.storage.postgres import STANDSTILL_S
+from broker.storage.statements import Done, Prepared, Script, adding
 from tests.support.lost_answer import lost_answer
 from tests.support.nodes import found_at
 from tests.support.postgres import Server
@@ -125,6 +127,84 @@ async def test_a_commit_whose_answer_was_lost_counts_as_what_it_was(postgres: Se
             assert line.lost == 1
             assert await engine.read(texts) == ["kept"]
             assert await engine.tx(insert("next")) == 2
+
+
+ADD = adding(rows, rows.c.seq)
+FIND = Prepared(sa.select(rows.c.text).where(rows.c.seq == sa.bindparam("seq")), [rows.c.seq])
+
+
+def script(*texts: str) -> Script:
+    whole = Script()
+    for text in texts:
+        whole.add(ADD, {"text": text})
+    return whole
+
+
+async def test_a_script_takes_three_ways_to_the_server_and_back_and_one_prepared_read_takes_one(
+    postgres: Server, database: Database
+) -> None:
+    """The lock, all of the script, the commit. A way costs more than what is done at its end."""
+    with tempfile.TemporaryDirectory() as folder, lost_answer(Path(folder), postgres.folder) as line:
+        through = Database(database.url.replace(str(postgres.folder), folder))
+        async with Engine.open(through, migrate=create) as engine:
+            await engine.tx(script(*"abcdefgh").run)
+            before = line.ways
+            await engine.tx(script(*"abcdefgh").run)
+            assert line.ways - before == 3
+            before = line.ways
+            assert await engine.read(lambda connection: FIND.all(connection, {"seq": 3})) == [("c",)]
+            assert line.ways - before == 1
+
+
+async def test_scripts_that_are_committed_together_are_spared_each_others_errors(engine: Engine) -> None:
+    def refuse(done: Done) -> None:
+        raise ZeroDivisionError(done.count)
+
+    wrong = script("x")
+    wrong.add(ADD, {"text": "y"}, check=refuse)
+    inside, go = threading.Event(), threading.Event()
+
+    def first(connection: sa.Connection) -> None:
+        inside.set()
+        go.wait(20)
+
+    waiting = [asyncio.ensure_future(engine.tx(first))]
+    await asyncio.to_thread(inside.wait, 20)
+    works = (script("a", "b"), wrong, script("c"), script("d"))
+    waiting += [asyncio.ensure_future(engine.tx(each.run)) for each in works]
+    await asyncio.sleep(0)
+    commits = engine.commits
+    go.set()
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(a) for a in answers] == [type(None)] * 2 + [ZeroDivisionError] + [type(None)] * 2
+    assert engine.commits - commits == 2
+    assert await engine.read(texts) == ["a", "b", "c", "d"]
+
+
+async def test_a_prepared_statement_cannot_write_where_it_is_read(engine: Engine) -> None:
+    with pytest.raises(Exception, match="read-only transaction"):
+        await engine.read(lambda connection: ADD.run(connection, {"text": "never"}))
+    assert await engine.read(texts) == []
+
+
+async def test_a_process_is_told_what_others_changed_and_not_what_it_did_itself(database: Database) -> None:
+    def change(connection: sa.Connection) -> None:
+        now = "2026-01-01T00:00:00.000000+00:00"
+        connection.exec_driver_sql(
+            f"INSERT INTO changes (at, by, kind, key) VALUES ('{now}', 'a', 'order', 'o')"
+        ).close()
+
+    heard = threading.Semaphore(0)
+    async with Engine.open(database, migrate=migrate) as mine, Engine.open(database) as other:
+        hints = Hints(mine, heard.release)
+        try:
+            assert await asyncio.to_thread(heard.acquire, timeout=20)  # it listens
+            await mine.tx(change)
+            await other.tx(change)
+            assert await asyncio.to_thread(heard.acquire, timeout=20)
+        finally:
+            await asyncio.to_thread(hints.close)
+    assert not heard.acquire(blocking=False)
 
 
 async def test_who_stands_still_in_a_transaction_loses_it_and_stops_nobody(database: Database) -> None:
