@@ -16,9 +16,6 @@ class Backend(Protocol):
     @property
     def name(self) -> str: ...
 
-    def execute(self, driver: Any, *statements: str) -> None:
-        """Statements without parameters or results, one after the other."""
-
     def in_transaction(self, driver: Any) -> bool:
         """Whether the driver's connection is within a transaction, a failed one included."""
 

@@ -113,9 +113,6 @@ class Postgres:
 
     # Backend
 
-    def execute(self, driver: Any, *statements: str) -> None:
-        driver.execute("; ".join(statements))  # sent as one
-
     def in_transaction(self, driver: Any) -> bool:
         status, of = driver.info.transaction_status, self._psycopg.pq.TransactionStatus
         return status not in (of.IDLE, of.UNKNOWN)

@@ -164,7 +164,7 @@ class Replica:
         whole.then(script)
         numbers = [whole.add(_CHANGE, row) for row in self._rows(changed)]
         try:
-            await self._engine.tx(whole.run)
+            await self._engine.tx(whole)
             if under is not None and self.fences.get(under) == 0:
                 self.fences[under] = 1
             known = not numbers or self._follows(before=numbers[0].returned[0][1], last=numbers[-1].value)
@@ -214,7 +214,7 @@ class Replica:
         check = self.guarded(what)
 
         def work(connection: Connection) -> None:
-            check.run(connection)
+            check(connection)
             owner = connection.execute(select(_C.owner).where(_C.what == with_)).scalar() or ""
             connection.execute(update(t.claims).where(_C.what == what).values(owner=owner, fence=_C.fence + 1))
             self.tell(connection, [("claim", what)])
@@ -247,7 +247,7 @@ class Replica:
         script = Script()
         for row in self._rows(changed):
             script.add(_CHANGE, row)
-        script.run(connection)
+        script(connection)
 
     def _rows(self, changed: Iterable[Changed]) -> list[Row]:
         return [{"at": self._beaten, "by": self.id, "kind": kind, "key": key} for kind, key in changed]
@@ -282,5 +282,5 @@ async def written(
     """As `Replica.write`, where the store is shared; alone, all is known."""
     if replica is not None:
         return await replica.write(script, changed, under)
-    await engine.tx(script.run)
+    await engine.tx(script)
     return True

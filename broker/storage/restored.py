@@ -69,7 +69,7 @@ class SqlRestored:
         script.add(_META, {"key": MARK, "value": done.text()})
         add_allocations(script, self._epoch, put, drop, at)
         script.add(_AUDIT, {f: getattr(audit, f) for f in audit.__slots__})
-        await self._engine.tx(script.run)
+        await self._engine.tx(script)
         return done
 
 

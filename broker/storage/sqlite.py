@@ -228,10 +228,6 @@ class Sqlite:
     def name(self) -> str:
         return str(self._path)
 
-    def execute(self, driver: Any, *statements: str) -> None:
-        for statement in statements:
-            driver.execute(statement)
-
     def in_transaction(self, driver: Any) -> bool:
         return bool(driver.in_transaction)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from sqlalchemy import Column, ColumnElement, Connection, Dialect, Insert, Table, delete, insert
 from sqlalchemy.dialects.postgresql import insert as upsert
@@ -50,7 +50,7 @@ class Prepared:
     def bound(self, dialect: Dialect, rows: Sequence[Row]) -> tuple[str, list[tuple[Any, ...]]]:
         """Its text, and the parameters of each row."""
         text, binds = self._made.get(dialect.driver) or self._make(dialect)
-        return text, [tuple(_bound(row[name], bind) for name, bind in binds) for row in rows]
+        return text, [tuple([_bound(row[name], bind) if bind else row[name] for name, bind in binds]) for row in rows]
 
     def _make(self, dialect: Dialect) -> _Made:
         inserted = [c.name for c in self._columns] if isinstance(self._statement, Insert) else None
@@ -64,11 +64,16 @@ class Prepared:
 class Done:
     """What a statement came to, once it was run."""
 
+    count: int
+    """How many rows of the table it wrote."""
+    returned: list[tuple[Any, ...]]
+    """Of one that runs once."""
+
     def __init__(self) -> None:
-        self.count = 0
-        """How many rows of the table it wrote."""
-        self.returned: list[tuple[Any, ...]] = []
-        """Of one that runs once."""
+        self.clear()
+
+    def clear(self) -> None:
+        self.count, self.returned = 0, []
 
     @property
     def value(self) -> Any:
@@ -140,8 +145,20 @@ class Script:
         """All of another one, behind what is there."""
         self._steps += other._steps
 
-    def run(self, connection: Connection) -> None:
-        """Once. Raises what a check does, and the driver's own errors."""
+    @classmethod
+    def of(cls, works: Sequence[object]) -> Self | None:
+        """One script of several, if they are all scripts."""
+        whole = cls()
+        for each in works:
+            if not isinstance(each, Script):
+                return None
+            whole.then(each)
+        return whole
+
+    def __call__(self, connection: Connection) -> None:
+        """Raises what a check does, and the driver's own errors. May be called again where that was undone."""
+        for step in self._steps:
+            step.done.clear()
         driver: Any = connection.connection.dbapi_connection
         if hasattr(driver, "pipeline"):
             self._at_once(driver, connection.dialect)
@@ -175,8 +192,8 @@ class Script:
             raise refused
 
 
-def _bound(value: Any, bind: _Bind | None) -> Any:
-    return value if bind is None or value is None else bind(value)
+def _bound(value: Any, bind: _Bind) -> Any:
+    return bind(value) if value is not None else None
 
 
 def replacing(table: Table, of_same: str = "") -> Prepared:

@@ -21,7 +21,7 @@ from broker.storage.errors import StoreError
 from broker.storage.hints import Hints
 from broker.storage.migrations import migrate
 from broker.storage.postgres import STANDSTILL_S
-from broker.storage.statements import Done, Prepared, Script, adding
+from broker.storage.statements import Prepared, Script, adding
 from tests.support.lost_answer import lost_answer
 from tests.support.nodes import found_at
 from tests.support.postgres import Server
@@ -147,38 +147,33 @@ async def test_a_script_takes_three_ways_to_the_server_and_back_and_one_prepared
     with tempfile.TemporaryDirectory() as folder, lost_answer(Path(folder), postgres.folder) as line:
         through = Database(database.url.replace(str(postgres.folder), folder))
         async with Engine.open(through, migrate=create) as engine:
-            await engine.tx(script(*"abcdefgh").run)
+            await engine.tx(script(*"abcdefgh"))
             before = line.ways
-            await engine.tx(script(*"abcdefgh").run)
+            await engine.tx(script(*"abcdefgh"))
             assert line.ways - before == 3
             before = line.ways
             assert await engine.read(lambda connection: FIND.all(connection, {"seq": 3})) == [("c",)]
             assert line.ways - before == 1
 
 
-async def test_scripts_that_are_committed_together_are_spared_each_others_errors(engine: Engine) -> None:
-    def refuse(done: Done) -> None:
-        raise ZeroDivisionError(done.count)
+async def test_scripts_that_wait_together_take_as_many_ways_as_one(postgres: Server, database: Database) -> None:
+    with tempfile.TemporaryDirectory() as folder, lost_answer(Path(folder), postgres.folder) as line:
+        through = Database(database.url.replace(str(postgres.folder), folder))
+        async with Engine.open(through, migrate=create) as engine:
+            inside, go = threading.Event(), threading.Event()
 
-    wrong = script("x")
-    wrong.add(ADD, {"text": "y"}, check=refuse)
-    inside, go = threading.Event(), threading.Event()
+            def occupy(connection: sa.Connection) -> None:
+                inside.set()
+                go.wait(20)
 
-    def first(connection: sa.Connection) -> None:
-        inside.set()
-        go.wait(20)
-
-    waiting = [asyncio.ensure_future(engine.tx(first))]
-    await asyncio.to_thread(inside.wait, 20)
-    works = (script("a", "b"), wrong, script("c"), script("d"))
-    waiting += [asyncio.ensure_future(engine.tx(each.run)) for each in works]
-    await asyncio.sleep(0)
-    commits = engine.commits
-    go.set()
-    answers = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(a) for a in answers] == [type(None)] * 2 + [ZeroDivisionError] + [type(None)] * 2
-    assert engine.commits - commits == 2
-    assert await engine.read(texts) == ["a", "b", "c", "d"]
+            occupied = asyncio.ensure_future(engine.tx(occupy))
+            await asyncio.to_thread(inside.wait, 20)
+            before = line.ways
+            waiting = asyncio.gather(*(engine.tx(script(text, text)) for text in "abcdefgh"))
+            await asyncio.sleep(0)
+            go.set()
+            await asyncio.gather(occupied, waiting)
+            assert line.ways - before == 1 + 3
 
 
 async def test_a_prepared_statement_cannot_write_where_it_is_read(engine: Engine) -> None:

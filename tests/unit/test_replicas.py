@@ -149,7 +149,7 @@ async def test_an_owner_that_lost_an_order_and_has_it_again_writes_under_the_new
     await b.replica.take("o")
     await a.replica.take("o")
     with pytest.raises(Fenced):
-        await a.book._engine.tx(stale.run)
+        await a.book._engine.tx(stale)
     await a.read()
     await a.record(order(clock, state=ServiceState.REFUSED))
 

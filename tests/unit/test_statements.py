@@ -101,7 +101,7 @@ def test_a_script_runs_its_statements_in_order_and_tells_what_each_came_to(store
     removed = script.add(removing(t.allocations, "pool", "value", "owner"), *(allocation(n) for n in "124"))
     nothing = script.add(adding(t.events))
     event = script.add(adding(t.events, t.events.c.seq, t.events.c.account), EVENT)
-    script.run(store)
+    script(store)
     assert (put.count, removed.count, nothing.count, event.count) == (3, 2, 0, 1)
     assert (event.value, event.returned, put.value) == (1, [(1, "a")], None)
     assert rows(store, t.allocations) == [allocation("3")]
@@ -112,7 +112,7 @@ def test_a_script_may_be_the_beginning_of_another(store: Connection) -> None:
     first.add(replacing(t.allocations), allocation("1"))
     second.add(replacing(t.allocations), allocation("1", owner="other"))
     first.then(second)
-    first.run(store)
+    first(store)
     assert rows(store, t.allocations) == [allocation("1", owner="other")]
 
 
@@ -137,13 +137,13 @@ def test_of_all_that_is_wrong_in_a_script_the_first_is_told(store: Connection) -
     script.add(adding(t.journal), BAD)
     script.add(put, allocation("4"), check=lambda done: pytest.fail("it did not run"))
     with pytest.raises(Wrong, match="1 written"), store.begin():
-        script.run(store)
+        script(store)
     script = Script()
     script.add(put, allocation("1"), check=lambda done: None)
     script.add(adding(t.journal), BAD, check=wrong)
     script.add(put, allocation("2"), check=wrong)
     with pytest.raises(driver.IntegrityError), store.begin():
-        script.run(store)
+        script(store)
     assert rows(store, t.allocations) == []
 
 
@@ -152,5 +152,5 @@ def test_what_the_database_refuses_in_a_script_may_be_told_in_other_words(store:
     script = Script()
     script.add(adding(t.journal), BAD, refused=lambda error: Wrong(type(error).__name__))
     with pytest.raises(Wrong, match=r"NotNullViolation|IntegrityError") as told:
-        script.run(store)
+        script(store)
     assert isinstance(told.value.__cause__, driver.IntegrityError)
