@@ -30,6 +30,8 @@ WRITER_LOCK = 0x5B_B20C_E201
 STANDSTILL_S = 5
 """How long a session may do nothing within a transaction."""
 ASK_AGAIN_S = 0.2
+_DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+"""What is answered is on disk, whatever the server does otherwise. What is stricter stays."""
 _FAULTS = ("08", "40", "53", "55", "57", "58", "XX")
 """Classes of SQLSTATE that are the server's or the line's fault
 (https://www.postgresql.org/docs/15/errcodes-appendix.html)."""
@@ -77,6 +79,7 @@ class Postgres:
             driver.adapters.register_dumper(str, _without_nul(self._psycopg))
             if writes:
                 self.session = driver.info.backend_pid
+                driver.execute(_DURABLE)
             else:
                 driver.execute("SET default_transaction_read_only = on")
 
@@ -86,9 +89,8 @@ class Postgres:
             if not writes:
                 driver.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
                 return
-            begun = driver.execute(
-                f"BEGIN; SELECT pg_advisory_xact_lock({WRITER_LOCK}), pg_current_xact_id()::text"  # sent as one
-            )
+            lock = f"SELECT pg_advisory_xact_lock({WRITER_LOCK}), pg_current_xact_id()::text"
+            begun = driver.execute(f"BEGIN ISOLATION LEVEL READ COMMITTED; {lock}")  # both sent as one
             begun.nextset()
             self._transaction = int(begun.fetchone()[1])
 
@@ -98,17 +100,15 @@ class Postgres:
         """What stands against using this database, or None."""
         query = (
             "SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding'), "
-            "current_setting('synchronous_commit'), pg_is_in_recovery()"
+            "pg_is_in_recovery()"
         )
-        release, encoding, synchronous, standby = connection.exec_driver_sql(query).one()
+        release, encoding, standby = connection.exec_driver_sql(query).one()
         if release < OLDEST:
             return f"PostgreSQL {release} is too old: {OLDEST} or newer is needed"
         if encoding != "UTF8":
             return f"its encoding is {encoding}: UTF8 is needed"
         if standby:
             return "it is a standby, which cannot be written"
-        if synchronous == "off":
-            connection.exec_driver_sql("SET SESSION synchronous_commit = on")
         return None
 
     # Backend

@@ -129,6 +129,22 @@ async def test_a_commit_whose_answer_was_lost_counts_as_what_it_was(postgres: Se
             assert await engine.tx(insert("next")) == 2
 
 
+@pytest.mark.parametrize(("kept", "is_"), [("off", "on"), ("remote_apply", "remote_apply")])
+async def test_a_commit_is_on_disk_when_it_is_answered_whatever_the_server_does_for_others(
+    postgres: Server, database: Database, kept: str, is_: str
+) -> None:
+    name = str(database).rpartition("/")[2]
+    postgres.run(f"ALTER DATABASE {name} SET synchronous_commit = {kept}")
+
+    def setting(connection: sa.Connection) -> str:
+        return str(connection.exec_driver_sql("SHOW synchronous_commit").scalar_one())
+
+    async with Engine.open(database, migrate=create) as engine:
+        assert await engine.tx(setting) == is_
+        postgres.run(f"SELECT pg_terminate_backend({engine.session})")
+        assert await engine.tx(setting) == is_  # on a new line, too
+
+
 ADD = adding(rows, rows.c.seq)
 FIND = Prepared(sa.select(rows.c.text).where(rows.c.seq == sa.bindparam("seq")), [rows.c.seq])
 
