@@ -38,7 +38,7 @@ _FAULTS = ("08", "40", "53", "55", "57", "58", "XX")
 
 
 def driver_module() -> ModuleType:
-    """psycopg. Raises StoreError where it is not installed."""
+    """psycopg. Raises StoreError where it is not installed, or lacks pipelines."""
     try:
         import psycopg
     except ImportError as error:
@@ -46,6 +46,10 @@ def driver_module() -> ModuleType:
             f"PostgreSQL needs the Python package psycopg, which cannot be loaded ({error}): install spbroker[postgres]"
         )
         raise StoreError(message) from None
+    if not psycopg.Pipeline.is_supported():
+        raise StoreError(
+            "PostgreSQL needs libpq 14 or newer below psycopg: install spbroker[postgres], which brings it along"
+        )
     return psycopg
 
 

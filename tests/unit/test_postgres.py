@@ -329,6 +329,17 @@ def test_without_the_driver_it_is_told_what_to_install() -> None:
     assert "install spbroker[postgres]" in done.stderr
 
 
+def test_with_an_old_libpq_it_is_told_what_to_install() -> None:
+    script = (
+        "import psycopg; psycopg.Pipeline.is_supported = lambda: False\n"
+        "from broker.settings.process import Database\n"
+        "from broker.storage.engine import Engine\n"
+        "Engine.open(Database('postgresql://h/d'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "StoreError: PostgreSQL needs libpq 14 or newer" in done.stderr
+
+
 async def test_a_database_that_has_a_node_is_not_given_to_another(tmp_path: Path, database: Database) -> None:
     await found_at(tmp_path / "first", "first", database)
     with pytest.raises(NotFounded, match="there is a node in this database already"):
