@@ -118,7 +118,7 @@ class SqlOrderBook:
     async def save(self, change: Change) -> int:
         order, spec, shared = change.order, change.order.spec, self._replica is not None
         document, visible = self._documents(order, change.event)
-        script = Script()
+        script = Script("SqlOrderBook.save")
         service = {
             "id": order.id,
             "account": order.account,
@@ -192,7 +192,7 @@ class SqlOrderBook:
         script.add(_CHARGE, *charges)
 
     async def put_allocations(self, put: Sequence[Allocation], drop: Sequence[Allocation], at: datetime) -> None:
-        script = Script()
+        script = Script("SqlOrderBook.put_allocations")
         add_allocations(script, self._epoch, put, drop, at, shared=self._replica is not None)
         await written(self._engine, self._replica, script, _told(put, drop), under=OWN)
 
@@ -261,7 +261,7 @@ class SqlHoldBook:
         self, hold: Hold | None, put: Sequence[Allocation], drop: Sequence[Allocation], at: datetime
     ) -> None:
         document = self._document(hold) if hold is not None else b""
-        script = Script()
+        script = Script("SqlHoldBook.save")
         if hold is not None:
             row = {
                 "domain": self._domain,

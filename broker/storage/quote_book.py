@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 from broker.storage import tables as t
 from broker.storage.engine import Engine
 from broker.storage.replicas import Replica, written
-from broker.storage.statements import Prepared, Row, Script, removing, replacing
+from broker.storage.statements import Script, removing, replacing
 from lower_sp_clients.quotes import Q
 
 _PUT, _DROP = replacing(t.quotes), removing(t.quotes, "supplier", "id")
@@ -39,12 +39,14 @@ class SqlQuoteBook(Generic[Q]):
             "document": self._kind.dump_json(quote, exclude_defaults=True),
         }
 
-        await self._write(_PUT, row)
+        script = Script("SqlQuoteBook.put")
+        script.add(_PUT, row)
+        await self._written(script)
 
     async def drop(self, ids: Sequence[str]) -> None:
-        await self._write(_DROP, *({"supplier": self._supplier, "id": id} for id in ids))
+        script = Script("SqlQuoteBook.drop")
+        script.add(_DROP, *({"supplier": self._supplier, "id": id} for id in ids))
+        await self._written(script)
 
-    async def _write(self, statement: Prepared, *rows: Row) -> None:
-        script = Script()
-        script.add(statement, *rows)
+    async def _written(self, script: Script) -> None:
         await written(self._engine, self._replica, script, [("quote", self._supplier)])

@@ -160,7 +160,9 @@ class Replica:
         Whether all that was recorded before it is known here: then it is learnt by this, and need not be read. Otherwise, or
         where what became of it is not known, `behind` is called.
         """
-        whole, known = self.guarded(under) if under is not None else Script(), False
+        whole, known = Script(script.by), False
+        if under is not None:
+            whole.then(self.guarded(under))
         whole.then(script)
         numbers = [whole.add(_CHANGE, row) for row in self._rows(changed)]
         try:

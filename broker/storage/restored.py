@@ -65,7 +65,7 @@ class SqlRestored:
         at = audit.at
         done = replace(restored, accepted=restored.accepted or at, untracked=untracked)
 
-        script = Script()
+        script = Script("SqlRestored.accept")
         script.add(_META, {"key": MARK, "value": done.text()})
         add_allocations(script, self._epoch, put, drop, at)
         script.add(_AUDIT, {f: getattr(audit, f) for f in audit.__slots__})

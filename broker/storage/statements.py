@@ -124,7 +124,9 @@ class Script:
     undoes all of it then, as the writer does.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, by: str = "") -> None:
+        """`by`: who writes, for whoever looks at writes from outside."""
+        self.by = by
         self._steps: list[_Step] = []
 
     def add(
