@@ -13,7 +13,7 @@ import random
 import signal
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -34,6 +34,7 @@ from tests.support.lives import (
 )
 from tests.support.mortal_node import STARTED_S, Died, MortalNode
 from tests.support.nodes import Nodes, RealNode
+from tests.support.nursery import Nursery
 from tests.support.proxy import Keys, Proxy, Weather
 from tests.support.socket_lives import CALL_S, STEP_S, Life
 from tests.support.trees import THREE_LEVELS, TWO_SELLERS, Tree
@@ -90,6 +91,7 @@ class Federation:
         self.checked: Counter[str] = Counter()
         """How often each invariant was."""
         self._customer: Customer | None = None
+        self._closing = AsyncExitStack()
         self._lapsed: set[str] = set()
 
     @property
@@ -101,8 +103,9 @@ class Federation:
         try:
             nodes = await self.tree.made(Nodes(self._folder), self._through)
             await nodes.close()
+            nursery = await self._closing.enter_async_context(Nursery())
             for level in self.tree.nodes:
-                self.nodes[level] = MortalNode(nodes[level], self._folder / f"{level}.log")
+                self.nodes[level] = MortalNode(nursery, nodes[level], self._folder / f"{level}.log")
             await asyncio.gather(*(node.start(0.0) for node in self.nodes.values()))
             for event in self._up.values():
                 event.set()
@@ -120,7 +123,7 @@ class Federation:
         for task in self._keepers:
             task.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
-        await asyncio.gather(*(node.kill() for node in self.nodes.values()))
+        await self._closing.aclose()
         if self._customer is not None:
             await self._customer.close()
         for line in self.lines.values():
@@ -150,8 +153,7 @@ class Federation:
         """Start it again whenever it dies."""
         node = self.nodes[level]
         while True:
-            assert node.process is not None
-            code = await node.process.wait()
+            code = await node.ended()
             self._up[level].clear()
             if code != -signal.SIGKILL:
                 self.broken = f"{level} ended with {code}: {node.log.read_text()[-2000:]}"
@@ -237,10 +239,7 @@ class Federation:
 
     async def _killed(self, level: str, after_s: float) -> None:
         await asyncio.sleep(after_s)
-        process = self.nodes[level].process
-        assert process is not None
-        with suppress(ProcessLookupError):
-            process.kill()
+        self.nodes[level].kill()
 
     async def _all_live(self, kinds: Sequence[str]) -> None:
         """One order of each kind at the same time, until nothing is left of any."""

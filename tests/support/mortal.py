@@ -1,4 +1,4 @@
-"""A node in a process of its own that dies where it is told: `python -m tests.support.mortal DIRECTORY PEOPLE PARTNERS AHEAD`.
+"""A node in a process of its own (`nursery`) that dies where it is told.
 
 Rules kept here
 - It is wired as `spbroker serve` wires a node. What differs comes from outside, as parts of the node: a store, drivers and
@@ -236,7 +236,7 @@ async def serve(answers: Answers) -> None:
             return
 
 
-if __name__ == "__main__":
+def main(directory: str, people: str, partners: str, ahead: str) -> None:
     structlog.configure(
         processors=[
             structlog.processors.TimeStamper(fmt="iso"),
@@ -246,5 +246,4 @@ if __name__ == "__main__":
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    directory, people, partners, ahead = sys.argv[1:]
     asyncio.run(serve(Answers(Path(directory), int(people), int(partners), float(ahead))))
