@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.chaos_report import Facts, tell
 from tests.support.killing import Federation, Place, places, tree_of
-from tests.support.lives import IN_ONE_PROCESS, KINDS
+from tests.support.lives import KINDS
 
 TRIED = os.environ.get("SPBROKER_KILLED_POINTS", "4")
 SHORT = ("terminated",)
@@ -32,7 +32,7 @@ def chosen(every: list[Place], kind: str, share: int) -> list[Place]:
 
 
 @pytest.mark.parametrize("share", range(SHARES))
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind not in IN_ONE_PROCESS] if TRIED == "all" else SHORT)
+@pytest.mark.parametrize("kind", [*KINDS] if TRIED == "all" else SHORT)
 async def test_wherever_a_process_is_killed_nothing_is_left_doubled_or_hidden(
     kind: str, share: int, tmp_path: Path
 ) -> None:

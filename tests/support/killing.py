@@ -28,7 +28,6 @@ from tests.support.customer import Customer
 from tests.support.lives import (
     CHARGED_ONCE,
     GIVEN_BACK,
-    IN_ONE_PROCESS,
     KINDS,
     NOTHING_LEFT,
 )
@@ -36,8 +35,9 @@ from tests.support.mortal_node import STARTED_S, Died, MortalNode
 from tests.support.nodes import Nodes, RealNode
 from tests.support.nursery import Nursery
 from tests.support.proxy import Keys, Proxy, Weather
+from tests.support.served_manager import ServedManager
 from tests.support.socket_lives import CALL_S, STEP_S, Life
-from tests.support.trees import THREE_LEVELS, TWO_SELLERS, Tree
+from tests.support.trees import MANAGED, THREE_LEVELS, TWO_SELLERS, Tree
 
 PATIENCE_S = 180.0
 """How long a life may take."""
@@ -66,10 +66,12 @@ class Place:
 
 def tree_of(kind: str) -> Tree:
     """Where a kind of life is lived."""
-    return THREE_LEVELS if {"fail", "flap"}.isdisjoint(KINDS[kind]) else TWO_SELLERS
+    if {"fail", "flap"} & {*KINDS[kind]}:
+        return TWO_SELLERS
+    return MANAGED if "reserve_sized" in KINDS[kind] else THREE_LEVELS
 
 
-WEATHERED = tuple(kind for kind in KINDS if kind not in IN_ONE_PROCESS and tree_of(kind) is THREE_LEVELS)
+WEATHERED = tuple(kind for kind in KINDS if tree_of(kind) is THREE_LEVELS)
 
 
 class Federation:
@@ -102,6 +104,9 @@ class Federation:
     async def __aenter__(self) -> Federation:
         try:
             nodes = await self.tree.made(Nodes(self._folder), self._through)
+            if self.tree.managed is not None:
+                manager = ServedManager(nodes[self.top].layout.credential("ca")[0].read_bytes())
+                await self.tree.managed(nodes, await self._closing.enter_async_context(manager))
             await nodes.close()
             nursery = await self._closing.enter_async_context(Nursery())
             for level in self.tree.nodes:

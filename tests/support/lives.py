@@ -73,8 +73,6 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 """What a customer does, step by step: methods of Lives, and of those over sockets. A kind of life that is named here is tried
 at every point that it goes through."""
-IN_ONE_PROCESS = frozenset({"sized"})
-"""Kinds of life that are not lived over sockets: whom a broker asks in them is no process."""
 BY_THE_CLOCK = frozenset({"scheduled", "built again", "flapping"})
 """Kinds of life of which something is done at its time."""
 BEGINS, ENDS = timedelta(seconds=20), timedelta(seconds=900)

@@ -28,7 +28,8 @@ import sqlalchemy
 import structlog
 from sqlalchemy import func, select
 
-from broker.bootstrap.node import Connect, Parts
+from broker.accounts.founding import read_keys
+from broker.bootstrap.node import Connect, ConnectManager, Parts, managers_over_grpc
 from broker.settings.administered import SupplierDoc
 from broker.settings.process import Database
 from broker.storage import tables
@@ -36,12 +37,14 @@ from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
 from capability_registry.note import CapabilityNote
 from lower_sp_clients.supplier import Supplier
+from lower_sp_clients.vim.accounting import TAKES
 from lower_sp_clients.vim.driver import Blueprint, Driver, DriverError, SapPort
 from lower_sp_clients.vim.simulated import SimulatedDriver
 from service_model.outcomes import ServiceState
 from tests.support.crashing import METHODS, CrashingDriver, Mishap, Points, calls, written
 from tests.support.faults import FaultySupplier
 from tests.support.nodes import MovedClock, RealNode
+from tests.support.scripted_manager import AskedAtPoints
 
 T = TypeVar("T")
 
@@ -124,7 +127,13 @@ class Answers:
         self.node = RealNode(directory, self.clock, people, partners, made_of=self._made_of)
 
     def _made_of(self, parts: Parts) -> Parts:
-        return replace(parts, open_store=self._store, make_driver=self._driver, connect=self._through(parts.connect))
+        return replace(
+            parts,
+            open_store=self._store,
+            make_driver=self._driver,
+            connect=self._through(parts.connect),
+            manage=self._asked(managers_over_grpc(read_keys(self.node.layout))),
+        )
 
     def _store(self, where: Path | Database) -> Engine:
         store = MortalStore.open(where, migrate=migrate)
@@ -144,6 +153,9 @@ class Answers:
             return line
 
         return connected
+
+    def _asked(self, connect: ConnectManager) -> ConnectManager:
+        return lambda doc: AskedAtPoints(connect(doc), lambda: self.points)
 
     async def arm(self, what: str = "", nth: int = 0, mishap: str = Mishap.DIES_BEFORE) -> None:
         """From now on effects are counted; and this happens."""
@@ -201,6 +213,7 @@ class Answers:
             part: dict[str, Any] = {"alias": segment.alias, "ref": segment.ref, "own": segment.alias in vims}
             if vim := vims.get(segment.alias):
                 part["states"] = [hold.state.short for hold in vim.holds() if hold.ref == segment.ref]
+                part["bandwidth"] = [h.spec.bandwidth_bps for h in vim.holds() if h.ref == segment.ref and h.spec]
                 part["built"] = any(item.segment == segment.ref for item in await vim.inventory())
             parts.append(part)
         return {"state": order.state.short, "parts": parts}
@@ -208,6 +221,11 @@ class Answers:
     async def functions(self, segment: str) -> list[str]:
         """Those that are built of a part of ours."""
         return [f.id for d in self._drivers if segment in d.segments for f in d.blueprint(segment).functions]
+
+    async def sizes(self, segment: str) -> list[tuple[str | None, int]]:
+        """Of the functions of a part of ours: the flavour that was asked for, and the units that are taken."""
+        holds = [h for vim in self.node.node.vims() for h in vim.holds() if h.ref == segment and h.state in TAKES]
+        return [(f.flavour, h.units[f.id]) for h in holds if h.spec for f in h.spec.functions]
 
     async def lose(self, segment: str, function: str) -> None:
         """A function goes by itself; nothing where it is gone."""

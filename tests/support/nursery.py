@@ -106,18 +106,19 @@ class Births:
             each.setblocking(False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(wakes.fileno())
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._requests, selectors.EVENT_READ)
-            selector.register(woken, selectors.EVENT_READ)
-            while True:
-                ready = {key.fileobj for key, _ in selector.select()}
-                if woken in ready:
-                    woken.recv(REQUEST)
-                    self._bury(os.WNOHANG)
-                if self._requests in ready and not self._does():
-                    return
+        selector = selectors.DefaultSelector()
+        selector.register(self._requests, selectors.EVENT_READ)
+        selector.register(woken, selectors.EVENT_READ)
+        while True:
+            ready = {key.fileobj for key, _ in selector.select()}
+            if woken in ready:
+                woken.recv(REQUEST)
+                self._bury(os.WNOHANG)
+            if self._requests in ready and not self._does():
+                return
 
     def end(self) -> None:
+        signal.set_wakeup_fd(-1)
         for process in self._living:
             os.kill(process, signal.SIGKILL)
         self._bury(0)
