@@ -15,7 +15,7 @@ from service_model.managing import DecisionOutcome
 from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, ServiceState, ServiceStatus
 from service_model.spec import ServiceSpec
 from spbroker.v1 import broker_service_pb2 as pb
-from tests.support.lives import KEPT, KINDS, ONE_PART, ONE_SIZE, ONE_TRUTH, Late
+from tests.support.lives import A_WHILE_S, KEPT, KINDS, LONGER_S, ONE_PART, ONE_SIZE, ONE_TRUTH, WAITS_S, Late
 from tests.support.mortal_node import Died
 from tests.support.trees import LARGE
 
@@ -102,15 +102,31 @@ class Life:
         self._held = answer
         self._ends = self._all.now() + answer.remaining_s
 
+    async def wait(self) -> None:
+        """As customers do before they make up their minds."""
+        until = self._all.now() + WAITS_S
+        self._all.hurries(True)
+        while self._all.now() < until:  # noqa: ASYNC110  the nodes' clocks
+            await asyncio.sleep(STEP_S)
+        self._all.hurries(False)
+
     async def extend(self) -> None:
-        await self._call("ExtendReservation", pb.ExtendReservationRequest(seconds=250))
+        """Until it is held so long. Who is refused keeps what it had."""
+        granted_s = 0.0
+        while granted_s < LONGER_S - A_WHILE_S:
+            answer = await self._call("ExtendReservation", pb.ExtendReservationRequest(seconds=LONGER_S))
+            if answer.WhichOneof("outcome") != "reserved":
+                return
+            granted_s = answer.reserved.remaining_s
+            self._ends = self._all.now() + granted_s
+            await asyncio.sleep(STEP_S)
 
     async def release(self) -> None:
         await self._call("ReleaseReservation", pb.ReleaseReservationRequest())
 
-    async def _call(self, method: str, request: Any) -> None:
+    async def _call(self, method: str, request: Any) -> Any:
         request.ref, request.version = self._ref, self._version
-        await self._all.asked(lambda: self._all.ann._call(method, request, CALL_S))
+        return await self._all.asked(lambda: self._all.ann._call(method, request, CALL_S))
 
     async def commit(self) -> None:
         """Raises Late where the hold is over by then, which is told so and leaves nothing."""
