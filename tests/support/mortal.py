@@ -20,6 +20,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,6 +41,7 @@ from lower_sp_clients.supplier import Supplier
 from lower_sp_clients.vim.accounting import TAKES
 from lower_sp_clients.vim.driver import Blueprint, Driver, DriverError, SapPort
 from lower_sp_clients.vim.simulated import SimulatedDriver
+from lower_sp_clients.vim.simulated_domain import Domain
 from service_model.outcomes import ServiceState
 from tests.support.crashing import METHODS, CrashingDriver, Mishap, Points, calls, written
 from tests.support.faults import FaultySupplier
@@ -47,6 +49,8 @@ from tests.support.nodes import MovedClock, RealNode
 from tests.support.scripted_manager import AskedAtPoints
 
 T = TypeVar("T")
+LEASE = timedelta(seconds=2)
+"""After which one process takes over what another had, which has died."""
 
 
 class Armed(Points):
@@ -80,13 +84,23 @@ class LastingDriver(SimulatedDriver):
     """A domain whose infrastructure is in `file`."""
 
     def __init__(self, saps: Sequence[SapPort], file: Path) -> None:
-        super().__init__(saps)
-        self._file = file
+        self._file, self._read = file, 0
         self._ruined: set[str] = set()
-        if file.exists():
-            built, self._ruined = pickle.loads(file.read_bytes())
+        super().__init__(saps)
+
+    @property
+    def _domain(self) -> Domain:
+        """As whoever had it last left it."""
+        if self._file.exists() and self._read != (written := self._file.stat().st_mtime_ns):
+            built, self._ruined = pickle.loads(self._file.read_bytes())
+            self._known, self._read = Domain(), written
             for blueprint in built:
-                self._domain.replace(blueprint)
+                self._known.replace(blueprint)
+        return self._known
+
+    @_domain.setter
+    def _domain(self, domain: Domain) -> None:
+        self._known = domain
 
     async def remove(self, segment: str) -> None:
         await super().remove(segment)
@@ -113,6 +127,7 @@ class LastingDriver(SimulatedDriver):
         fresh = self._file.with_suffix(".new")
         fresh.write_bytes(pickle.dumps((list(self._domain.built.values()), self._ruined)))
         fresh.replace(self._file)
+        self._read = self._file.stat().st_mtime_ns
 
 
 class Answers:
@@ -132,6 +147,7 @@ class Answers:
             open_store=self._store,
             make_driver=self._driver,
             connect=self._through(parts.connect),
+            lease=LEASE,
             manage=self._asked(managers_over_grpc(read_keys(self.node.layout))),
         )
 

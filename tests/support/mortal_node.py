@@ -27,7 +27,6 @@ class MortalNode:
     node: RealNode
     log: Path
     process: Born | None = None
-    deaths: int = 0
     _asking: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def start(self, ahead: float) -> None:
