@@ -81,26 +81,35 @@ class MortalStore(Engine):
 
 
 class LastingDriver(SimulatedDriver):
-    """A domain whose infrastructure is in `file`."""
+    """A domain whose infrastructure is in `file`, as whichever process had it last left it."""
 
     def __init__(self, saps: Sequence[SapPort], file: Path) -> None:
         self._file, self._read = file, 0
-        self._ruined: set[str] = set()
+        self._known, self._gone = Domain(), set[str]()
         super().__init__(saps)
 
     @property
     def _domain(self) -> Domain:
-        """As whoever had it last left it."""
-        if self._file.exists() and self._read != (written := self._file.stat().st_mtime_ns):
-            built, self._ruined = pickle.loads(self._file.read_bytes())
-            self._known, self._read = Domain(), written
-            for blueprint in built:
-                self._known.replace(blueprint)
+        self._look()
         return self._known
 
     @_domain.setter
     def _domain(self, domain: Domain) -> None:
         self._known = domain
+
+    @property
+    def _ruined(self) -> set[str]:
+        """Segments that cannot be built any more."""
+        self._look()
+        return self._gone
+
+    def _look(self) -> None:
+        if not self._file.exists() or self._read == (written := self._file.stat().st_mtime_ns):
+            return
+        built, self._gone = pickle.loads(self._file.read_bytes())
+        self._known, self._read = Domain(), written
+        for blueprint in built:
+            self._known.replace(blueprint)
 
     async def remove(self, segment: str) -> None:
         await super().remove(segment)
@@ -125,7 +134,7 @@ class LastingDriver(SimulatedDriver):
 
     def _keep(self) -> None:
         fresh = self._file.with_suffix(".new")
-        fresh.write_bytes(pickle.dumps((list(self._domain.built.values()), self._ruined)))
+        fresh.write_bytes(pickle.dumps((list(self._known.built.values()), self._gone)))
         fresh.replace(self._file)
         self._read = self._file.stat().st_mtime_ns
 
@@ -237,6 +246,13 @@ class Answers:
     async def functions(self, segment: str) -> list[str]:
         """Those that are built of a part of ours."""
         return [f.id for d in self._drivers if segment in d.segments for f in d.blueprint(segment).functions]
+
+    async def whole(self, segment: str, functions: list[str]) -> bool:
+        """Whether a part of ours has these, and is known as active."""
+        active = any(
+            h.ref == segment and h.state is ServiceState.ACTIVE for v in self.node.node.vims() for h in v.holds()
+        )
+        return active and await self.functions(segment) == functions
 
     async def sizes(self, segment: str) -> list[tuple[str | None, int]]:
         """Of the functions of a part of ours: the flavour that was asked for, and the units that are taken."""

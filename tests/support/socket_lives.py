@@ -244,7 +244,7 @@ class Life:
         if self._lost is None:
             return True
         node, part, functions = self._lost
-        return bool(await self._ask(node, "functions", segment=part) == functions)
+        return bool(await self._ask(node, "whole", segment=part, functions=functions))
 
     async def _built(self, level: str, account: str, ref: str) -> list[str]:
         """The domains that have exactly one live part of it, as it was ordered last, and have built that."""
