@@ -4,7 +4,8 @@ Theory of operation
 - All that is changed is read in the order of the store (`Replica.news`), one batch after the other, and put where it is
   remembered: orders and allocations with the broker, holds with the domains, quotes, documents. A request first catches up,
   so that it is judged by all that was answered before it came, whoever answered.
-- The store's hint that something was changed is taken as one: without it, the next tick finds out.
+- What is recorded here is known at once, unless others have recorded something before it that is not: then, and at the
+  store's hint that others have, it is read. Without a hint the next tick finds out.
 - At each tick the lease is renewed when a third of it is over, and a batch of what nobody works on is taken over.
 """
 
@@ -76,6 +77,7 @@ class Replication:
         def heard() -> None:
             loop.call_soon_threadsafe(self._heard.set)
 
+        self._replica.behind = self._heard.set
         self._hints = hints(heard)
         self._hearing = asyncio.create_task(self._hear(), name="hints")
 

@@ -405,7 +405,7 @@ class OrderEngine:
         self.path_ids.stored(named, unnamed)
         self.saved[order.id] = order
         self._listener.index(order)
-        if told is not None and not self.claims.shared:  # else they are told in the order of all replicas (`tell`)
+        if told is not None and sequence > self.sequence:  # it was not read and told meanwhile
             self.sequence = sequence
             self.events.send(Stored(sequence=sequence, account=order.account, status=told))
         if self.wanted[order.id] is order:

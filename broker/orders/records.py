@@ -519,7 +519,8 @@ class OrderBook(Protocol):
         """Every order that is not over, tombstones included, and the allocations of the address pools."""
 
     async def save(self, change: Change) -> int:
-        """All or nothing, durable on return. Returns the sequence number of the event (0: none)."""
+        """All or nothing, durable on return. Returns the sequence number of the event; 0: there is none, or another process has
+        recorded something before it that is not known here yet, behind which it will be read (`SharedOrders.tell`)."""
 
     async def put_allocations(self, put: Sequence[Allocation], drop: Sequence[Allocation], at: datetime) -> None:
         """All or nothing, each with its entry in the journal at `at`; durable on return."""

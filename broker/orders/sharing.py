@@ -57,7 +57,8 @@ class SharedOrders(OrderEngine):
         self.path_ids.mirror(ids, [int(value) for pool, value in gone if pool == path_ids.POOL], self.claims.mine)
 
     def tell(self, events: Sequence[Stored]) -> None:
-        """Tell watchers what was recorded by anybody, in the order of the store."""
+        """Tell watchers what was recorded by anybody, in the order of the store, and was not told when it was recorded here."""
         for event in events:
-            self.sequence = event.sequence
-            self.events.send(event)
+            if event.sequence > self.sequence:
+                self.sequence = event.sequence
+                self.events.send(event)

@@ -6,16 +6,15 @@ itself. A process that is alone knows what is free, and may put what it keeps of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, select
 
 from broker.orders.claims import Taken
 from broker.storage import tables as t
 from broker.storage.engine import Engine
-from broker.storage.statements import adding, removing, replacing
+from broker.storage.statements import Done, Script, adding, removing, replacing
 from lower_sp_clients.vim.holds import Allocation, AllocationState
 
 _ALLOCATE, _FREE = replacing(t.allocations), removing(t.allocations, "pool", "value", "owner")
@@ -26,8 +25,8 @@ _OVERLAPS = "23P01"
 """The SQLSTATE of an exclusion constraint."""
 
 
-def save_allocations(
-    connection: Connection,
+def add_allocations(
+    script: Script,
     epoch: str,
     put: Sequence[Allocation],
     drop: Sequence[Allocation],
@@ -36,9 +35,9 @@ def save_allocations(
     shared: bool = False,
 ) -> None:
     """The rows of what is taken and given back, and of each an entry in the journal. `shared`: other processes allocate too, and
-    what turns out to be another's raises Taken."""
-    _FREE.run(connection, *({"pool": a.pool, "value": a.value, "owner": a.owner} for a in drop))
-    rows = (
+    what turns out to be another's, or overlaps it, raises Taken."""
+    script.add(_FREE, *({"pool": a.pool, "value": a.value, "owner": a.owner} for a in drop))
+    rows = [
         {
             "pool": a.pool,
             "value": a.value,
@@ -48,14 +47,24 @@ def save_allocations(
             "until": a.until,
         }
         for a in put
-    )
+    ]
+
+    def all_written(done: Done) -> None:
+        if done.count != len(put):
+            raise Taken(f"one of {[a.value for a in put]} is another's")
+
+    def overlapping(error: Exception) -> Exception:
+        if getattr(error, "sqlstate", "") == _OVERLAPS:
+            return Taken(f"one of {[a.value for a in put]} overlaps another's")
+        return error
+
     if shared:
-        _arbitrate(connection, put, *rows)
+        script.add(_ALLOCATE_FREE, *rows, check=all_written, refused=overlapping)
     else:
-        _ALLOCATE.run(connection, *rows)
+        script.add(_ALLOCATE, *rows)
     changes = [(a, "FREE") for a in drop] + [(a, a.state.short) for a in put]
-    _JOURNAL.run(
-        connection,
+    script.add(
+        _JOURNAL,
         *(
             {
                 "at": at,
@@ -68,18 +77,6 @@ def save_allocations(
             for a, state in changes
         ),
     )
-
-
-def _arbitrate(connection: Connection, put: Sequence[Allocation], *rows: Mapping[str, Any]) -> None:
-    """Raises Taken where one is another's, or overlaps it."""
-    try:
-        written = _ALLOCATE_FREE.count(connection, *rows)
-    except Exception as error:
-        if getattr(error, "sqlstate", "") == _OVERLAPS:
-            raise Taken(f"one of {[a.value for a in put]} overlaps another's") from error
-        raise
-    if written != len(put):
-        raise Taken(f"one of {[a.value for a in put]} is another's")
 
 
 def load_allocations(connection: Connection, prefix: str) -> list[Allocation]:

@@ -10,6 +10,9 @@ import sqlalchemy
 class Backend(Protocol):
     """One kind of database, and for errors the `name` of the one that is open."""
 
+    session: int
+    """The server's number of the session that writes; 0 where there is no server."""
+
     @property
     def name(self) -> str: ...
 

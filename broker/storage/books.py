@@ -20,20 +20,20 @@ from broker.orders import path_ids
 from broker.orders.pools import PREFIXES
 from broker.orders.records import ORDER, Change, Order, Segment
 from broker.storage import tables as t
-from broker.storage.allocations import allocations_where, load_allocations, save_allocations
+from broker.storage.allocations import add_allocations, allocations_where, load_allocations
 from broker.storage.engine import Engine
 from broker.storage.errors import StoreError
 from broker.storage.pieces import Pieces, Recent, each
-from broker.storage.replicas import OWN, Changed, Replica
+from broker.storage.replicas import OVER, OWN, Changed, Replica, written
 from broker.storage.restored import edition_floor
-from broker.storage.statements import adding, replacing
+from broker.storage.statements import Script, adding, replacing
 from lower_sp_clients.vim.holds import HOLD, Allocation, AllocationState, Hold
 from service_model.outcomes import ServiceState, ServiceStatus
 
 T = TypeVar("T")
 
 _SERVICE, _VERSION, _HOLD = replacing(t.services), replacing(t.service_versions), replacing(t.holds)
-_EVENT, _JOURNAL = adding(t.events, returning="seq"), adding(t.journal)
+_EVENT, _JOURNAL = adding(t.events, t.events.c.seq), adding(t.journal)
 _AUDIT, _CHARGE = adding(t.audit), adding(t.charges)
 _EDITION = replacing(t.note_editions)
 
@@ -116,54 +116,41 @@ class SqlOrderBook:
         return await self._engine.read(lambda connection: allocations_where(connection, named))
 
     async def save(self, change: Change) -> int:
-        order, replica = change.order, self._replica
+        order, spec, shared = change.order, change.order.spec, self._replica is not None
         document, visible = self._documents(order, change.event)
-        guard = replica.guarded(order.id) if replica is not None else None
-
-        def work(connection: Connection) -> int:
-            if guard is not None:
-                guard(connection)
-            spec = order.spec
-            service = {
-                "id": order.id,
-                "account": order.account,
-                "ref": order.ref,
-                "state": order.state.short,
-                "version": order.version,
-                "name": spec.name if spec else "",
-                "reference": spec.reference if spec else "",
-                "tags": " ".join(spec.tags) if spec else "",
-                "created": order.created,
-                "updated": order.updated,
-            }
-            _SERVICE.run(connection, service)
-            version = {
-                "service": order.id,
-                "version": order.version,
-                "state": order.state.short,
-                "digest": order.digest,
-                "agreement": order.terms.agreement,
-                "agreement_version": order.terms.version,
-                "document": document,
-            }
-            _VERSION.run(connection, version)
-            save_allocations(
-                connection, self._epoch, change.put, change.drop, order.updated, shared=replica is not None
-            )
-            self._append(connection, change)
-            if replica is not None:
-                replica.tell(connection, [("order", order.id), *_told(change.put, change.drop)])
-                if order.state is ServiceState.TERMINATED:
-                    replica.end(connection, order.id)
-            if change.event is None:
-                return 0
-            event = {"at": order.updated, "account": order.account, "service": order.id, "document": visible}
-            return int(_EVENT.run(connection, event))
-
-        sequence = await self._engine.tx(work)
-        if replica is not None:
-            replica.recorded(order.id)
-        return sequence
+        script = Script("SqlOrderBook.save")
+        service = {
+            "id": order.id,
+            "account": order.account,
+            "ref": order.ref,
+            "state": order.state.short,
+            "version": order.version,
+            "name": spec.name if spec else "",
+            "reference": spec.reference if spec else "",
+            "tags": " ".join(spec.tags) if spec else "",
+            "created": order.created,
+            "updated": order.updated,
+        }
+        script.add(_SERVICE, service)
+        version = {
+            "service": order.id,
+            "version": order.version,
+            "state": order.state.short,
+            "digest": order.digest,
+            "agreement": order.terms.agreement,
+            "agreement_version": order.terms.version,
+            "document": document,
+        }
+        script.add(_VERSION, version)
+        add_allocations(script, self._epoch, change.put, change.drop, order.updated, shared=shared)
+        self._append(script, change)
+        if shared and order.state is ServiceState.TERMINATED:
+            script.add(OVER, {"what": order.id})
+        event = {"at": order.updated, "account": order.account, "service": order.id, "document": visible}
+        told = script.add(_EVENT, *([event] if change.event is not None else ()))
+        changed = [("order", order.id), *_told(change.put, change.drop)]
+        known = await written(self._engine, self._replica, script, changed, under=order.id)
+        return int(told.value or 0) if known else 0
 
     def _documents(self, order: Order, seen: ServiceStatus | None) -> tuple[bytes, bytes]:
         """The order, and what its owner sees of it, as JSON."""
@@ -172,7 +159,7 @@ class SqlOrderBook:
         return document, _STATUS.write(seen, former, now) if seen is not None else b""
 
     @staticmethod
-    def _append(connection: Connection, change: Change) -> None:
+    def _append(script: Script, change: Change) -> None:
         journal = (
             {
                 "at": j.at,
@@ -184,8 +171,8 @@ class SqlOrderBook:
             }
             for j in change.journal
         )
-        _JOURNAL.run(connection, *journal)
-        _AUDIT.run(connection, *({f: getattr(a, f) for f in a.__slots__} for a in change.audit))
+        script.add(_JOURNAL, *journal)
+        script.add(_AUDIT, *({f: getattr(a, f) for f in a.__slots__} for a in change.audit))
         charges = (
             {
                 "at": c.at,
@@ -202,20 +189,12 @@ class SqlOrderBook:
             }
             for c in change.charges
         )
-        _CHARGE.run(connection, *charges)
+        script.add(_CHARGE, *charges)
 
     async def put_allocations(self, put: Sequence[Allocation], drop: Sequence[Allocation], at: datetime) -> None:
-        replica = self._replica
-        guard = replica.guarded(OWN) if replica is not None else None
-
-        def work(connection: Connection) -> None:
-            if guard is not None:
-                guard(connection)
-            save_allocations(connection, self._epoch, put, drop, at, shared=replica is not None)
-            if replica is not None:
-                replica.tell(connection, _told(put, drop))
-
-        await self._engine.tx(work)
+        script = Script("SqlOrderBook.put_allocations")
+        add_allocations(script, self._epoch, put, drop, at, shared=self._replica is not None)
+        await written(self._engine, self._replica, script, _told(put, drop), under=OWN)
 
     async def events_after(self, sequence: int, account: str, limit: int) -> Sequence[tuple[int, bytes]]:
         def work(connection: Connection) -> list[tuple[int, bytes]]:
@@ -282,28 +261,20 @@ class SqlHoldBook:
         self, hold: Hold | None, put: Sequence[Allocation], drop: Sequence[Allocation], at: datetime
     ) -> None:
         document = self._document(hold) if hold is not None else b""
-        replica = self._replica
-        guard = replica.guarded(OWN) if replica is not None else None
-
-        def work(connection: Connection) -> None:
-            if guard is not None:
-                guard(connection)
-            if hold is not None:
-                row = {
-                    "domain": self._domain,
-                    "ref": hold.ref,
-                    "version": hold.version,
-                    "state": hold.state.short,
-                    "updated": hold.updated,
-                    "document": document,
-                }
-                _HOLD.run(connection, row)
-            save_allocations(connection, self._epoch, put, drop, at, shared=replica is not None)
-            if replica is not None:
-                refs = [hold.ref] if hold is not None else [""]
-                replica.tell(connection, [("hold", f"{self._domain} {ref}") for ref in refs])
-
-        await self._engine.tx(work)
+        script = Script("SqlHoldBook.save")
+        if hold is not None:
+            row = {
+                "domain": self._domain,
+                "ref": hold.ref,
+                "version": hold.version,
+                "state": hold.state.short,
+                "updated": hold.updated,
+                "document": document,
+            }
+            script.add(_HOLD, row)
+        add_allocations(script, self._epoch, put, drop, at, shared=self._replica is not None)
+        ref = hold.ref if hold is not None else ""
+        await written(self._engine, self._replica, script, [("hold", f"{self._domain} {ref}")], under=OWN)
 
     def _document(self, hold: Hold) -> bytes:
         former, now = self._recent.turn(hold.ref, last=hold.state is ServiceState.TERMINATED)

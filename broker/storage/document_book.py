@@ -47,7 +47,10 @@ class SqlDocumentBook:
                 self._replica.tell(connection, [("documents", "")])
             return versions
 
-        return await self._engine.tx(work)
+        versions = await self._engine.tx(work)
+        if self._replica is not None:
+            self._replica.behind()
+        return versions
 
 
 def has_documents(connection: Connection) -> bool:

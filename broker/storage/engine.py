@@ -162,6 +162,11 @@ class Engine:
         return self._backend.name
 
     @property
+    def session(self) -> int:
+        """The server's number of the session that writes, as it was last; 0 where there is no server."""
+        return self._backend.session
+
+    @property
     def commits(self) -> int:
         """How often something was made durable; one commit may carry many transactions."""
         return self._writer.commits

@@ -1,4 +1,4 @@
-"""PostgreSQL's NOTIFY as a hint that something was changed: heard soon, perhaps twice, perhaps not at all."""
+"""PostgreSQL's NOTIFY as a hint that another process changed something: heard soon, perhaps twice, perhaps not at all."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ log = structlog.get_logger()
 
 
 class Hints:
-    """Calls `heard`, in a thread of its own, whenever the store tells that something was changed, until `close`."""
+    """Calls `heard`, in a thread of its own, whenever the store tells that something was changed elsewhere, until `close`."""
 
     def __init__(self, engine: Engine, heard: Callable[[], None]) -> None:
         """`engine` is of PostgreSQL."""
         assert isinstance(engine.where, Database)
-        self._database, self._heard = engine.where, heard
+        self._engine, self._database, self._heard = engine, engine.where, heard
         self._psycopg: Any = driver_module()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._listen, name="store-hints", daemon=True)
@@ -43,8 +43,9 @@ class Hints:
                     connection.execute(f"LISTEN {CHANNEL}")
                     self._heard()  # of what was changed before
                     while not self._closing.is_set():
-                        for _ in connection.notifies(timeout=LOOK_UP_S, stop_after=1):
-                            self._heard()
+                        for hint in connection.notifies(timeout=LOOK_UP_S, stop_after=1):
+                            if hint.pid != self._engine.session:
+                                self._heard()
             except self._psycopg.OperationalError as error:
                 log.info("no hints of changes", store=str(self._database), error=type(error).__name__)
                 self._closing.wait(LOOK_UP_S)

@@ -30,13 +30,15 @@ WRITER_LOCK = 0x5B_B20C_E201
 STANDSTILL_S = 5
 """How long a session may do nothing within a transaction."""
 ASK_AGAIN_S = 0.2
+_DURABLE = "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'"
+"""What is answered is on disk, whatever the server does otherwise. What is stricter stays."""
 _FAULTS = ("08", "40", "53", "55", "57", "58", "XX")
 """Classes of SQLSTATE that are the server's or the line's fault
 (https://www.postgresql.org/docs/15/errcodes-appendix.html)."""
 
 
 def driver_module() -> ModuleType:
-    """psycopg. Raises StoreError where it is not installed."""
+    """psycopg. Raises StoreError where it is not installed, or lacks pipelines."""
     try:
         import psycopg
     except ImportError as error:
@@ -44,6 +46,10 @@ def driver_module() -> ModuleType:
             f"PostgreSQL needs the Python package psycopg, which cannot be loaded ({error}): install spbroker[postgres]"
         )
         raise StoreError(message) from None
+    if not psycopg.Pipeline.is_supported():
+        raise StoreError(
+            "PostgreSQL needs libpq 14 or newer below psycopg: install spbroker[postgres], which brings it along"
+        )
     return psycopg
 
 
@@ -55,37 +61,42 @@ class Postgres:
         self._database = database
         self._closing = threading.Event()
         self._transaction = 0
+        self.session = 0
+        """The server's number of the session that writes."""
 
     @property
     def name(self) -> str:
         return str(self._database)
 
     def connections(self, *, writes: bool) -> sqlalchemy.Engine:
-        """A SQLAlchemy engine whose every connection is new; a transaction of one that writes begins with the lock."""
+        """A SQLAlchemy engine whose every connection is new; a transaction of one that writes begins with the lock, one that
+        reads sees one snapshot. What is read past SQLAlchemy, by one prepared statement, needs no transaction and has none."""
         try:
             url = sqlalchemy.make_url(self._database.url).set(drivername="postgresql+psycopg")
         except sqlalchemy.exc.ArgumentError:
             raise StoreError(f"{self.name}: this is no URL of a PostgreSQL database") from None
-        engine = sqlalchemy.create_engine(
-            url,
-            paramstyle="format",
-            poolclass=NullPool,
-            connect_args=_arguments(url.query),
-            **({} if writes else {"isolation_level": "REPEATABLE READ"}),
-        )
+        arguments = _arguments(url.query) | {"autocommit": True}  # psycopg's own BEGIN would be a way of its own
+        engine = sqlalchemy.create_engine(url, paramstyle="format", poolclass=NullPool, connect_args=arguments)
 
         @sqlalchemy.event.listens_for(engine, "connect")
         def _connected(driver: Any, _record: object) -> None:
             driver.adapters.register_dumper(str, _without_nul(self._psycopg))
-
-        if not writes:
-            return engine.execution_options(postgresql_readonly=True)
+            if writes:
+                self.session = driver.info.backend_pid
+                driver.execute(_DURABLE)
+            else:
+                driver.execute("SET default_transaction_read_only = on")
 
         @sqlalchemy.event.listens_for(engine, "begin")
         def _begin(connection: sqlalchemy.Connection) -> None:
             driver: Any = connection.connection.dbapi_connection
-            row = driver.execute(f"SELECT pg_advisory_xact_lock({WRITER_LOCK}), pg_current_xact_id()::text").fetchone()
-            self._transaction = int(row[1])
+            if not writes:
+                driver.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+                return
+            lock = f"SELECT pg_advisory_xact_lock({WRITER_LOCK}), pg_current_xact_id()::text"
+            begun = driver.execute(f"BEGIN ISOLATION LEVEL READ COMMITTED; {lock}")  # both sent as one
+            begun.nextset()
+            self._transaction = int(begun.fetchone()[1])
 
         return engine
 
@@ -93,17 +104,15 @@ class Postgres:
         """What stands against using this database, or None."""
         query = (
             "SELECT current_setting('server_version_num')::int / 10000, current_setting('server_encoding'), "
-            "current_setting('synchronous_commit'), pg_is_in_recovery()"
+            "pg_is_in_recovery()"
         )
-        release, encoding, synchronous, standby = connection.exec_driver_sql(query).one()
+        release, encoding, standby = connection.exec_driver_sql(query).one()
         if release < OLDEST:
             return f"PostgreSQL {release} is too old: {OLDEST} or newer is needed"
         if encoding != "UTF8":
             return f"its encoding is {encoding}: UTF8 is needed"
         if standby:
             return "it is a standby, which cannot be written"
-        if synchronous == "off":
-            connection.exec_driver_sql("SET SESSION synchronous_commit = on")
         return None
 
     # Backend

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, select
 
 from broker.storage import tables as t
 from broker.storage.engine import Engine
-from broker.storage.replicas import Replica
-from broker.storage.statements import removing, replacing
+from broker.storage.replicas import Replica, written
+from broker.storage.statements import Script, removing, replacing
 from lower_sp_clients.quotes import Q
 
 _PUT, _DROP = replacing(t.quotes), removing(t.quotes, "supplier", "id")
@@ -39,17 +39,14 @@ class SqlQuoteBook(Generic[Q]):
             "document": self._kind.dump_json(quote, exclude_defaults=True),
         }
 
-        def work(connection: Connection) -> None:
-            _PUT.run(connection, row)
-            if self._replica is not None:
-                self._replica.tell(connection, [("quote", self._supplier)])
-
-        await self._engine.tx(work)
+        script = Script("SqlQuoteBook.put")
+        script.add(_PUT, row)
+        await self._written(script)
 
     async def drop(self, ids: Sequence[str]) -> None:
-        def work(connection: Connection) -> None:
-            _DROP.run(connection, *({"supplier": self._supplier, "id": id} for id in ids))
-            if self._replica is not None:
-                self._replica.tell(connection, [("quote", self._supplier)])
+        script = Script("SqlQuoteBook.drop")
+        script.add(_DROP, *({"supplier": self._supplier, "id": id} for id in ids))
+        await self._written(script)
 
-        await self._engine.tx(work)
+    async def _written(self, script: Script) -> None:
+        await written(self._engine, self._replica, script, [("quote", self._supplier)])

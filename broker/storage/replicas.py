@@ -7,6 +7,7 @@ Theory of operation
   fence that its writer knows (`guarded`), in the same transaction: a former owner's is refused with Fenced.
 - Every write says what it changed (`changes`), in the same transaction. There is one writer at a time, so whoever has read
   up to a number has seen everything that was committed with lower ones. The others read anew what is named there.
+- A write finds out in its own transaction which change was the last before it. Where that is known, nothing has to be read.
 - A replica whose lease lapsed so long ago that it is forgotten has missed what nobody keeps: it ends, and is started again.
 """
 
@@ -16,13 +17,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Connection, delete, func, insert, select, text, update
+from sqlalchemy import Connection, bindparam, delete, false, func, insert, literal_column, select, text, update
 
 from broker.orders.claims import Fenced
 from broker.storage import tables as t
 from broker.storage.engine import Engine
 from broker.storage.errors import StoreError
-from broker.storage.statements import adding, replacing
+from broker.storage.statements import Done, Prepared, Row, Script, adding, replacing
 
 OWN = "own"
 """The claim on what is own: domains and their drivers, and what time does to pools and quotes."""
@@ -31,13 +32,30 @@ BATCH = 200
 KEPT = timedelta(minutes=10)
 """After how long a replica whose lease is over is forgotten. It is told what was changed for twice as long, so whoever is not
 forgotten has missed nothing."""
-Guard = Callable[[Connection], None]
 Changed = tuple[str, str]
 """Kind and key of what was written."""
 
-_CHANGE = adding(t.changes)
-_LEASE = replacing(t.replicas)
 _C, _R, _N = t.claims.c, t.replicas.c, t.changes.c
+_BEFORE = t.changes.alias("before")
+_LEASE, _CLAIM = replacing(t.replicas), adding(t.claims)
+_CLAIMED = Prepared(select(_C.owner, _C.fence).where(_C.what == bindparam("what")), [_C.what])
+OVER = Prepared(update(t.claims).where(_C.what == bindparam("what")).values(open=false()), [_C.what])
+"""Within the script that records that it is: nobody will work on it any more."""
+_CHANGE = adding(t.changes, _N.seq, select(func.max(_BEFORE.c.seq)).scalar_subquery())
+"""Returns its number, and the last one that was there before."""
+_NEWS = Prepared(
+    select(_N.seq, _N.by, _N.kind, _N.key, _C.owner, _C.fence)
+    .join_from(t.changes, t.claims, (_N.kind == literal_column("'claim'")) & (_C.what == _N.key), isouter=True)
+    .where(_N.seq > bindparam("seq"))
+    .order_by(_N.seq)
+    .limit(literal_column("1000")),
+    [_N.seq],
+)
+"""Of a claim, as it is now: its owner and fence."""
+
+
+def _nobody_follows() -> None:
+    """Whoever reads does so by itself."""
 
 
 def store_time(connection: Connection) -> datetime:
@@ -84,6 +102,8 @@ class Replica:
         """When the lease was renewed last: near enough to tell how old a change is."""
         self.fences: dict[str, int] = {}
         """What this replica has claimed, with the fence; 0: what is not recorded yet."""
+        self.behind: Callable[[], None] = _nobody_follows
+        """Called when something was recorded here and is not `learnt`: it has to be read."""
 
     # the lease
 
@@ -125,7 +145,7 @@ class Replica:
             left = list(
                 connection.scalars(update(t.claims).where(mine).values(owner="", fence=_C.fence + 1).returning(_C.what))
             )
-            self._tell(connection, [("claim", what) for what in left])
+            self.tell(connection, [("claim", what) for what in left])
             connection.execute(delete(t.replicas).where(_R.id == self.id))
 
         await self._engine.tx(work)
@@ -133,25 +153,50 @@ class Replica:
 
     # claims
 
-    def guarded(self, what: str) -> Guard:
-        """To be called in the transaction that writes for `what`: raises Fenced where it is not ours any more. What is new
-        is claimed with it."""
-        fence = self.fences.get(what)
+    async def write(self, script: Script, changed: Sequence[Changed], under: str | None = None) -> bool:
+        """Run it, and tell the others what it changed, in one transaction. `under`: for what is claimed by that name; raises
+        Fenced where it is not ours any more. What is new is claimed with it.
 
-        def check(connection: Connection) -> None:
-            if fence == 0:
-                connection.execute(insert(t.claims), {"what": what, "owner": self.id, "fence": 1, "open": True})
-                return
-            found = connection.execute(select(_C.owner, _C.fence).where(_C.what == what)).first()
-            if fence is None or found is None or (found.owner, found.fence) != (self.id, fence):
+        Whether all that was recorded before it is known here: then it is learnt by this, and need not be read. Otherwise, or
+        where what became of it is not known, `behind` is called.
+        """
+        whole, known = Script(script.by), False
+        if under is not None:
+            whole.then(self.guarded(under))
+        whole.then(script)
+        numbers = [whole.add(_CHANGE, row) for row in self._rows(changed)]
+        try:
+            await self._engine.tx(whole)
+            if under is not None and self.fences.get(under) == 0:
+                self.fences[under] = 1
+            known = not numbers or self._follows(before=numbers[0].returned[0][1], last=numbers[-1].value)
+        finally:
+            if not known:
+                self.behind()
+        return known
+
+    def guarded(self, what: str) -> Script:
+        """The beginning of a transaction that writes for `what`: raises Fenced where it is not ours any more. What is new is
+        claimed with it."""
+        script, fence = Script(), self.fences.get(what)
+        if fence == 0:
+            script.add(_CLAIM, {"what": what, "owner": self.id, "fence": 1, "open": True})
+            return script
+
+        def ours(done: Done) -> None:
+            if fence is None or done.returned != [(self.id, fence)]:
                 raise Fenced(f"{what} is another replica's")
 
-        return check
+        script.add(_CLAIMED, {"what": what}, check=ours)
+        return script
 
-    def recorded(self, what: str) -> None:
-        """What was guarded is committed."""
-        if self.fences.get(what) == 0:
-            self.fences[what] = 1
+    def _follows(self, before: int | None, last: int) -> bool:
+        """What was there before a change of ours, in its transaction, is all that there will ever be before it, because there is
+        one writer at a time. Who knows that knows all up to our change."""
+        if (before or 0) > self._seen:
+            return False
+        self._seen = max(self._seen, last)
+        return True
 
     async def take(self, what: str) -> None:
         """From whoever has it. It is ours as soon as the change is read (`news`)."""
@@ -162,7 +207,7 @@ class Replica:
                 connection.execute(insert(t.claims), {"what": what, "owner": self.id, "fence": 1, "open": True})
             elif owner != self.id:
                 connection.execute(update(t.claims).where(_C.what == what).values(owner=self.id, fence=_C.fence + 1))
-            self._tell(connection, [("claim", what)])
+            self.tell(connection, [("claim", what)])
 
         await self._engine.tx(work)
 
@@ -174,9 +219,10 @@ class Replica:
             check(connection)
             owner = connection.execute(select(_C.owner).where(_C.what == with_)).scalar() or ""
             connection.execute(update(t.claims).where(_C.what == what).values(owner=owner, fence=_C.fence + 1))
-            self._tell(connection, [("claim", what)])
+            self.tell(connection, [("claim", what)])
 
         await self._engine.tx(work)
+        self.behind()
 
     async def take_over(self) -> bool:
         """Claim a batch of what nobody works on: its replica's lease has lapsed, or it was given up. Whether there was any."""
@@ -191,7 +237,7 @@ class Replica:
             if found:
                 taken = update(t.claims).where(_C.what.in_(found)).values(owner=self.id, fence=_C.fence + 1)
                 connection.execute(taken)
-                self._tell(connection, [("claim", what) for what in found])
+                self.tell(connection, [("claim", what) for what in found])
             return bool(found)
 
         return bool(await self._engine.read(left)) and await self._engine.tx(work)
@@ -199,41 +245,44 @@ class Replica:
     # changes
 
     def tell(self, connection: Connection, changed: Iterable[Changed]) -> None:
-        """Within the transaction that writes it."""
-        self._tell(connection, list(changed))
+        """Within the transaction that writes it. Unlike what is told by `write` it has to be read here, too."""
+        script = Script()
+        for row in self._rows(changed):
+            script.add(_CHANGE, row)
+        script(connection)
 
-    def end(self, connection: Connection, what: str) -> None:
-        """Within the transaction that records it: it is over, and nobody will work on it any more."""
-        connection.execute(update(t.claims).where(_C.what == what).values(open=False))
-
-    def _tell(self, connection: Connection, changed: Sequence[Changed]) -> None:
-        if changed:
-            rows = ({"at": self._beaten, "by": self.id, "kind": kind, "key": key} for kind, key in changed)
-            _CHANGE.run(connection, *rows)
+    def _rows(self, changed: Iterable[Changed]) -> list[Row]:
+        return [{"at": self._beaten, "by": self.id, "kind": kind, "key": key} for kind, key in changed]
 
     async def news(self) -> News | None:
         """What was changed behind what is `learnt`; None where nothing was."""
-
-        def work(connection: Connection) -> News | None:
-            query = select(_N.seq, _N.by, _N.kind, _N.key).where(_N.seq > self._seen).order_by(_N.seq).limit(1000)
-            rows = connection.execute(query).all()
-            if not rows:
-                return None
-            others: dict[str, dict[str, None]] = {}
-            for row in rows:
-                if row.kind != "claim" and row.by != self.id:
-                    others.setdefault(row.kind, {})[row.key] = None
-            named = {row.key for row in rows if row.kind == "claim"}
-            claims = connection.execute(select(_C.what, _C.owner, _C.fence).where(_C.what.in_(named))) if named else ()
-            return News(
-                upto=rows[-1].seq,
-                others={kind: list(keys) for kind, keys in others.items()},
-                claims=tuple(Claim(c.what, c.owner, c.fence) for c in claims),
-                orders=any(row.kind == "order" for row in rows),
-            )
-
-        return await self._engine.read(work)
+        rows = await self._engine.read(lambda connection: _NEWS.all(connection, {"seq": self._seen}))
+        if not rows:
+            return None
+        others: dict[str, dict[str, None]] = {}
+        claims: dict[str, Claim] = {}
+        for _, by, kind, key, owner, fence in rows:
+            if kind == "claim" and owner is not None:
+                claims[key] = Claim(key, owner, fence)
+            if kind != "claim" and by != self.id:
+                others.setdefault(kind, {})[key] = None
+        return News(
+            upto=rows[-1][0],
+            others={kind: list(keys) for kind, keys in others.items()},
+            claims=tuple(claims.values()),
+            orders=any(row[2] == "order" for row in rows),
+        )
 
     def learnt(self, news: News) -> None:
         """It is known now, and is not told again. What changed hands is counted in `fences` by whoever learnt it."""
-        self._seen = news.upto
+        self._seen = max(self._seen, news.upto)
+
+
+async def written(
+    engine: Engine, replica: Replica | None, script: Script, changed: Sequence[Changed], under: str | None = None
+) -> bool:
+    """As `Replica.write`, where the store is shared; alone, all is known."""
+    if replica is not None:
+        return await replica.write(script, changed, under)
+    await engine.tx(script)
+    return True

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, select
 
 from broker.orders.records import AuditRow
 from broker.storage import tables as t
-from broker.storage.allocations import save_allocations
+from broker.storage.allocations import add_allocations
 from broker.storage.engine import Engine
-from broker.storage.statements import adding, replacing
+from broker.storage.statements import Script, adding, replacing
 from lower_sp_clients.vim.holds import Allocation
 from service_model.words import Instant
 
@@ -65,12 +65,11 @@ class SqlRestored:
         at = audit.at
         done = replace(restored, accepted=restored.accepted or at, untracked=untracked)
 
-        def work(connection: Connection) -> None:
-            _META.run(connection, {"key": MARK, "value": done.text()})
-            save_allocations(connection, self._epoch, put, drop, at)
-            _AUDIT.run(connection, {f: getattr(audit, f) for f in audit.__slots__})
-
-        await self._engine.tx(work)
+        script = Script("SqlRestored.accept")
+        script.add(_META, {"key": MARK, "value": done.text()})
+        add_allocations(script, self._epoch, put, drop, at)
+        script.add(_AUDIT, {f: getattr(audit, f) for f in audit.__slots__})
+        await self._engine.tx(script)
         return done
 
 

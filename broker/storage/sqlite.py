@@ -222,6 +222,7 @@ class Sqlite:
 
     def __init__(self, path: Path, lock: FileLock) -> None:
         self._path, self._lock = path, lock
+        self.session = 0
 
     @property
     def name(self) -> str:

@@ -3,15 +3,17 @@
 Rules kept here
 - All functions that wait are run in one transaction, in the order in which they came, and committed once. A caller gets
   its answer only after that commit is on disk.
-- Each function of a batch runs in its own savepoint: one that raises undoes only its own work, and only its caller sees
-  the exception. One that is alone needs none: the transaction is its own.
+- A function that raises undoes only its own work, and only its caller sees the exception: each function of a batch runs in its
+  own savepoint. One that is alone needs none: the transaction is its own.
+- A batch of nothing but scripts is first run as one, without savepoints. Where anything of it is wrong all of it is undone, and
+  each is run again like a function: a script is a list of statements, and leaves nothing behind but what they wrote.
 - When the transaction itself is lost (COMMIT fails, or the database or a function ended it) nothing of the batch is applied
   and every caller of the batch is told so with a `StoreError`. Where the answer to COMMIT was lost, the database is asked.
 - A caller that gives up does not disturb the others. Its function is skipped if it has not begun; otherwise it counts.
 - At most `max_waiting` functions wait; the next one is refused with `StoreBusy`.
 
 A function gets a `Connection` inside a transaction that is not its own: it must not commit, roll back, or return an
-open result. It runs once. Constraints must be immediate: a deferred one fails at COMMIT, for everybody.
+open result. It runs once, unless it is a script. Constraints must be immediate: a deferred one fails at COMMIT, for everybody.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ import sqlalchemy
 
 from broker.storage.backend import Backend
 from broker.storage.errors import StoreBusy, StoreClosed, StoreError
+from broker.storage.statements import Script
 
 Work = Callable[[sqlalchemy.Connection], Any]
 
@@ -104,8 +107,15 @@ class Writer:
         outcomes: list[Outcome] = []
         try:
             transaction = self._begin()
+            whole = Script.of([job.work for job in jobs]) if len(jobs) > 1 else None
+            if whole is not None and not self._goes(whole):
+                whole = None
+                transaction.rollback()
+                transaction = self._begin()
             for job in jobs:
-                outcomes.append(self._run_one(job, transaction, alone=len(jobs) == 1))
+                outcomes.append(
+                    Outcome(job) if whole is not None else self._run_one(job, transaction, alone=len(jobs) == 1)
+                )
             applied = sum(outcome.error is None for outcome in outcomes)
             if applied:
                 self._commit(transaction)
@@ -134,6 +144,16 @@ class Writer:
             if not self._backend.committed(error):
                 raise
             self._backend.recover(self._connection)
+
+    def _goes(self, whole: Script) -> bool:
+        """Whether nothing of it is wrong. Raises what is the database's fault."""
+        try:
+            whole(self._connection)
+        except Exception as error:
+            if self._backend.is_fault(error):
+                raise
+            return False
+        return True
 
     def _run_one(self, job: Job, transaction: sqlalchemy.RootTransaction, alone: bool) -> Outcome:
         execute = self._driver.execute if not alone else _nothing

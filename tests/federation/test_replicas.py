@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 
 from broker.cli.faults import Fault
 from broker.cli.node_store import store_of
-from service_model.outcomes import Committed, Event, Reserved, ServiceState, ServiceStatus
+from broker.orders.engine import Stored
+from broker.storage.books import SqlOrderBook
+from service_model.outcomes import STATUS, Committed, Event, Reserved, ServiceState, ServiceStatus
 from spbroker.v1 import manager_service_pb2 as manager_pb
 from tests.support.customer import Customer
 from tests.support.nodes import SETTLED_S, Nodes, RealNode
@@ -121,6 +124,25 @@ async def leads(replica: RealNode) -> None:
         return leaders(replica) == [True]
 
     await comes_true(led)
+
+
+async def test_what_was_told_when_it_was_recorded_is_not_told_again_when_it_is_read(
+    nodes: Nodes, anns: tuple[Customer, Customer]
+) -> None:
+    """A reading that is under way while something is recorded may come to know of it later than those who recorded it."""
+    broker, twin = nodes["top"].node.broker, nodes.twins[0].node.broker
+    assert isinstance(await anns[0].reserve("r", chain()), Reserved)
+    assert isinstance(broker.book, SqlOrderBook)
+    found = await broker.book.events_of_all(0, 100)
+    events = [Stored(sequence=n, account=who, status=STATUS.validate_json(document)) for n, who, document in found]
+    for each in (broker, twin):
+        await each.claims.catch_up()
+        assert each.sequence >= events[-1].sequence
+        later = replace(events[-1], sequence=each.sequence + 1000)
+        async with aclosing(each.events.receive(first=events[0])) as live:
+            await anext(live)
+            each.tell([*events, later])
+            assert await anext(live) == later
 
 
 async def test_own_domains_are_worked_by_one_replica_and_ordered_from_at_any(

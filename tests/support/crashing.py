@@ -20,6 +20,7 @@ import sqlalchemy
 from broker.storage.engine import Engine
 from broker.storage.errors import StoreError
 from broker.storage.sqlite import WRITER_PRAGMAS, choose_driver, connections, installed_drivers
+from broker.storage.statements import Script
 from lower_sp_clients.supplier import OutcomeUnknown
 from lower_sp_clients.vim.driver import (
     Blueprint,
@@ -193,6 +194,8 @@ async def _for_ever() -> None:
 
 def written(work: Callable[..., object]) -> str:
     """A write, by who writes."""
+    if isinstance(work, Script):
+        return f"write {work.by}"
     return f"write {getattr(work, '__qualname__', 'work').split('.<locals>')[0]}"
 
 

@@ -1,4 +1,5 @@
-"""A line to a PostgreSQL server that breaks when the server has answered a COMMIT, before the client hears of it."""
+"""A line to a PostgreSQL server that breaks when the server has answered a COMMIT, before the client hears of it. It counts how
+often something goes to the server and back."""
 
 from __future__ import annotations
 
@@ -19,6 +20,8 @@ class LostAnswer:
     def __init__(self, folder: Path, server: Path) -> None:
         self.armed = threading.Event()
         self.lost = 0
+        self.ways = 0
+        """How often a server said that it is ready for what is next: so often something went there and came back."""
         self._server = server
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(folder / PORT))
@@ -54,14 +57,27 @@ class LostAnswer:
             server.shutdown(socket.SHUT_RDWR)
 
     def _back(self, client: socket.socket, server: socket.socket, committing: threading.Event) -> None:
+        cut = b""
         with suppress(OSError):
             while data := server.recv(65536):
                 if committing.is_set():
                     self.lost += 1
                     break
+                kinds, cut = messages(cut + data)
+                self.ways += kinds.count(b"Z")
                 client.sendall(data)
         with suppress(OSError):
             client.shutdown(socket.SHUT_RDWR)
+
+
+def messages(data: bytes) -> tuple[list[bytes], bytes]:
+    """The kinds of a server's messages, and what is cut off at the end
+    (https://www.postgresql.org/docs/15/protocol-message-formats.html)."""
+    kinds = []
+    while len(data) >= 5 and len(data) > (length := int.from_bytes(data[1:5])):
+        kinds.append(data[:1])
+        data = data[length + 1 :]
+    return kinds, data
 
 
 @contextmanager

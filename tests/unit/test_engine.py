@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import sqlalchemy as sa
 from broker.storage.engine import Engine
 from broker.storage.errors import StoreBusy, StoreClosed, StoreError
 from broker.storage.sqlite import choose_driver, has_safe_wal
+from broker.storage.statements import Done, Prepared, Script
 from tests.support.postgres import Where
 
 metadata = sa.MetaData()
@@ -82,7 +83,7 @@ class Gate:
         self._go.set()
 
 
-async def behind_a_gate(engine: Engine, works: list[Callable[[sa.Connection], Any]]) -> list[Any]:
+async def behind_a_gate(engine: Engine, works: Sequence[Callable[[sa.Connection], Any]]) -> list[Any]:
     """Run `works` as one batch; their results or exceptions."""
     gate = Gate(engine)
     await gate.entered()
@@ -120,6 +121,48 @@ async def test_a_statement_that_fails_reaches_its_own_caller_only(engine: Engine
     results = await behind_a_gate(engine, [insert(1), insert(1), insert(2)])
     assert isinstance(results[1], sa.exc.IntegrityError)
     assert await engine.read(ids) == [1, 2]
+
+
+PUT = Prepared(rows.insert(), [rows.c.id, rows.c.text])
+
+
+def put(*numbers: int, check: Callable[[Done], None] | None = None) -> Script:
+    script = Script()
+    for number in numbers:
+        script.add(PUT, {"id": number, "text": str(number)}, check=check)
+    return script
+
+
+async def test_scripts_that_wait_share_one_commit(engine: Engine) -> None:
+    assert await behind_a_gate(engine, [put(n, n + 100) for n in range(100)]) == [None] * 100
+    assert (engine.commits, engine.transactions) == (2, 101)
+    assert await engine.read(ids) == list(range(200))
+
+
+async def test_scripts_that_wait_together_are_spared_each_others_errors(engine: Engine) -> None:
+    """What the database refuses, and what was not as it has to be. They come to what they would have come to alone."""
+    came_to: list[int] = []
+
+    def refuse(done: Done) -> None:
+        raise LookupError(done.count)
+
+    works = [put(1, check=lambda done: came_to.append(done.count)), put(2, 1), put(3, 4, check=refuse), put(5)]
+    results = await behind_a_gate(engine, works)
+    assert [type(result).__name__ for result in results] in (
+        ["NoneType", "IntegrityError", "LookupError", "NoneType"],
+        ["NoneType", "UniqueViolation", "LookupError", "NoneType"],
+    )
+    assert results[2].args == (1,)
+    assert set(came_to) == {1}
+    assert await engine.read(ids) == [1, 5]
+    assert (engine.commits, engine.transactions) == (2, 3)
+
+
+async def test_a_script_among_functions_is_one_of_them(engine: Engine) -> None:
+    results = await behind_a_gate(engine, [put(1), insert(2), put(2), insert(3)])
+    assert (results[0], results[1], results[3]) == (None, 2, 3)
+    assert isinstance(results[2], Exception)
+    assert await engine.read(ids) == [1, 2, 3]
 
 
 async def test_a_failed_lonely_transaction_commits_nothing(engine: Engine) -> None:

@@ -18,8 +18,10 @@ from broker.bootstrap.founding import NotFounded
 from broker.settings.process import Database
 from broker.storage.engine import Engine
 from broker.storage.errors import StoreError
+from broker.storage.hints import Hints
 from broker.storage.migrations import migrate
 from broker.storage.postgres import STANDSTILL_S
+from broker.storage.statements import Prepared, Script, adding
 from tests.support.lost_answer import lost_answer
 from tests.support.nodes import found_at
 from tests.support.postgres import Server
@@ -125,6 +127,95 @@ async def test_a_commit_whose_answer_was_lost_counts_as_what_it_was(postgres: Se
             assert line.lost == 1
             assert await engine.read(texts) == ["kept"]
             assert await engine.tx(insert("next")) == 2
+
+
+@pytest.mark.parametrize(("kept", "is_"), [("off", "on"), ("remote_apply", "remote_apply")])
+async def test_a_commit_is_on_disk_when_it_is_answered_whatever_the_server_does_for_others(
+    postgres: Server, database: Database, kept: str, is_: str
+) -> None:
+    name = str(database).rpartition("/")[2]
+    postgres.run(f"ALTER DATABASE {name} SET synchronous_commit = {kept}")
+
+    def setting(connection: sa.Connection) -> str:
+        return str(connection.exec_driver_sql("SHOW synchronous_commit").scalar_one())
+
+    async with Engine.open(database, migrate=create) as engine:
+        assert await engine.tx(setting) == is_
+        postgres.run(f"SELECT pg_terminate_backend({engine.session})")
+        assert await engine.tx(setting) == is_  # on a new line, too
+
+
+ADD = adding(rows, rows.c.seq)
+FIND = Prepared(sa.select(rows.c.text).where(rows.c.seq == sa.bindparam("seq")), [rows.c.seq])
+
+
+def script(*texts: str) -> Script:
+    whole = Script()
+    for text in texts:
+        whole.add(ADD, {"text": text})
+    return whole
+
+
+async def test_a_script_takes_three_ways_to_the_server_and_back_and_one_prepared_read_takes_one(
+    postgres: Server, database: Database
+) -> None:
+    """The lock, all of the script, the commit. A way costs more than what is done at its end."""
+    with tempfile.TemporaryDirectory() as folder, lost_answer(Path(folder), postgres.folder) as line:
+        through = Database(database.url.replace(str(postgres.folder), folder))
+        async with Engine.open(through, migrate=create) as engine:
+            await engine.tx(script(*"abcdefgh"))
+            before = line.ways
+            await engine.tx(script(*"abcdefgh"))
+            assert line.ways - before == 3
+            before = line.ways
+            assert await engine.read(lambda connection: FIND.all(connection, {"seq": 3})) == [("c",)]
+            assert line.ways - before == 1
+
+
+async def test_scripts_that_wait_together_take_as_many_ways_as_one(postgres: Server, database: Database) -> None:
+    with tempfile.TemporaryDirectory() as folder, lost_answer(Path(folder), postgres.folder) as line:
+        through = Database(database.url.replace(str(postgres.folder), folder))
+        async with Engine.open(through, migrate=create) as engine:
+            inside, go = threading.Event(), threading.Event()
+
+            def occupy(connection: sa.Connection) -> None:
+                inside.set()
+                go.wait(20)
+
+            occupied = asyncio.ensure_future(engine.tx(occupy))
+            await asyncio.to_thread(inside.wait, 20)
+            before = line.ways
+            waiting = asyncio.gather(*(engine.tx(script(text, text)) for text in "abcdefgh"))
+            await asyncio.sleep(0)
+            go.set()
+            await asyncio.gather(occupied, waiting)
+            assert line.ways - before == 1 + 3
+
+
+async def test_a_prepared_statement_cannot_write_where_it_is_read(engine: Engine) -> None:
+    with pytest.raises(Exception, match="read-only transaction"):
+        await engine.read(lambda connection: ADD.run(connection, {"text": "never"}))
+    assert await engine.read(texts) == []
+
+
+async def test_a_process_is_told_what_others_changed_and_not_what_it_did_itself(database: Database) -> None:
+    def change(connection: sa.Connection) -> None:
+        now = "2026-01-01T00:00:00.000000+00:00"
+        connection.exec_driver_sql(
+            f"INSERT INTO changes (at, by, kind, key) VALUES ('{now}', 'a', 'order', 'o')"
+        ).close()
+
+    heard = threading.Semaphore(0)
+    async with Engine.open(database, migrate=migrate) as mine, Engine.open(database) as other:
+        hints = Hints(mine, heard.release)
+        try:
+            assert await asyncio.to_thread(heard.acquire, timeout=20)  # it listens
+            await mine.tx(change)
+            await other.tx(change)
+            assert await asyncio.to_thread(heard.acquire, timeout=20)
+        finally:
+            await asyncio.to_thread(hints.close)
+    assert not heard.acquire(blocking=False)
 
 
 async def test_who_stands_still_in_a_transaction_loses_it_and_stops_nobody(database: Database) -> None:
@@ -236,6 +327,17 @@ def test_without_the_driver_it_is_told_what_to_install() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert "StoreError: PostgreSQL needs the Python package psycopg" in done.stderr
     assert "install spbroker[postgres]" in done.stderr
+
+
+def test_with_an_old_libpq_it_is_told_what_to_install() -> None:
+    script = (
+        "import psycopg; psycopg.Pipeline.is_supported = lambda: False\n"
+        "from broker.settings.process import Database\n"
+        "from broker.storage.engine import Engine\n"
+        "Engine.open(Database('postgresql://h/d'))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert "StoreError: PostgreSQL needs libpq 14 or newer" in done.stderr
 
 
 async def test_a_database_that_has_a_node_is_not_given_to_another(tmp_path: Path, database: Database) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
@@ -9,13 +10,14 @@ from datetime import timedelta
 import pytest
 
 from broker.orders.claims import Fenced, Taken
-from broker.orders.records import Change, Order
+from broker.orders.records import QUOTED, Change, Order
 from broker.storage.books import SqlHoldBook, SqlOrderBook
 from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
+from broker.storage.quote_book import SqlQuoteBook
 from broker.storage.replicas import KEPT, OWN, LeaseLost, Replica
 from lower_sp_clients.vim.holds import Allocation, AllocationState, Hold
-from service_model.outcomes import ServiceState, ServiceStatus
+from service_model.outcomes import STATUS, ServiceState, ServiceStatus
 from tests.support.clock import SimulatedClock
 from tests.support.postgres import Where
 
@@ -29,6 +31,7 @@ class Process:
         self.replica = Replica(engine, name, LEASE, lambda connection: clock.now())
         self.book = SqlOrderBook(engine, "e", self.replica)
         self.holds = SqlHoldBook(engine, "e", "d", self.replica)
+        self.quotes = SqlQuoteBook(engine, "", QUOTED, self.replica)
 
     async def read(self) -> dict[str, list[str]]:
         """What others changed; claims count from here on."""
@@ -189,12 +192,71 @@ async def test_changes_are_read_once_and_events_are_numbered_in_the_order_of_the
     processes: Pair, clock: SimulatedClock
 ) -> None:
     a, b = processes
-    numbers = [await p.record(order(clock, f"{n}")) for n, p in enumerate((a, b, a, b))]
-    assert numbers == sorted(numbers)
+    for n, process in enumerate((a, b, a, b)):
+        await process.record(order(clock, f"{n}"))
     assert (await a.read(), await b.read()) == ({"order": ["1", "3"]}, {"order": ["0", "2"]})
     assert (await a.read(), await b.read()) == ({}, {})
     told = await a.book.events_of_all(0, 10)
-    assert [n for n, _, _ in told] == numbers
+    assert [STATUS.validate_json(document).ref for _, _, document in told] == ["0", "1", "2", "3"]
+    numbers = [number for number, _, _ in told]
+    assert numbers == sorted(numbers)
+
+
+async def test_what_a_process_records_itself_it_need_not_read(processes: Pair, clock: SimulatedClock) -> None:
+    a, b = processes
+    await a.read()
+    now = clock.now()
+    hold = Hold(ref="r", version=1, state=ServiceState.RESERVED, created=now, updated=now)
+    kept = Allocation(pool="prefixes/p", value="10.9.0.0/24", owner="x", state=AllocationState.RESTING)
+    events = [await a.record(order(clock, f"{n}"), f"10.{n}.0.0/24", f"10.{n}.1.0/24") for n in range(3)]
+    await a.holds.save(hold, (), (), now)
+    await a.book.put_allocations([kept], (), now)
+    await a.quotes.drop(["q"])
+    events += await asyncio.gather(*(a.record(order(clock, f"{n}")) for n in range(3, 9)))
+    assert await a.replica.news() is None
+    assert [number for number, _, _ in await b.book.events_of_all(0, 100)] == events
+    assert set(await b.read()) == {"order", "allocation", "hold", "quote"}
+
+
+async def test_what_a_process_records_behind_what_it_has_not_read_is_read_with_it(
+    processes: Pair, clock: SimulatedClock
+) -> None:
+    """Its watchers hear of the other's first, and it never passes over what another recorded."""
+    a, b = processes
+    await a.read()
+    behind: list[None] = []
+    a.replica.behind = lambda: behind.append(None)
+    assert await a.record(order(clock, "mine"))
+    assert behind == []
+    await b.record(order(clock, "theirs"))
+    assert await asyncio.gather(*(a.record(order(clock, name)) for name in ("first", "second"))) == [0, 0]
+    assert len(behind) == 2
+    news = await a.replica.news()
+    assert news is not None
+    assert (news.orders, news.others) == (True, {"order": ["theirs"]})
+    a.replica.learnt(news)
+    assert await a.record(order(clock, "after"))
+    assert (len(behind), await a.replica.news()) == (2, None)
+
+
+async def test_what_was_told_without_being_learnt_is_read(processes: Pair, clock: SimulatedClock) -> None:
+    """A claim that is taken, and a write of which it is not known what became."""
+    a, b = processes
+    await b.read()
+    await a.record(order(clock))
+    await b.read()
+    behind: list[None] = []
+    b.replica.behind = lambda: behind.append(None)
+    await b.replica.take("o")
+    assert await b.record(order(clock, "other")) == 0
+    await b.read()
+    gone = asyncio.ensure_future(b.record(order(clock, "gone")))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.wait([gone])
+    assert len(behind) == 2
+    await b.read()
+    assert set(b.replica.fences) >= {"o", "other"}
 
 
 async def test_a_process_that_was_away_for_longer_than_changes_are_kept_has_to_begin_again(
