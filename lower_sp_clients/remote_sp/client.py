@@ -23,7 +23,7 @@ import structlog
 
 from capability_registry.note import CapabilityNote
 from lower_sp_clients import wire
-from lower_sp_clients.remote_sp.session import BEGINS_WITHIN_S, CallFailed, ClientTls, Session
+from lower_sp_clients.remote_sp.session import CallFailed, ClientTls, Session
 from lower_sp_clients.supplier import (
     EVERYTHING,
     Context,
@@ -52,6 +52,8 @@ from spbroker.v1 import outcome_pb2
 
 DEFAULT_TIMEOUT_S = 60.0
 MARGIN_S = 0.2
+EVENTS_BEGIN_S, NOTES_BEGIN_S = 30.0, 300.0
+"""How long the first message of a stream is waited for. Of events it is a bookmark, at once; a large note is made first."""
 BACK_OFF_MIN_S, BACK_OFF_MAX_S = 1.0, 60.0
 HINT_MIN_S, HINT_MAX_S = 0.2, 60.0
 """What of an SP's hint when to come back is heeded."""
@@ -63,8 +65,8 @@ class RemoteSp:
     """The SP at `endpoint` (`host:port`), where we are `account`.
 
     `tls` is asked at each renewal of the token; `verify` checks and reads a note's JWS, and raises for one that is not to
-    be taken; `random` gives numbers of [0, 1) for jitter. A stream whose first message does not come
-    within `begins_within_s` is given up."""
+    be taken; `random` gives numbers of [0, 1) for jitter. A stream that does not begin
+    within `events_begin_s` or `notes_begin_s` is given up, and begun again."""
 
     def __init__(
         self,
@@ -75,9 +77,11 @@ class RemoteSp:
         verify: Callable[[str], CapabilityNote],
         clock: Clock,
         random: Callable[[], float] = system_random.random,
-        begins_within_s: float = BEGINS_WITHIN_S,
+        events_begin_s: float = EVENTS_BEGIN_S,
+        notes_begin_s: float = NOTES_BEGIN_S,
     ) -> None:
-        self._session = Session(endpoint, account, tls, clock, begins_within_s)
+        self._session = Session(endpoint, account, tls, clock)
+        self._events_begin_s, self._notes_begin_s = events_begin_s, notes_begin_s
         self._verify, self._clock, self._random = verify, clock, random
         self._log = log.bind(endpoint=endpoint, account=account)
         self.feed_broken_since: datetime | None = None
@@ -92,7 +96,8 @@ class RemoteSp:
             accepted = True
             try:
                 request = pb.WatchCapabilityNotesRequest(resume_token=resume)
-                async with aclosing(self._session.stream("WatchCapabilityNotes", request)) as messages:  # type: ignore[type-var]
+                stream = self._session.stream("WatchCapabilityNotes", request, self._notes_begin_s)
+                async with aclosing(stream) as messages:  # type: ignore[type-var]
                     async for message in messages:
                         failures, self.feed_broken_since = 0, None
                         match message.WhichOneof("kind"):
@@ -189,7 +194,8 @@ class RemoteSp:
             view = pb.SERVICE_VIEW_FULL if interest.addressing else pb.SERVICE_VIEW_BASIC
             request = pb.WatchServicesRequest(after=after, view=view)
             request.states.extend(outcome_pb2.ServiceState.Value(state) for state in sorted(interest.states))
-            async with aclosing(self._session.stream("WatchServices", request)) as messages:  # type: ignore[type-var]
+            stream = self._session.stream("WatchServices", request, self._events_begin_s)
+            async with aclosing(stream) as messages:  # type: ignore[type-var]
                 async for message in messages:
                     yield _readable(wire.EVENT.decode, message.event)
         except CallFailed as error:

@@ -5,8 +5,8 @@ Rules kept here
 - The token comes from the client certificate. It is renewed before it expires, and once when the SP does not take it.
 - Certificates rotate: when what `tls` gives has changed at a renewal, the next calls use a new channel.
 - A channel's own cancellation never looks like the cancellation of the caller's task.
-- A stream whose first message does not come is given up: the deadline of a call would tell that its request was lost, and a
-  stream has none. (An SP of ours begins each at once. What breaks later breaks the connection, which its pings find out.)
+- A stream whose first message does not come in time is given up: the deadline of a call would tell that its request was lost,
+  and a stream has none. (What breaks later breaks the connection, which its pings find out.)
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ from spbroker.v1 import broker_service_pb2 as pb
 from spbroker.v1 import broker_service_pb2_grpc
 
 ISSUE_TIMEOUT_S = 15.0
-BEGINS_WITHIN_S = 30.0
-"""How long the first message of a stream is waited for."""
 RENEW_BEFORE = timedelta(seconds=60)
 OLD_CHANNEL_GRACE_S = 120.0
 
@@ -79,16 +77,8 @@ class _Token:
 
 
 class Session:
-    def __init__(
-        self,
-        endpoint: str,
-        account: str,
-        tls: Callable[[], ClientTls],
-        clock: Clock,
-        begins_within_s: float = BEGINS_WITHIN_S,
-    ) -> None:
+    def __init__(self, endpoint: str, account: str, tls: Callable[[], ClientTls], clock: Clock) -> None:
         self._endpoint, self._account, self._tls, self._clock = endpoint, account, tls, clock
-        self._begins_within_s = begins_within_s
         self._used_tls: ClientTls | None = None
         self._channel: Any = None
         self._retired: set[asyncio.Task[None]] = set()
@@ -110,15 +100,16 @@ class Session:
                 self._forget(token)
         raise AssertionError("two attempts end in an answer or an error")
 
-    async def stream(self, method: str, request: Any) -> AsyncIterator[Any]:
-        """Messages of `method` until the stream breaks. Raises CallFailed, also when the SP ends it or does not begin it."""
+    async def stream(self, method: str, request: Any, begins_within_s: float) -> AsyncIterator[Any]:
+        """Messages of `method` until the stream breaks. Raises CallFailed, also when the SP ends it, or when so many seconds
+        have gone without the first one."""
         for last in (False, True):
             token, begun = await self._current_token(ISSUE_TIMEOUT_S), False
             call = getattr(self._stub, method)(request, metadata=_metadata(token, ""))
             try:
                 while True:
                     with failures():
-                        async with asyncio.timeout(None if begun else self._begins_within_s):
+                        async with asyncio.timeout(None if begun else begins_within_s):
                             message = await call.read()
                         if message is grpc.aio.EOF:
                             await _raise_status(call)

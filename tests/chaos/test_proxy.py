@@ -78,7 +78,13 @@ async def between(tmp_path: Path) -> AsyncIterator[Between]:
     )
     line = await Proxy(int(node.partner_endpoint.split(":")[1]), keys, Weather(random.Random(1))).start()
     client = RemoteSp(
-        line.endpoint, "sp-a", tls=lambda: tls, verify=_no_notes, clock=node.clock, begins_within_s=A_MOMENT
+        line.endpoint,
+        "sp-a",
+        tls=lambda: tls,
+        verify=_no_notes,
+        clock=node.clock,
+        events_begin_s=A_MOMENT,
+        notes_begin_s=A_MOMENT,
     )
     ctx = Context(deadline=node.clock.now() + timedelta(seconds=A_MOMENT))
     with pytest.raises(ServiceNotFound):  # it is connected, and has its token

@@ -61,7 +61,7 @@ SIZED = chain("s1.uni", "b.c.s3.uni", "firewall", "meter", "shaper", lan=True, m
 KINDS: dict[str, tuple[str, ...]] = {
     "terminated": ("reserve", "commit", "deliver", "terminate"),
     "released": ("reserve", "release"),
-    "extended": ("reserve", "extend", "commit", "deliver", "terminate"),
+    "extended": ("reserve", "wait", "extend", "wait", "commit", "deliver", "terminate"),
     "ended early": ("reserve", "commit", "terminate"),
     "modified": ("reserve", "commit", "deliver", "modify", "commit", "deliver", "terminate"),
     "scheduled": ("reserve_ahead", "commit", "deliver", "run_out"),
@@ -73,10 +73,10 @@ KINDS: dict[str, tuple[str, ...]] = {
 }
 """What a customer does, step by step: methods of Lives, and of those over sockets. A kind of life that is named here is tried
 at every point that it goes through."""
-IN_ONE_PROCESS = frozenset({"sized"})
-"""Kinds of life that are not lived over sockets: whom a broker asks in them is no process."""
 BY_THE_CLOCK = frozenset({"scheduled", "built again", "flapping"})
 """Kinds of life of which something is done at its time."""
+WAITS_S, LONGER_S, A_WHILE_S = 180.0, 280.0, 50.0
+"""So long a customer waits, twice, which is longer than a hold; and has it held so long instead, or nearly."""
 BEGINS, ENDS = timedelta(seconds=20), timedelta(seconds=900)
 """A scheduled life is to begin so long after it is asked for, and to end."""
 NOTHING_LEFT = "in the end nothing is held, allocated, built or under way at any level"
@@ -125,6 +125,8 @@ class Lives:
         """How often each invariant was."""
         self.sized: set[str] = set()
         """Orders whose manager says what size a function is."""
+        self.delivered: set[str] = set()
+        """Orders that came so far."""
         self.failed: dict[str, str] = {}
         """By order, the ref of the segment that was lost."""
         self.lost: dict[str, tuple[SimulatedDriver, Blueprint]] = {}
@@ -307,13 +309,21 @@ class Lives:
         self.held[ref] = answer
         self.ends[ref] = self._now() + answer.remaining_s
 
+    async def wait(self, ref: str) -> None:
+        """As customers do before they make up their minds."""
+        await self.stack.clock.sleep(WAITS_S)
+
     async def extend(self, ref: str) -> None:
-        """Who is refused keeps what it had."""
-        version = self.versions[ref]
-        answer = await self._asked(lambda: self.stack.customer().extend(ref, version, 200, CTX))
-        assert isinstance(answer, Reserved | Refused), answer
-        if isinstance(answer, Reserved):
+        """Until it is held so long. Who is refused keeps what it had."""
+        version, granted_s = self.versions[ref], 0.0
+        while granted_s < LONGER_S - A_WHILE_S:
+            answer = await self._asked(lambda: self.stack.customer().extend(ref, version, LONGER_S, CTX))
+            if isinstance(answer, Refused):
+                return
+            assert isinstance(answer, Reserved), answer
             assert (answer.choice, answer.price) == (self.held[ref].choice, self.held[ref].price)
+            granted_s = answer.remaining_s
+            self.ends[ref] = self._now() + granted_s
 
     async def release(self, ref: str) -> None:
         await self._asked(lambda: self.stack.customer().release(ref, self.versions[ref], CTX))
@@ -359,6 +369,7 @@ class Lives:
                 self.checked[ONE_PART] += 1
                 middle = next((name for name in ("s4", "s2") if (name, ServiceState.ACTIVE) in below), "")
                 assert below == Counter({(name, ServiceState.ACTIVE): 1 for name in ("s1", "s3", middle)}), below
+                self.delivered.add(ref)
                 if ref in self.sized:
                     self.checked[ONE_SIZE] += 1
                     assert self._size_below(ref) == self._size_chosen(ref)
@@ -460,8 +471,7 @@ class Lives:
             rows = await node.engine.read(
                 lambda connection: connection.execute(select(c.side, c.service, c.segment, c.kind, c.per_hour)).all()
             )
-            delivered = any("deliver" in KINDS[kind] for kind in self.orders.values())
-            assert rows or not delivered, "what is delivered is charged"
+            assert rows or not self.delivered, "what is delivered is charged"
             twice = {tuple(row): n for row, n in Counter(map(tuple, rows)).items() if n > 1}
             self.checked[CHARGED_ONCE] += 1
             assert not twice, (name, twice)

@@ -1,4 +1,4 @@
-"""A node in a process of its own that dies where it is told: `python -m tests.support.mortal DIRECTORY PEOPLE PARTNERS AHEAD`.
+"""A node in a process of its own (`nursery`) that dies where it is told.
 
 Rules kept here
 - It is wired as `spbroker serve` wires a node. What differs comes from outside, as parts of the node: a store, drivers and
@@ -20,6 +20,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,7 +29,8 @@ import sqlalchemy
 import structlog
 from sqlalchemy import func, select
 
-from broker.bootstrap.node import Connect, Parts
+from broker.accounts.founding import read_keys
+from broker.bootstrap.node import Connect, ConnectManager, Parts, managers_over_grpc
 from broker.settings.administered import SupplierDoc
 from broker.settings.process import Database
 from broker.storage import tables
@@ -36,14 +38,19 @@ from broker.storage.engine import Engine
 from broker.storage.migrations import migrate
 from capability_registry.note import CapabilityNote
 from lower_sp_clients.supplier import Supplier
+from lower_sp_clients.vim.accounting import TAKES
 from lower_sp_clients.vim.driver import Blueprint, Driver, DriverError, SapPort
 from lower_sp_clients.vim.simulated import SimulatedDriver
+from lower_sp_clients.vim.simulated_domain import Domain
 from service_model.outcomes import ServiceState
 from tests.support.crashing import METHODS, CrashingDriver, Mishap, Points, calls, written
 from tests.support.faults import FaultySupplier
 from tests.support.nodes import MovedClock, RealNode
+from tests.support.scripted_manager import AskedAtPoints
 
 T = TypeVar("T")
+LEASE = timedelta(seconds=2)
+"""After which one process takes over what another had, which has died."""
 
 
 class Armed(Points):
@@ -74,16 +81,35 @@ class MortalStore(Engine):
 
 
 class LastingDriver(SimulatedDriver):
-    """A domain whose infrastructure is in `file`."""
+    """A domain whose infrastructure is in `file`, as whichever process had it last left it."""
 
     def __init__(self, saps: Sequence[SapPort], file: Path) -> None:
+        self._file, self._read = file, 0
+        self._known, self._gone = Domain(), set[str]()
         super().__init__(saps)
-        self._file = file
-        self._ruined: set[str] = set()
-        if file.exists():
-            built, self._ruined = pickle.loads(file.read_bytes())
-            for blueprint in built:
-                self._domain.replace(blueprint)
+
+    @property
+    def _domain(self) -> Domain:
+        self._look()
+        return self._known
+
+    @_domain.setter
+    def _domain(self, domain: Domain) -> None:
+        self._known = domain
+
+    @property
+    def _ruined(self) -> set[str]:
+        """Segments that cannot be built any more."""
+        self._look()
+        return self._gone
+
+    def _look(self) -> None:
+        if not self._file.exists() or self._read == (written := self._file.stat().st_mtime_ns):
+            return
+        built, self._gone = pickle.loads(self._file.read_bytes())
+        self._known, self._read = Domain(), written
+        for blueprint in built:
+            self._known.replace(blueprint)
 
     async def remove(self, segment: str) -> None:
         await super().remove(segment)
@@ -108,8 +134,9 @@ class LastingDriver(SimulatedDriver):
 
     def _keep(self) -> None:
         fresh = self._file.with_suffix(".new")
-        fresh.write_bytes(pickle.dumps((list(self._domain.built.values()), self._ruined)))
+        fresh.write_bytes(pickle.dumps((list(self._known.built.values()), self._gone)))
         fresh.replace(self._file)
+        self._read = self._file.stat().st_mtime_ns
 
 
 class Answers:
@@ -124,7 +151,14 @@ class Answers:
         self.node = RealNode(directory, self.clock, people, partners, made_of=self._made_of)
 
     def _made_of(self, parts: Parts) -> Parts:
-        return replace(parts, open_store=self._store, make_driver=self._driver, connect=self._through(parts.connect))
+        return replace(
+            parts,
+            open_store=self._store,
+            make_driver=self._driver,
+            connect=self._through(parts.connect),
+            lease=LEASE,
+            manage=self._asked(managers_over_grpc(read_keys(self.node.layout))),
+        )
 
     def _store(self, where: Path | Database) -> Engine:
         store = MortalStore.open(where, migrate=migrate)
@@ -144,6 +178,9 @@ class Answers:
             return line
 
         return connected
+
+    def _asked(self, connect: ConnectManager) -> ConnectManager:
+        return lambda doc: AskedAtPoints(connect(doc), lambda: self.points)
 
     async def arm(self, what: str = "", nth: int = 0, mishap: str = Mishap.DIES_BEFORE) -> None:
         """From now on effects are counted; and this happens."""
@@ -201,6 +238,7 @@ class Answers:
             part: dict[str, Any] = {"alias": segment.alias, "ref": segment.ref, "own": segment.alias in vims}
             if vim := vims.get(segment.alias):
                 part["states"] = [hold.state.short for hold in vim.holds() if hold.ref == segment.ref]
+                part["bandwidth"] = [h.spec.bandwidth_bps for h in vim.holds() if h.ref == segment.ref and h.spec]
                 part["built"] = any(item.segment == segment.ref for item in await vim.inventory())
             parts.append(part)
         return {"state": order.state.short, "parts": parts}
@@ -208,6 +246,18 @@ class Answers:
     async def functions(self, segment: str) -> list[str]:
         """Those that are built of a part of ours."""
         return [f.id for d in self._drivers if segment in d.segments for f in d.blueprint(segment).functions]
+
+    async def whole(self, segment: str, functions: list[str]) -> bool:
+        """Whether a part of ours has these, and is known as active."""
+        active = any(
+            h.ref == segment and h.state is ServiceState.ACTIVE for v in self.node.node.vims() for h in v.holds()
+        )
+        return active and await self.functions(segment) == functions
+
+    async def sizes(self, segment: str) -> list[tuple[str | None, int]]:
+        """Of the functions of a part of ours: the flavour that was asked for, and the units that are taken."""
+        holds = [h for vim in self.node.node.vims() for h in vim.holds() if h.ref == segment and h.state in TAKES]
+        return [(f.flavour, h.units[f.id]) for h in holds if h.spec for f in h.spec.functions]
 
     async def lose(self, segment: str, function: str) -> None:
         """A function goes by itself; nothing where it is gone."""
@@ -236,7 +286,7 @@ async def serve(answers: Answers) -> None:
             return
 
 
-if __name__ == "__main__":
+def main(directory: str, people: str, partners: str, ahead: str) -> None:
     structlog.configure(
         processors=[
             structlog.processors.TimeStamper(fmt="iso"),
@@ -246,5 +296,4 @@ if __name__ == "__main__":
         wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    directory, people, partners, ahead = sys.argv[1:]
     asyncio.run(serve(Answers(Path(directory), int(people), int(partners), float(ahead))))

@@ -96,10 +96,11 @@ class Keys:
 
 
 class Proxy:
-    """`start`, then `endpoint` stands for the supplier's at `upstream` (a port), until `close`."""
+    """`start`, then `endpoint` stands for the supplier's at `upstream` (a port, another for whoever connects after it was
+    changed), until `close`."""
 
     def __init__(self, upstream: int, keys: Keys, weather: Weather) -> None:
-        self._upstream, self.weather = upstream, weather
+        self.upstream, self.weather = upstream, weather
         self._facing = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self._facing.load_cert_chain(*keys.supplier)
         self._onward = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -144,7 +145,7 @@ class Proxy:
         if fault is not None:
             await asyncio.sleep(fault.seconds)
             return
-        onward = await asyncio.open_connection(HOST, self._upstream, ssl=self._onward)
+        onward = await asyncio.open_connection(HOST, self.upstream, ssl=self._onward)
         try:
             await _Line(self.weather.of_request, (reader, writer), onward).carried()
         finally:

@@ -11,11 +11,13 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from service_model.healing import HealPhase, HealPolicy
+from service_model.managing import DecisionOutcome
 from service_model.outcomes import Committed, ReasonCode, Refused, Reserved, ServiceState, ServiceStatus
 from service_model.spec import ServiceSpec
 from spbroker.v1 import broker_service_pb2 as pb
-from tests.support.lives import KEPT, KINDS, ONE_PART, ONE_TRUTH, Late
+from tests.support.lives import A_WHILE_S, KEPT, KINDS, LONGER_S, ONE_PART, ONE_SIZE, ONE_TRUTH, WAITS_S, Late
 from tests.support.mortal_node import Died
+from tests.support.trees import LARGE
 
 if TYPE_CHECKING:
     from tests.support.killing import Federation
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 CALL_S = 10.0
 STEP_S = 0.1
 VERSIONS = 40
+BANDWIDTH_BPS = 10**7
 BEGINS, ENDS = timedelta(seconds=20), timedelta(seconds=300)
 """A scheduled life is to begin so long after it is asked for, and to end."""
 _LIVE = frozenset({ServiceState.COMMITTING, ServiceState.ACTIVATING, ServiceState.ACTIVE})
@@ -36,7 +39,7 @@ class Life:
         self._version = 0
         self._held: Reserved | None = None
         self._ends = 0.0
-        self._spec = federation.tree.spec
+        self._spec = self._ordered = federation.tree.spec
         self._lost: tuple[str, str, list[str]] | None = None
         """The node and its part of which something was lost, and the functions that it has to have."""
         self._failed = ""
@@ -48,8 +51,16 @@ class Life:
                 await getattr(self, step)()
 
     async def modify(self) -> None:
-        """Twice the bandwidth."""
-        await self.reserve(replace(self._spec, bandwidth_bps=2 * self._spec.bandwidth_bps))
+        """With a bandwidth, where it had none of its own: every domain has other than before."""
+        await self.reserve(replace(self._spec, bandwidth_bps=BANDWIDTH_BPS))
+
+    async def reserve_sized(self) -> None:
+        """A manager says what size its meter is, if it is heard."""
+        await self.reserve()
+
+    async def modify_sized(self) -> None:
+        """The manager is asked again."""
+        await self.modify()
 
     async def reserve_ahead(self) -> None:
         now = self._all.time()
@@ -78,6 +89,7 @@ class Life:
 
     async def reserve(self, spec: ServiceSpec | None = None) -> None:
         answer: object = None
+        self._ordered = spec or self._spec
         while not isinstance(answer, Reserved):
             assert not isinstance(answer, Refused) or self._version < VERSIONS, answer.reasons
             if answer is not None:
@@ -85,20 +97,36 @@ class Life:
                 await asyncio.sleep(0.5)
             self._version += 1
             answer = await self._all.asked(
-                lambda: self._all.ann.reserve(self._ref, spec or self._spec, self._version, CALL_S)
+                lambda: self._all.ann.reserve(self._ref, self._ordered, self._version, CALL_S)
             )
         self._held = answer
         self._ends = self._all.now() + answer.remaining_s
 
+    async def wait(self) -> None:
+        """As customers do before they make up their minds."""
+        until = self._all.now() + WAITS_S
+        self._all.hurries(True)
+        while self._all.now() < until:  # noqa: ASYNC110  the nodes' clocks
+            await asyncio.sleep(STEP_S)
+        self._all.hurries(False)
+
     async def extend(self) -> None:
-        await self._call("ExtendReservation", pb.ExtendReservationRequest(seconds=250))
+        """Until it is held so long. Who is refused keeps what it had."""
+        granted_s = 0.0
+        while granted_s < LONGER_S - A_WHILE_S:
+            answer = await self._call("ExtendReservation", pb.ExtendReservationRequest(seconds=LONGER_S))
+            if answer.WhichOneof("outcome") != "reserved":
+                return
+            granted_s = answer.reserved.remaining_s
+            self._ends = self._all.now() + granted_s
+            await asyncio.sleep(STEP_S)
 
     async def release(self) -> None:
         await self._call("ReleaseReservation", pb.ReleaseReservationRequest())
 
-    async def _call(self, method: str, request: Any) -> None:
+    async def _call(self, method: str, request: Any) -> Any:
         request.ref, request.version = self._ref, self._version
-        await self._all.asked(lambda: self._all.ann._call(method, request, CALL_S))
+        return await self._all.asked(lambda: self._all.ann._call(method, request, CALL_S))
 
     async def commit(self) -> None:
         """Raises Late where the hold is over by then, which is told so and leaves nothing."""
@@ -136,8 +164,18 @@ class Life:
                 assert is_known, built
                 charged = await self._all.nodes[self._all.top].ask("charged", account="ann", ref=self._ref)
                 assert charged > 0, "what is delivered is charged"
+                if self._all.tree.managed is not None:
+                    await self._sized(status)
                 return
             await asyncio.sleep(STEP_S)
+
+    async def _sized(self, told: ServiceStatus) -> None:
+        (decision,) = told.decisions
+        assert decision.outcome in (DecisionOutcome.CHOSEN, DecisionOutcome.FALLBACK), decision
+        node, part = await self._lowest()
+        self._all.checked[ONE_SIZE] += 1
+        chosen = [LARGE, 2] if decision.outcome is DecisionOutcome.CHOSEN else [None, 1]
+        assert await self._ask(node, "sizes", segment=part) == [chosen]
 
     async def lose(self) -> None:
         """The lowest domain loses the function that it has of it: it finds that out, and builds it again."""
@@ -206,14 +244,15 @@ class Life:
         if self._lost is None:
             return True
         node, part, functions = self._lost
-        return bool(await self._ask(node, "functions", segment=part) == functions)
+        return bool(await self._ask(node, "whole", segment=part, functions=functions))
 
     async def _built(self, level: str, account: str, ref: str) -> list[str]:
-        """The domains that have exactly one live part of it, and have built that."""
+        """The domains that have exactly one live part of it, as it was ordered last, and have built that."""
         order, found = await self._all.nodes[level].ask("order", account=account, ref=ref), []
         for part in order["parts"]:
             if part["own"]:
                 assert part["states"] == ["ACTIVE"], (level, part)
+                assert part["bandwidth"] == [self._ordered.bandwidth_bps], (level, part)
                 assert part["built"], (level, part)
                 found.append(f"{level}/{part['alias']}")
             else:

@@ -1,5 +1,5 @@
 """Trees of real nodes in which orders live while anything may happen to them: one above the other; and one with two sellers of
-the same, so that what is lost for good at the one is bought of the other.
+the same, so that what is lost for good at the one is bought of the other; and the first with a manager of ann's.
 
     top - middle -- client [west] ==(left: meter)== [east] server
                              \\==(right: meter)==//
@@ -10,12 +10,14 @@ middle has west and east, and buys the meter of left or of right.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from service_model.spec import ServiceSpec
+from spbroker.v1 import manager_service_pb2 as pb
 from tests.support.customer import PASSWORD
 from tests.support.nodes import OPERATOR, Nodes, RealNode
+from tests.support.served_manager import NAME, ServedManager
 from tests.support.topologies import (
     LABELS,
     LEVELS,
@@ -33,18 +35,21 @@ from tests.support.topologies import (
 )
 
 SIDES = ("left", "right")
+MANAGER, LARGE = "mine", "large"
 
 
 @dataclass(frozen=True)
 class Tree:
     """`made`: all of its nodes, administered, of which the first is ann's. `sellers`: the node by the name that its customer has
-    for it. `spec`: what ann orders. `built`: what may have a live part of it then, each as node/domain."""
+    for it. `spec`: what ann orders. `built`: what may have a live part of it then, each as node/domain. `managed`: what is
+    administered besides where ann has a manager."""
 
     nodes: tuple[str, ...]
     made: Callable[[Nodes, Through], Awaitable[Nodes]]
     sellers: Mapping[str, str]
     spec: ServiceSpec
     built: tuple[tuple[str, ...], ...]
+    managed: Callable[[Nodes, ServedManager], Awaitable[None]] | None = None
 
 
 def joint(name: str, peer: str, decides: bool) -> dict[str, Any]:
@@ -96,9 +101,24 @@ async def two_sellers(nodes: Nodes, through: Through) -> Nodes:
     return nodes
 
 
+async def meter_is_sized(nodes: Nodes, manager: ServedManager) -> None:
+    """By ann's manager, which says that it is large."""
+    meter = function("meter")
+    large = {"name": LARGE, "units": 2, "price": {"per_hour": "0.20"}}
+    await nodes["leaf"].administer([{**meter, "flavours": [*meter["flavours"], large]}])
+    document = {
+        "kind": "manager", "name": "acme", "endpoint": manager.endpoint, "ca": manager.roots.decode(), "server_name": NAME,
+        "decides": ["SCALE"],
+    }  # fmt: skip
+    await nodes["top"].administer([document, person("ann", managers={MANAGER: "acme"})])
+    chosen = pb.FunctionFlavour(function="meter", flavour=LARGE)
+    manager.scales = pb.ScaleResponse(chosen=pb.Scaling(flavours=[chosen]))
+
+
 THREE_LEVELS = Tree(
     LEVELS, three_levels, {"wholesale": "middle", "lower": "leaf"}, chain(), (("leaf/field", "middle/metro"),)
 )
+MANAGED = replace(THREE_LEVELS, spec=replace(chain(), managers=(MANAGER,)), managed=meter_is_sized)
 TWO_SELLERS = Tree(
     ("top", "middle", *SIDES),
     two_sellers,
