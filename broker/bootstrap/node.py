@@ -325,15 +325,23 @@ class Node:
     def _followed(self) -> Followed:
         return Followed(
             broker=self.broker,
+            reads=self._read_domains,
             leads=self._lead,
             holds=self._follow_holds,
             quotes=self._follow_quotes,
             documents=self.administration.read,
         )
 
+    async def _read_domains(self) -> None:
+        for vim in self.vims():
+            await vim.read()
+
     async def _lead(self, ours: bool) -> None:
         for vim in self.vims():
-            await (vim.lead() if ours else vim.close())
+            if ours:
+                vim.lead()
+            else:
+                await vim.close()
 
     async def _follow_holds(self, changed: list[tuple[str, str]]) -> None:
         for vim in self.vims():

@@ -37,6 +37,8 @@ class Parts:
     """Where what others record is remembered. The keys of holds are (domain, ref), of quotes the domain, "" for the broker."""
 
     broker: Broker
+    reads: Callable[[], Awaitable[None]]
+    """All of the own domains, before they are worked on here."""
     leads: Callable[[bool], Awaitable[None]]
     holds: Callable[[list[tuple[str, str]]], Awaitable[None]]
     quotes: Callable[[list[str]], Awaitable[None]]
@@ -183,17 +185,14 @@ class Replication:
             await parts.holds([(domain, ref) for domain, _, ref in pairs])
         if "quote" in news.others:
             await parts.quotes(news.others["quote"])
-        for what, fence in come.items():
-            fences[what] = fence
-            if what == OWN:
-                log.info("this replica works on the own domains")
-                try:
-                    await parts.leads(True)
-                except BaseException:
-                    del fences[what]  # it is learnt again
-                    raise
-            else:
-                broker.adopt(what)
+        if OWN in come:
+            await parts.reads()  # while nothing of them can be written here: there is no fence to do so under
+            fences[OWN] = come.pop(OWN)
+            log.info("this replica works on the own domains")
+            await parts.leads(True)
+        for order, fence in come.items():  # which may have parts in own domains
+            fences[order] = fence
+            broker.adopt(order)
         moved.clear()
         if news.orders:
             while batch := await self._book.events_of_all(broker.sequence, 500):

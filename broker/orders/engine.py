@@ -269,6 +269,12 @@ class OrderEngine:
             return
         task = asyncio.create_task(self._work(id), name=f"order-{id}")
         self._workers[id] = task
+        task.add_done_callback(lambda done: self._rests(id, done))
+
+    def _rests(self, id: str, worker: asyncio.Task[None]) -> None:
+        """Nobody works on the order: also where that one was cancelled before it had begun."""
+        if self._workers.get(id) is worker:
+            del self._workers[id]
 
     async def _work(self, id: str) -> None:
         try:

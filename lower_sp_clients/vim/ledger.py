@@ -3,7 +3,8 @@
 Rules kept here
 - A change is in memory at once, so that a concurrent reservation sees it, and undone if the book does not take it.
 - What a hold takes and frees goes with it in one transaction; what was live rests before it is free.
-- Where another process works on the domain, what that one recorded is read anew (`follow`).
+- Where another process works on the domain, what that one recorded is read anew (`follow`). A write here, which the book does not
+  take then, does not undo what was read meanwhile.
 """
 
 from __future__ import annotations
@@ -68,8 +69,10 @@ class HoldLedger:
             await self._book.save(hold, put, drop, now)
         except BaseException:
             for allocation in resting:
-                self._wake(allocation)
-            self._swap(hold, before, [])
+                if allocation in self.resting:
+                    self._wake(allocation)
+            if self.holds.get(hold.ref) is hold:
+                self._swap(hold, before, [])
             raise
 
     async def free_rested(self, now: datetime) -> bool:

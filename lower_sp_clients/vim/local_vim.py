@@ -121,10 +121,13 @@ class LocalVim:
         if self._acts():
             self._builder.take_up()
 
-    async def lead(self) -> None:
-        """This process works on the domain from now on."""
+    async def read(self) -> None:
+        """All of it as it is recorded now. Nothing may be written here meanwhile: what is read would be older."""
         await self._ledger.load()
         self._recorder.stale_note = True
+
+    def lead(self) -> None:
+        """This process works on the domain from now on. It was `read` before."""
         self._take_up()
 
     async def follow(self, refs: Sequence[str]) -> None:

@@ -126,6 +126,19 @@ async def leads(replica: RealNode) -> None:
     await comes_true(led)
 
 
+async def test_an_order_that_goes_before_anybody_has_begun_to_work_on_it_is_let_go_of(
+    nodes: Nodes, anns: tuple[Customer, Customer]
+) -> None:
+    broker = nodes["top"].node.broker
+    assert isinstance(await anns[0].reserve("r", chain()), Reserved)
+    (order,) = broker.orders()
+    broker.change(order)  # somebody is to work on it
+    broker.drop(order.id)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert f"order {order.id}" not in broker.unfinished()
+
+
 async def test_what_was_told_when_it_was_recorded_is_not_told_again_when_it_is_read(
     nodes: Nodes, anns: tuple[Customer, Customer]
 ) -> None:

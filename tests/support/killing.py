@@ -125,7 +125,8 @@ class Federation:
             await asyncio.gather(*(node.start(0.0) for node in self._standing_by.values()))
             for event in self._up.values():
                 event.set()
-            self._keepers = [asyncio.create_task(self._keep(level)) for level in self.tree.nodes]
+            every = (*self.nodes.items(), *self._standing_by.items())
+            self._keepers = [asyncio.create_task(self._keep(level, node)) for level, node in every]
             self._keepers.append(asyncio.create_task(self._hurry()))
             tops = (known.get(self.top) for known in (self.nodes, self._standing_by))
             self._customers = [Customer(top.node, "ann") for top in tops if top is not None]
@@ -166,27 +167,47 @@ class Federation:
 
     # the processes
 
-    async def _keep(self, level: str) -> None:
-        """Start it again whenever it dies; the other one, if there is one, is asked from then on."""
+    async def _keep(self, level: str, node: MortalNode) -> None:
+        """Start it again whenever it dies; the other process of the node, if there is one, is asked from then on."""
         while True:
-            node = self.nodes[level]
             code = await node.ended()
-            self._up[level].clear()
             if code != -signal.SIGKILL:
                 self.broken = f"{level} ended with {code}: {node.log.read_text()[-2000:]}"
                 return
             self.deaths += 1
-            if (other := self._standing_by.get(level)) is not None:
-                self.nodes[level], self._standing_by[level] = other, node
-                if level in self.lines:
-                    self.lines[level].upstream = other.node.partners
-                self._is_up(level)
+            if node is self.nodes[level]:
+                self._up[level].clear()
+                if level in self._standing_by:
+                    self._changes_over(level)
+                    self._is_up(level)
             try:
                 await node.start(self.ahead)
             except (Died, TimeoutError):
                 self.broken = f"{level} cannot be started again: {node.log.read_text()[-2000:]}"
                 return
             self._is_up(level)
+
+    def _changes_over(self, level: str) -> None:
+        """The other process is asked from now on."""
+        self.nodes[level], self._standing_by[level] = self._standing_by[level], self.nodes[level]
+        if level in self.lines:
+            self.lines[level].lead_to(self.nodes[level].node.partners)
+
+    async def _asks_leaders(self) -> None:
+        """Until those are asked that work on their own domains, which work on orders too."""
+        for level, other in self._standing_by.items():
+            while not await self._leads(self.nodes[level]):
+                if await self._leads(other):
+                    self._changes_over(level)
+                    break
+                await asyncio.sleep(STEP_S)
+                other = self._standing_by[level]
+
+    @staticmethod
+    async def _leads(node: MortalNode) -> bool:
+        with suppress(Died):
+            return bool(await node.ask("leads"))
+        return False
 
     def _is_up(self, level: str) -> None:
         self._up_since = asyncio.get_running_loop().time()
@@ -234,6 +255,7 @@ class Federation:
 
     async def lived(self, kind: str, place: Place | None = None) -> tuple[dict[str, list[str]], bool]:
         """The effects that each node went through, and whether the mishap came."""
+        await self._asks_leaders()
         deaths = self.deaths
         await self.everybody("arm")
         if place is not None:
@@ -248,6 +270,7 @@ class Federation:
 
     async def weathered(self, seed: int) -> Counter[str]:
         """What befell lines and processes while some orders lived: drawn from `seed`."""
+        await self._asks_leaders()
         await self.everybody("arm")
         rng = random.Random(f"weather/{seed}")
         for level, line in self.lines.items():

@@ -200,6 +200,10 @@ class Answers:
         self.clock.move(seconds - self._ahead)
         self._ahead = seconds
 
+    async def leads(self) -> bool:
+        """Whether it is the replica that works on its own domains."""
+        return self.node.node.broker.claims.leads()
+
     async def left(self) -> list[str]:
         """What it still has or is about to do, in words; and what is wrong with its books."""
         node = self.node.node
@@ -281,6 +285,7 @@ async def serve(answers: Answers) -> None:
     print(json.dumps("serving"), flush=True)
     while line := await commands.readline():
         name, given = json.loads(line)
+        await answers.node.node.broker.claims.catch_up()
         print(json.dumps(await getattr(answers, name)(**given)), flush=True)
         if name == "stop":
             return

@@ -15,6 +15,7 @@ import os
 import random
 import shutil
 import socket
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -48,6 +49,7 @@ SETTLED_S = 30.0
 """How long anything may take that has to happen by itself."""
 
 _chance = random.Random()
+_given: deque[int] = deque(maxlen=200)
 
 
 class MovedClock(Sleeper):
@@ -74,12 +76,14 @@ class MovedClock(Sleeper):
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
+    """A port that nobody listens at, and that was not given lately: who was given one may have closed it for a while."""
     while True:
         port = _chance.choice(PORTS)
         with socket.socket() as sock, suppress(OSError):
-            sock.bind((HOST, port))
-            return port
+            if port not in _given:
+                sock.bind((HOST, port))
+                _given.append(port)
+                return port
 
 
 async def found_at(directory: Path, sp_id: str, store: Path | Database = Path("broker.db")) -> None:

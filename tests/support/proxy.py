@@ -96,8 +96,7 @@ class Keys:
 
 
 class Proxy:
-    """`start`, then `endpoint` stands for the supplier's at `upstream` (a port, another for whoever connects after it was
-    changed), until `close`."""
+    """`start`, then `endpoint` stands for the supplier's at `upstream` (a port), until `close`."""
 
     def __init__(self, upstream: int, keys: Keys, weather: Weather) -> None:
         self.upstream, self.weather = upstream, weather
@@ -110,7 +109,8 @@ class Proxy:
         for context in (self._facing, self._onward):
             context.set_alpn_protocols(["h2"])
         self._server: asyncio.Server | None = None
-        self._lines: set[asyncio.Task[None]] = set()
+        self._lines: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        """Each with its customer's side."""
 
     @property
     def endpoint(self) -> str:
@@ -120,6 +120,12 @@ class Proxy:
     async def start(self) -> Proxy:
         self._server = await asyncio.start_server(self._accept, HOST, 0, ssl=self._facing)
         return self
+
+    def lead_to(self, upstream: int) -> None:
+        """Whoever connects from now on is led there; whoever is connected has to do so again."""
+        self.upstream = upstream
+        for near in self._lines.values():
+            near.transport.abort()
 
     async def close(self) -> None:
         if self._server is not None:
@@ -131,14 +137,14 @@ class Proxy:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        self._lines.add(task)
+        self._lines[task] = writer
         try:
             await self._carry(reader, writer)
         except (OSError, asyncio.IncompleteReadError, ssl.SSLError):
             pass  # one of the two went away
         finally:
             writer.transport.abort()
-            self._lines.discard(task)
+            del self._lines[task]
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         fault = self.weather.of_connection()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from broker.bootstrap.replication import Parts, Replication
 from broker.orders.claims import Fenced, Taken
+from broker.orders.engine import Stored
 from broker.orders.records import QUOTED, Change, Order
 from broker.storage.books import SqlHoldBook, SqlOrderBook
 from broker.storage.engine import Engine
@@ -270,3 +273,63 @@ async def test_a_process_that_was_away_for_longer_than_changes_are_kept_has_to_b
     await b.replica.beat()
     with pytest.raises(LeaseLost, match="start it again"):
         await a.replica.beat()
+
+
+class Followed:
+    """What a node does with the claims that its replica learns, in order."""
+
+    def __init__(self, process: Process) -> None:
+        self._process = process
+        self.done: list[str] = []
+        self.sequence = 0
+
+    def _may_be_written(self) -> bool:
+        return OWN in self._process.replica.fences
+
+    async def reads(self) -> None:
+        self.done.append(f"own domains are read, may be written: {self._may_be_written()}")
+
+    async def leads(self, ours: bool) -> None:
+        self.done.append(f"own domains are worked on, may be written: {self._may_be_written()}")
+
+    def adopt(self, order: str) -> None:
+        self.done.append(f"order {order} is adopted")
+
+    def ignore(self, *_: object) -> None:
+        pass
+
+    learn = settle = mirror = drop = ignore
+
+    def tell(self, events: Sequence[Stored]) -> None:
+        self.sequence = events[-1].sequence
+
+    async def nothing(self, *_: object) -> None:
+        pass
+
+
+class NoHints:
+    def close(self) -> None:
+        pass
+
+
+async def test_own_domains_are_read_while_nothing_of_them_can_be_written_and_orders_are_adopted_afterwards(
+    processes: Pair, clock: SimulatedClock
+) -> None:
+    """An order that is adopted is worked on at once: a later reading would forget what it wrote of an own domain."""
+    a, b = processes
+    await a.record(order(clock))
+    await b.replica.take("o")  # it changes hands before what is own does
+    await a.replica.leave()
+    node: Any = Followed(b)
+    parts = Parts(
+        broker=node, reads=node.reads, leads=node.leads, holds=node.nothing, quotes=node.nothing, documents=node.nothing
+    )
+    hints: Any = NoHints()
+    replication = Replication(b.replica, b.book, clock, lambda lost: None)
+    await replication.follow(parts, lambda heard: hints)
+    await replication.close()
+    assert node.done == [
+        "own domains are read, may be written: False",
+        "own domains are worked on, may be written: True",
+        "order o is adopted",
+    ]
