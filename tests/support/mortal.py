@@ -215,9 +215,9 @@ class Answers:
         return found + [str(work) for work in node.broker.unfinished()]
 
     async def doubled(self) -> list[str]:
-        """What is charged more than once."""
+        """What is charged more than once at the same price: a newer version may have another."""
         c = tables.charges.c
-        what = (c.side, c.service, c.segment, c.kind)
+        what = (c.side, c.service, c.segment, c.kind, c.per_hour)
         query = select(*what).group_by(*what).having(func.count() > 1)
         return [str(tuple(row)) for row in await self.node.node.engine.read(lambda db: db.execute(query).all())]
 
