@@ -272,9 +272,13 @@ class OrderEngine:
         task.add_done_callback(lambda done: self._rests(id, done))
 
     def _rests(self, id: str, worker: asyncio.Task[None]) -> None:
-        """Nobody works on the order: also where that one was cancelled before it had begun."""
-        if self._workers.get(id) is worker:
-            del self._workers[id]
+        """Nobody works on the order any more. A worker that is cancelled before it has begun could not say so itself."""
+        if self._workers.get(id) is not worker:
+            return
+        del self._workers[id]
+        if id in self._again and not self._closing:
+            self._again.discard(id)
+            self._wake(id)
 
     async def _work(self, id: str) -> None:
         try:
@@ -303,11 +307,6 @@ class OrderEngine:
         except Exception as error:
             log.exception("order cannot be recorded", service=id)
             self._lose(id, OutcomeUnknown(f"not recorded: {error}"))
-        finally:
-            self._workers.pop(id, None)
-            if id in self._again and not self._closing:
-                self._again.discard(id)
-                self._wake(id)
 
     async def _step(self, id: str) -> Pause:
         """As far as the order goes without a call, and recorded."""

@@ -137,6 +137,13 @@ async def test_an_order_that_goes_before_anybody_has_begun_to_work_on_it_is_let_
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert f"order {order.id}" not in broker.unfinished()
+    broker.change(order)
+    broker.drop(order.id)
+    broker.change(order)  # it has come back before the one that was to work on it has gone
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert f"order {order.id}" in broker.unfinished()  # it is worked on, and woken when its hold ends
+    assert await anns[0].commit("r") == Committed(ref="r", version=1)
 
 
 async def test_what_was_told_when_it_was_recorded_is_not_told_again_when_it_is_read(

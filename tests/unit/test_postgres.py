@@ -317,27 +317,23 @@ def test_a_migration_that_fails_is_undone_and_named(database: Database) -> None:
     asyncio.run(Engine.open(database, migrate=create).close())
 
 
-def test_without_the_driver_it_is_told_what_to_install() -> None:
+@pytest.mark.parametrize(
+    ("driver", "missing"),
+    [
+        ("import sys; sys.modules['psycopg'] = None", "the Python package psycopg"),
+        ("import psycopg; psycopg.Pipeline.is_supported = lambda: False", "libpq 14 or newer"),
+    ],
+)
+def test_without_a_driver_that_does_it_is_told_what_to_install(driver: str, missing: str) -> None:
     script = (
-        "import sys; sys.modules['psycopg'] = None\n"
+        f"{driver}\n"
         "from broker.settings.process import Database\n"
         "from broker.storage.engine import Engine\n"
         "Engine.open(Database('postgresql://h/d'))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert "StoreError: PostgreSQL needs the Python package psycopg" in done.stderr
+    assert f"StoreError: PostgreSQL needs {missing}" in done.stderr
     assert "install spbroker[postgres]" in done.stderr
-
-
-def test_with_an_old_libpq_it_is_told_what_to_install() -> None:
-    script = (
-        "import psycopg; psycopg.Pipeline.is_supported = lambda: False\n"
-        "from broker.settings.process import Database\n"
-        "from broker.storage.engine import Engine\n"
-        "Engine.open(Database('postgresql://h/d'))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert "StoreError: PostgreSQL needs libpq 14 or newer" in done.stderr
 
 
 async def test_a_database_that_has_a_node_is_not_given_to_another(tmp_path: Path, database: Database) -> None:
