@@ -17,7 +17,7 @@ from broker.decompose.plan import Infeasible
 from broker.orders import learning
 from broker.orders.placing import within_price
 from broker.orders.records import Order, Segment
-from broker.orders.retrying import MAX_CRANKBACKS, again
+from broker.orders.retrying import again, most_crankbacks
 from broker.orders.sizing import sized
 from broker.orders.states import SegmentState
 from broker.orders.tasks import Env, Pause, Question, task
@@ -43,7 +43,7 @@ def shortfall(order: Order, segment: Segment) -> dict[str, str]:
 def reconsider(order: Order, env: Env) -> Order | Pause:
     """Where suppliers ask more than they had announced, take a plan that costs less if there is one."""
     dear = [s for s in order.segments if overpriced(order, s)]
-    if not dear or order.healed or order.spec is None or order.crankbacks >= MAX_CRANKBACKS:
+    if not dear or order.healed or order.spec is None or order.crankbacks >= most_crankbacks(order):
         return order
     learnt = reduce(or_, (learning.dearer(s.alias, s.spec, s.announced, s.price) for s in dear))
     meant = env.lexicon(order.account, order.terms).learnt(order.words).meant(sized(order))

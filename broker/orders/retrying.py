@@ -1,7 +1,8 @@
 """When a reservation is planned again, and when it is refused. Pure.
 
 Rules kept here
-- Plans over what is announced are made again at most MAX_CRANKBACKS times; those that hope count apart (`hoping`).
+- Plans over what is announced are made again at most MAX_CRANKBACKS times, and as often again once a size that a manager chose
+  was overruled (`scaling`); those that hope count apart (`hoping`).
 - If the whole is refused, everything is released; a hold that was to be replaced is restored first.
 - Who was refused after hope is told first what it would have been told without.
 """
@@ -15,6 +16,7 @@ from broker.orders.records import Answer, Order, Segment
 from broker.orders.split import HandedDown
 from broker.orders.states import Event
 from broker.orders.tasks import abandon
+from service_model.managing import DecisionOutcome, ManagerTask
 from service_model.outcomes import Reason, ServiceState
 from service_model.replacing import replace
 
@@ -70,7 +72,12 @@ def again(order: Order, more: Avoid, *reasons: Reason) -> Order:
 
 def exhausted(order: Order) -> bool:
     """Whether it may not be planned again. Who hopes is stopped where it would hope again."""
-    return not order.hoping and order.crankbacks >= MAX_CRANKBACKS
+    return not order.hoping and order.crankbacks >= most_crankbacks(order)
+
+
+def most_crankbacks(order: Order) -> int:
+    overruled = any((d.task, d.outcome) == (ManagerTask.SCALE, DecisionOutcome.FALLBACK) for d in order.decisions)
+    return MAX_CRANKBACKS * (2 if overruled else 1)
 
 
 def handed(segment: Segment, part: HandedDown | Segment) -> Segment:

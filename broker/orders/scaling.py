@@ -1,9 +1,11 @@
-"""The task that asks a manager what size functions are to be (scale_by_manager), and placing with what it chose. Pure.
+"""The tasks about the size of functions that a manager is asked for (scale_by_manager, overrule_size), and placing with what it
+chose. Pure.
 
 Theory of operation
 - It is asked once for each version, before anything is planned: what size a function is decides where it can be.
-- What it chose counts until it cannot be had: nothing that is announced would do, or what would was refused. Then it is
-  overruled, by its terms, and what was learnt of functions of that size does not count for them as they are by default.
+- What it chose counts until it cannot be had: nothing that is announced would do, or what would was refused, by each or as often
+  as an order is planned. Then it is overruled, by its terms, and what was learnt of functions of that size does not count for
+  them as they are by default.
 - What is announced goes before what is hoped for (`hoping`): so functions as they are by default go before a hope for the size
   that was chosen.
 """
@@ -19,9 +21,12 @@ from broker.orders.offered import MAX_OFFERS, flavours_of
 from broker.orders.placing import place
 from broker.orders.reasons import for_customer
 from broker.orders.records import Order
+from broker.orders.reserving import crank_back
+from broker.orders.retrying import again, exhausted
 from broker.orders.sizing import scaling_of
 from broker.orders.tasks import Env, Pause, task
 from service_model.managing import DecisionOutcome, ManagerTask, ScaleQuestion, Scaling
+from service_model.outcomes import Reason
 
 WHAT, ONLY = ManagerTask.SCALE, 0
 """The number of its one question."""
@@ -50,8 +55,24 @@ def place_as_sized(order: Order, env: Env) -> Order | Pause:
     found = place(order, replace(env, hopes=0))
     if isinstance(found, Pause) or (refusal := found.answers.get(order.version)) is None:
         return found
-    assert order.spec is not None, "only what is asked for is placed"
-    why, *_ = for_customer(refusal.reasons, order.spec, order.terms.disclosure)
+    return _as_by_default(order, env, decision, refusal.reasons)
+
+
+@task
+def overrule_size(order: Order, env: Env) -> Order | Pause:
+    """Where suppliers refused as often as an order is planned with what a manager chose, plan it as it is by default."""
+    decision = scaling_of(order)
+    if decision is None or not exhausted(order):
+        return order
+    found = crank_back(order, env)
+    if isinstance(found, Pause) or (refusal := found.answers.get(order.version)) is None:
+        return order
+    return again(_as_by_default(order, env, decision, refusal.reasons), Avoid(), *refusal.reasons)
+
+
+def _as_by_default(order: Order, env: Env, decision: Decision, reasons: tuple[Reason, ...]) -> Order:
+    assert order.spec is not None, "only what is asked for has a size"
+    why, *_ = for_customer(reasons, order.spec, order.terms.disclosure)
     return overruled(replace(order, avoid=_without(order.avoid, decision)), env, decision, why.message)
 
 

@@ -131,7 +131,8 @@ def _changes_of(decided: ManagerTask) -> tuple[Change, ...]:
             live = (ServiceState.ACTIVE, ServiceState.DEGRADED)
             return (change("heal_by_manager", instead_of="heal", states=live),)
         case ManagerTask.SCALE:
-            return (change("scale_by_manager", before="place"), change("place_by_manager", instead_of="place"))
+            sized = (change("scale_by_manager", before="place"), change("place_by_manager", instead_of="place"))
+            return (*sized, change("overrule_size", before="crank_back"))
         case _:
             return ()
 

@@ -14,6 +14,7 @@ import pytest
 
 from address_planner.labels import LabelSet
 from broker.orders.records import Order
+from broker.orders.retrying import MAX_CRANKBACKS
 from capability_registry.abstraction import Abstraction, Disclosure
 from lower_sp_clients.service_manager import NoDecision
 from lower_sp_clients.supplier import Context
@@ -55,9 +56,10 @@ def sp(*either: Sp | Site) -> Sp:
 
 UNI = LabelSet(((1, 9),))
 CHEAP = Site("cheap", ("firewall",), flavours=(SMALL,))
-LOW = Sp("low", (Site("deep", ("firewall",), cost=3, flavours=BOTH),))
-FULL = Sp("low", (Site("deep", ("firewall",), cost=3, flavours=BOTH, hosts=(5,), uni=UNI),))
+DEEP = Site("deep", ("firewall",), cost=3, flavours=BOTH)
+FULL = Sp("low", (replace(DEEP, hosts=(5,), uni=UNI),))
 """With room for one large one and one small one."""
+LOW = Sp("low", (DEEP,))
 TOP = sp(CHEAP, LOW)
 """The cheapest firewall is small, and only a provider below has a large one."""
 SPEC = chain("west.uni", "east.uni", "firewall", managers=("mine",))
@@ -267,11 +269,11 @@ async def test_what_was_refused_is_planned_again_in_the_size_that_was_chosen_and
         assert len(top.manager.asked) == 1
 
 
-async def fill(top: Sized) -> None:
+async def fill(top: Sized, low: str = "low", deep: str = "deep") -> None:
     """Another customer of low's has a large firewall there."""
-    spec = chain("deep.uni", "deep.uni", "firewall", blocks=Blocks(allowed=(ip_network("10.9.0.0/24"),)))
+    spec = chain(f"{deep}.uni", f"{deep}.uni", "firewall", blocks=Blocks(allowed=(ip_network("10.9.0.0/24"),)))
     spec = replace(spec, functions=(replace(spec.functions[0], flavour="large"),))
-    task = asyncio.ensure_future(top.customer("bob", "low").reserve("theirs", 1, spec, CTX))
+    task = asyncio.ensure_future(top.customer("bob", low).reserve("theirs", 1, spec, CTX))
     await top.until(task.done, step=0.1)
     assert isinstance(task.result(), Reserved), task.result()
 
@@ -339,6 +341,35 @@ async def test_who_has_no_room_for_the_size_that_was_chosen_is_asked_for_the_def
         assert detail.endswith(": f0: large")
         assert top.taken() == {"deep": [("large", 4), (None, 1)]}
         assert len(top.manager.asked) == 1
+
+
+@pytest.mark.parametrize("refuses", [False, True], ids=["default", "refuse"])
+async def test_after_as_many_refusals_of_the_size_as_an_order_is_planned_it_is_by_default(
+    tmp_path: Path, refuses: bool
+) -> None:
+    """Nine have no room for a large one, of ten that announce it: the tenth is never asked. A small one is had."""
+    many = tuple(
+        Sp(f"low{n}", (replace(DEEP, name=f"deep{n}", hosts=(5,), cost=3 + n, uni=UNI),))
+        for n in range(MAX_CRANKBACKS + 2)
+    )
+    async with Sized(tmp_path, sp(CHEAP, *many)) as top:
+        for n in range(MAX_CRANKBACKS + 1):
+            await fill(top, f"low{n}", f"deep{n}")
+        before = top.taken()
+        top.allow(ManagerTask.SCALE, refuses=refuses)
+        got = await top.reserved()
+        ((_, outcome, detail),) = top.decisions()
+        assert detail.startswith(f"segment low{MAX_CRANKBACKS}.1 refused: ")
+        assert detail.endswith(": f0: large")
+        assert len(top.manager.asked) == 1
+        if refuses:
+            assert isinstance(got, Refused)
+            assert (outcome, got.reasons[0].code) == (DecisionOutcome.REFUSED, ReasonCode.MANAGER_REFUSED)
+            assert top.taken() == before
+        else:
+            assert isinstance(got, Reserved), got
+            assert outcome is DecisionOutcome.FALLBACK
+            assert top.taken() == before | {"cheap": [(None, 1)]}
 
 
 async def test_a_refusal_of_the_manager_is_one_whatever_its_terms(top: Sized) -> None:
