@@ -41,6 +41,8 @@ COMMANDS: dict[str, Entry] = {
     "qualify": Entry("Whether a service can be delivered, or what would do"),
     "quote": Entry("A firm price for a service, to order it by"),
     "order": Entry("Order a service from a spec or a SONATA descriptor"),
+    "extend": Entry("Hold for longer what is reserved"),
+    "release": Entry("Free what is reserved and not committed"),
     "modify": Entry("Change a live service, which is carried on meanwhile"),
     "services": Entry("List your services"),
     "show": Entry("One service: its parts and addresses"),

@@ -131,8 +131,34 @@ async def test_what_cannot_be_healed_is_told_with_the_reason(ann: CliBench) -> N
     assert "web-1 is DEGRADED and was not healed: no way through" in ran.err
 
 
+async def test_a_hold_is_extended_and_released_by_its_ref_alone(ann: CliBench) -> None:
+    await ann.run("order", "-f", SPEC, "--ref", "web-1", "--reserve-only")
+    assert (await ann.run("extend", "web-1", "--for", "30")).err == "version 1 of web-1 is held for 30 s\n"
+    granted = await ann.run("extend", "web-1", "--json")
+    assert granted.err == "version 1 of web-1 is held for 5 min\n"
+    assert granted.json["state"] == "SERVICE_STATE_RESERVED"
+    ann.supplier._orders["web-1"].versions[1].released = True  # it ends just now
+    late = await ann.run("extend", "web-1")
+    assert (late.code, late.out) == (Exit.REFUSED, "")
+    assert "there is no such hold" in late.err
+
+
+async def test_of_a_live_service_what_is_held_beside_it_is_released_and_it_stays(ann: CliBench) -> None:
+    await ann.run("order", "-f", SPEC, "--ref", "web-1")
+    for command in ("extend", "release"):
+        ran = await ann.run(command, "web-1")
+        assert (ran.code, "web-1 is ACTIVE: nothing of it is held" in ran.err) == (Exit.REFUSED, True)
+    await ann.run("modify", "web-1", "-f", SPEC, "--reserve-only")
+    assert (await ann.run("extend", "web-1", "--for", "20")).err == "version 2 of web-1 is held for 20 s\n"
+    assert (await ann.run("release", "web-1")).err == "version 2 of web-1 is released; version 1 stays\n"
+    shown = (await ann.run("show", "web-1", "--json")).json
+    assert (shown["state"], shown["version"]) == ("SERVICE_STATE_ACTIVE", 1)
+    again = await ann.run("release", "web-1")
+    assert (again.code, again.out) == (Exit.REFUSED, "")
+
+
 async def test_a_service_that_is_not_there_is_not_found(ann: CliBench) -> None:
-    for command in ("show", "watch", "heal", "terminate"):
+    for command in ("show", "watch", "heal", "extend", "release", "terminate"):
         ran = await ann.run(command, "web-9")
         assert (ran.code, ran.out) == (6, "")
         assert "you have no service 'web-9'" in ran.err

@@ -188,7 +188,11 @@ class FakeSupplier:
         held = order.versions.get(version)
         if held is not None and held.committed is None and not held.released:
             held.released = True
-            await self._to(order, ServiceState.EXPIRED)
+            if (newer := order.status.newer) is not None:  # what is live stays
+                gone = replace(newer, state=ServiceState.EXPIRED, remaining_s=0.0)
+                order.status = replace(order.status, newer=gone)
+            else:
+                await self._to(order, ServiceState.EXPIRED)
 
     async def terminate(self, ref: str, ctx: Context) -> None:
         self._enter("terminate", ctx)

@@ -28,10 +28,11 @@ from broker.cli.output import messages, print_json, say, show
 from broker.cli.rendering import addressing_table, delay_text, duration_text, price_text, service_facts, service_tree
 from broker.cli.session_choice import As, AsJson
 from lower_sp_clients import wire
-from service_model.outcomes import STATUS, ReasonCode, Reserved, ServiceState, ServiceStatus
-from service_model.outcomes import Refused as RefusedAnswer
+from service_model.outcomes import STATUS, ReasonCode, Refused, Reserved, ServiceState, ServiceStatus
 from service_model.spec import FunctionType, ServiceSpec
 from spbroker.v1 import broker_service_pb2 as pb
+
+_Answer = pb.ReserveServiceResponse | pb.ExtendReservationResponse | pb.CommitServiceResponse
 
 
 @takes_order
@@ -107,7 +108,7 @@ def reserve(connection: Connection, ref: str, version: int, spec: ServiceSpec, q
     request = pb.ReserveServiceRequest(ref=ref, version=version, spec=wire.SPEC.encode(spec), context=context)
     answer = connection.call("ReserveService", request)
     if answer.WhichOneof("outcome") != "reserved":
-        raise _refused(answer, "the provider refuses the order", as_json)
+        raise refused(answer, "the provider refuses the order", as_json)
     held = wire.RESERVED.decode(answer.reserved)
     delay = f", delay {delay_text(held.delay_us)}" if held.delay_us else ""
     say(f"reserved for {duration_text(held.remaining_s)}: {price_text(held.price)}{delay}")
@@ -120,17 +121,17 @@ def commit(connection: Connection, held: Reserved, as_json: bool) -> None:
     request = pb.CommitServiceRequest(ref=held.ref, version=held.version, bindings=wire.CHOICE.encode(held.choice))
     answer = connection.call("CommitService", request)
     if answer.WhichOneof("outcome") != "committed":
-        raise _refused(answer, "the provider refuses to commit it", as_json)
+        raise refused(answer, "the provider refuses to commit it", as_json)
     say("committed")
 
 
-def _refused(answer: pb.ReserveServiceResponse | pb.CommitServiceResponse, message: str, as_json: bool) -> Fault:
+def refused(answer: _Answer, message: str, as_json: bool) -> Fault:
     if answer.WhichOneof("outcome") != "refused":
         return Fault(Exit.UNEXPECTED, "the provider gave an answer that this release does not know")
-    refused = wire.REFUSED.decode(answer.refused)
+    why = wire.REFUSED.decode(answer.refused)
     if as_json:
-        print_json({"refused": TypeAdapter(RefusedAnswer).dump_python(refused, mode="json")})
-    return Fault(Exit.REFUSED, message, reasons=refused.reasons)
+        print_json({"refused": TypeAdapter(Refused).dump_python(why, mode="json")})
+    return Fault(Exit.REFUSED, message, reasons=why.reasons)
 
 
 def _unsold(fault: Fault, spec: ServiceSpec) -> frozenset[FunctionType]:
