@@ -16,7 +16,7 @@ Rules kept here
   the machine.
 - Live services are ordered through the API of a tree; what the first tenth of them takes of processors stands beside the last.
   Then the top is killed and started again: until it answers, and until its processor rests, which is when all is taken up and
-  heard of again from below.
+  heard of again from below. Simulated domains of its own have lost all then, and it has been built again.
 """
 
 from __future__ import annotations
