@@ -13,7 +13,7 @@ export SPBROKER_DESCRIPTORS ?= $(abspath $(firstword $(wildcard ../shared/descri
 help:
 	@echo "make demo    one order, four providers, packets that arrive   [NSD=FILE] [KEEP=1] [DRIVER=simulated]"
 	@echo "make test    every test                                       make lint   style, types, import rules, protobuf"
-	@echo "make chaos   every crash point, lines that break, many kills, and a report (long)"
+	@echo "make chaos   every crash point, lines that break, many kills, and a report (an hour or two)"
 	@echo "make bench   the benchmarks, in short                         make clean  take away what was installed here"
 
 setup: $(STAMP)
@@ -43,7 +43,7 @@ chaos: setup
 	@folder=$$(scripts/test-folder) && trap 'rm -rf "$$folder"' EXIT && \
 		PYTEST_DEBUG_TEMPROOT="$$folder" SPBROKER_CHAOS_REPORT=$(CURDIR)/.chaos SPBROKER_CRASH_POINTS=all \
 		SPBROKER_KILLED_POINTS=all SPBROKER_SCHEDULES=2000 SPBROKER_WEATHERS=48 SPBROKER_KILLS=200 \
-		$(BIN)/python -m pytest -n 2 --dist worksteal tests/chaos tests/crash tests/planted $(ARGS); \
+		$(BIN)/python -m pytest -n $$(( $$(nproc) * 5 / 2 )) --dist worksteal tests/chaos tests/crash tests/planted $(ARGS); \
 		ended=$$?; $(BIN)/python -m tests.support.chaos_report .chaos && exit $$ended
 
 lint: setup
