@@ -36,7 +36,7 @@ test: setup
 	@scripts/ensure-tools || { [ -z "$$CI" ] && echo "Going on without packet tests."; }
 	@scripts/ensure-postgres || { [ -z "$$CI" ] && echo "Going on without tests on PostgreSQL."; }
 	@folder=$$(scripts/test-folder) && trap 'rm -rf "$$folder"' EXIT && \
-		PYTEST_DEBUG_TEMPROOT="$$folder" $(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+		PYTEST_DEBUG_TEMPROOT="$$folder" $(BIN)/python -m pytest -n $$(( $$(nproc) * 3 / 2 )) --dist worksteal $(ARGS)
 
 chaos: setup
 	@rm -rf .chaos && mkdir .chaos
