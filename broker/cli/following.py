@@ -10,7 +10,7 @@ Rules kept here
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Protocol, Self
@@ -24,7 +24,7 @@ from broker.cli.faults import Fault
 from broker.cli.rendering import service_tree
 from broker.cli.rendering.text import Text
 from lower_sp_clients import wire
-from service_model.outcomes import Event, SegmentStatus, ServiceState, ServiceStatus
+from service_model.outcomes import Event, NewerVersion, SegmentStatus, ServiceState, ServiceStatus
 from spbroker.v1 import broker_service_pb2 as pb
 
 PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -53,6 +53,16 @@ def status_of(connection: Connection, ref: str) -> ServiceStatus:
             raise Fault(Exit.NOT_FOUND, f"you have no service {ref!r}", hint="see them: spbroker services") from None
         raise
     return wire.STATUS.decode(answer.service)
+
+
+def uncommitted(status: ServiceStatus, states: Collection[ServiceState]) -> ServiceStatus | NewerVersion:
+    """The version in one of these states that waits to be committed: the newer one beside a live one, or the service's own.
+    Raises Fault where there is none."""
+    for version in (status.newer, status):
+        if version is not None and version.state in states:
+            return version
+    message = f"{status.ref} is {status.state.short}: nothing of it is held"
+    raise Fault(Exit.REFUSED, message, hint=f"see it: spbroker show {status.ref}")
 
 
 def events(connection: Connection, after: str = "", until: float | None = None) -> Iterator[Event]:

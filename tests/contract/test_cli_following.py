@@ -12,7 +12,7 @@ import pytest
 from broker.cli.exit_codes import Exit
 from service_model.healing import HealPhase
 from service_model.managing import DecisionOutcome, ManagerDecision, ManagerTask
-from service_model.outcomes import Healing, Reason, ReasonCode
+from service_model.outcomes import Healing, Reason, ReasonCode, ServiceState
 from tests.support.cli_bench import (
     SPEC,
     CliBench,
@@ -131,7 +131,7 @@ async def test_what_cannot_be_healed_is_told_with_the_reason(ann: CliBench) -> N
     assert "web-1 is DEGRADED and was not healed: no way through" in ran.err
 
 
-async def test_a_hold_is_extended_and_released_by_its_ref_alone(ann: CliBench) -> None:
+async def test_a_hold_is_extended_as_far_as_the_provider_grants_by_its_ref_alone(ann: CliBench) -> None:
     await ann.run("order", "-f", SPEC, "--ref", "web-1", "--reserve-only")
     assert (await ann.run("extend", "web-1", "--for", "30")).err == "version 1 of web-1 is held for 30 s\n"
     granted = await ann.run("extend", "web-1", "--json")
@@ -141,6 +141,18 @@ async def test_a_hold_is_extended_and_released_by_its_ref_alone(ann: CliBench) -
     late = await ann.run("extend", "web-1")
     assert (late.code, late.out) == (Exit.REFUSED, "")
     assert "there is no such hold" in late.err
+
+
+async def test_a_hold_is_released_by_its_ref_alone_and_what_was_committed_meanwhile_is_not(ann: CliBench) -> None:
+    await ann.run("order", "-f", SPEC, "--ref", "web-1", "--reserve-only")
+    assert (await ann.run("release", "web-1")).err == "version 1 of web-1 is released\n"
+    assert (await ann.run("show", "web-1", "--json")).json["state"] == "SERVICE_STATE_EXPIRED"
+    await ann.run("order", "-f", SPEC, "--ref", "web-2")
+    order = ann.supplier._orders["web-2"]
+    order.status = replace(order.status, state=ServiceState.RESERVED)  # as it was told just before
+    late = await ann.run("release", "web-2")
+    assert (late.code, late.out) == (Exit.REFUSED, "")
+    assert "version 1 of web-2 was committed meanwhile, and stays" in late.err
 
 
 async def test_of_a_live_service_what_is_held_beside_it_is_released_and_it_stays(ann: CliBench) -> None:

@@ -8,9 +8,7 @@ import typer
 
 from broker.cli.commands.order import print_status, refused
 from broker.cli.connection import connected
-from broker.cli.exit_codes import Exit
-from broker.cli.faults import Fault
-from broker.cli.following import status_of
+from broker.cli.following import status_of, uncommitted
 from broker.cli.output import say
 from broker.cli.rendering import duration_text
 from broker.cli.session_choice import As, AsJson
@@ -32,11 +30,7 @@ def command(
     Of a live service that is the newer version beside it. What is refused leaves the hold as it was.
     """
     with connected(as_) as connection:
-        status = status_of(connection, ref)
-        held = next((v for v in (status.newer, status) if v and v.state is ServiceState.RESERVED), None)
-        if held is None:
-            hint = f"see it: spbroker show {ref}"
-            raise Fault(Exit.REFUSED, f"{ref} is {status.state.short}: nothing of it is held", hint=hint)
+        held = uncommitted(status_of(connection, ref), {ServiceState.RESERVED})
         request = pb.ExtendReservationRequest(ref=ref, version=held.version, seconds=for_s)
         answer = connection.call("ExtendReservation", request)
         if answer.WhichOneof("outcome") != "reserved":

@@ -10,7 +10,7 @@ from broker.cli.commands.order import print_status
 from broker.cli.connection import connected
 from broker.cli.exit_codes import Exit
 from broker.cli.faults import Fault
-from broker.cli.following import status_of
+from broker.cli.following import ENDED, status_of, uncommitted
 from broker.cli.output import say
 from broker.cli.session_choice import As, AsJson
 from service_model.outcomes import ServiceState
@@ -29,13 +29,15 @@ def command(
     Of a live service that is the newer version beside it; the live one stays. To end that: spbroker terminate.
     """
     with connected(as_) as connection:
-        status = status_of(connection, ref)
-        held = next((v for v in (status.newer, status) if v and v.state in _FREE), None)
-        if held is None:
-            hint = f"end it: spbroker terminate {ref}"
-            raise Fault(Exit.REFUSED, f"{ref} is {status.state.short}: nothing of it is held", hint=hint)
+        held = uncommitted(status_of(connection, ref), _FREE)
         connection.call("ReleaseReservation", pb.ReleaseReservationRequest(ref=ref, version=held.version))
-        stays = "" if held is status else f"; version {status.version} stays"
+        status = status_of(connection, ref)
+        alone = status.version == held.version
+        freed = status if alone else status.newer
+        if freed is not None and freed.state not in ENDED:
+            hint = f"end it: spbroker terminate {ref}"
+            raise Fault(Exit.REFUSED, f"version {held.version} of {ref} was committed meanwhile, and stays", hint=hint)
+        stays = "" if alone else f"; version {status.version} stays"
         say(f"version {held.version} of {ref} is released{stays}")
         if as_json:
-            print_status(status_of(connection, ref), as_json)
+            print_status(status, as_json)
